@@ -1,0 +1,318 @@
+"""What an electronic-structure engine is: parameters, protocols, and the evaluation of one structure."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from aiida_nanoml.errors import EngineError, EvaluationError
+
+if TYPE_CHECKING:
+    from aiida_nanoml.structures.structure_set import Structure
+
+HARTREE_EV = 27.211386245988
+"""One hartree in eV (CODATA 2018)."""
+
+BOHR_ANG = 0.529177210903
+"""One bohr in ångström (CODATA 2018)."""
+
+PROPERTIES = frozenset({'energy', 'gap', 'forces', 'stress', 'dos_fermi', 'density'})
+"""Everything that an engine can declare to compute."""
+
+CLOSEST_APPROACH = 0.6
+"""Two atoms nearer than this share of the sum of their covalent radii are refused."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """What an engine found for one structure.
+
+    :param energy_ev: total energy in eV; the free energy where levels are filled at an electronic temperature. Zero and
+        core treatment differ between engines: compare labels of one engine and protocol only.
+    :param homo_ev: level ceil(N/2) (1-based) of the N electrons, spin-restricted, in eV.
+    :param lumo_ev: the next level, in eV.
+    :param gap_ev: ``lumo_ev - homo_ev``.
+    :param n_electrons: number of electrons that the engine treats (valence electrons where cores are frozen).
+    :param open_shell: whether the number of electrons is odd. The restricted gap of such a structure means little.
+    :param n_iterations: iterations to self-consistency, None where the engine does not tell.
+    :param forces_ev_per_ang: forces ``(A, 3)`` in eV/Å, None where the engine does not compute them.
+    """
+
+    energy_ev: float
+    homo_ev: float
+    lumo_ev: float
+    gap_ev: float
+    n_electrons: int
+    open_shell: bool
+    n_iterations: int | None = None
+    forces_ev_per_ang: NDArray[np.float64] | None = field(default=None, compare=False)
+
+    @classmethod
+    def from_levels(
+        cls,
+        energy_ev: float,
+        levels_ev: ArrayLike,
+        n_electrons: int,
+        *,
+        n_iterations: int | None = None,
+        forces_ev_per_ang: NDArray[np.float64] | None = None,
+    ) -> Label:
+        """Make the label from the spin-restricted levels, counting two electrons a level.
+
+        :param energy_ev: total energy in eV.
+        :param levels_ev: level energies ``(L,)`` in eV, in any order.
+        :param n_electrons: number of electrons in these levels.
+        :param n_iterations: iterations to self-consistency.
+        :param forces_ev_per_ang: forces ``(A, 3)`` in eV/Å.
+        :raises EvaluationError: ``'engine_failure'`` on numbers that are not finite, and when no level is left empty.
+        """
+        levels = np.sort(np.asarray(levels_ev, dtype=np.float64).ravel())
+        if not (np.isfinite(levels).all() and np.isfinite(energy_ev)):
+            raise EvaluationError('engine_failure', 'the engine returned an energy or a level that is not finite')
+        homo = (n_electrons + 1) // 2 - 1
+        if not 0 <= homo < len(levels) - 1:
+            raise EvaluationError(
+                'engine_failure',
+                f'{n_electrons} electrons in {len(levels)} levels leave no HOMO or no LUMO; use a larger basis',
+            )
+        return cls(
+            energy_ev=float(energy_ev),
+            homo_ev=float(levels[homo]),
+            lumo_ev=float(levels[homo + 1]),
+            gap_ev=float(levels[homo + 1] - levels[homo]),
+            n_electrons=n_electrons,
+            open_shell=n_electrons % 2 == 1,
+            n_iterations=n_iterations,
+            forces_ev_per_ang=forces_ev_per_ang,
+        )
+
+
+class EngineParameters(BaseModel):
+    """Base of every engine's parameters: unknown names, wrong types and NaN are refused; units stand in the names."""
+
+    model_config = ConfigDict(extra='forbid', frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Engine(ABC):
+    """An electronic-structure method behind one interface.
+
+    A subclass sets the class variables, overrides :meth:`missing`, :meth:`version`, :meth:`supports` and
+    :meth:`compute`, and puts ``protocols/<name>.yaml`` beside its module. It is registered as an entry point ``<name>``
+    in the group ``aiida_nanoml.engines``. An instance can be pickled, and may be used for any number of structures.
+
+    :param parameters: from :meth:`parameters`.
+    :param threads: threads that one evaluation may use. It is no parameter: the label does not depend on it.
+    :raises EngineError: parameters of another engine, or fewer than one thread.
+    """
+
+    name: ClassVar[str]
+    """Name of the entry point."""
+
+    title: ClassVar[str]
+    """Short name of method and code for lists, for example ``xTB (tblite)``; :attr:`method` is the exact one."""
+
+    properties: ClassVar[frozenset[str]]
+    """What the engine computes, a subset of :data:`PROPERTIES`."""
+
+    periodic: ClassVar[bool] = False
+    """Whether the engine takes periodic structures."""
+
+    Parameters: ClassVar[type[EngineParameters]]
+    """Model of the engine's parameters."""
+
+    settings: EngineParameters
+
+    def __init__(self, parameters: EngineParameters, *, threads: int = 1) -> None:
+        if not isinstance(parameters, self.Parameters):
+            raise EngineError(
+                f'engine {self.name!r} takes parameters made by {type(self).__name__}.parameters(), '
+                f'not {type(parameters).__qualname__}'
+            )
+        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+            raise EngineError(f'engine {self.name!r}: threads must be an integer of at least 1, not {threads!r}')
+        self.settings = parameters
+        self.threads = threads
+
+    @property
+    def method(self) -> str:
+        """What plots and tables call labels made with these parameters, for example ``GFN1-xTB (tblite)``."""
+        return self.title
+
+    @classmethod
+    @abstractmethod
+    def missing(cls) -> str | None:
+        """Say how to install what the engine needs, in one sentence; None when it can be used."""
+
+    @classmethod
+    @abstractmethod
+    def version(cls) -> str:
+        """Give the version of the code that computes. It is asked for only when nothing is :meth:`missing`."""
+
+    @classmethod
+    def protocols(cls) -> dict[str, dict[str, Any]]:
+        """Give the protocols, ``{name: {'description': str, 'parameters': dict}}``.
+
+        :raises EngineError: the engine's YAML file is absent or malformed.
+        """
+        return copy.deepcopy(_read_protocols(cls._protocol_file())[1])
+
+    @classmethod
+    def default_protocol(cls) -> str:
+        """Give the name of the protocol that is used when none is named."""
+        return _read_protocols(cls._protocol_file())[0]
+
+    @classmethod
+    def _protocol_file(cls) -> Path:
+        return Path(inspect.getfile(cls)).parent / 'protocols' / f'{cls.name}.yaml'
+
+    @classmethod
+    def parameters(cls, protocol: str | None = None, overrides: Mapping[str, Any] | None = None) -> EngineParameters:
+        """Make parameters from a protocol and what differs from it.
+
+        :param protocol: name of a protocol; None: the default one.
+        :param overrides: parameters that replace those of the protocol; nested mappings are merged key by key.
+        :raises EngineError: unknown protocol, unknown parameter or a value that does not fit; says what is valid.
+        """
+        protocols = cls.protocols()
+        name = cls.default_protocol() if protocol is None else protocol
+        if name not in protocols:
+            raise EngineError(f'engine {cls.name!r} has no protocol {name!r}; it has: {", ".join(protocols)}')
+        values = _merge(protocols[name]['parameters'], overrides or {})
+        try:
+            return cls.Parameters.model_validate(values)
+        except ValidationError as error:
+            _refuse_parameters(cls, error)
+
+    def check(self, structure: Structure) -> None:
+        """Refuse a structure that the engine cannot treat, before anything runs.
+
+        :param structure: positions and cell in Å.
+        :raises EvaluationError: ``'invalid_structure'`` (no atoms, shapes, numbers that are not finite),
+            ``'unsupported_element'``, ``'periodic_unsupported'`` or ``'atoms_too_close'`` (nearer than 0.6 times the
+            sum of the covalent radii: some codes report success even when two atoms coincide).
+        """
+        numbers = np.asarray(structure.numbers)
+        positions = np.asarray(structure.positions)
+        if not len(numbers) or positions.shape != (len(numbers), 3):
+            raise EvaluationError(
+                'invalid_structure',
+                f'{numbers.shape} atomic numbers and {positions.shape} positions do not make a structure',
+            )
+        if not (np.isfinite(positions).all() and np.isfinite(structure.cell).all()):
+            raise EvaluationError('invalid_structure', 'a position or cell vector is not finite')
+        refused = [int(number) for number in np.unique(numbers) if not self.supports(int(number))]
+        if refused:
+            raise EvaluationError('unsupported_element', f'{self.title} does not treat {_symbols(refused)}')
+        if np.any(structure.pbc) and not self.periodic:
+            raise EvaluationError(
+                'periodic_unsupported', f'{self.title} treats isolated structures only; this one is periodic'
+            )
+        _refuse_close_atoms(structure)
+
+    def evaluate(self, structure: Structure) -> Label:
+        """Check a structure and compute its label.
+
+        :param structure: positions and cell in Å.
+        :raises EvaluationError: as :meth:`check` does, and ``'not_converged'`` or ``'engine_failure'``.
+        """
+        self.check(structure)
+        try:
+            return self.compute(structure)
+        except EvaluationError:
+            raise
+        except Exception as error:  # whatever the library raises must not end a batch
+            raise EvaluationError('engine_failure', f'{self.title}: {type(error).__name__}: {error}') from error
+
+    @abstractmethod
+    def supports(self, number: int) -> bool:
+        """Tell whether an element can be treated with these parameters.
+
+        :param number: atomic number.
+        """
+
+    @abstractmethod
+    def compute(self, structure: Structure) -> Label:
+        """Compute the label of a structure that passed :meth:`check`. Callers use :meth:`evaluate`.
+
+        :param structure: positions and cell in Å.
+        :raises EvaluationError: ``'not_converged'`` or ``'engine_failure'``.
+        """
+
+
+@cache
+def _read_protocols(path: Path) -> tuple[str, dict[str, dict[str, Any]]]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise EngineError(f'the protocols in {path} cannot be read: {error}') from error
+    protocols = content.get('protocols') if isinstance(content, dict) else None
+    if not isinstance(protocols, dict) or content.get('default_protocol') not in protocols:
+        raise EngineError(f"{path} needs 'protocols' and a 'default_protocol' that is one of them")
+    for name, protocol in protocols.items():
+        if (
+            not isinstance(protocol, dict)
+            or set(protocol) != {'description', 'parameters'}
+            or not isinstance(protocol['parameters'], dict)
+        ):
+            raise EngineError(f"{path}: protocol {name!r} needs exactly 'description' and a mapping 'parameters'")
+    return content['default_protocol'], protocols
+
+
+def _merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in overrides.items():
+        nested = merged.get(key)
+        both_mappings = isinstance(nested, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merge(nested, value) if both_mappings else value  # type: ignore[arg-type]
+    return merged
+
+
+def _refuse_parameters(engine: type[Engine], error: ValidationError) -> NoReturn:
+    faults = '; '.join(
+        f'{".".join(map(str, fault["loc"])) or "parameters"} = {fault["input"]!r}: {fault["msg"]}'
+        for fault in error.errors()
+    )
+    valid = ', '.join(engine.Parameters.model_fields)
+    raise EngineError(f'engine {engine.name!r}: {faults} (valid parameters: {valid})') from error
+
+
+def _symbols(numbers: list[int]) -> str:
+    from ase.data import chemical_symbols
+
+    known = range(1, len(chemical_symbols))
+    return ', '.join(chemical_symbols[number] if number in known else f'Z = {number}' for number in numbers)
+
+
+def _refuse_close_atoms(structure: Structure) -> None:
+    from ase.data import covalent_radii
+    from ase.neighborlist import primitive_neighbor_list
+
+    radii = CLOSEST_APPROACH * covalent_radii[np.asarray(structure.numbers, dtype=np.int64)]
+    first, second, distances = primitive_neighbor_list(
+        'ijd',
+        np.asarray(structure.pbc),
+        np.asarray(structure.cell),
+        np.asarray(structure.positions),
+        2.0 * float(radii.max()),
+    )
+    shortfalls = distances - radii[first] - radii[second]
+    if len(shortfalls) and shortfalls.min() < 0:
+        worst = int(np.argmin(shortfalls))
+        pair = sorted((int(first[worst]), int(second[worst])))
+        elements = [_symbols([int(structure.numbers[atom])]) for atom in pair]
+        raise EvaluationError(
+            'atoms_too_close',
+            f'atoms {pair[0]} ({elements[0]}) and {pair[1]} ({elements[1]}) are {distances[worst]:.3f} Å apart',
+        )
