@@ -1,0 +1,104 @@
+"""Reading and writing structure sets as files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from aiida_nanoml.errors import StructureError
+from aiida_nanoml.structures.structure_set import StructureSet
+
+
+def read_structures(path: Path | str, index: str | int = ':') -> StructureSet:
+    """Read the structures of a file in any format that ASE knows.
+
+    The name of a structure is that stored in the file (extended XYZ: ``name``); otherwise it is the file's stem, with
+    the number of the structure if there are several. A ``family`` is read where it is stored.
+
+    :param path: the file; the format follows from the content and the suffix.
+    :param index: which structures of the file: ASE's index, for example ``':'``, ``'-1'``, ``'0:100'``.
+    :raises StructureError: if there is no such file, it cannot be read, or a structure cannot be used.
+    """
+    from ase import Atoms
+    from ase.io import read
+
+    path = Path(path)
+    if not path.is_file():
+        raise StructureError(f'There is no file {path}.')
+    try:
+        found = read(str(path), index=index)
+    except Exception as error:  # the readers of ASE raise whatever the malformed file makes them stumble upon
+        raise StructureError(
+            f'{path} cannot be read as structures ({type(error).__name__}: {error}); check the content, the suffix and '
+            f'the index {index!r}.'
+        ) from error
+    atoms = [found] if isinstance(found, Atoms) else list(found)
+    if not atoms:
+        raise StructureError(f'{path} has no structures at the index {index!r}.')
+    numbered = [path.stem] if len(atoms) == 1 else [f'{path.stem}-{row:04d}' for row in range(len(atoms))]
+    names = [str(part.info.get('name', default)) for part, default in zip(atoms, numbered, strict=True)]
+    families = [str(part.info.get('family', '')) for part in atoms]
+    try:
+        return StructureSet.from_ase(atoms, names, families)
+    except StructureError as error:
+        raise StructureError(f'{path}: {error}') from error
+
+
+def write_structures(structures: StructureSet, path: Path | str) -> None:
+    """Write structures to a file.
+
+    Extended XYZ (``.xyz``, ``.extxyz``) keeps everything: names, families, cells, periodicity, and coordinates to the
+    last bit, so that the content hashes survive. Other suffixes are written by ASE, with what the format can hold.
+
+    :param structures: at least one structure.
+    :param path: the file; its suffix decides about the format.
+    :raises StructureError: if there is nothing to write, the format is unknown, or the file cannot be written.
+    """
+    path = Path(path)
+    if not len(structures):
+        raise StructureError(f'There is no structure to write to {path}.')
+    try:
+        if path.suffix in ('.xyz', '.extxyz'):
+            path.write_text(''.join(_extended_xyz(structures)), encoding='utf-8')
+        else:
+            from ase.io import write
+
+            write(str(path), structures.to_ase())
+    except Exception as error:  # the writers of ASE raise whatever a format cannot hold
+        raise StructureError(
+            f'Structures cannot be written to {path} ({type(error).__name__}: {error}); '
+            'extended XYZ (.extxyz) holds any set.'
+        ) from error
+
+
+def _extended_xyz(structures: StructureSet) -> list[str]:
+    """Format as extended XYZ with the digits that give back every number exactly; ASE's writer keeps only 8."""
+    frames = []
+    for row, part in enumerate(structures):
+        comment = []
+        if part.cell.any():
+            comment.append(f'Lattice="{" ".join(map(repr, part.cell.ravel().tolist()))}"')
+        comment.append('Properties=species:S:1:pos:R:3')
+        for key, text in (('name', structures.names[row]), ('family', structures.families[row])):
+            if text:
+                comment.append(f'{key}={_quoted(str(text))}')
+        comment.append(f'pbc="{" ".join("FT"[periodic] for periodic in part.pbc.tolist())}"')
+        atoms = zip(part.symbols, part.positions.tolist(), strict=True)
+        lines = [f'{symbol} {x!r} {y!r} {z!r}' for symbol, (x, y, z) in atoms]
+        frames.append('\n'.join([str(len(part)), ' '.join(comment), *lines, '']))
+    return frames
+
+
+def _quoted(text: str) -> str:
+    """Quote a text for the comment line; as JSON where a reader would take it for a number, a truth value or a list."""
+    from ase.io.extxyz import key_val_str_to_dict
+
+    plain = f'"{text}"'
+    try:
+        kept = key_val_str_to_dict(f'key={plain}').get('key')
+    except (ValueError, IndexError):
+        kept = None
+    if isinstance(kept, str) and kept == text and text.isprintable():
+        return plain
+    escaped = json.dumps(text).replace('\\', '\\\\').replace('"', '\\"')
+    return f'"_JSON {escaped}"'

@@ -1,0 +1,499 @@
+"""Many structures as a few flat arrays: the form in which every floor above receives and returns structures."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from aiida_nanoml.errors import StructureError
+from aiida_nanoml.structures.elements import ATOMIC_NUMBERS, SYMBOLS
+from aiida_nanoml.structures.neighbours import near_pairs
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+MINIMUM_DISTANCE = 0.5
+"""Atoms nearer than this (Å) are a mistake: no bond is shorter than that of H2, 0.74 Å."""
+
+LARGEST_COORDINATE = 5e3
+"""Coordinates beyond this (Å) are a mistake of units or of reading."""
+
+HASH_RESOLUTION = 1e-5
+"""Coordinates are rounded to this (Å) before they enter a content hash."""
+
+_ARRAYS = ('numbers', 'positions', 'offsets', 'cells', 'pbc', 'names', 'families')
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """One structure.
+
+    :param numbers: (A,) atomic numbers.
+    :param positions: (A, 3) Cartesian coordinates in Å.
+    :param cell: (3, 3) lattice vectors as rows in Å; zeros for an isolated structure without a box.
+    :param pbc: (3,) whether the structure repeats along each lattice vector.
+    :raises StructureError: if the shapes do not belong together.
+    """
+
+    numbers: NDArray[np.uint8]
+    positions: NDArray[np.float64]
+    cell: NDArray[np.float64] = field(default_factory=lambda: np.zeros((3, 3)))
+    pbc: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(3, dtype=bool))
+
+    def __post_init__(self) -> None:
+        numbers = _array(self.numbers, np.uint8, 'numbers')
+        for name, kind, shape in (
+            ('positions', np.float64, (len(numbers), 3)),
+            ('cell', np.float64, (3, 3)),
+            ('pbc', np.bool_, (3,)),
+        ):
+            values = _array(getattr(self, name), kind, name)
+            if values.shape != shape:
+                raise StructureError(f'`{name}` has the shape {values.shape}, but {shape} is needed.')
+            object.__setattr__(self, name, values)
+        object.__setattr__(self, 'numbers', numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def symbols(self) -> list[str]:
+        """Chemical symbol of each atom."""
+        return [SYMBOLS[number] for number in self.numbers.tolist()]
+
+
+class StructureSet:
+    """A fixed set of structures in flat, read-only arrays.
+
+    Structure ``r`` owns the atoms ``offsets[r]:offsets[r + 1]``. Creating a set checks it: shapes, finite numbers,
+    known elements, cells that fit the periodicity, and no two atoms nearer than :data:`MINIMUM_DISTANCE`, periodic
+    images included.
+
+    :param numbers: (A,) atomic numbers of all structures in a row.
+    :param positions: (A, 3) Cartesian coordinates in Å.
+    :param offsets: (n + 1,) first atom of each structure, and A at the end.
+    :param cells: (n, 3, 3) lattice vectors as rows in Å; zeros for an isolated structure without a box. Default: zeros.
+    :param pbc: (n, 3) periodicity along each lattice vector. Default: none.
+    :param names: (n,) name of each structure. Default: empty.
+    :param families: (n,) family of each structure; empty for an unknown one. Default: empty.
+    :raises StructureError: with the row, and the atoms where there are any, that cannot be used.
+    """
+
+    numbers: NDArray[np.uint8]
+    positions: NDArray[np.float64]
+    offsets: NDArray[np.int64]
+    cells: NDArray[np.float64]
+    pbc: NDArray[np.bool_]
+    names: NDArray[np.str_]
+    families: NDArray[np.str_]
+
+    def __init__(  # noqa: PLR0917 - the arrays are the type's definition
+        self,
+        numbers: ArrayLike,
+        positions: ArrayLike,
+        offsets: ArrayLike,
+        cells: ArrayLike | None = None,
+        pbc: ArrayLike | None = None,
+        names: ArrayLike | None = None,
+        families: ArrayLike | None = None,
+    ) -> None:
+        starts = _array(offsets, np.int64, 'offsets')
+        if starts.ndim != 1 or len(starts) < 1 or starts[0] != 0:
+            raise StructureError('`offsets` must be one row of integers that starts with 0.')
+        empty_rows = np.flatnonzero(np.diff(starts) <= 0)
+        if len(empty_rows):
+            raise StructureError(f'Structure {empty_rows[0]} has no atoms: `offsets` must increase at every step.')
+        n = len(starts) - 1
+        self._assign(
+            numbers=_array(numbers, np.uint8, 'numbers'),
+            positions=_array(positions, np.float64, 'positions'),
+            offsets=starts,
+            cells=np.zeros((n, 3, 3)) if cells is None else _array(cells, np.float64, 'cells'),
+            pbc=np.zeros((n, 3), dtype=bool) if pbc is None else _array(pbc, np.bool_, 'pbc'),
+            names=_texts([''] * n if names is None else names, 'names'),
+            families=_texts([''] * n if families is None else families, 'families'),
+        )
+        self._check()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f'A StructureSet cannot be changed: `{name}` is fixed.')
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f'A StructureSet cannot be changed: `{name}` is fixed.')
+
+    def _assign(self, **arrays: NDArray[Any]) -> None:
+        for name, values in arrays.items():
+            fixed = values.view()
+            fixed.flags.writeable = False
+            self.__dict__[name] = fixed
+
+    @classmethod
+    def _from_checked(cls, **arrays: NDArray[Any]) -> StructureSet:
+        """Make a set of arrays that come from checked sets, without checking again."""
+        created = cls.__new__(cls)
+        created._assign(**arrays)
+        return created
+
+    def _check(self) -> None:
+        n, n_atoms = len(self), int(self.offsets[-1])
+        for name, shape in (
+            ('numbers', (n_atoms,)),
+            ('positions', (n_atoms, 3)),
+            ('cells', (n, 3, 3)),
+            ('pbc', (n, 3)),
+            ('names', (n,)),
+            ('families', (n,)),
+        ):
+            if getattr(self, name).shape != shape:
+                raise StructureError(
+                    f'`{name}` has the shape {getattr(self, name).shape}, but {n} structures of {n_atoms} atoms in all '
+                    f'need {shape}.'
+                )
+        strange = np.flatnonzero((self.numbers < 1) | (self.numbers >= len(SYMBOLS)))
+        if len(strange):
+            raise StructureError(f'{self._place(strange[0])} has the atomic number {self.numbers[strange[0]]}.')
+        # Not `>`: a comparison with NaN is false.
+        strange = np.flatnonzero(~(np.abs(self.positions) <= LARGEST_COORDINATE).all(axis=1))
+        if len(strange):
+            raise StructureError(
+                f'{self._place(strange[0])} is at {self.positions[strange[0]].tolist()}: coordinates must be finite, '
+                f'in Å, and not beyond {LARGEST_COORDINATE:g} Å.'
+            )
+        strange = np.flatnonzero(~(np.abs(self.cells) <= LARGEST_COORDINATE).all(axis=(1, 2)))
+        if len(strange):
+            raise StructureError(
+                f'{self._row(strange[0])} has a cell that is not finite or beyond {LARGEST_COORDINATE:g} Å.'
+            )
+        self._check_distances()
+
+    def _check_distances(self) -> None:
+        left, right, distances = near_pairs(self.positions, self.offsets, MINIMUM_DISTANCE)
+        if len(left):
+            first = np.lexsort((right, left))[0]
+            raise StructureError(
+                f'{self._place(left[first])} and atom {right[first] - self._start(left[first])} of the same structure '
+                f'are {distances[first]:.3f} Å apart; less than {MINIMUM_DISTANCE} Å is not physical.'
+            )
+        for row in np.flatnonzero(self.pbc.any(axis=1)).tolist():
+            self._check_images(row)
+
+    def _check_images(self, row: int) -> None:
+        """Refuse a periodic structure with a flat cell, or with an atom on top of a periodic image."""
+        cell, pbc = self.cells[row], self.pbc[row]
+        # Open directions get a unit vector across the periodic ones, so that the cell can be inverted.
+        vectors = _complete_cell(cell, pbc)
+        volume = 0.0 if vectors is None else float(abs(np.linalg.det(vectors)))
+        if vectors is None or volume == 0.0:
+            raise StructureError(f'{self._row(row)} is periodic but its lattice vectors span no cell.')
+        inverse = np.linalg.inv(vectors)
+        heights = 1.0 / np.linalg.norm(inverse, axis=0)
+        if (heights[pbc] < MINIMUM_DISTANCE).any():
+            raise StructureError(f'{self._row(row)} is periodic but its cell is thinner than {MINIMUM_DISTANCE} Å.')
+        start, end = int(self.offsets[row]), int(self.offsets[row + 1])
+        fractions = self.positions[start:end] @ inverse
+        fractions[:, pbc] -= np.floor(fractions[:, pbc])
+        fractions[:, ~pbc] -= fractions[:, ~pbc].min(axis=0)
+        atoms, shifted = np.arange(end - start), fractions
+        # Per direction, the atoms within reach of one face are repeated beyond the opposite one: corners follow.
+        for axis in np.flatnonzero(pbc).tolist():
+            reach = MINIMUM_DISTANCE / heights[axis]
+            below, above = shifted[:, axis] > 1.0 - reach, shifted[:, axis] < reach
+            step = np.eye(3)[axis]
+            atoms = np.concatenate([atoms, atoms[below], atoms[above]])
+            shifted = np.concatenate([shifted, shifted[below] - step, shifted[above] + step])
+        points = shifted @ vectors
+        left, right, distances = near_pairs(points, np.array([0, len(points)]), MINIMUM_DISTANCE)
+        if len(left):
+            pair = sorted((int(atoms[left[0]]), int(atoms[right[0]])))
+            raise StructureError(
+                f'{self._row(row)}: atom {pair[0]} and a periodic image of atom {pair[1]} are {distances[0]:.3f} Å '
+                f'apart; less than {MINIMUM_DISTANCE} Å is not physical.'
+            )
+
+    def _row(self, row: int) -> str:
+        name = f' ({self.names[row]})' if self.names[row] else ''
+        return f'Structure {row}{name}'
+
+    def _start(self, atom: int) -> int:
+        return int(self.offsets[np.searchsorted(self.offsets, atom, side='right') - 1])
+
+    def _place(self, atom: int) -> str:
+        """Say where an atom of the flat arrays is: its row, its name and its index inside the structure."""
+        row = int(np.searchsorted(self.offsets, atom, side='right')) - 1
+        return f'{self._row(row)}: atom {atom - self._start(atom)}'
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __iter__(self) -> Iterator[Structure]:
+        return (self[row] for row in range(len(self)))
+
+    def __getitem__(self, row: int) -> Structure:
+        """Give one structure, counted from the end if the row is negative.
+
+        :raises IndexError: if there is no such row.
+        """
+        if not -len(self) <= row < len(self):
+            raise IndexError(f'row {row} of a set of {len(self)} structures')
+        row %= len(self)
+        atoms = slice(int(self.offsets[row]), int(self.offsets[row + 1]))
+        return Structure(self.numbers[atoms], self.positions[atoms], self.cells[row], self.pbc[row])
+
+    def __eq__(self, other: object) -> bool:
+        """Two sets are equal if all arrays are, the names and families included."""
+        if not isinstance(other, StructureSet):
+            return NotImplemented
+        return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in _ARRAYS)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f'<StructureSet: {len(self)} structures, {len(self.numbers)} atoms, {"-".join(self.elements)}>'
+
+    def select(self, rows: slice | Sequence[int] | NDArray[np.integer] | NDArray[np.bool_]) -> StructureSet:
+        """Take some structures, in the order given, as a new set.
+
+        :param rows: a slice, row numbers (m,), or a mask (n,).
+        :raises StructureError: if a row does not exist, or a mask has not one entry for each structure.
+        """
+        if isinstance(rows, slice):
+            picked = np.arange(len(self))[rows]
+        else:
+            wanted = np.asarray(rows)
+            if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in 'biu'):
+                raise StructureError('Rows must be a slice, a row of integers, or a row of booleans.')
+            if wanted.dtype == bool and len(wanted) != len(self):
+                raise StructureError(f'A mask of {len(wanted)} entries does not fit a set of {len(self)} structures.')
+            try:
+                picked = np.arange(len(self))[wanted if wanted.size else np.empty(0, dtype=np.int64)]
+            except IndexError as error:
+                raise StructureError(f'No such row in a set of {len(self)} structures: {error}.') from error
+        counts = self.counts[picked]
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        atoms = np.arange(int(offsets[-1])) + np.repeat(self.offsets[:-1][picked] - offsets[:-1], counts)
+        return self._from_checked(
+            numbers=self.numbers[atoms],
+            positions=self.positions[atoms],
+            offsets=offsets,
+            cells=self.cells[picked],
+            pbc=self.pbc[picked],
+            names=self.names[picked],
+            families=self.families[picked],
+        )
+
+    @classmethod
+    def concatenate(cls, sets: Iterable[StructureSet]) -> StructureSet:
+        """Join sets in the order given.
+
+        :raises StructureError: if there is no set to join.
+        """
+        parts = list(sets)
+        if not parts:
+            raise StructureError('There is no structure set to concatenate.')
+        joined = {
+            name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS if name != 'offsets'
+        }
+        counts = np.concatenate([part.counts for part in parts])
+        return cls._from_checked(offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), **joined)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Number of atoms of each structure (n,)."""
+        return np.diff(self.offsets)
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Row of the structure to which each atom belongs (A,)."""
+        return np.repeat(np.arange(len(self)), self.counts)
+
+    @cached_property
+    def elements(self) -> tuple[str, ...]:
+        """Chemical symbols that occur, in alphabetical order."""
+        return tuple(sorted(SYMBOLS[number] for number in np.unique(self.numbers).tolist()))
+
+    @property
+    def formulas(self) -> list[str]:
+        """Chemical formula of each structure in Hill order (C, H, the others by symbol; without C all by symbol)."""
+        present = np.unique(self.numbers)
+        amounts = np.zeros((len(self), len(present)), dtype=np.int64)
+        np.add.at(amounts, (self.rows, np.searchsorted(present, self.numbers)), 1)
+        symbols = [SYMBOLS[number] for number in present.tolist()]
+        formulas = []
+        for amount in amounts.tolist():
+            content = {symbol: count for symbol, count in zip(symbols, amount, strict=True) if count}
+            order = sorted(content, key=lambda symbol: (symbol not in ('C', 'H'), symbol) if 'C' in content else symbol)
+            formulas.append(''.join(f'{symbol}{content[symbol] if content[symbol] > 1 else ""}' for symbol in order))
+        return formulas
+
+    @cached_property
+    def hashes(self) -> NDArray[np.str_]:
+        """Content hash of each structure (n,): SHA-256 in hexadecimal, 64 characters.
+
+        Elements, coordinates rounded to :data:`HASH_RESOLUTION`, cell and periodicity enter; the order of the atoms,
+        the sign of zero, the name and the family do not.
+        """
+        points = np.rint(self.positions / HASH_RESOLUTION).astype('<i8')
+        order = np.lexsort((self.numbers, points[:, 2], points[:, 1], points[:, 0], self.rows))
+        points, numbers = points[order], self.numbers[order]
+        cells = np.rint(self.cells / HASH_RESOLUTION).astype('<i8')
+        digests = []
+        for row, (start, end) in enumerate(zip(self.offsets[:-1].tolist(), self.offsets[1:].tolist(), strict=True)):
+            content = hashlib.sha256(b'nanoml-structure-1')
+            for part in (numbers[start:end], points[start:end], cells[row], self.pbc[row]):
+                content.update(part.tobytes())
+            digests.append(content.hexdigest())
+        return _fixed(np.array(digests, dtype='<U64'))
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Give the arrays of the set by name; :meth:`from_arrays` is the way back, also through an NPZ file."""
+        return {name: getattr(self, name) for name in _ARRAYS}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> StructureSet:
+        """Make a set of the arrays of :meth:`to_arrays`, and check everything.
+
+        :raises StructureError: if an array is missing or unknown, or the content cannot be used.
+        """
+        missing, unknown = sorted(set(_ARRAYS) - set(arrays)), sorted(set(arrays) - set(_ARRAYS))
+        if missing or unknown:
+            raise StructureError(
+                f'A structure set consists of the arrays {", ".join(_ARRAYS)}; missing: {missing}, unknown: {unknown}.'
+            )
+        return cls(**{name: arrays[name] for name in _ARRAYS})
+
+    @classmethod
+    def from_structures(
+        cls, structures: Iterable[Structure], names: ArrayLike | None = None, families: ArrayLike | None = None
+    ) -> StructureSet:
+        """Make a set of single structures.
+
+        :param names: (n,) names. Default: empty.
+        :param families: (n,) families. Default: empty.
+        :raises StructureError: if a structure cannot be used.
+        """
+        parts = list(structures)
+        return cls(
+            numbers=np.concatenate([np.empty(0, dtype=np.uint8), *(part.numbers for part in parts)]),
+            positions=np.concatenate([np.empty((0, 3)), *(part.positions for part in parts)]),
+            offsets=np.cumsum([0, *(len(part) for part in parts)]),
+            cells=np.array([part.cell for part in parts]).reshape(-1, 3, 3),
+            pbc=np.array([part.pbc for part in parts], dtype=bool).reshape(-1, 3),
+            names=names,
+            families=families,
+        )
+
+    @classmethod
+    def from_ase(
+        cls, atoms: Iterable[Atoms], names: ArrayLike | None = None, families: ArrayLike | None = None
+    ) -> StructureSet:
+        """Make a set of ASE ``Atoms`` objects.
+
+        :raises StructureError: if a structure cannot be used.
+        """
+        return cls.from_structures(
+            [Structure(part.numbers, part.positions, np.asarray(part.cell), part.pbc) for part in atoms],
+            names,
+            families,
+        )
+
+    def to_ase(self) -> list[Atoms]:
+        """Give ASE ``Atoms`` objects, with ``name`` and ``family`` in ``info`` where they are known."""
+        from ase import Atoms
+
+        found = []
+        for row, part in enumerate(self):
+            known = {'name': str(self.names[row]), 'family': str(self.families[row])}
+            info = {key: value for key, value in known.items() if value}
+            found.append(Atoms(part.numbers, part.positions, cell=part.cell, pbc=part.pbc, info=info))
+        return found
+
+    @classmethod
+    def from_pymatgen(
+        cls, structures: Iterable[Any], names: ArrayLike | None = None, families: ArrayLike | None = None
+    ) -> StructureSet:
+        """Make a set of pymatgen ``Molecule`` (isolated) or ``Structure`` (periodic) objects.
+
+        :raises StructureError: if a structure has disordered sites, or cannot be used.
+        """
+        parts = []
+        for row, part in enumerate(structures):
+            if not part.is_ordered:
+                raise StructureError(f'Structure {row} has partly occupied sites; a set holds definite atoms only.')
+            lattice = getattr(part, 'lattice', None)
+            cell, pbc = (np.zeros((3, 3)), [False] * 3) if lattice is None else (lattice.matrix, lattice.pbc)
+            parts.append(Structure(np.array(part.atomic_numbers), part.cart_coords, cell, np.array(pbc)))
+        return cls.from_structures(parts, names, families)
+
+    def to_pymatgen(self) -> list[Any]:
+        """Give pymatgen objects: a ``Molecule`` for a structure without periodicity, a ``Structure`` otherwise.
+
+        A molecule has no box: the cell of a structure without periodicity is lost.
+        """
+        from pymatgen.core import Lattice, Molecule
+        from pymatgen.core import Structure as Crystal
+
+        found: list[Any] = []
+        for part in self:
+            if part.pbc.any():
+                lattice = Lattice(part.cell, pbc=tuple(part.pbc.tolist()))
+                found.append(Crystal(lattice, part.symbols, part.positions, coords_are_cartesian=True))
+            else:
+                found.append(Molecule(part.symbols, part.positions))
+        return found
+
+
+def atomic_numbers(symbols: Iterable[str]) -> NDArray[np.uint8]:
+    """Translate chemical symbols to atomic numbers (A,).
+
+    :raises StructureError: if a symbol is not that of an element.
+    """
+    wanted = list(symbols)
+    unknown = sorted({symbol for symbol in wanted if symbol not in ATOMIC_NUMBERS})
+    if unknown:
+        raise StructureError(f'No such element: {", ".join(unknown)}.')
+    return np.array([ATOMIC_NUMBERS[symbol] for symbol in wanted], dtype=np.uint8)
+
+
+def _fixed(values: NDArray[np.str_]) -> NDArray[np.str_]:
+    values.flags.writeable = False
+    return values
+
+
+def _array(values: Any, kind: type[Any], name: str) -> NDArray[Any]:
+    """Copy values to an array of a kind, if that loses nothing."""
+    try:
+        given = np.asarray(values)
+        if given.size == 0:
+            return given.astype(kind)
+        if given.dtype.kind not in {np.bool_: 'b', np.float64: 'fiu'}.get(kind, 'iu'):
+            raise StructureError(f'`{name}` holds values of the type {given.dtype}, not {np.dtype(kind).name}.')
+        converted = given.astype(kind)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise StructureError(f'`{name}` is not an array of {np.dtype(kind).name}: {error}') from error
+    if given.dtype.kind in 'iu' and not np.array_equal(converted, given):
+        raise StructureError(f'`{name}` holds values outside the range of {np.dtype(kind).name}.')
+    return converted
+
+
+def _texts(values: Any, name: str) -> NDArray[np.str_]:
+    texts = np.asarray(values)
+    if texts.size and texts.dtype.kind != 'U':
+        raise StructureError(f'`{name}` must be texts, not {texts.dtype}.')
+    return texts.astype(np.str_)
+
+
+def _complete_cell(cell: NDArray[np.float64], pbc: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+    """Replace the vectors of open directions by unit vectors across the periodic ones; None for a flat cell."""
+    periodic = cell[pbc]
+    _, sizes, across = np.linalg.svd(periodic)
+    if (sizes < 1e-9).any():
+        return None
+    complete = cell.copy()
+    complete[~pbc] = across[len(periodic) :]
+    return complete
