@@ -1,0 +1,180 @@
+"""The quadruplet vector: a histogram of every heavy atom with its three nearest neighbours."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from aiida_nanoml.errors import DescriptorError
+from aiida_nanoml.structures.elements import SYMBOLS
+from aiida_nanoml.structures.neighbours import near_pairs
+from aiida_nanoml.structures.structure_set import StructureSet
+
+CLASSES: tuple[str, ...] = tuple(
+    f'{centre}|{around}'
+    for centre, arounds in (
+        ('C', 'CCC BCC CCN BBC CNN CCH BCH CHN BBH HNN'),
+        ('B', 'NNN CNN CCN HNN CHN CCH'),
+        ('N', 'BBB BBC BCC BBH BCH CCH'),
+        # The rare ones, outside the set of 22: an atom on which nothing but domain borders meet.
+        ('C', 'BBB NNN'),
+        ('B', 'CCC'),
+        ('N', 'CCC'),
+    )
+    for around in arounds.split()
+)
+"""The 26 quadruplets of flakes with coherent domains, as ``centre|neighbours``; the first 22 are the usual set."""
+
+ELEMENTS = ('H', 'B', 'C', 'N')
+"""The elements that the descriptor knows, in the order of their fractions at the end of a row."""
+
+HEAVY_BOND = 1.9
+"""Heavy atoms nearer than this (Å) are bonded: between a stretched B-N bond and second neighbours at 2.5 Å."""
+
+HYDROGEN_BOND = 1.5
+"""Hydrogen nearer than this (Å) to a heavy atom is bonded: between B-H, 1.2 Å, and second neighbours at 2.1 Å."""
+
+UNKNOWN = ('error', 'overflow', 'drop')
+"""What can be done with a heavy atom outside the class set."""
+
+# Species 0-3 (order of ELEMENTS); a neighbourhood is a number with one digit of base 4 for each species.
+_SPECIES = np.full(256, -1, dtype=np.int64)
+_SPECIES[[SYMBOLS.index(element) for element in ELEMENTS]] = np.arange(4)
+_DIGIT = 4 ** np.arange(4)
+_CODES = np.array(
+    [
+        256 * ELEMENTS.index(centre) + sum(int(_DIGIT[ELEMENTS.index(element)]) for element in around)
+        for centre, _, around in (name.partition('|') for name in CLASSES)
+    ]
+)
+
+
+class QuadrupletDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Histogram of quadruplet classes, and the fractions of the elements.
+
+    Every heavy atom (B, C, N) with its three bonded neighbours is one class; the histogram is normalised by the number
+    of heavy atoms. The fractions of H, B, C and N among all atoms follow, in this order. A row has ``classes`` + 4
+    numbers, or one more with ``unknown='overflow'``, between the two parts.
+
+    :param classes: 22 or 26: how many of :data:`CLASSES` are counted.
+    :param unknown: what to do with a heavy atom outside these: ``'error'`` refuses the structure; ``'overflow'`` counts
+        it in an extra bin; ``'drop'`` leaves it out of the histogram (which then sums to less than 1) and warns with
+        the number of atoms left out.
+    """
+
+    def __init__(self, classes: int = 22, unknown: str = 'error') -> None:
+        self.classes = classes
+        self.unknown = unknown
+
+    def fit(self, structures: StructureSet, y: Any = None) -> QuadrupletDescriptor:
+        """Check the parameters; there is nothing to learn from structures.
+
+        :raises DescriptorError: if a parameter is out of range.
+        """
+        self._check_parameters()
+        return self
+
+    def transform(self, structures: StructureSet) -> NDArray[np.float64]:
+        """Describe structures.
+
+        :param structures: isolated flakes of H, B, C and N; n of them.
+        :returns: one row for each structure (n, ``len(get_feature_names_out())``), shares without unit.
+        :raises DescriptorError: if a structure is periodic, has other elements, a heavy atom without exactly three
+            bonded neighbours, a hydrogen atom without exactly one, or (``unknown='error'``) an atom outside the class
+            set.
+        """
+        self._check_parameters()
+        found = _classified(structures)
+        n, outside = len(structures), found >= self.classes
+        if outside.any() and self.unknown == 'error':
+            atom = int(np.flatnonzero(outside)[0])
+            code = found[atom]
+            kind = CLASSES[code] if code < len(CLASSES) else 'in none of the known classes'
+            raise DescriptorError(
+                f'{_place(structures, atom)} is {kind}, outside the {self.classes} quadruplet classes '
+                f'({np.count_nonzero(outside)} atoms in all); use 26 classes, or unknown="overflow" or "drop".'
+            )
+        if outside.any() and self.unknown == 'drop':
+            rows = np.unique(structures.rows[outside])
+            warnings.warn(
+                f'{np.count_nonzero(outside)} heavy atoms of {len(rows)} structures are outside the {self.classes} '
+                'quadruplet classes and were left out of the histograms.',
+                stacklevel=2,
+            )
+        n_bins = self.classes + 1
+        heavy = np.flatnonzero(found >= 0)
+        bins = structures.rows[heavy] * n_bins + np.minimum(found[heavy], self.classes)
+        histogram = np.bincount(bins, minlength=n * n_bins).reshape(n, n_bins)
+        n_heavy = histogram.sum(axis=1, keepdims=True)
+        elements = structures.rows * len(ELEMENTS) + _SPECIES[structures.numbers]
+        amounts = np.bincount(elements, minlength=n * len(ELEMENTS)).reshape(n, len(ELEMENTS))
+        kept = histogram if self.unknown == 'overflow' else histogram[:, : self.classes]
+        return np.concatenate([kept / n_heavy, amounts / structures.counts[:, None]], axis=1)
+
+    def unknown_counts(self, structures: StructureSet) -> NDArray[np.int64]:
+        """Count the heavy atoms outside the class set in each structure (n,).
+
+        :raises DescriptorError: as :meth:`transform`, except for atoms outside the class set.
+        """
+        self._check_parameters()
+        outside = _classified(structures) >= self.classes
+        return np.bincount(structures.rows[outside], minlength=len(structures))
+
+    def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
+        """Give the name of each column, for example ``C|BCC`` or ``fraction_N``; ``other`` is the overflow bin."""
+        self._check_parameters()
+        overflow = ['other'] if self.unknown == 'overflow' else []
+        fractions = [f'fraction_{element}' for element in ELEMENTS]
+        return np.array([*CLASSES[: self.classes], *overflow, *fractions], dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def _check_parameters(self) -> None:
+        if isinstance(self.classes, bool) or self.classes not in (22, len(CLASSES)):
+            raise DescriptorError(f'There are 22 or {len(CLASSES)} quadruplet classes, not {self.classes!r}.')
+        if self.unknown not in UNKNOWN:
+            raise DescriptorError(f'`unknown` must be one of {", ".join(UNKNOWN)}, not {self.unknown!r}.')
+
+
+def _classified(structures: StructureSet) -> NDArray[np.int64]:
+    """Class of each atom (A,): an index into CLASSES, its length for none of them, -1 for hydrogen."""
+    if not isinstance(structures, StructureSet):
+        raise DescriptorError(f'Quadruplets describe a StructureSet, not {type(structures).__name__}.')
+    periodic = np.flatnonzero(structures.pbc.any(axis=1))
+    if len(periodic):
+        raise DescriptorError(f'Structure {periodic[0]} is periodic; quadruplets describe isolated flakes only.')
+    species = _SPECIES[structures.numbers]
+    strange = np.flatnonzero(species < 0)
+    if len(strange):
+        raise DescriptorError(
+            f'{_place(structures, int(strange[0]))}: quadruplets know the elements {", ".join(ELEMENTS)} only.'
+        )
+    left, right, distances = near_pairs(structures.positions, structures.offsets, HEAVY_BOND)
+    hydrogen = species == 0
+    n_hydrogen = hydrogen[left].astype(np.int8) + hydrogen[right]
+    bonded = np.flatnonzero((n_hydrogen == 0) | ((n_hydrogen == 1) & (distances < HYDROGEN_BOND)))
+    ends, others = np.concatenate([left[bonded], right[bonded]]), np.concatenate([right[bonded], left[bonded]])
+    n_bonds = np.bincount(ends, minlength=len(species))
+    wrong = np.flatnonzero(n_bonds != np.where(hydrogen, 1, 3))
+    if len(wrong):
+        needed = 'one bonded heavy atom' if hydrogen[wrong[0]] else 'three bonded neighbours'
+        raise DescriptorError(
+            f'{_place(structures, int(wrong[0]))} has {n_bonds[wrong[0]]} bonds, but a quadruplet needs {needed} '
+            f'(nearer than {HEAVY_BOND} Å, hydrogen {HYDROGEN_BOND} Å).'
+        )
+    around = np.bincount(ends, weights=_DIGIT[species[others]], minlength=len(species)).astype(np.int64)
+    index = np.full(4 * 256, len(CLASSES), dtype=np.int64)
+    index[_CODES] = np.arange(len(CLASSES))
+    return np.where(hydrogen, -1, index[256 * species + around])
+
+
+def _place(structures: StructureSet, atom: int) -> str:
+    row = int(structures.rows[atom])
+    name = f' ({structures.names[row]})' if structures.names[row] else ''
+    symbol = SYMBOLS[structures.numbers[atom]]
+    return f'Structure {row}{name}: atom {atom - structures.offsets[row]} ({symbol})'
