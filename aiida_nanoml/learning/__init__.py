@@ -1,0 +1,5 @@
+"""Learning on descriptors: the gap network, scikit-learn baselines, splits, metrics, model files and plots.
+
+Knows no AiiDA and no structures: rows of numbers in, eV out. TensorFlow and matplotlib are imported by the functions
+that use them.
+"""

@@ -1,0 +1,74 @@
+"""What counts as a feature matrix and a target vector: every entry into this package is checked here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aiida_nanoml.errors import DatasetError, ModelError
+
+Floats = npt.NDArray[np.float64]
+
+
+def as_features(X: npt.ArrayLike, name: str = 'X') -> Floats:
+    """Return a feature matrix as finite ``float64``.
+
+    :param X: (n, n_features) numbers.
+    :param name: what to call the matrix in an error.
+    :raises DatasetError: wrong number of dimensions, no row or column, not numeric, NaN or infinity.
+    """
+    features = _as_floats(X, name)
+    if features.ndim != 2 or 0 in features.shape:
+        raise DatasetError(f'{name} must have the shape (rows, features), both at least 1; got {features.shape}')
+    _require_finite(features, name)
+    return features
+
+
+def as_gaps(y: npt.ArrayLike, name: str = 'y', n_rows: int | None = None) -> Floats:
+    """Return a target vector as finite ``float64``.
+
+    :param y: (n,) numbers in eV.
+    :param name: what to call the vector in an error.
+    :param n_rows: required length.
+    :raises DatasetError: not one-dimensional, empty, wrong length, not numeric, NaN or infinity.
+    """
+    gaps = _as_floats(y, name)
+    if gaps.ndim != 1 or not len(gaps):
+        raise DatasetError(f'{name} must have the shape (rows,), at least one row; got {gaps.shape}')
+    if n_rows is not None and len(gaps) != n_rows:
+        raise DatasetError(f'{name} has {len(gaps)} rows, the features have {n_rows}')
+    _require_finite(gaps, name)
+    return gaps
+
+
+def require_width(features: Floats, n_features: int) -> None:
+    """Refuse features that a model was not trained on.
+
+    :param features: (n, any) matrix.
+    :param n_features: number of features that the model was trained on.
+    :raises ModelError: the numbers differ.
+    """
+    if features.shape[1] != n_features:
+        raise ModelError(
+            f'the model was trained on {n_features} features, these rows have {features.shape[1]}: '
+            'compute them with the descriptor named in the model card'
+        )
+
+
+def _as_floats(values: Any, name: str) -> Floats:
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in 'iuf':
+            raise TypeError(f'dtype {array.dtype}')
+        return np.ascontiguousarray(array, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f'{name} must be an array of real numbers: {error}') from error
+
+
+def _require_finite(array: Floats, name: str) -> None:
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        where = ', '.join(f'{axis} {index}' for axis, index in zip(('row', 'column'), bad[0], strict=False))
+        raise DatasetError(f'{name} holds {len(bad)} values that are not finite, the first at {where}')

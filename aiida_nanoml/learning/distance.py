@@ -1,0 +1,90 @@
+"""How far a row is from what a model was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.neighbors import NearestNeighbors
+
+from aiida_nanoml.errors import DatasetError, ModelError
+from aiida_nanoml.learning.arrays import Floats, as_features, require_width
+
+
+class TrainingDomain:
+    """Distance of a row to the nearest training row, in units of what is usual inside the training set.
+
+    Features are divided by their standard deviation over the distinct training rows, a constant one is left alone.
+    The unit is the mean, over those rows, of the distance to the nearest other one: 1 is typical, far above 1 is
+    extrapolation.
+
+    After :meth:`fit`: ``rows_`` (n_distinct, n_features) in standardised units, ``mean_``, ``scale_`` (n_features,),
+    ``typical_distance_``, ``n_features_in_``.
+    """
+
+    def fit(self, X_train: npt.ArrayLike) -> TrainingDomain:
+        """Take in the training rows.
+
+        :param X_train: (n, n_features) features.
+        :raises DatasetError: shapes, NaN or infinity, or fewer than two distinct rows.
+        """
+        features = np.unique(as_features(X_train, 'X_train'), axis=0)
+        if len(features) < 2:
+            raise DatasetError('the training domain needs at least two distinct rows')
+        scale = features.std(axis=0)
+        scale[np.ptp(features, axis=0) == 0] = 1.0
+        mean = features.mean(axis=0)
+        self._set(mean, scale, (features - mean) / scale)
+        self.typical_distance_ = float(self._index.kneighbors(None, 1)[0].mean())
+        return self
+
+    def distance(self, X: npt.ArrayLike) -> Floats:
+        """Distance to the training set.
+
+        :param X: (n, n_features) features.
+        :returns: (n,) distances without unit; 0 for a training row, 1 is typical of the training set.
+        :raises ModelError: not fitted, or features of another length.
+        :raises DatasetError: shapes, NaN or infinity.
+        """
+        if not hasattr(self, 'rows_'):
+            raise ModelError('the training domain is not fitted')
+        features = as_features(X)
+        require_width(features, self.n_features_in_)
+        rows = (features - self.mean_) / self.scale_
+        nearest = self._index.kneighbors(rows, 1, return_distance=False)[:, 0]
+        # From the difference itself: the index uses the binomial formula, which loses the digits of small distances.
+        return np.asarray(np.linalg.norm(rows - self.rows_[nearest], axis=1) / self.typical_distance_)
+
+    def save(self, path: Path | str) -> None:
+        """Write to an NPZ file.
+
+        :param path: ends in ``.npz``.
+        """
+        np.savez_compressed(
+            path, mean=self.mean_, scale=self.scale_, rows=self.rows_, typical_distance=self.typical_distance_
+        )
+
+    @classmethod
+    def load(cls, path: Path | str) -> TrainingDomain:
+        """Read what :meth:`save` wrote.
+
+        :raises ModelError: not such a file.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                mean, scale, rows = (np.asarray(stored[name], dtype=np.float64) for name in ('mean', 'scale', 'rows'))
+                typical = float(stored['typical_distance'])
+        except Exception as error:
+            raise ModelError(f'{path} is not a readable training domain: {error}') from error
+        if rows.ndim != 2 or not mean.shape == scale.shape == rows.shape[1:] or not typical > 0:
+            raise ModelError(f'{path} is not a training domain: its arrays do not fit together')
+        domain = cls()
+        domain._set(mean, scale, rows)
+        domain.typical_distance_ = typical
+        return domain
+
+    def _set(self, mean: Floats, scale: Floats, rows: Floats) -> None:
+        self.mean_, self.scale_, self.rows_ = mean, scale, rows
+        self.n_features_in_ = rows.shape[1]
+        self._index = NearestNeighbors(algorithm='brute').fit(rows)

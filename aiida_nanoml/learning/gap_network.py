@@ -1,0 +1,359 @@
+"""The gap network: dense layers from descriptor to gap, trained by a compiled loop.
+
+``keras.Model.fit`` spends a millisecond or more of Python on every step, most of the time for networks this small. Here
+a whole epoch is one compiled function and the rows stay in memory; Keras gives the layers, the optimiser and the file
+format.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+from sklearn.base import BaseEstimator, RegressorMixin
+
+from aiida_nanoml.errors import ModelError
+from aiida_nanoml.learning.arrays import Floats, as_features, as_gaps, require_width
+from aiida_nanoml.learning.hyperparameters import Count, Flag, NotNegative, Positive, Seed, check_hyperparameters
+from aiida_nanoml.learning.keras_backend import import_keras
+
+Progress = Callable[[int, int, dict[str, float]], None]
+"""Called after every epoch with the epoch (from 1), the number of epochs, and the losses."""
+
+_PREDICTION_ROWS = 16384
+
+
+class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Feed-forward network from a descriptor to the gap.
+
+    :param hidden_layers: neurons of each hidden layer.
+    :param activation: of the hidden layers.
+    :param initializer: ``he_normal`` or ``glorot_uniform`` kernels with zero biases, or ``random_uniform``: kernels and
+        biases uniform within ±0.05.
+    :param loss: ``mse``, ``mae`` or ``huber``, of gap / ``target_scale_ev``.
+    :param learning_rate: of Adam.
+    :param schedule: ``constant``, or ``cosine``: the learning rate falls to zero over ``epochs``.
+    :param batch_size: rows of one step.
+    :param epochs: largest number of passes over the training rows.
+    :param weight_decay: decoupled decay of the kernels (AdamW); 0 is plain Adam.
+    :param members: networks trained side by side from different initial weights; the prediction is their mean.
+    :param standardize: shift and scale every feature to mean 0 and variance 1 over the training rows, and shift the
+        targets to mean 0. A feature that is constant there is only shifted.
+    :param target_scale_ev: targets are divided by this, eV. Best is about the standard deviation of the gaps; the
+        source takes 4 eV.
+    :param early_stopping: stop when the validation loss has not fallen for ``patience`` epochs, and keep the weights of
+        the best epoch. Needs ``validation_data``.
+    :param patience: in epochs.
+    :param seed: of the initial weights and of the order of the rows. Same seed, same machine: same weights.
+
+    After :meth:`fit`: ``network_`` (a Keras model from raw features to eV), ``history_`` (``loss`` and, with validation
+    data, ``val_loss`` for every epoch, in units of the loss), ``best_epoch_`` (from 1, the epoch whose weights are
+    kept), ``n_features_in_``.
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden_layers: Annotated[tuple[Count, ...], Field(min_length=1)] = (64, 64),
+        activation: Literal['relu', 'silu', 'gelu', 'tanh', 'elu'] = 'silu',
+        initializer: Literal['he_normal', 'glorot_uniform', 'random_uniform'] = 'he_normal',
+        loss: Literal['mse', 'mae', 'huber'] = 'mse',
+        learning_rate: Positive = 0.01,
+        schedule: Literal['constant', 'cosine'] = 'cosine',
+        batch_size: Count = 64,
+        epochs: Count = 300,
+        weight_decay: NotNegative = 0.01,
+        members: Count = 8,
+        standardize: Flag = True,
+        target_scale_ev: Positive = 0.5,
+        early_stopping: Flag = False,
+        patience: Count = 50,
+        seed: Seed = 0,
+    ) -> None:
+        self.hidden_layers = hidden_layers
+        self.activation = activation
+        self.initializer = initializer
+        self.loss = loss
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.weight_decay = weight_decay
+        self.members = members
+        self.standardize = standardize
+        self.target_scale_ev = target_scale_ev
+        self.early_stopping = early_stopping
+        self.patience = patience
+        self.seed = seed
+
+    def fit(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+        progress: Progress | None = None,
+    ) -> GapNetwork:
+        """Train from new initial weights.
+
+        :param X: (n, n_features) features.
+        :param y: (n,) gaps, eV.
+        :param validation_data: features and gaps to watch, never trained on.
+        :param progress: called after every epoch.
+        :raises DatasetError: shapes, NaN or infinity.
+        :raises ModelError: hyperparameters of the wrong type, ``early_stopping`` without ``validation_data``, or a
+            training that diverged.
+        """
+        check_hyperparameters(type(self), self.get_params(deep=False))
+        features = as_features(X)
+        gaps = as_gaps(y, n_rows=len(features))
+        if validation_data is None:
+            if self.early_stopping:
+                raise ModelError('early_stopping needs validation_data: pass it, or set early_stopping=False')
+            validation = None
+        else:
+            watched = as_features(validation_data[0], 'validation X')
+            require_width(watched, features.shape[1])
+            validation = watched, as_gaps(validation_data[1], 'validation y', n_rows=len(watched))
+
+        mean, variance, offset = _moments(features, gaps, self.standardize)
+        core = self._build_core(features.shape[1])
+
+        def scaled(rows: Floats, targets: Floats) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+            return (
+                ((rows - mean) / np.sqrt(variance)).astype(np.float32),
+                ((targets - offset) / self.target_scale_ev).astype(np.float32),
+            )
+
+        loop = _Loop(self, core, scaled(features, gaps), None if validation is None else scaled(*validation))
+        history: dict[str, list[float]] = {'loss': []}
+        if validation is not None:
+            history['val_loss'] = []
+        best_loss, best_epoch = math.inf, 0
+        for epoch in range(1, self.epochs + 1):
+            losses = loop.run_epoch()
+            if not all(map(math.isfinite, losses.values())):
+                raise ModelError(
+                    f'the training diverged in epoch {epoch}: lower learning_rate ({self.learning_rate:g})'
+                )
+            for name, value in losses.items():
+                history[name].append(value)
+            if progress is not None:
+                progress(epoch, self.epochs, losses)
+            if self.early_stopping:
+                if losses['val_loss'] < best_loss:
+                    best_loss, best_epoch = losses['val_loss'], epoch
+                    loop.keep_weights()
+                elif epoch - best_epoch >= self.patience:
+                    break
+        if self.early_stopping:
+            loop.restore_weights()
+        else:
+            best_epoch = self.epochs
+
+        self.network_ = self._wrap(core, mean, variance, offset)
+        self.history_ = history
+        self.best_epoch_: int | None = best_epoch
+        self.n_features_in_ = features.shape[1]
+        return self
+
+    @overload
+    def predict(self, X: npt.ArrayLike, return_std: Literal[False] = False) -> Floats: ...
+
+    @overload
+    def predict(self, X: npt.ArrayLike, return_std: Literal[True]) -> tuple[Floats, Floats]: ...
+
+    def predict(self, X: npt.ArrayLike, return_std: bool = False) -> Floats | tuple[Floats, Floats]:
+        """Predict gaps.
+
+        :param X: (n, n_features) features, as given to :meth:`fit`.
+        :param return_std: also return the standard deviation over the members. It measures what the training left
+            open, not the error: calibrate it on validation rows before it is quoted as one.
+        :returns: (n,) gaps, eV; with ``return_std`` also (n,) deviations, eV.
+        :raises ModelError: not trained, features of another length, or ``return_std`` with a single member.
+        :raises DatasetError: shapes, NaN or infinity.
+        """
+        if not hasattr(self, 'network_'):
+            raise ModelError('the network is not trained: call fit or load a model first')
+        features = as_features(X)
+        require_width(features, self.n_features_in_)
+        if return_std and self.members < 2:
+            raise ModelError('the spread of a single network is not defined: train with members of 2 or more')
+        keras = import_keras()
+        network = self.network_
+        if return_std:
+            network = keras.Model(network.input, network.get_layer('members_ev').output)
+        rows = features.astype(np.float32)
+        parts = [
+            np.asarray(network(rows[start : start + _PREDICTION_ROWS], training=False), dtype=np.float64)
+            for start in range(0, len(rows), _PREDICTION_ROWS)
+        ]
+        gaps = np.concatenate(parts).reshape(len(rows), -1)
+        if return_std:
+            return gaps.mean(axis=1), gaps.std(axis=1, ddof=1)
+        return gaps[:, 0]
+
+    @property
+    def loss_label(self) -> str:
+        """What the numbers in ``history_`` are, for the axis of a learning curve."""
+        return f'{self.loss.upper() if self.loss != "huber" else "Huber loss"} of gap / {self.target_scale_ev:g} eV'
+
+    def fitted_state(self) -> dict[str, Any]:
+        """Everything that the prediction depends on besides the hyperparameters, by layer: arrays and scales."""
+        state: dict[str, Any] = {}
+        for layer in self.network_.layers:
+            constants = {name: layer.get_config().get(name) for name in ('mean', 'variance', 'scale', 'offset')}
+            state[layer.name] = {'weights': layer.get_weights()} | {k: v for k, v in constants.items() if v is not None}
+        return state
+
+    def _build_core(self, n_features: int) -> Any:
+        """The trainable part: standardised features (b, n_features) to scaled targets, (b, 1) or (b, members, 1)."""
+        keras = import_keras()
+        inputs = keras.Input((n_features,), name='standardized_features')
+        single = self.members == 1
+        x = inputs if single else keras.layers.RepeatVector(self.members, name='copies')(inputs)
+        seeds = iter(np.random.SeedSequence(self.seed).generate_state(2 * self.members * (len(self.hidden_layers) + 1)))
+        widths = (*self.hidden_layers, 1)
+        for number, (n_in, n_out) in enumerate(zip((n_features, *widths), widths, strict=False), start=1):
+            last = number == len(widths)
+            options = {
+                'activation': None if last else self.activation,
+                'name': 'output' if last else f'hidden_{number}',
+            }
+            if single:
+                layer = keras.layers.Dense(n_out, **options)
+            else:
+                shape = (self.members, n_out)
+                layer = keras.layers.EinsumDense('bmi,mio->bmo', output_shape=shape, bias_axes='mo', **options)
+            x = layer(x)
+            # Drawn one member at a time: Keras would count the axis of the members as part of the fan.
+            drawn = [
+                self._initial_weights(n_in, n_out, int(next(seeds)), int(next(seeds))) for _ in range(self.members)
+            ]
+            kernels, biases = map(np.stack, zip(*drawn, strict=True))
+            layer.set_weights([kernels[0], biases[0]] if single else [kernels, biases])
+        return keras.Model(inputs, x, name='core')
+
+    def _initial_weights(self, n_in: int, n_out: int, kernel_seed: int, bias_seed: int) -> tuple[Any, Any]:
+        initializers = import_keras().initializers
+        if self.initializer == 'random_uniform':
+            kernel = initializers.RandomUniform(-0.05, 0.05, seed=kernel_seed)
+            bias = initializers.RandomUniform(-0.05, 0.05, seed=bias_seed)
+        else:
+            kinds = {'he_normal': initializers.HeNormal, 'glorot_uniform': initializers.GlorotUniform}
+            kernel, bias = kinds[self.initializer](seed=kernel_seed), initializers.Zeros()
+        return np.asarray(kernel((n_in, n_out))), np.asarray(bias((n_out,)))
+
+    def _wrap(self, core: Any, mean: Floats, variance: Floats, offset: float) -> Any:
+        """The trained layers between the scalings, so that the saved network takes raw features and answers in eV."""
+        keras = import_keras()
+        inputs = keras.Input((len(mean),), name='features')
+        x = inputs
+        if self.standardize:
+            x = keras.layers.Normalization(mean=mean.tolist(), variance=variance.tolist(), name='standardize')(x)
+        for layer in core.layers[1:]:
+            x = layer(x)
+        single = self.members == 1
+        x = keras.layers.Rescaling(self.target_scale_ev, offset, name='gap_ev' if single else 'members_ev')(x)
+        if not single:
+            x = keras.layers.GlobalAveragePooling1D(name='gap_ev')(x)
+        return keras.Model(inputs, x, name='gap_network')
+
+
+class _Loop:
+    """Epochs as one compiled function over rows that stay in memory."""
+
+    def __init__(
+        self,
+        settings: GapNetwork,
+        core: Any,
+        training: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
+        validation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None,
+    ) -> None:
+        keras = import_keras()
+        import tensorflow as tf
+
+        self._tf = tf
+        self._variables = core.trainable_variables
+        self._kept = [tf.Variable(v.value, trainable=False) for v in self._variables]
+        self._order = np.random.Generator(np.random.PCG64(np.random.SeedSequence([settings.seed, 1])))
+        self._n_rows = n_rows = len(training[0])
+        batch = min(settings.batch_size, n_rows)
+        n_steps = math.ceil(n_rows / batch)
+        self._padding = n_steps * batch - n_rows
+        rate: Any = settings.learning_rate
+        if settings.schedule == 'cosine':
+            rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=n_steps * settings.epochs)
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay)
+        optimizer.exclude_from_weight_decay(var_names=['bias'])
+        optimizer.build(self._variables)
+        variables, members = self._variables, settings.members
+
+        def losses(rows: Any, targets: Any) -> Any:
+            error = tf.reshape(core(rows, training=True), (-1, members)) - targets[:, None]
+            if settings.loss == 'mae':
+                return tf.abs(error)
+            if settings.loss == 'huber':
+                return tf.where(tf.abs(error) < 1.0, 0.5 * tf.square(error), tf.abs(error) - 0.5)
+            return tf.square(error)
+
+        x_train, y_train = (tf.constant(a) for a in training)
+
+        def epoch(order: Any, weights: Any) -> Any:
+            def step(i: Any, total: Any) -> tuple[Any, Any]:
+                chosen = order[i]
+                rows, targets = tf.gather(x_train, chosen), tf.gather(y_train, chosen)
+                with tf.GradientTape() as tape:
+                    # The last batch is filled up with rows of weight zero: one compiled step serves all.
+                    summed = tf.reduce_sum(tf.reduce_mean(losses(rows, targets), axis=1) * weights[i])
+                    loss = summed / tf.reduce_sum(weights[i])
+                optimizer.apply(tape.gradient(loss, variables), variables)
+                return i + 1, total + summed
+
+            _, total = tf.while_loop(lambda i, total: i < n_steps, step, (tf.constant(0), tf.constant(0.0)))
+            return total / n_rows
+
+        self._epoch = tf.function(epoch, jit_compile=True, autograph=False)
+        self._weights = tf.constant(
+            np.concatenate([np.ones(n_rows), np.zeros(self._padding)]).reshape(n_steps, batch), tf.float32
+        )
+        self._validate: Any = None
+        if validation is not None:
+            x_val, y_val = (tf.constant(a) for a in validation)
+            self._validate = tf.function(
+                lambda: tf.reduce_mean(losses(x_val, y_val)), jit_compile=True, autograph=False
+            )
+
+    def run_epoch(self) -> dict[str, float]:
+        """One pass over the rows in a new order; the losses by the names that Keras gives them."""
+        order = np.concatenate([self._order.permutation(self._n_rows), np.zeros(self._padding, dtype=np.int64)])
+        result = {
+            'loss': float(
+                self._epoch(self._tf.constant(order.reshape(self._weights.shape), self._tf.int32), self._weights)
+            )
+        }
+        if self._validate is not None:
+            result['val_loss'] = float(self._validate())
+        return result
+
+    def keep_weights(self) -> None:
+        for kept, variable in zip(self._kept, self._variables, strict=True):
+            kept.assign(variable.value)
+
+    def restore_weights(self) -> None:
+        for kept, variable in zip(self._kept, self._variables, strict=True):
+            variable.assign(kept)
+
+
+def _moments(features: Floats, gaps: Floats, standardize: bool) -> tuple[Floats, Floats, float]:
+    """Mean and variance of the features and the offset of the targets; 0, 1, 0 without standardisation."""
+    n_features = features.shape[1]
+    if not standardize:
+        return np.zeros(n_features), np.ones(n_features), 0.0
+    variance = features.var(axis=0)
+    # A constant column has a variance of rounding errors, and dividing by those would blow up rows that differ.
+    variance[np.ptp(features, axis=0) == 0] = 1.0
+    return features.mean(axis=0), variance, float(gaps.mean())

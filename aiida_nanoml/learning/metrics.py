@@ -1,0 +1,29 @@
+"""How good a prediction is."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from aiida_nanoml.learning.arrays import as_gaps
+
+
+def regression_metrics(y: npt.ArrayLike, y_pred: npt.ArrayLike) -> dict[str, float | int | None]:
+    """Coefficient of determination, mean absolute and root mean square error.
+
+    :param y: (n,) reference values, eV.
+    :param y_pred: (n,) predicted values, eV.
+    :returns: ``r2`` (no unit; ``None`` where it is not defined: fewer than two rows, or all references equal), ``mae``
+        and ``rmse`` (eV), ``n`` (rows).
+    :raises DatasetError: shapes that do not match, no row, NaN or infinity.
+    """
+    reference = as_gaps(y, 'y')
+    error = as_gaps(y_pred, 'y_pred', n_rows=len(reference)) - reference
+    constant = bool(np.all(reference == reference[0]))
+    total = float(np.sum((reference - reference.mean()) ** 2))
+    return {
+        'r2': None if constant or total == 0.0 else 1.0 - float(np.sum(error**2)) / total,
+        'mae': float(np.mean(np.abs(error))),
+        'rmse': float(np.sqrt(np.mean(error**2))),
+        'n': len(reference),
+    }

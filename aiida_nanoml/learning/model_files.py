@@ -1,0 +1,322 @@
+"""Trained models in a folder, without pickle.
+
+========================  =====================================================================
+``model.json``            the card: :class:`ModelCard`
+``network.keras``         the trained network, raw features to eV (gap networks)
+``estimator.skops``       the trained pipeline (baselines)
+``history.json``          losses of every epoch (gap networks)
+``training_domain.npz``   what the training set covers, when it was given
+========================  =====================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from aiida_nanoml.errors import ModelError
+from aiida_nanoml.learning.distance import TrainingDomain
+from aiida_nanoml.learning.gap_network import GapNetwork
+from aiida_nanoml.learning.keras_backend import import_keras
+from aiida_nanoml.learning.registry import Model, make_model, model_class
+
+CARD_FILE = 'model.json'
+NETWORK_FILE = 'network.keras'
+ESTIMATOR_FILE = 'estimator.skops'
+HISTORY_FILE = 'history.json'
+DOMAIN_FILE = 'training_domain.npz'
+
+_KERAS_CLASSES = frozenset(
+    {
+        'Functional',
+        'InputLayer',
+        'Normalization',
+        'RepeatVector',
+        'Dense',
+        'EinsumDense',
+        'Rescaling',
+        'GlobalAveragePooling1D',
+        'GlorotUniform',  # the initialisers that the layers name in their configuration
+        'Zeros',
+        'DTypePolicy',
+    }
+)
+_TRUSTED_TYPES = ('sklearn.tree._tree.Tree',)
+
+
+class ModelCard(BaseModel):
+    """What a model is, what it was trained on and how good it is.
+
+    The fields from ``parameters`` on are filled by :func:`save_model`.
+    """
+
+    model_config = ConfigDict(extra='forbid', protected_namespaces=())
+
+    kind: str = Field(description='kind of model, see aiida_nanoml.learning.registry.MODEL_KINDS')
+    target: str = Field(default='gap', description='what is predicted')
+    unit: Literal['eV'] = Field(default='eV', description='unit of the prediction')
+    feature_names: list[str] | None = Field(default=None, description='names of the features, in order')
+    descriptor: dict[str, Any] | None = Field(default=None, description='identity of the descriptor')
+    labels: dict[str, Any] | None = Field(default=None, description='engine, version and protocol of the labels')
+    metrics: dict[str, dict[str, float | int | None]] = Field(
+        default_factory=dict, description='r2, mae, rmse (eV) and n by part'
+    )
+    parameters: dict[str, Any] = Field(default_factory=dict, description='hyperparameters')
+    n_features: int = Field(default=0, description='length of a row of features')
+    best_epoch: int | None = Field(default=None, description='epoch whose weights were kept (gap networks)')
+    fingerprint: str = Field(default='', description='sha256 over hyperparameters and weights')
+    versions: dict[str, str] = Field(default_factory=dict, description='versions of the libraries that trained it')
+
+
+_FILLED = ('parameters', 'n_features', 'best_epoch', 'fingerprint', 'versions')
+
+
+def save_model(
+    model: Model, folder: Path | str, card: Mapping[str, Any], domain: TrainingDomain | None = None
+) -> ModelCard:
+    """Write a trained model into a new folder.
+
+    :param model: trained model.
+    :param folder: created when it is not there; must not hold a model.
+    :param card: fields of :class:`ModelCard` that the model cannot know; ``kind`` is required.
+    :param domain: the training domain to keep with the model.
+    :returns: the whole card, as written.
+    :raises ModelError: not trained, a card that is not valid, or a folder that holds a model.
+    """
+    folder = Path(folder)
+    if (folder / CARD_FILE).exists():
+        raise ModelError(f'{folder} holds a model already: choose another folder')
+    own = sorted(set(card) & set(_FILLED))
+    if own:
+        raise ModelError(f'the card fields {", ".join(own)} are filled by save_model: leave them out')
+    full = _checked_card(card, 'the model card')
+    if not isinstance(model, model_class(full.kind)):
+        raise ModelError(f'the card says {full.kind!r}, the model is a {type(model).__name__}')
+    fingerprint = model_fingerprint(model)
+    if full.feature_names is not None and len(full.feature_names) != model.n_features_in_:
+        raise ModelError(
+            f'the card names {len(full.feature_names)} features, the model was trained on {model.n_features_in_}'
+        )
+    if domain is not None and domain.n_features_in_ != model.n_features_in_:
+        raise ModelError(
+            f'the training domain has {domain.n_features_in_} features, the model was trained on {model.n_features_in_}'
+        )
+    full.parameters = json.loads(json.dumps(model.get_params(deep=False)))
+    full.n_features = model.n_features_in_
+    full.fingerprint = fingerprint
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(model, GapNetwork):
+        libraries = ('tensorflow', 'keras')
+        full.best_epoch = model.best_epoch_
+        model.network_.save(folder / NETWORK_FILE)
+        (folder / HISTORY_FILE).write_text(json.dumps(model.history_), encoding='utf-8')
+    else:
+        import skops.io
+
+        libraries = ('scikit-learn', 'skops')
+        skops.io.dump(model.pipeline_, folder / ESTIMATOR_FILE)
+    full.versions = {name: _version(name) for name in ('aiida-nanoml', 'numpy', *libraries)}
+    if domain is not None:
+        domain.save(folder / DOMAIN_FILE)
+    # Last, so that a folder with a card is complete.
+    (folder / CARD_FILE).write_text(full.model_dump_json(indent=2) + '\n', encoding='utf-8')
+    return full
+
+
+def load_model(folder: Path | str) -> tuple[Model, ModelCard]:
+    """Read a trained model; nothing in the folder is run.
+
+    :param folder: written by :func:`save_model`.
+    :returns: the model and its card.
+    :raises ModelError: a file is missing, truncated, not what it should be, holds layers or types that this package
+        does not write, or does not agree with the fingerprint in the card.
+    """
+    folder = Path(folder)
+    card = _read_card(folder)
+    model = make_model(card.kind, **card.parameters)
+    if isinstance(model, GapNetwork):
+        network = _read_network(folder / NETWORK_FILE)
+        if network.input_shape != (None, card.n_features) or network.output_shape != (None, 1):
+            raise ModelError(
+                f'{folder / NETWORK_FILE} maps {network.input_shape} to {network.output_shape}, '
+                f'the card says {card.n_features} features to one gap'
+            )
+        model.network_ = network
+        model.history_ = _read_json(folder / HISTORY_FILE)
+        model.best_epoch_ = card.best_epoch
+    else:
+        model.pipeline_ = _read_estimator(folder / ESTIMATOR_FILE)
+        model.history_ = {}
+    model.n_features_in_ = card.n_features
+    if model_fingerprint(model) != card.fingerprint:
+        raise ModelError(f'the model in {folder} does not agree with the fingerprint in its card: it was changed')
+    return model, card
+
+
+def load_domain(folder: Path | str) -> TrainingDomain | None:
+    """Read the training domain that was saved with a model.
+
+    :param folder: written by :func:`save_model`.
+    :returns: the domain; ``None`` when the model was saved without one.
+    :raises ModelError: no model there, or an unreadable domain.
+    """
+    folder = Path(folder)
+    _read_card(folder)
+    path = folder / DOMAIN_FILE
+    return TrainingDomain.load(path) if path.exists() else None
+
+
+def export_model(folder: Path | str, path: Path | str) -> None:
+    """Write the network of a saved model as one file for other programs.
+
+    The file takes rows of raw features and answers in eV, whatever the scalings during training were.
+
+    :param folder: written by :func:`save_model`; a gap network.
+    :param path: ends in ``.keras``, or in ``.h5`` for legacy HDF5 (``cbn_trained_model.h5``).
+    :raises ModelError: a baseline, another ending, or an unreadable model.
+    """
+    path = Path(path)
+    if path.suffix not in ('.keras', '.h5'):
+        raise ModelError(f'{path.name}: a network is exported as .keras or .h5')
+    model, card = load_model(folder)
+    if not isinstance(model, GapNetwork):
+        raise ModelError(f'the model is a {card.kind!r} baseline: only gap networks are exported as Keras files')
+    logger = logging.getLogger('absl')
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # Keras warns that HDF5 is legacy, which is what was asked for.
+    try:
+        model.network_.save(path)
+    finally:
+        logger.setLevel(level)
+
+
+def model_fingerprint(model: Model | Path | str) -> str:
+    """Hash of what a model computes: sha256 over its hyperparameters and weights.
+
+    Files are not hashed: Keras and skops archives of the same model differ by date.
+
+    :param model: trained model, or the folder of a saved one.
+    :returns: 64 hexadecimal digits.
+    :raises ModelError: not trained, or unreadable.
+    """
+    if isinstance(model, str | Path):
+        return load_model(model)[1].fingerprint
+    if not hasattr(model, 'n_features_in_'):
+        raise ModelError('the model is not trained: there is nothing to save or to hash')
+    digest = hashlib.sha256()
+    _update(digest, [type(model).__name__, model.get_params(deep=False), model.fitted_state()])
+    return digest.hexdigest()
+
+
+def _update(digest: Any, value: Any) -> None:
+    """Feed a value into a hash: the type, the length, then the content, so that no two values read alike."""
+    if value is None or isinstance(value, bool | int | float | str | np.generic):
+        plain = value.item() if isinstance(value, np.generic) else value
+        digest.update(f'{type(plain).__name__}:{plain!r};'.encode())
+    elif isinstance(value, np.ndarray):
+        if value.dtype.names:  # field by field: the gaps between fields hold anything
+            _update(digest, {name: value[name] for name in value.dtype.names})
+        elif value.dtype.hasobject:
+            _update(digest, value.tolist())
+        else:
+            little = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder('<'))
+            digest.update(f'array:{little.dtype.str}:{value.shape};'.encode() + little.tobytes())
+    elif isinstance(value, list | tuple):
+        digest.update(f'list:{len(value)};'.encode())
+        for item in value:
+            _update(digest, item)
+    elif isinstance(value, Mapping):
+        digest.update(f'map:{len(value)};'.encode())
+        for key in sorted(value):
+            _update(digest, key)
+            _update(digest, value[key])
+    elif type(value).__module__.startswith('sklearn.'):
+        # Compiled trees keep their content behind __getstate__, estimators in their attributes.
+        state = vars(value) if hasattr(value, '__dict__') else value.__getstate__()
+        _update(digest, [type(value).__name__, state])
+    else:
+        raise TypeError(f'no canonical form for {type(value)}')
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return 'unknown'
+
+
+def _checked_card(fields: Mapping[str, Any], where: str) -> ModelCard:
+    try:
+        return ModelCard.model_validate(dict(fields))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelError(f'{where}: {".".join(map(str, first["loc"]))}: {first["msg"]}') from None
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        raise ModelError(f'{path} is missing: this is not the folder of a saved model') from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f'{path} is not readable: {error}') from error
+
+
+def _read_card(folder: Path) -> ModelCard:
+    fields = _read_json(folder / CARD_FILE)
+    if not isinstance(fields, dict):
+        raise ModelError(f'{folder / CARD_FILE} is not a model card')
+    return _checked_card(fields, str(folder / CARD_FILE))
+
+
+def _read_network(path: Path) -> Any:
+    if not path.is_file():
+        raise ModelError(f'{path} is missing')
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read('config.json'))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ModelError(f'{path} is not a Keras archive, or it is damaged: {error}') from error
+    foreign = sorted(_foreign_classes(config))
+    if foreign:
+        raise ModelError(f'{path} holds classes that a gap network does not consist of: {", ".join(foreign)}')
+    keras = import_keras()
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        raise ModelError(f'{path} is not a readable network: {error}') from error
+
+
+def _foreign_classes(config: Any) -> set[str]:
+    """Names of the classes in a Keras configuration that a gap network does not consist of."""
+    if isinstance(config, list):
+        return set().union(*map(_foreign_classes, config))
+    if not isinstance(config, dict):
+        return set()
+    found = set().union(*map(_foreign_classes, config.values()))
+    if 'class_name' in config and config['class_name'] != '__keras_tensor__':
+        module, name = str(config.get('module')), str(config['class_name'])
+        of_keras = module.split('.', maxsplit=1)[0] == 'keras' and config.get('registered_name') in (None, name)
+        if not (of_keras and name in _KERAS_CLASSES):
+            found.add(f'{module}.{name}')
+    return found
+
+
+def _read_estimator(path: Path) -> Any:
+    if not path.is_file():
+        raise ModelError(f'{path} is missing')
+    import skops.io
+
+    try:
+        return skops.io.load(path, trusted=list(_TRUSTED_TYPES))
+    except Exception as error:
+        raise ModelError(f'{path} is not a readable estimator: {error}') from error

@@ -1,0 +1,171 @@
+"""Figures for publication: parity of predicted and reference gaps, learning curves.
+
+Figures are drawn without pyplot: no global state, no display. The ending of the path chooses the format (png, pdf,
+svg).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aiida_nanoml.errors import DatasetError
+from aiida_nanoml.learning.arrays import as_gaps
+from aiida_nanoml.learning.metrics import regression_metrics
+
+# Okabe and Ito's palette, told apart by colour-blind readers; markers differ as well, for print without colour.
+_STYLES = (
+    ('#9a9a9a', 'o', 14.0),
+    ('#E69F00', '^', 24.0),
+    ('#0072B2', 's', 22.0),
+    ('#009E73', 'D', 20.0),
+    ('#CC79A7', 'v', 24.0),
+    ('#D55E00', 'P', 26.0),
+)
+_RC = {
+    'font.family': 'sans-serif',
+    'font.sans-serif': ['DejaVu Sans'],
+    'font.size': 9.0,
+    'axes.labelsize': 10.0,
+    'axes.titlesize': 10.0,
+    'legend.fontsize': 8.0,
+    'xtick.labelsize': 8.5,
+    'ytick.labelsize': 8.5,
+    'axes.linewidth': 0.8,
+    'xtick.direction': 'in',
+    'ytick.direction': 'in',
+    'xtick.top': True,
+    'ytick.right': True,
+    'mathtext.default': 'regular',
+    'svg.hashsalt': 'aiida-nanoml',
+}
+
+
+def plot_parity(
+    path: Path | str, parts: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]], title: str, engine_label: str
+) -> None:
+    """Draw predicted against reference gaps, with R², MAE and n of every part in the legend.
+
+    :param path: file to write.
+    :param parts: (n,) reference and (n,) predicted gaps in eV by name, for example of the splits; later ones on top.
+    :param title: above the figure.
+    :param engine_label: engine and protocol of the reference, for the axis: ``'GFN1-xTB (tblite), balanced'``.
+    :raises DatasetError: no part, an empty label, or arrays that do not match.
+    """
+    if not parts:
+        raise DatasetError('a parity plot needs at least one part')
+    if not engine_label.strip():
+        raise DatasetError('a parity plot must say which engine and protocol gave the reference')
+    import matplotlib as mpl
+    from matplotlib.ticker import AutoMinorLocator, MaxNLocator
+
+    checked = {}
+    for name, (y, y_pred) in parts.items():
+        reference = as_gaps(y, f'reference gaps of {name}')
+        checked[name] = reference, as_gaps(y_pred, f'predicted gaps of {name}', n_rows=len(reference))
+    everything = np.concatenate([values for pair in checked.values() for values in pair])
+    margin = 0.04 * max(float(np.ptp(everything)), 0.1)
+    limits = float(everything.min()) - margin, float(everything.max()) + margin
+
+    with mpl.rc_context(_RC):
+        figure, axes = _figure(4.2, 4.2)
+        axes.plot(limits, limits, color='black', linewidth=0.8, zorder=1)
+        for number, (name, (reference, predicted)) in enumerate(checked.items()):
+            colour, marker, size = _STYLES[number % len(_STYLES)]
+            axes.scatter(
+                reference,
+                predicted,
+                s=size * _shrink(len(reference)),
+                c=colour,
+                marker=marker,
+                alpha=0.75,
+                linewidths=0.3,
+                edgecolors='white',
+                label=_caption(name, regression_metrics(reference, predicted)),
+                zorder=2 + number,
+            )
+        axes.set(xlim=limits, ylim=limits, aspect='equal')
+        axes.set_xlabel(f'Gap, {engine_label} (eV)')
+        axes.set_ylabel('Predicted gap (eV)')
+        axes.set_title(title)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+            axis.set_minor_locator(AutoMinorLocator(2))
+        axes.legend(loc='upper left', frameon=True, framealpha=0.9, edgecolor='none', handletextpad=0.3)
+        _save(figure, path)
+
+
+def plot_learning_curve(
+    path: Path | str, history: Mapping[str, Sequence[float]], title: str, loss_label: str = 'Loss'
+) -> None:
+    """Draw the losses of training and validation over the epochs, to see over-fitting.
+
+    The best epoch of the validation is marked.
+
+    :param path: file to write.
+    :param history: ``loss`` and optionally ``val_loss``, one number an epoch.
+    :param title: above the figure.
+    :param loss_label: what the loss is, for the axis: ``GapNetwork.loss_label``.
+    :raises DatasetError: no ``loss``, lengths that differ, NaN or infinity.
+    """
+    if 'loss' not in history or not len(history['loss']):
+        raise DatasetError('the history has no loss: only networks have learning curves')
+    import matplotlib as mpl
+
+    losses = as_gaps(history['loss'], 'loss')
+    validation = as_gaps(history['val_loss'], 'val_loss', n_rows=len(losses)) if 'val_loss' in history else None
+    epochs = np.arange(1, len(losses) + 1)
+    with mpl.rc_context(_RC):
+        figure, axes = _figure(4.8, 3.4)
+        axes.plot(epochs, losses, color='#0072B2', linewidth=1.2, label='Training')
+        if validation is not None:
+            best = int(np.argmin(validation))
+            axes.plot(epochs, validation, color='#D55E00', linewidth=1.2, linestyle=(0, (4, 1.5)), label='Validation')
+            axes.plot(
+                epochs[best],
+                validation[best],
+                marker='o',
+                color='#D55E00',
+                markersize=5,
+                markeredgecolor='white',
+                linestyle='none',
+                label=f'Lowest validation loss: {validation[best]:.2g}, epoch {epochs[best]}',
+            )
+        if min(losses.min(), np.inf if validation is None else validation.min()) > 0:
+            axes.set_yscale('log')
+        axes.set_xlim(0, len(losses) + 1)
+        axes.set_xlabel('Epoch')
+        axes.set_ylabel(loss_label)
+        axes.set_title(title)
+        axes.legend(frameon=False)
+        _save(figure, path)
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout='constrained')
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def _save(figure: Any, path: Path | str) -> None:
+    try:
+        figure.savefig(path, dpi=300)
+    except ValueError as error:
+        raise DatasetError(f'{path}: {error}') from error
+
+
+def _shrink(n_points: int) -> float:
+    """Smaller markers when there are many, so that clouds stay readable."""
+    return float(np.clip(np.sqrt(300 / n_points), 0.15, 1.0))
+
+
+def _caption(name: str, metrics: Mapping[str, float | int | None]) -> str:
+    r2 = 'n/a' if metrics['r2'] is None else f'{metrics["r2"]:.3f}'
+    return f'{name}: R² = {r2}, MAE = {metrics["mae"]:.3f} eV, n = {metrics["n"]}'

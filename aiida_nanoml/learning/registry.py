@@ -1,0 +1,79 @@
+"""Models by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from aiida_nanoml.errors import ModelError
+from aiida_nanoml.learning.baselines import (
+    Baseline,
+    ForestBaseline,
+    LinearBaseline,
+    RidgeBaseline,
+    SvmBaseline,
+    TreeBaseline,
+)
+from aiida_nanoml.learning.gap_network import GapNetwork
+from aiida_nanoml.learning.hyperparameters import check_hyperparameters, default_hyperparameters
+from aiida_nanoml.learning.presets import PRESETS
+
+Model = GapNetwork | Baseline
+
+MODEL_KINDS: Mapping[str, str] = MappingProxyType(
+    {
+        'fast': 'gap network: ensemble of small networks, trained in seconds',
+        'paper': 'gap network: the 14-layer reference of the source',
+        'transfer': 'gap network: 300-50-25, the transfer study of the source',
+        'linear': 'linear regression',
+        'ridge': 'linear regression with an L2 penalty',
+        'tree': 'decision tree',
+        'forest': 'random forest',
+        'svm': 'support-vector regression',
+    }
+)
+"""One line of description by kind: presets of the gap network, then baselines."""
+
+_BASELINES: Mapping[str, type[Baseline]] = MappingProxyType(
+    {
+        'linear': LinearBaseline,
+        'ridge': RidgeBaseline,
+        'tree': TreeBaseline,
+        'forest': ForestBaseline,
+        'svm': SvmBaseline,
+    }
+)
+
+
+def model_class(kind: str) -> type[Model]:
+    """The class behind a kind of model.
+
+    :param kind: key of :data:`MODEL_KINDS`.
+    :raises ModelError: unknown kind; the message lists the known ones.
+    """
+    if kind in PRESETS:
+        return GapNetwork
+    if kind in _BASELINES:
+        return _BASELINES[kind]
+    raise ModelError(f'unknown kind of model {kind!r}; known: {", ".join(MODEL_KINDS)}')
+
+
+def hyperparameters(kind: str) -> dict[str, Any]:
+    """Names and values of the hyperparameters that a kind of model starts from.
+
+    :param kind: key of :data:`MODEL_KINDS`.
+    :raises ModelError: unknown kind.
+    """
+    return default_hyperparameters(model_class(kind)) | dict(PRESETS.get(kind, {}))
+
+
+def make_model(kind: str, **given: Any) -> Model:
+    """Make an untrained model.
+
+    :param kind: key of :data:`MODEL_KINDS`.
+    :param given: hyperparameters that replace those of the kind.
+    :raises ModelError: unknown kind or hyperparameter (the message lists the valid ones), or a value of the wrong type.
+    """
+    chosen = model_class(kind)
+    return chosen(**(dict(PRESETS.get(kind, {})) | check_hyperparameters(chosen, given)))

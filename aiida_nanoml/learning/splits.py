@@ -1,0 +1,99 @@
+"""Division of rows into training, validation and test parts without leakage."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from aiida_nanoml.errors import DatasetError
+
+SPLITS = ('train', 'validation', 'test')
+
+
+def split_rows(
+    identities: npt.ArrayLike,
+    validation: float = 0.2,
+    test: float = 0.2,
+    seed: int = 0,
+    strata: npt.ArrayLike | None = None,
+) -> npt.NDArray[np.str_]:
+    """Assign every row to one of :data:`SPLITS`.
+
+    Rows of equal identity always fall in one part. Identities are drawn in the order of sha256(seed, identity): the
+    result depends neither on the order of the rows nor on the version of NumPy.
+
+    :param identities: (n,) content hash of the structure behind each row.
+    :param validation: share of the rows for validation, at least 0; a share above 0 gets at least one identity.
+    :param test: share of the rows for the test, at least 0; ``validation + test`` below 1.
+    :param seed: integer.
+    :param strata: (n,) group names, for example families: each group is divided by the same shares.
+    :returns: (n,) ``'<U10'`` names of parts.
+    :raises DatasetError: shares out of range, a seed that is not an integer, too few distinct identities for the parts
+        asked for, or one identity in two strata.
+    """
+    rows = _as_names(identities, 'identities')
+    groups = np.full(len(rows), '') if strata is None else _as_names(strata, 'strata')
+    if len(groups) != len(rows):
+        raise DatasetError(f'strata has {len(groups)} rows, identities has {len(rows)}')
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise DatasetError(f'the seed of a split must be an integer, got {seed!r}')
+    shares = {'validation': validation, 'test': test}
+    _check_shares(shares)
+
+    names, inverse, counts = np.unique(rows, return_inverse=True, return_counts=True)
+    stratum_of = np.empty(len(names), dtype=groups.dtype)
+    stratum_of[inverse] = groups
+    torn = np.flatnonzero(stratum_of[inverse] != groups)
+    if len(torn):
+        raise DatasetError(f'row {torn[0]}: the identity {str(rows[torn[0]])!r} belongs to two strata')
+
+    part_of = np.full(len(names), 'train', dtype='<U10')
+    for stratum in np.unique(stratum_of):
+        members = np.flatnonzero(stratum_of == stratum)
+        order = sorted(members, key=lambda i: hashlib.sha256(f'{int(seed)}:{names[i]}'.encode()).digest())
+        start = 0
+        for part in ('test', 'validation'):
+            wanted = _quota(shares[part], int(counts[members].sum()))
+            taken = 0
+            while taken < wanted and start < len(order):
+                part_of[order[start]] = part
+                taken += int(counts[order[start]])
+                start += 1
+        present = set(part_of[members])
+        missing = [p for p in SPLITS if p not in present and shares.get(p, 1.0) > 0]
+        if missing:
+            where = f'the stratum {str(stratum)!r} has' if strata is not None else 'there are'
+            raise DatasetError(
+                f'{where} {len(members)} distinct structures, too few: nothing is left for {" and ".join(missing)}. '
+                'Add structures or lower the shares'
+            )
+    return part_of[inverse]
+
+
+def _quota(share: float, n_rows: int) -> int:
+    return 0 if share == 0 else max(1, round(share * n_rows))
+
+
+def _check_shares(shares: Mapping[str, float]) -> None:
+    for name, share in shares.items():
+        if isinstance(share, bool) or not isinstance(share, int | float) or not math.isfinite(share):
+            raise DatasetError(f'the {name} share must be a number, got {share!r}')
+        if not 0 <= share < 1:
+            raise DatasetError(f'the {name} share must be at least 0 and below 1, got {share}')
+    if sum(shares.values()) >= 1:
+        raise DatasetError(
+            f'the validation and test shares sum to {sum(shares.values()):g}: nothing is left to train on'
+        )
+
+
+def _as_names(values: npt.ArrayLike, name: str) -> npt.NDArray[np.str_]:
+    array = np.asarray(values)
+    if array.ndim != 1 or array.dtype.kind != 'U' or not len(array):
+        raise DatasetError(
+            f'{name} must be a one-dimensional array of strings, at least one; got {array.dtype} {array.shape}'
+        )
+    return array

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from aiida_nanoml.errors import DatasetError
+from aiida_nanoml.learning.exchange import read_xy, write_xy
+
+# Subnormal gaps lose their last bit in the division by 4.
+numbers = st.floats(
+    allow_nan=False, allow_infinity=False, allow_subnormal=False, min_value=-1e300, max_value=1e300
+).map(lambda v: 0.0 if abs(v) < 1e-300 else v)
+
+
+@given(arrays(float, (5, 4), elements=numbers))
+def test_round_trip_is_exact(tmp_path_factory, table):
+    folder = tmp_path_factory.mktemp('xy')
+    write_xy(folder / 'x.dat', folder / 'y.dat', table[:, :3], table[:, 3])
+    X, y = read_xy(folder / 'x.dat', folder / 'y.dat', n_features=3)
+    assert np.array_equal(X, table[:, :3])
+    assert np.array_equal(y, table[:, 3])
+
+
+def test_targets_in_the_file_are_gap_over_4_ev(tmp_path):
+    write_xy(tmp_path / 'x.dat', tmp_path / 'y.dat', [[1.0, 0.25]], [2.0])
+    assert (tmp_path / 'x.dat').read_text() == '1.0 0.25\n'
+    assert (tmp_path / 'y.dat').read_text() == '0.5\n'
+    assert read_xy(tmp_path / 'x.dat', tmp_path / 'y.dat', n_features=2, target_scale_ev=1.0)[1] == [0.5]
+
+
+def test_features_alone_and_free_layout(tmp_path):
+    (tmp_path / 'x.dat').write_text('  1 2\n\n3\t4e0  \n')
+    (tmp_path / 'y.dat').write_text('0.1 0.2')
+    X, y = read_xy(tmp_path / 'x.dat', n_features=2)
+    assert X.tolist() == [[1, 2], [3, 4]]
+    assert y is None
+    assert read_xy(tmp_path / 'x.dat', tmp_path / 'y.dat', n_features=2)[1].tolist() == [0.4, 0.8]
+
+
+@pytest.mark.parametrize(
+    ('x', 'y', 'message'),
+    [
+        ('1 2\n3\n', '1\n2\n', r'x\.dat, line 2: 1 numbers where 2 features'),
+        ('1 2\n\n3 4 5\n', '1\n2\n', r'x\.dat, line 3: 3 numbers where 2 features'),
+        ('1 2\n3 nan\n', '1\n2\n', r"x\.dat, line 2: 'nan' is not finite"),
+        ('1 2\n3 1e999\n', '1\n2\n', r"x\.dat, line 2: '1e999' is not finite"),
+        ('1 2\n3 four\n', '1\n2\n', r"x\.dat, line 2: 'four' is not a number"),
+        ('1 2\n3 4\n', '1\n', r'x\.dat has 2 rows but .*y\.dat has 1 numbers'),
+        ('1 2\n3 4\n', '1\ninf\n', r"y\.dat, line 2: 'inf' is not finite"),
+        ('\n', '1\n', r'x\.dat holds no numbers'),
+        ('\udcff', '1\n', r'x\.dat cannot be read as text'),
+    ],
+)
+def test_damaged_files_are_refused_by_name_and_line(tmp_path, x, y, message):
+    (tmp_path / 'x.dat').write_bytes(x.encode('utf-8', 'surrogateescape'))
+    (tmp_path / 'y.dat').write_text(y)
+    with pytest.raises(DatasetError, match=message):
+        read_xy(tmp_path / 'x.dat', tmp_path / 'y.dat', n_features=2)
+
+
+def test_missing_file_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match=r'nowhere\.dat cannot be read'):
+        read_xy(tmp_path / 'nowhere.dat')
+
+
+@pytest.mark.parametrize('scale', [0.0, -4.0, float('nan')])
+def test_scale_is_positive(tmp_path, scale):
+    with pytest.raises(DatasetError, match='positive energy'):
+        write_xy(tmp_path / 'x.dat', tmp_path / 'y.dat', [[1.0]], [1.0], target_scale_ev=scale)
+
+
+def test_nothing_is_written_when_the_rows_do_not_match(tmp_path):
+    with pytest.raises(DatasetError, match='3 rows'):
+        write_xy(tmp_path / 'x.dat', tmp_path / 'y.dat', [[1.0]], [1.0, 2.0, 3.0])
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,188 @@
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_score
+
+from aiida_nanoml.errors import DatasetError, ModelError
+from aiida_nanoml.learning.gap_network import GapNetwork
+from aiida_nanoml.learning.keras_backend import import_keras
+from aiida_nanoml.learning.metrics import regression_metrics
+
+
+@pytest.fixture(scope='module')
+def rows():
+    """A smooth function of three of six features, with one constant feature, in eV."""
+    random = np.random.Generator(np.random.PCG64(5))
+    X = random.uniform(0, 0.3, size=(260, 6))
+    X[:, 4] = 0.1
+    y = 1.2 - 3.0 * X[:, 0] + 8.0 * X[:, 1] * X[:, 2] + 4.0 * X[:, 1] ** 2
+    return X[:200], y[:200], X[200:], y[200:]
+
+
+def quick(**changes):
+    return GapNetwork(**({'hidden_layers': (16, 16), 'epochs': 60, 'members': 2, 'batch_size': 32} | changes))
+
+
+@pytest.mark.parametrize('members', [1, 3])
+def test_learns_a_smooth_function(rows, members):
+    X, y, X_test, y_test = rows
+    model = quick(members=members, epochs=150).fit(X, y)
+    assert regression_metrics(y_test, model.predict(X_test))['r2'] > 0.98
+    assert model.history_['loss'][-1] < 0.02 * model.history_['loss'][0]
+    assert model.n_features_in_ == 6
+
+
+def test_validation_loss_is_the_loss_of_the_prediction(rows):
+    X, y, X_test, y_test = rows
+    model = quick(members=1).fit(X, y, validation_data=(X_test, y_test))
+    rmse = regression_metrics(y_test, model.predict(X_test))['rmse']
+    assert model.history_['val_loss'][-1] == pytest.approx((rmse / 0.5) ** 2, rel=1e-3)
+    assert model.best_epoch_ == len(model.history_['loss']) == len(model.history_['val_loss']) == 60
+
+
+def test_same_seed_same_weights_other_seed_other_weights(rows):
+    X, y, X_test, _ = rows
+    first, again, other = (quick(epochs=5, seed=seed).fit(X, y).predict(X_test) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
+def test_agrees_with_keras_fit_step_by_step(rows):
+    """Full batches leave no order of rows: Keras' own training of the same network must give the same losses."""
+    X, y, _, _ = rows
+    model = quick(members=1, epochs=6, batch_size=200, schedule='constant', weight_decay=0.0, standardize=False)
+    model.fit(X, y)
+    keras = import_keras()
+    peer = quick(members=1)._build_core(6)
+    peer.compile(keras.optimizers.Adam(model.learning_rate), 'mse')
+    losses = peer.fit(X, y / 0.5, batch_size=200, epochs=6, verbose=0).history['loss']
+    assert model.history_['loss'] == pytest.approx(losses, rel=1e-4)
+
+
+def test_last_small_batch_counts_by_its_rows(rows):
+    """One step with all rows of a set whose size the batch does not divide: padding rows must not be learnt from."""
+    X, y, _, _ = rows
+    options = {'members': 1, 'epochs': 1, 'schedule': 'constant', 'learning_rate': 1e-9}
+    ragged = quick(batch_size=64, **options).fit(X, y).history_['loss']
+    whole = quick(batch_size=1000, **options).fit(X, y).history_['loss']
+    assert ragged == pytest.approx(whole, rel=1e-4)
+
+
+def test_a_member_does_not_depend_on_how_many_there_are():
+    network = quick(members=3)._build_core(6)
+    single = quick(members=1)._build_core(6)
+    assert np.array_equal(
+        network.get_layer('hidden_1').get_weights()[0][0], single.get_layer('hidden_1').get_weights()[0]
+    )
+
+
+def test_uniform_start_covers_kernels_and_biases():
+    layer = GapNetwork(hidden_layers=(400,), initializer='random_uniform', members=1)._build_core(26).layers[1]
+    for weights in layer.get_weights():
+        assert 0.04 < np.abs(weights).max() <= 0.05
+        assert abs(weights.mean()) < 0.005
+
+
+def test_early_stopping_keeps_the_best_epoch(rows):
+    X, y, X_val, y_val = rows
+    noise = np.random.Generator(np.random.PCG64(0)).normal(0, 0.2, size=len(y))
+    options = {'members': 1, 'hidden_layers': (64, 64), 'epochs': 400, 'schedule': 'constant', 'weight_decay': 0.0}
+    model = quick(early_stopping=True, patience=15, **options).fit(X, y + noise, validation_data=(X_val, y_val))
+    losses = model.history_['val_loss']
+    assert len(losses) == model.best_epoch_ + 15 < 400
+    assert losses[model.best_epoch_ - 1] == min(losses)
+    rmse = regression_metrics(y_val, model.predict(X_val))['rmse']
+    assert (rmse / 0.5) ** 2 == pytest.approx(min(losses), rel=1e-3)
+
+
+def test_early_stopping_needs_validation_rows(rows):
+    with pytest.raises(ModelError, match='early_stopping needs validation_data'):
+        quick(early_stopping=True).fit(rows[0], rows[1])
+
+
+def test_progress_is_told_every_epoch(rows):
+    X, y, X_val, y_val = rows
+    seen = []
+    model = quick(epochs=4).fit(X, y, (X_val, y_val), progress=lambda *told: seen.append(told))
+    assert [(epoch, epochs) for epoch, epochs, _ in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [losses['val_loss'] for _, _, losses in seen] == model.history_['val_loss']
+
+
+def test_spread_of_the_members(rows):
+    X, y, X_test, _ = rows
+    model = quick(members=4).fit(X, y)
+    mean, spread = model.predict(X_test, return_std=True)
+    assert mean == pytest.approx(model.predict(X_test), abs=1e-5)
+    far = model.predict(X_test + 1.0, return_std=True)[1]
+    assert far.mean() > 5 * spread.mean() > 0
+    with pytest.raises(ModelError, match='spread of a single network'):
+        quick(members=1, epochs=1).fit(X, y).predict(X_test, return_std=True)
+
+
+def test_units_do_not_matter_to_standardised_features(rows):
+    X, y, X_test, _ = rows
+    factors = np.array([1.0, 100.0, 0.01, 1.0, 1.0, 4.0])
+    plain = quick(epochs=5).fit(X, y).predict(X_test)
+    scaled = quick(epochs=5).fit(X * factors + 1.0, y).predict(X_test * factors + 1.0)
+    assert scaled == pytest.approx(plain, abs=1e-3)
+
+
+def test_prediction_does_not_depend_on_the_other_rows(rows):
+    X, y, X_test, _ = rows
+    model = quick(epochs=3).fit(X, y)
+    alone = np.concatenate([model.predict(row[None]) for row in X_test[:5]])
+    assert model.predict(X_test)[:5] == pytest.approx(alone, abs=1e-5)
+
+
+def test_scikit_learn_conventions(rows):
+    X, y, _, _ = rows
+    model = quick(epochs=80, activation='tanh')
+    assert clone(model).get_params() == model.get_params()
+    assert cross_val_score(model, X, y, cv=2).min() > 0.8
+
+
+@pytest.mark.parametrize(('loss', 'bound'), [('mae', 0.1), ('huber', 0.1)])
+def test_other_losses(rows, loss, bound):
+    X, y, X_test, y_test = rows
+    model = quick(loss=loss, epochs=100, members=1).fit(X, y, (X_test, y_test))
+    metrics = regression_metrics(y_test, model.predict(X_test))
+    assert metrics['mae'] < bound
+    if loss == 'mae':
+        assert model.history_['val_loss'][-1] == pytest.approx(metrics['mae'] / 0.5, rel=1e-3)
+
+
+def test_divergence_is_reported(rows):
+    with pytest.raises(ModelError, match='diverged in epoch'):
+        quick(members=1, activation='relu', learning_rate=1e12, schedule='constant').fit(rows[0], rows[1])
+
+
+def test_features_of_another_length_are_refused(rows):
+    model = quick(epochs=1).fit(rows[0], rows[1])
+    with pytest.raises(ModelError, match='trained on 6 features, these rows have 5'):
+        model.predict(rows[2][:, :5])
+
+
+def test_untrained_network_is_refused(rows):
+    with pytest.raises(ModelError, match='not trained'):
+        quick().predict(rows[0])
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(rows, bad):
+    X, y, _, _ = rows
+    X_bad, y_bad = X.copy(), y.copy()
+    X_bad[7, 2], y_bad[3] = bad, bad
+    with pytest.raises(DatasetError, match='X holds 1 values that are not finite, the first at row 7, column 2'):
+        quick().fit(X_bad, y)
+    with pytest.raises(DatasetError, match='y holds 1 values that are not finite, the first at row 3'):
+        quick().fit(X, y_bad)
+    with pytest.raises(DatasetError, match='validation y holds'):
+        quick().fit(X, y, (X, y_bad))
+
+
+@pytest.mark.parametrize(
+    'changes', [{'hidden_layers': ()}, {'epochs': 0}, {'learning_rate': -1.0}, {'seed': 1.5}, {'activation': 'eval'}]
+)
+def test_hyperparameters_are_checked_before_training(rows, changes):
+    with pytest.raises(ModelError, match=f'hyperparameter {next(iter(changes))}='):
+        quick(**changes).fit(rows[0], rows[1])
