@@ -18,18 +18,17 @@ import logging
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aiida_nanoml.errors import ModelError
 from aiida_nanoml.learning.distance import TrainingDomain
 from aiida_nanoml.learning.gap_network import GapNetwork
 from aiida_nanoml.learning.keras_backend import import_keras
+from aiida_nanoml.learning.model_card import CARD_FILE, ModelCard, checked_card, read_card, read_json
 from aiida_nanoml.learning.registry import Model, make_model, model_class
 
-CARD_FILE = 'model.json'
 NETWORK_FILE = 'network.keras'
 ESTIMATOR_FILE = 'estimator.skops'
 HISTORY_FILE = 'history.json'
@@ -53,30 +52,6 @@ _KERAS_CLASSES = frozenset(
 _TRUSTED_TYPES = ('sklearn.tree._tree.Tree',)
 
 
-class ModelCard(BaseModel):
-    """What a model is, what it was trained on and how good it is.
-
-    The fields from ``parameters`` on are filled by :func:`save_model`.
-    """
-
-    model_config = ConfigDict(extra='forbid', protected_namespaces=())
-
-    kind: str = Field(description='kind of model, see aiida_nanoml.learning.registry.MODEL_KINDS')
-    target: str = Field(default='gap', description='what is predicted')
-    unit: Literal['eV'] = Field(default='eV', description='unit of the prediction')
-    feature_names: list[str] | None = Field(default=None, description='names of the features, in order')
-    descriptor: dict[str, Any] | None = Field(default=None, description='identity of the descriptor')
-    labels: dict[str, Any] | None = Field(default=None, description='engine, version and protocol of the labels')
-    metrics: dict[str, dict[str, float | int | None]] = Field(
-        default_factory=dict, description='r2, mae, rmse (eV) and n by part'
-    )
-    parameters: dict[str, Any] = Field(default_factory=dict, description='hyperparameters')
-    n_features: int = Field(default=0, description='length of a row of features')
-    best_epoch: int | None = Field(default=None, description='epoch whose weights were kept (gap networks)')
-    fingerprint: str = Field(default='', description='sha256 over hyperparameters and weights')
-    versions: dict[str, str] = Field(default_factory=dict, description='versions of the libraries that trained it')
-
-
 _FILLED = ('parameters', 'n_features', 'best_epoch', 'fingerprint', 'versions')
 
 
@@ -98,7 +73,7 @@ def save_model(
     own = sorted(set(card) & set(_FILLED))
     if own:
         raise ModelError(f'the card fields {", ".join(own)} are filled by save_model: leave them out')
-    full = _checked_card(card, 'the model card')
+    full = checked_card(card, 'the model card')
     if not isinstance(model, model_class(full.kind)):
         raise ModelError(f'the card says {full.kind!r}, the model is a {type(model).__name__}')
     fingerprint = model_fingerprint(model)
@@ -141,7 +116,7 @@ def load_model(folder: Path | str) -> tuple[Model, ModelCard]:
         does not write, or does not agree with the fingerprint in the card.
     """
     folder = Path(folder)
-    card = _read_card(folder)
+    card = read_card(folder)
     model = make_model(card.kind, **card.parameters)
     if isinstance(model, GapNetwork):
         network = _read_network(folder / NETWORK_FILE)
@@ -151,7 +126,7 @@ def load_model(folder: Path | str) -> tuple[Model, ModelCard]:
                 f'the card says {card.n_features} features to one gap'
             )
         model.network_ = network
-        model.history_ = _read_json(folder / HISTORY_FILE)
+        model.history_ = read_json(folder / HISTORY_FILE)
         model.best_epoch_ = card.best_epoch
     else:
         model.pipeline_ = _read_estimator(folder / ESTIMATOR_FILE)
@@ -170,7 +145,7 @@ def load_domain(folder: Path | str) -> TrainingDomain | None:
     :raises ModelError: no model there, or an unreadable domain.
     """
     folder = Path(folder)
-    _read_card(folder)
+    read_card(folder)
     path = folder / DOMAIN_FILE
     return TrainingDomain.load(path) if path.exists() else None
 
@@ -252,30 +227,6 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return 'unknown'
-
-
-def _checked_card(fields: Mapping[str, Any], where: str) -> ModelCard:
-    try:
-        return ModelCard.model_validate(dict(fields))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelError(f'{where}: {".".join(map(str, first["loc"]))}: {first["msg"]}') from None
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding='utf-8'))
-    except FileNotFoundError:
-        raise ModelError(f'{path} is missing: this is not the folder of a saved model') from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f'{path} is not readable: {error}') from error
-
-
-def _read_card(folder: Path) -> ModelCard:
-    fields = _read_json(folder / CARD_FILE)
-    if not isinstance(fields, dict):
-        raise ModelError(f'{folder / CARD_FILE} is not a model card')
-    return _checked_card(fields, str(folder / CARD_FILE))
 
 
 def _read_network(path: Path) -> Any:

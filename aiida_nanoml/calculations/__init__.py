@@ -1,0 +1,1 @@
+"""Calculation jobs run by ``nanoml-worker``, and calculation functions."""

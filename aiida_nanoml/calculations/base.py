@@ -1,0 +1,88 @@
+"""What the calculation jobs of this package have in common."""
+
+from __future__ import annotations
+
+import io
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from aiida import orm
+from aiida.common.datastructures import CalcInfo, CodeInfo
+from aiida.common.folders import Folder
+from aiida.engine import CalcJob, CalcJobProcessSpec
+from pydantic import BaseModel
+
+from aiida_nanoml.worker.schemas import ERROR_FILE, JOB_FILE, OUTPUT_FILE, REPORT_FILE
+
+
+class WorkerCalculation(CalcJob):
+    """Run one task of ``nanoml-worker`` in one job on one machine."""
+
+    TASK: ClassVar[str]
+    RETRIEVED: ClassVar[tuple[str, ...]] = ()
+    """Files and folders that the parser turns into nodes; they are not kept a second time."""
+
+    @classmethod
+    def define(cls, spec: CalcJobProcessSpec) -> None:
+        """Define the inputs and exit codes that all tasks share."""
+        super().define(spec)
+        spec.input('code', valid_type=orm.AbstractCode, help='The executable nanoml-worker on some computer.')
+        options = spec.inputs['metadata']['options']
+        options['parser_name'].default = f'nanoml.{cls.TASK}'
+        options['resources'].default = lambda: {'num_machines': 1, 'num_mpiprocs_per_machine': 1}
+        options['resources'].validator = validate_resources
+        options['withmpi'].default = False
+        spec.exit_code(300, 'ERROR_REPORT_MISSING', message='The job left no report: {reason}')
+        spec.exit_code(301, 'ERROR_REPORT_INVALID', message='The report of the job cannot be read: {reason}')
+        spec.exit_code(302, 'ERROR_RESULTS_INVALID', message='The results of the job cannot be read: {reason}')
+        spec.exit_code(
+            400, 'ERROR_INTERRUPTED', message='The job was stopped before its end; what was finished is kept: {reason}'
+        )
+        spec.exit_code(410, 'ERROR_WORKER_FAILED', message='The worker failed unexpectedly: {reason}')
+        spec.exit_code(500, 'ERROR_INPUT_REFUSED', message='The worker refused its input: {reason}')
+
+    @abstractmethod
+    def job(self) -> BaseModel:
+        """Return the content of ``job.json``."""
+
+    @abstractmethod
+    def write_arrays(self, folder: Folder) -> list[str]:
+        """Write the input arrays and return their file names; the graph holds them already."""
+
+    def prepare_for_submission(self, folder: Folder) -> CalcInfo:
+        """Write the job folder."""
+        with folder.open(JOB_FILE, 'w', encoding='utf-8') as handle:
+            handle.write(self.job().model_dump_json(indent=2) + '\n')
+        codeinfo = CodeInfo()
+        codeinfo.code_uuid = self.inputs.code.uuid
+        codeinfo.cmdline_params = [self.TASK, '--processes', str(count_processes(self.options.resources))]
+        codeinfo.stdout_name = OUTPUT_FILE
+        codeinfo.stderr_name = ERROR_FILE
+        calcinfo = CalcInfo()
+        calcinfo.codes_info = [codeinfo]
+        calcinfo.provenance_exclude_list = self.write_arrays(folder)
+        calcinfo.retrieve_list = [REPORT_FILE, OUTPUT_FILE, ERROR_FILE]
+        calcinfo.retrieve_temporary_list = list(self.RETRIEVED)
+        return calcinfo
+
+
+def count_processes(resources: Mapping[str, Any]) -> int:
+    """Return how many processes a job may run: MPI slots times cores of each."""
+    return int(resources.get('num_mpiprocs_per_machine') or 1) * int(resources.get('num_cores_per_mpiproc') or 1)
+
+
+def validate_resources(resources: Any, _: Any) -> str | None:
+    """Refuse more than one machine: the worker uses the cores of one."""
+    if isinstance(resources, Mapping) and int(resources.get('num_machines', 1)) != 1:
+        return f'num_machines is {resources["num_machines"]}: one job uses one machine; submit more batches instead'
+    return None
+
+
+def write_npz(folder: Folder, name: str, arrays: Mapping[str, Any]) -> None:
+    """Write arrays into a job folder."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    buffer.seek(0)
+    folder.create_file_from_filelike(buffer, name, mode='wb')

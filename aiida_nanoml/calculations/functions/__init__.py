@@ -1,0 +1,1 @@
+"""Calculation functions: steps short enough to run where the workflow runs."""

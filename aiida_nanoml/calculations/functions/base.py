@@ -1,0 +1,29 @@
+"""What the calculation functions of this package have in common."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+from aiida.engine import ExitCode
+
+from aiida_nanoml.errors import NanomlError
+
+INPUT_REFUSED = 500
+"""Exit status of a calculation function that refused its input; the message says why."""
+
+Parameters = ParamSpec('Parameters')
+
+
+def refusing(function: Callable[Parameters, Any]) -> Callable[Parameters, Any]:
+    """End a process with an exit code and a sentence, not with a traceback, when its input cannot be used."""
+
+    @functools.wraps(function)
+    def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except NanomlError as error:
+            return ExitCode(INPUT_REFUSED, f'{type(error).__name__}: {error}')
+
+    return guarded

@@ -1,0 +1,186 @@
+"""From structures and labels, or from text files, to data sets; splitting."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+from aiida import orm
+from aiida.engine import calcfunction
+
+from aiida_nanoml.calculations.functions.base import refusing
+from aiida_nanoml.data.dataset import DatasetData
+from aiida_nanoml.data.labels import LabelSetData
+from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.engines.label_set import LabelSource
+from aiida_nanoml.errors import DatasetError
+from aiida_nanoml.learning.dataset import UNASSIGNED, Dataset
+
+
+@calcfunction
+@refusing
+def assemble_dataset(structures: StructureSetData, labels: LabelSetData, descriptor: orm.Dict) -> DatasetData:
+    """Describe the labelled structures and put descriptor and gap side by side.
+
+    Rows whose label failed, rows with an odd electron count, and repeated structures are left out and counted.
+
+    :param structures: the structures, in any order.
+    :param labels: labels of these structures, from one engine and protocol.
+    :param descriptor: ``name`` in the registry of descriptors and, optionally, ``params``.
+    :raises DatasetError: a structure has no label, or no row is left.
+    :raises DescriptorError: the descriptor is unknown or cannot describe a structure.
+    """
+    from aiida_nanoml.features.registry import descriptor_identity, make_descriptor
+
+    wanted = descriptor.get_dict()
+    unknown = sorted(set(wanted) - {'name', 'params'})
+    if unknown or 'name' not in wanted:
+        raise DatasetError(f'a descriptor is chosen by `name` and `params`, got {sorted(wanted)}')
+    transformer = make_descriptor(wanted['name'], **wanted.get('params', {}))
+    everything, found = structures.structures, labels.labels
+    position = {value: row for row, value in enumerate(found.hashes)}
+    unlabelled = [str(everything.names[row]) for row, value in enumerate(everything.hashes) if value not in position]
+    if unlabelled:
+        raise DatasetError(
+            f'{len(unlabelled)} of {len(everything)} structures have no label, the first is {unlabelled[0]!r}: label '
+            'them, or take only the labelled structures'
+        )
+    first = np.zeros(len(everything), dtype=bool)
+    first[np.unique(everything.hashes, return_index=True)[1]] = True
+    rows = found.select(np.array([position[value] for value in everything.hashes]))
+    kept = first & rows.finished & ~rows.open_shell
+    excluded = {
+        'failed': int((first & ~rows.finished).sum()),
+        'open_shell': int((first & rows.finished & rows.open_shell).sum()),
+        'repeated': int((~first).sum()),
+    }
+    if not kept.any():
+        raise DatasetError(f'no row is left of {len(everything)}: {excluded}. Look at the statuses of the labels.')
+    chosen = everything.select(kept)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # the number of dropped atoms is stored with the data set
+        features = transformer.transform(chosen)
+    identity = descriptor_identity(transformer)
+    dataset = Dataset(
+        X=features,
+        y=rows.energies['gap_ev'][kept],
+        hashes=chosen.hashes,
+        names=chosen.names,
+        families=chosen.families,
+        split=np.full(len(chosen), UNASSIGNED, dtype='<U10'),
+        feature_names=tuple(identity['feature_names']),
+    )
+    unknown_classes = int(transformer.unknown_counts(chosen).sum()) if hasattr(transformer, 'unknown_counts') else 0
+    return DatasetData(
+        dataset, identity, found.source.to_dict(), {k: v for k, v in excluded.items() if v}, unknown_classes
+    )
+
+
+@calcfunction
+@refusing
+def split_dataset(dataset: DatasetData, parameters: orm.Dict) -> DatasetData:
+    """Divide a data set into training, validation and test rows; equal structures stay together.
+
+    :param dataset: the data set; an earlier split is replaced.
+    :param parameters: ``validation`` and ``test`` (shares), ``seed``, and ``by_family`` (the same shares
+        of every family).
+    :raises DatasetError: unknown parameters, or shares that cannot be met.
+    """
+    from aiida_nanoml.learning.splits import split_rows
+
+    wanted = {'validation': 0.2, 'test': 0.2, 'seed': 0, 'by_family': True} | parameters.get_dict()
+    unknown = sorted(set(wanted) - {'validation', 'test', 'seed', 'by_family'})
+    if unknown:
+        raise DatasetError(f'a split has no parameter {", ".join(unknown)}; it has validation, test, seed, by_family')
+    rows = dataset.dataset
+    by_family = wanted.pop('by_family')
+    split = split_rows(rows.hashes, strata=rows.families if by_family else None, **wanted)
+    attributes = dataset.base.attributes
+    return DatasetData(
+        rows.with_split(split),
+        attributes.get('descriptor'),
+        attributes.get('labels'),
+        attributes.get('excluded'),
+        attributes.get('unknown_classes'),
+    )
+
+
+@calcfunction
+@refusing
+def merge_datasets(**sets: DatasetData) -> DatasetData:
+    """Join data sets in the order of their link labels; the split is dropped, split the result again.
+
+    :raises DatasetError: the features come from different descriptors, or the targets from different engines or
+        protocols.
+    """
+    nodes = [sets[key] for key in sorted(sets)]
+    for key, what in (('descriptor', 'descriptors'), ('labels', 'engines or protocols'), ('unit', 'units')):
+        values = [node.base.attributes.get(key) for node in nodes]
+        for node, value in zip(nodes, values, strict=True):
+            if value != values[0]:
+                raise DatasetError(
+                    f'data sets of different {what} cannot be joined: {nodes[0].uuid} has {values[0]}, '
+                    f'{node.uuid} has {value}'
+                )
+    parts = [node.dataset for node in nodes]
+    joined = {name: np.concatenate([part.to_arrays()[name] for part in parts]) for name in parts[0].to_arrays()}
+    _, first = np.unique(joined['hashes'], return_index=True)
+    keep = np.sort(first)
+    dataset = Dataset.from_arrays({name: column[keep] for name, column in joined.items()}, parts[0].feature_names)
+    excluded: dict[str, int] = {'repeated': len(joined['hashes']) - len(keep)}
+    for node in nodes:
+        for reason, count in node.base.attributes.get('excluded').items():
+            excluded[reason] = excluded.get(reason, 0) + count
+    return DatasetData(
+        dataset.with_split(np.full(len(dataset), UNASSIGNED, dtype='<U10')),
+        nodes[0].base.attributes.get('descriptor'),
+        nodes[0].base.attributes.get('labels'),
+        {reason: count for reason, count in excluded.items() if count},
+        sum(node.base.attributes.get('unknown_classes') for node in nodes),
+    )
+
+
+@calcfunction
+@refusing
+def import_dataset(x: orm.SinglefileData, y: orm.SinglefileData, parameters: orm.Dict) -> DatasetData:
+    """Read the plain-text exchange files ``x.dat`` and ``y.dat``.
+
+    :param x: N rows of features, separated by white space.
+    :param y: N numbers, gap / ``target_scale_ev``.
+    :param parameters: ``descriptor`` (``name`` and ``params``, or absent when the features come from elsewhere),
+        ``n_features`` (only without descriptor), ``target_scale_ev`` (4 if absent), ``family``, and ``labels``: what
+        produced the gaps, the fields of :class:`~aiida_nanoml.engines.label_set.LabelSource`.
+    :raises DatasetError: wrong column counts, numbers that are not finite, files of different length.
+    """
+    from aiida_nanoml.features.registry import descriptor_identity, make_descriptor
+    from aiida_nanoml.learning.exchange import read_xy
+
+    wanted = parameters.get_dict()
+    if 'descriptor' in wanted:
+        identity = descriptor_identity(
+            make_descriptor(wanted['descriptor']['name'], **wanted['descriptor'].get('params', {}))
+        )
+    else:
+        n_features = int(wanted.get('n_features', 26))
+        names = [f'x{column}' for column in range(n_features)]
+        identity = {'name': 'imported', 'params': {}, 'feature_names': names, 'n_features': n_features}
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for name, node in (('x.dat', x), ('y.dat', y)):
+            paths.append(Path(folder) / name)
+            paths[-1].write_bytes(node.get_content(mode='rb'))
+        features, gaps = read_xy(paths[0], paths[1], identity['n_features'], wanted.get('target_scale_ev', 4.0))
+    hashes = np.array([hashlib.sha256(b'nanoml-features-1' + row.tobytes()).hexdigest() for row in features])
+    dataset = Dataset(
+        X=features,
+        y=np.asarray(gaps),
+        hashes=hashes,
+        names=np.array([f'row {row}' for row in range(len(features))]),
+        families=np.full(len(features), wanted.get('family', '')),
+        split=np.full(len(features), UNASSIGNED, dtype='<U10'),
+        feature_names=tuple(identity['feature_names']),
+    )
+    return DatasetData(dataset, identity, LabelSource.from_dict(wanted['labels']).to_dict())

@@ -1,0 +1,68 @@
+"""Generation, import and joining of structures."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from aiida import orm
+from aiida.engine import calcfunction
+
+from aiida_nanoml.calculations.functions.base import refusing
+from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.errors import StructureError
+from aiida_nanoml.structures import FlakeParameters, StructureSet, generate_flakes, read_structures
+
+
+@calcfunction
+@refusing
+def generate_flake_set(parameters: orm.Dict) -> StructureSetData:
+    """Generate C-BN flakes.
+
+    :param parameters: fields of :class:`~aiida_nanoml.structures.FlakeParameters`.
+    :raises StructureError: the parameters cannot be used.
+    """
+    return StructureSetData(generate_flakes(FlakeParameters.from_dict(parameters.get_dict())))
+
+
+@calcfunction
+@refusing
+def generate_flake_sets(parameters: orm.Dict, n_unseen: orm.Int) -> dict[str, StructureSetData]:
+    """Generate flakes to learn from and flakes to predict, all distinct up to the symmetry of the bare flake.
+
+    :param parameters: fields of :class:`~aiida_nanoml.structures.FlakeParameters`; ``count`` is the number to
+        learn from.
+    :param n_unseen: number of flakes to predict; they continue the series of the seed.
+    :returns: ``structures`` and ``unseen``.
+    :raises StructureError: the parameters cannot be used.
+    """
+    if n_unseen.value < 1:
+        raise StructureError(f'n_unseen must be at least 1, got {n_unseen.value}')
+    wanted = FlakeParameters.from_dict(parameters.get_dict())
+    both = FlakeParameters.from_dict(wanted.to_dict() | {'count': wanted.count + n_unseen.value})
+    flakes = generate_flakes(both)
+    return {
+        'structures': StructureSetData(flakes.select(slice(wanted.count))),
+        'unseen': StructureSetData(flakes.select(slice(wanted.count, None))),
+    }
+
+
+@calcfunction
+@refusing
+def import_structures(file: orm.SinglefileData) -> StructureSetData:
+    """Read structures from a file in any format that ASE reads.
+
+    :param file: the file; its name tells the format.
+    :raises StructureError: the file cannot be read, or a structure is not physical.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / Path(file.filename).name
+        path.write_bytes(file.get_content(mode='rb'))
+        return StructureSetData(read_structures(path))
+
+
+@calcfunction
+@refusing
+def merge_structures(**sets: StructureSetData) -> StructureSetData:
+    """Join sets of structures in the order of their link labels."""
+    return StructureSetData(StructureSet.concatenate([sets[key].structures for key in sorted(sets)]))

@@ -1,0 +1,87 @@
+"""Calculation job ``nanoml.train``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida import orm
+from aiida.common.folders import Folder
+from aiida.engine import CalcJobProcessSpec
+
+from aiida_nanoml.calculations.base import WorkerCalculation, write_npz
+from aiida_nanoml.data.dataset import DatasetData
+from aiida_nanoml.data.model import ModelData
+from aiida_nanoml.data.prediction import PredictionData
+from aiida_nanoml.errors import NanomlError
+from aiida_nanoml.worker.schemas import (
+    DATASET_FILE,
+    LEARNING_CURVE_FILE,
+    MODEL_FOLDER,
+    PARITY_FILE,
+    RESULTS_FILE,
+    TrainJob,
+)
+
+
+class TrainCalculation(WorkerCalculation):
+    """Train a model on the training rows of a data set and judge it on all parts of its split."""
+
+    TASK = 'train'
+    RETRIEVED = (RESULTS_FILE, MODEL_FOLDER, PARITY_FILE, LEARNING_CURVE_FILE)
+
+    @classmethod
+    def define(cls, spec: CalcJobProcessSpec) -> None:
+        """Define inputs, outputs and exit codes."""
+        super().define(spec)
+        spec.input('dataset', valid_type=DatasetData, validator=validate_dataset, help='A data set with a split.')
+        spec.input('kind', valid_type=orm.Str, serializer=orm.to_aiida_type, help='Kind of model, for example `fast`.')
+        spec.input(
+            'hyperparameters',
+            valid_type=orm.Dict,
+            required=False,
+            serializer=orm.to_aiida_type,
+            help='Hyperparameters that replace those of the kind.',
+        )
+        spec.inputs.validator = validate_inputs
+        spec.output('model', valid_type=ModelData, help='The trained model.')
+        spec.output('metrics', valid_type=orm.Dict, help='r2, mae, rmse (eV) and n by part, and by part and family.')
+        spec.output('fitted', valid_type=PredictionData, help='Predictions for every row of the data set.')
+        spec.output('history', valid_type=orm.XyData, required=False, help='Losses of every epoch (networks).')
+        spec.output('figures', valid_type=orm.FolderData, help='Parity plot and, for networks, learning curve.')
+
+    def job(self) -> TrainJob:
+        """Return kind, hyperparameters and what the features and targets are."""
+        attributes = self.inputs.dataset.base.attributes
+        return TrainJob(
+            kind=self.inputs.kind.value,
+            hyperparameters=self.inputs.hyperparameters.get_dict() if 'hyperparameters' in self.inputs else {},
+            feature_names=attributes.get('feature_names'),
+            descriptor=attributes.get('descriptor'),
+            labels=attributes.get('labels'),
+        )
+
+    def write_arrays(self, folder: Folder) -> list[str]:
+        """Write the data set."""
+        write_npz(folder, DATASET_FILE, self.inputs.dataset.arrays)
+        return [DATASET_FILE]
+
+
+def validate_dataset(dataset: DatasetData, _: Any) -> str | None:
+    """Refuse a data set that was not split."""
+    if not dataset.base.attributes.get('split').get('train'):
+        return 'the data set has no training rows: split it first, for example with the function nanoml.split_dataset'
+    return None
+
+
+def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
+    """Refuse unknown kinds of model and hyperparameters before anything is submitted."""
+    from aiida_nanoml.learning.registry import make_model
+
+    if 'kind' not in inputs:
+        return None  # the port itself complains
+    hyperparameters = inputs['hyperparameters'].get_dict() if 'hyperparameters' in inputs else {}
+    try:
+        make_model(inputs['kind'].value, **hyperparameters)
+    except NanomlError as error:
+        return str(error)
+    return None

@@ -1,0 +1,80 @@
+"""Node of a supervised data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from aiida.orm import ArrayData
+from aiida.orm.pydantic import OrmMetadataField
+
+from aiida_nanoml.learning.dataset import UNASSIGNED, Dataset
+
+
+class DatasetData(ArrayData):  # type: ignore[misc]
+    """Features X (N, F), target y (N,), the identity of every row and its part of the split.
+
+    :param dataset: the rows to store.
+    :param descriptor: identity of the descriptor that made the features.
+    :param labels: engine, version, protocol and parameters behind the target.
+    :param excluded: number of structures left out, by reason.
+    :param unknown_classes: number of heavy atoms whose class the descriptor does not know.
+    """
+
+    class AttributesModel(ArrayData.AttributesModel):  # type: ignore[misc]
+        target: str = OrmMetadataField(description='What is predicted')
+        unit: str = OrmMetadataField(description='Unit of the target')
+        descriptor: dict[str, Any] = OrmMetadataField(description='Identity of the descriptor')
+        labels: dict[str, Any] = OrmMetadataField(description='Engine, version, protocol and parameters of the target')
+        feature_names: list[str] = OrmMetadataField(description='Names of the feature columns')
+        n_rows: int = OrmMetadataField(description='Number of rows')
+        n_features: int = OrmMetadataField(description='Number of feature columns')
+        families: list[str] = OrmMetadataField(description='Families that occur, sorted')
+        split: dict[str, int] = OrmMetadataField(description='Number of rows in each part; empty before splitting')
+        excluded: dict[str, int] = OrmMetadataField(description='Number of structures left out, by reason')
+        unknown_classes: int = OrmMetadataField(description='Heavy atoms of a class unknown to the descriptor')
+
+    def __init__(
+        self,
+        dataset: Dataset | None = None,
+        descriptor: Mapping[str, Any] | None = None,
+        labels: Mapping[str, Any] | None = None,
+        excluded: Mapping[str, int] | None = None,
+        unknown_classes: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if dataset is None:
+            return
+        for name, array in dataset.to_arrays().items():
+            self.set_array(name, array)
+        parts, counts = np.unique(dataset.split[dataset.split != UNASSIGNED], return_counts=True)
+        self.base.attributes.set_many(
+            {
+                'target': 'gap',
+                'unit': 'eV',
+                'descriptor': dict(descriptor or {}),
+                'labels': dict(labels or {}),
+                'feature_names': list(dataset.feature_names),
+                'n_rows': len(dataset),
+                'n_features': dataset.X.shape[1],
+                'families': sorted({str(family) for family in dataset.families if family}),
+                'split': {str(part): int(count) for part, count in zip(parts, counts, strict=True)},
+                'excluded': dict(excluded or {}),
+                'unknown_classes': unknown_classes,
+            }
+        )
+
+    @property
+    def dataset(self) -> Dataset:
+        """The stored rows.
+
+        :raises DatasetError: the stored arrays are damaged.
+        """
+        return Dataset.from_arrays(self.arrays, tuple(self.base.attributes.get('feature_names')))
+
+    def _validate(self) -> bool:
+        super()._validate()
+        Dataset.from_arrays(self.arrays, tuple(self.base.attributes.get('feature_names')))
+        return True

@@ -1,0 +1,75 @@
+"""Node of the labels that one engine and one protocol gave to many structures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida.orm import ArrayData
+from aiida.orm.pydantic import OrmMetadataField
+
+from aiida_nanoml.engines.label_set import LabelSet, LabelSource
+
+
+class LabelSetData(ArrayData):  # type: ignore[misc]
+    """Labels of N structures, failed rows included, and the engine, version and protocol behind them.
+
+    :param labels: the labels to store.
+    """
+
+    class AttributesModel(ArrayData.AttributesModel):  # type: ignore[misc]
+        engine: str = OrmMetadataField(description='Registered name of the engine')
+        engine_version: str = OrmMetadataField(description='Version of the engine')
+        engine_title: str = OrmMetadataField(description='Name of the engine in plots and tables')
+        protocol: str = OrmMetadataField(description='Name of the protocol')
+        parameters: dict[str, Any] = OrmMetadataField(description='Every parameter of the engine')
+        n_rows: int = OrmMetadataField(description='Number of rows')
+        n_finished: int = OrmMetadataField(description='Number of rows that the engine completed')
+        n_open_shell: int = OrmMetadataField(description='Number of finished rows with an odd electron count')
+        failures: dict[str, int] = OrmMetadataField(description='Number of failed rows for each failure code')
+        units: dict[str, str] = OrmMetadataField(description='Unit of each column')
+
+    def __init__(self, labels: LabelSet | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if labels is None:
+            return
+        for name, array in labels.to_arrays().items():
+            self.set_array(name, array)
+        self.base.attributes.set_many(
+            {
+                'engine': labels.source.engine,
+                'engine_version': labels.source.version,
+                'engine_title': labels.source.title,
+                'protocol': labels.source.protocol,
+                'parameters': dict(labels.source.parameters),
+                'n_rows': len(labels),
+                'n_finished': int(labels.finished.sum()),
+                'n_open_shell': int((labels.open_shell & labels.finished).sum()),
+                'failures': labels.failures,
+                'units': dict.fromkeys(labels.energies, 'eV') | {'wall_s': 's'},
+            }
+        )
+
+    @property
+    def label_source(self) -> LabelSource:
+        """Engine, version, protocol and parameters."""
+        attributes = self.base.attributes
+        return LabelSource(
+            engine=attributes.get('engine'),
+            version=attributes.get('engine_version'),
+            title=attributes.get('engine_title'),
+            protocol=attributes.get('protocol'),
+            parameters=attributes.get('parameters'),
+        )
+
+    @property
+    def labels(self) -> LabelSet:
+        """The stored labels.
+
+        :raises DatasetError: the stored arrays are damaged.
+        """
+        return LabelSet.from_arrays(self.label_source, self.arrays)
+
+    def _validate(self) -> bool:
+        super()._validate()
+        LabelSet.from_arrays(self.label_source, self.arrays)
+        return True

@@ -1,0 +1,75 @@
+"""The card of a saved model: readable without loading the model or the libraries that run it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from aiida_nanoml.errors import ModelError
+
+CARD_FILE = 'model.json'
+
+
+class ModelCard(BaseModel):
+    """What a model is, what it was trained on and how good it is.
+
+    The fields from ``parameters`` on are filled by :func:`save_model`.
+    """
+
+    model_config = ConfigDict(extra='forbid', protected_namespaces=())
+
+    kind: str = Field(description='kind of model, see aiida_nanoml.learning.registry.MODEL_KINDS')
+    target: str = Field(default='gap', description='what is predicted')
+    unit: Literal['eV'] = Field(default='eV', description='unit of the prediction')
+    feature_names: list[str] | None = Field(default=None, description='names of the features, in order')
+    descriptor: dict[str, Any] | None = Field(default=None, description='identity of the descriptor')
+    labels: dict[str, Any] | None = Field(default=None, description='engine, version and protocol of the labels')
+    metrics: dict[str, dict[str, float | int | None]] = Field(
+        default_factory=dict, description='r2, mae, rmse (eV) and n by part'
+    )
+    parameters: dict[str, Any] = Field(default_factory=dict, description='hyperparameters')
+    n_features: int = Field(default=0, description='length of a row of features')
+    best_epoch: int | None = Field(default=None, description='epoch whose weights were kept (gap networks)')
+    fingerprint: str = Field(default='', description='sha256 over hyperparameters and weights')
+    versions: dict[str, str] = Field(default_factory=dict, description='versions of the libraries that trained it')
+
+
+def checked_card(fields: Mapping[str, Any], where: str) -> ModelCard:
+    """Make a card of fields.
+
+    :param where: what the fields are, for the message.
+    :raises ModelError: a field is unknown, missing or wrong.
+    """
+    try:
+        return ModelCard.model_validate(dict(fields))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelError(f'{where}: {".".join(map(str, first["loc"]))}: {first["msg"]}') from None
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a model folder.
+
+    :raises ModelError: missing or unreadable.
+    """
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        raise ModelError(f'{path} is missing: this is not the folder of a saved model') from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f'{path} is not readable: {error}') from error
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read the card in the folder of a saved model.
+
+    :raises ModelError: missing, unreadable, or no card.
+    """
+    fields = read_json(folder / CARD_FILE)
+    if not isinstance(fields, dict):
+        raise ModelError(f'{folder / CARD_FILE} is not a model card')
+    return checked_card(fields, str(folder / CARD_FILE))

@@ -1,0 +1,1 @@
+"""Parsers: from the report and arrays of ``nanoml-worker`` to nodes."""

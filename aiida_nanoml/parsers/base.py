@@ -1,0 +1,60 @@
+"""What the parsers of this package have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aiida.engine import ExitCode
+from aiida.parsers import Parser
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from aiida_nanoml.errors import NanomlError
+from aiida_nanoml.worker.files import read_arrays
+from aiida_nanoml.worker.schemas import ERROR_FILE, REPORT_FILE, RESULTS_FILE, Report
+
+
+class WorkerParser(Parser):
+    """Read the report first; it says whether there are results to read."""
+
+    def parse(self, retrieved_temporary_folder: str, **_: Any) -> ExitCode | None:
+        """Turn the files of a job into output nodes."""
+        folder = Path(retrieved_temporary_folder)
+        try:
+            report = Report.model_validate_json(self.retrieved.base.repository.get_object_content(REPORT_FILE))
+        except FileNotFoundError:
+            return self.parse_without_report(folder)
+        except ValidationError as error:
+            return self.exit_codes.ERROR_REPORT_INVALID.format(reason=f'{error.error_count()} faults in {REPORT_FILE}')
+        if report.status == 'error':
+            failed = report.code == 'unexpected'
+            code = self.exit_codes.ERROR_WORKER_FAILED if failed else self.exit_codes.ERROR_INPUT_REFUSED
+            return code.format(reason=report.message)
+        try:
+            exit_code = self.parse_results(report, read_arrays(folder / RESULTS_FILE), folder)
+        except NanomlError as error:
+            return self.exit_codes.ERROR_RESULTS_INVALID.format(reason=str(error))
+        except KeyError as error:
+            return self.exit_codes.ERROR_RESULTS_INVALID.format(reason=f'{error} is missing')
+        if exit_code is None and report.status == 'interrupted':
+            return self.exit_codes.ERROR_INTERRUPTED.format(reason=report.message)
+        return exit_code
+
+    @abstractmethod
+    def parse_results(self, report: Report, arrays: Mapping[str, NDArray[Any]], folder: Path) -> ExitCode | None:
+        """Make the output nodes.
+
+        :param report: a report that is not an error.
+        :param arrays: content of ``results.npz``.
+        :param folder: holds the files that are not kept as they are.
+        """
+
+    def parse_without_report(self, folder: Path) -> ExitCode:
+        """Say why there is no report, as far as the job's error stream tells."""
+        names = self.retrieved.base.repository.list_object_names()
+        lines = self.retrieved.base.repository.get_object_content(ERROR_FILE).split('\n') if ERROR_FILE in names else []
+        last = next((line.strip() for line in reversed(lines) if line.strip()), 'its error stream is empty')
+        return self.exit_codes.ERROR_REPORT_MISSING.format(reason=last)

@@ -1,0 +1,48 @@
+"""Parser ``nanoml.label``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aiida.engine import ExitCode
+from numpy.typing import NDArray
+
+from aiida_nanoml.data.labels import LabelSetData
+from aiida_nanoml.engines.label_set import LabelSet, LabelSource
+from aiida_nanoml.errors import DatasetError
+from aiida_nanoml.parsers.base import WorkerParser
+from aiida_nanoml.structures import StructureSet
+from aiida_nanoml.worker.journal import read_journal
+from aiida_nanoml.worker.label import tabulate
+from aiida_nanoml.worker.schemas import JOURNAL_FILE, Report
+
+
+class LabelParser(WorkerParser):
+    """Labels of a batch; of a killed job, what its journal holds."""
+
+    def parse_results(self, report: Report, arrays: Mapping[str, NDArray[Any]], folder: Path) -> ExitCode | None:
+        """Make the label set, which must have one row for each structure of the batch."""
+        labels = LabelSet.from_arrays(LabelSource.from_dict(report.content['source']), arrays)
+        if not (labels.hashes == self._structures().hashes).all():
+            raise DatasetError('the labels belong to other structures than those that were sent')
+        self.out('labels', LabelSetData(labels))
+        if not labels.finished.any():
+            return self.exit_codes.ERROR_NO_ROW_FINISHED.format(reason=str(labels.messages[0]))
+        return None
+
+    def parse_without_report(self, folder: Path) -> ExitCode:
+        """Keep the rows that a killed job had finished."""
+        header, rows, _ = read_journal(folder / JOURNAL_FILE)
+        if header is None or not rows:
+            return super().parse_without_report(folder)
+        structures = self._structures()
+        self.out('labels', LabelSetData(tabulate(LabelSource.from_dict(header), structures, rows)))
+        return self.exit_codes.ERROR_INTERRUPTED.format(
+            reason=f'killed after {len(rows)} of {len(structures)} structures'
+        )
+
+    def _structures(self) -> StructureSet:
+        structures: StructureSet = self.node.inputs.structures.structures
+        return structures.select(self.node.inputs.rows.get_list()) if 'rows' in self.node.inputs else structures

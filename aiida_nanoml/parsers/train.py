@@ -1,0 +1,41 @@
+"""Parser ``nanoml.train``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from aiida import orm
+from numpy.typing import NDArray
+
+from aiida_nanoml.data.model import ModelData
+from aiida_nanoml.data.prediction import PredictionData
+from aiida_nanoml.parsers.base import WorkerParser
+from aiida_nanoml.worker.schemas import LEARNING_CURVE_FILE, MODEL_FOLDER, PARITY_FILE, Report
+
+
+class TrainParser(WorkerParser):
+    """Model, metrics, fitted values, history and figures of a training."""
+
+    def parse_results(self, report: Report, arrays: Mapping[str, NDArray[Any]], folder: Path) -> None:
+        """Make the output nodes."""
+        model = ModelData(folder / MODEL_FOLDER)
+        dataset = self.node.inputs.dataset.dataset
+        columns = {name: arrays[name] for name in ('value', 'std', 'distance')}
+        columns |= {'hashes': dataset.hashes, 'names': dataset.names, 'families': dataset.families}
+        self.out('model', model)
+        self.out('metrics', orm.Dict(report.content['metrics']))
+        self.out('fitted', PredictionData(columns, model.base.attributes.all))
+        losses = {name.removeprefix('history_'): arrays[name] for name in arrays if name.startswith('history_')}
+        if losses:
+            history = orm.XyData()
+            history.set_x(np.arange(1, len(next(iter(losses.values()))) + 1), 'epoch', '')
+            history.set_y(list(losses.values()), list(losses), [''] * len(losses))
+            self.out('history', history)
+        figures = orm.FolderData()
+        for name in (PARITY_FILE, LEARNING_CURVE_FILE):
+            if (folder / name).exists():
+                figures.base.repository.put_object_from_file(str(folder / name), name)
+        self.out('figures', figures)

@@ -1,0 +1,1 @@
+"""What runs on the compute node: reads a job, calls the core, writes results. Knows no AiiDA."""

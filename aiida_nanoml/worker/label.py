@@ -1,0 +1,159 @@
+"""``nanoml-worker label``: evaluate a batch of structures with one engine."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aiida_nanoml.engines.base import Engine
+from aiida_nanoml.engines.label_set import ENERGIES, FINISHED, LabelSet, LabelSource
+from aiida_nanoml.engines.registry import get_engine
+from aiida_nanoml.errors import EngineError, EvaluationError
+from aiida_nanoml.structures import Structure, StructureSet
+from aiida_nanoml.worker.files import read_arrays, read_job, write_arrays
+from aiida_nanoml.worker.journal import Journal
+from aiida_nanoml.worker.schemas import JOURNAL_FILE, RESULTS_FILE, STRUCTURES_FILE, LabelJob, Report
+
+Progress = Callable[[int, int], None]
+
+INTERRUPTED = 'interrupted'
+TIMED_OUT = 'time_limit'
+
+
+def label(folder: Path, processes: int, progress: Progress) -> Report:
+    """Label the structures of a job folder, going on from its journal.
+
+    :param folder: holds ``job.json`` and ``structures.npz``.
+    :param processes: structures evaluated at the same time, each in a process of its own with one thread.
+    :param progress: called with the number of finished rows and of all rows.
+    :returns: the report; status ``interrupted`` when a termination signal came first.
+    :raises NanomlError: the job cannot be read or the engine cannot be used.
+    """
+    job = read_job(folder, LabelJob)
+    structures = StructureSet.from_arrays(read_arrays(folder / STRUCTURES_FILE))
+    engine_class = get_engine(job.engine)
+    if missing := engine_class.missing():
+        raise EngineError(missing)
+    engine = engine_class(engine_class.parameters(job.protocol, job.parameters))
+    source = LabelSource(
+        engine=job.engine,
+        version=engine.version(),
+        title=engine.method,
+        protocol=job.protocol,
+        parameters=engine.settings.model_dump(),
+    )
+    with Journal(folder / JOURNAL_FILE, source.to_dict()) as journal, _termination() as terminated:
+        pending = [row for row in range(len(structures)) if row not in journal.rows]
+        progress(len(journal.rows), len(structures))
+        for entry in _evaluate(engine, structures, pending, processes, job.time_limit_s, terminated):
+            journal.append(entry)
+            progress(len(journal.rows), len(structures))
+        entries = journal.rows
+    labels = tabulate(source, structures, entries)
+    write_arrays(folder / RESULTS_FILE, labels.to_arrays())
+    interrupted = len(entries) < len(structures)
+    return Report(
+        status='interrupted' if interrupted else 'ok',
+        code=INTERRUPTED if interrupted else '',
+        message=f'stopped by a signal after {len(entries)} of {len(structures)} structures' if interrupted else '',
+        content={'source': source.to_dict(), 'n_rows': len(labels), 'failures': labels.failures},
+    )
+
+
+@contextmanager
+def _termination() -> Iterator[list[int]]:
+    """Collect termination signals: a scheduler sends one before it kills, and the rows so far can still be written."""
+    received: list[int] = []
+    previous = {
+        number: signal.signal(number, lambda signum, _: received.append(signum))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _evaluate(
+    engine: Engine, structures: StructureSet, rows: list[int], processes: int, time_limit_s: float, stop: list[int]
+) -> Iterator[dict[str, Any]]:
+    """Yield one journal entry a row, in the order in which they finish, until done or until ``stop`` is not empty."""
+    from pebble import ProcessPool
+
+    if not rows:
+        return
+    with ProcessPool(max_workers=min(processes, len(rows)), initializer=_reset_signals) as pool:
+        futures = {
+            pool.schedule(_evaluate_row, args=(engine, structures[row]), timeout=time_limit_s): row for row in rows
+        }
+        waiting = set(futures)
+        while waiting and not stop:
+            finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield {'row': futures[future], **_outcome(future, time_limit_s)}
+        if stop:
+            pool.stop()
+
+
+def _reset_signals() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _evaluate_row(engine: Engine, structure: Structure) -> dict[str, Any]:
+    start = time.perf_counter()
+    try:
+        result = engine.evaluate(structure)
+    except EvaluationError as error:
+        return {'status': error.code, 'message': error.message, 'wall_s': time.perf_counter() - start}
+    return {
+        'status': FINISHED,
+        'message': '',
+        'wall_s': time.perf_counter() - start,
+        **{name: getattr(result, name) for name in ENERGIES},
+        'n_electrons': result.n_electrons,
+        'open_shell': result.open_shell,
+    }
+
+
+def _outcome(future: Any, time_limit_s: float) -> dict[str, Any]:
+    try:
+        outcome: dict[str, Any] = future.result()
+    except TimeoutError:
+        message = f'took longer than {time_limit_s:g} s; raise the time limit'
+        return {'status': TIMED_OUT, 'message': message, 'wall_s': time_limit_s}
+    except Exception as error:  # the process died (out of memory, crash in a library): the batch goes on
+        return {'status': 'engine_crash', 'message': f'the process of the engine died: {error}', 'wall_s': float('nan')}
+    return outcome
+
+
+def tabulate(source: LabelSource, structures: StructureSet, entries: dict[int, dict[str, Any]]) -> LabelSet:
+    """Put the entries of a journal into columns.
+
+    :param entries: journal entries by row.
+    :returns: one row a structure; a row without entry has the status ``interrupted``.
+    """
+    absent = {'status': INTERRUPTED, 'message': 'the job ended before this structure was evaluated', 'wall_s': 0.0}
+    rows = [entries.get(row, absent) for row in range(len(structures))]
+
+    def column(name: str, default: Any) -> Any:
+        return np.array([entry.get(name, default) for entry in rows])
+
+    return LabelSet(
+        source=source,
+        hashes=structures.hashes,
+        status=column('status', ''),
+        messages=column('message', ''),
+        energies={name: column(name, float('nan')) for name in ENERGIES},
+        n_electrons=column('n_electrons', 0),
+        open_shell=column('open_shell', False),
+        wall_s=column('wall_s', float('nan')),
+    )

@@ -1,0 +1,71 @@
+"""The files between a calculation and the worker, both ways.
+
+A job folder holds ``job.json`` (one of the job models below) and its input arrays; the worker leaves ``results.json``
+(a :class:`Report`) and, for results that are arrays, ``results.npz``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+JOB_FILE = 'job.json'
+REPORT_FILE = 'results.json'
+RESULTS_FILE = 'results.npz'
+OUTPUT_FILE = 'nanoml.out'
+ERROR_FILE = 'nanoml.err'
+JOURNAL_FILE = 'journal.jsonl'
+STRUCTURES_FILE = 'structures.npz'
+DATASET_FILE = 'dataset.npz'
+MODEL_FOLDER = 'model'
+PARITY_FILE = 'Energy_gap_prediction.png'
+LEARNING_CURVE_FILE = 'learning_curve.png'
+
+
+class _Schema(BaseModel):
+    model_config = ConfigDict(extra='forbid', protected_namespaces=())
+
+
+class LabelJob(_Schema):
+    """Label the structures of ``structures.npz``."""
+
+    task: Literal['label'] = 'label'
+    engine: str = Field(description='registered name of the engine')
+    protocol: str = Field(description='name of the protocol that the parameters were derived from')
+    parameters: dict[str, Any] = Field(description='parameters of the engine')
+    time_limit_s: float = Field(gt=0, description='wall time that one structure may take')
+
+
+class TrainJob(_Schema):
+    """Train a model on ``dataset.npz``."""
+
+    task: Literal['train'] = 'train'
+    kind: str = Field(description='kind of model')
+    hyperparameters: dict[str, Any] = Field(description='what differs from the kind')
+    feature_names: list[str]
+    descriptor: dict[str, Any] = Field(description='identity of the descriptor')
+    labels: dict[str, Any] = Field(description='engine, version, protocol and parameters of the target')
+
+
+class PredictJob(_Schema):
+    """Apply the model in ``model/`` to ``structures.npz`` or to the features of ``dataset.npz``."""
+
+    task: Literal['predict'] = 'predict'
+    descriptor: dict[str, Any] | None = Field(
+        default=None, description='identity of the descriptor of the given features; None: describe the structures'
+    )
+
+
+Job = LabelJob | TrainJob | PredictJob
+
+
+class Report(_Schema):
+    """How a job went."""
+
+    status: Literal['ok', 'interrupted', 'error']
+    worker_version: str = Field(default='', description='filled by the command')
+    wall_s: float = Field(default=0.0, description='filled by the command')
+    code: str = Field(default='', description='short identifier of the error')
+    message: str = Field(default='', description='one sentence about the error')
+    content: dict[str, Any] = Field(default_factory=dict, description='results that are no arrays')

@@ -1,0 +1,98 @@
+"""``nanoml-worker train``: fit a model, judge it on every part of the split, and draw what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from aiida_nanoml.engines.label_set import LabelSource
+from aiida_nanoml.errors import DatasetError
+from aiida_nanoml.learning.dataset import Dataset
+from aiida_nanoml.learning.distance import TrainingDomain
+from aiida_nanoml.learning.gap_network import GapNetwork
+from aiida_nanoml.learning.metrics import regression_metrics
+from aiida_nanoml.learning.model_files import save_model
+from aiida_nanoml.learning.plots import plot_learning_curve, plot_parity
+from aiida_nanoml.learning.registry import Model, make_model
+from aiida_nanoml.learning.splits import SPLITS
+from aiida_nanoml.worker.files import read_arrays, read_job, write_arrays
+from aiida_nanoml.worker.predict import predict_with_spread
+from aiida_nanoml.worker.schemas import (
+    DATASET_FILE,
+    LEARNING_CURVE_FILE,
+    MODEL_FOLDER,
+    PARITY_FILE,
+    RESULTS_FILE,
+    Report,
+    TrainJob,
+)
+
+Metrics = dict[str, dict[str, float | int | None]]
+
+
+def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
+    """Train the model of a job folder.
+
+    :param folder: holds ``job.json`` and ``dataset.npz``.
+    :param progress: called with the epoch and the number of epochs.
+    :returns: the report, with the metrics (eV) by part and by part and family (``'test/h'``).
+    :raises NanomlError: the job, the data set or the hyperparameters cannot be used.
+    """
+    job = read_job(folder, TrainJob)
+    dataset = Dataset.from_arrays(read_arrays(folder / DATASET_FILE), tuple(job.feature_names))
+    X_train, _ = dataset.part('train')
+    if len(X_train) == 0:
+        raise DatasetError('the data set has no training rows: split it before training')
+    model = make_model(job.kind, **job.hyperparameters)
+    _fit(model, dataset, progress)
+    values, spread = predict_with_spread(model, dataset.X)
+    domain = TrainingDomain().fit(X_train)
+    metrics = _metrics(dataset, values)
+    card = {
+        'kind': job.kind,
+        'feature_names': job.feature_names,
+        'descriptor': job.descriptor,
+        'labels': job.labels,
+        'metrics': metrics,
+    }
+    saved = save_model(model, folder / MODEL_FOLDER, card, domain)
+    title = str(LabelSource.from_dict(job.labels))
+    parts = {name: (dataset.part(name)[1], values[dataset.split == name]) for name in SPLITS if name in dataset.split}
+    plot_parity(folder / PARITY_FILE, parts, title=f'Energy gap, model {job.kind}', engine_label=title)
+    history = {name: np.array(losses) for name, losses in model.history_.items()}
+    if history:
+        plot_learning_curve(folder / LEARNING_CURVE_FILE, model.history_, title=f'Model {job.kind}')
+    write_arrays(
+        folder / RESULTS_FILE,
+        {'value': values, 'std': spread, 'distance': domain.distance(dataset.X)}
+        | {f'history_{name}': losses for name, losses in history.items()},
+    )
+    return Report(
+        status='ok',
+        content={'metrics': metrics, 'fingerprint': saved.fingerprint, 'best_epoch': saved.best_epoch},
+    )
+
+
+def _fit(model: Model, dataset: Dataset, progress: Callable[[int, int], None]) -> None:
+    X_validation, y_validation = dataset.part('validation')
+    validation = (X_validation, y_validation) if len(X_validation) else None
+    X_train, y_train = dataset.part('train')
+    if isinstance(model, GapNetwork):
+        model.fit(X_train, y_train, validation, progress=lambda epoch, epochs, _: progress(epoch, epochs))
+    else:
+        model.fit(X_train, y_train)
+
+
+def _metrics(dataset: Dataset, values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Metrics:
+    metrics: Metrics = {}
+    for part in SPLITS:
+        rows = dataset.split == part
+        if rows.any():
+            metrics[part] = regression_metrics(dataset.y[rows], values[rows])
+        for family in np.unique(dataset.families[rows]):
+            members = rows & (dataset.families == family)
+            if family:
+                metrics[f'{part}/{family}'] = regression_metrics(dataset.y[members], values[members])
+    return metrics

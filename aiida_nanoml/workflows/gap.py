@@ -1,0 +1,245 @@
+"""Workflow ``nanoml.gap``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.engine import ProcessBuilder, ToContext, WorkChain, if_
+from aiida.engine.processes.workchains.workchain import WorkChainSpec
+
+from aiida_nanoml.calculations.functions.datasets import assemble_dataset, split_dataset
+from aiida_nanoml.calculations.functions.structures import generate_flake_sets, merge_structures
+from aiida_nanoml.calculations.functions.validation import compare_with_labels
+from aiida_nanoml.calculations.predict import PredictCalculation
+from aiida_nanoml.calculations.train import TrainCalculation
+from aiida_nanoml.data.dataset import DatasetData
+from aiida_nanoml.data.labels import LabelSetData
+from aiida_nanoml.data.model import ModelData
+from aiida_nanoml.data.prediction import PredictionData
+from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.errors import NanomlError
+from aiida_nanoml.structures import FlakeParameters
+from aiida_nanoml.workflows.label import LabelWorkChain, label_inputs, validate_options
+from aiida_nanoml.workflows.protocols import protocol_inputs
+
+
+class GapWorkChain(WorkChain):
+    """The main job: flakes, labels, features, a trained network, predictions for unseen flakes, and their validation.
+
+    Either `flakes` are generated, or `structures` (and, to predict, `unseen`) are given.
+    """
+
+    @classmethod
+    def define(cls, spec: WorkChainSpec) -> None:
+        """Define inputs, outline, outputs and exit codes."""
+        super().define(spec)
+        spec.input_namespace(
+            'flakes', valid_type=orm.Dict, dynamic=True, required=False, help='Parameters of the flakes of each family.'
+        )
+        spec.input('n_unseen', valid_type=orm.Int, required=False, help='Flakes of each family kept for prediction.')
+        spec.input('structures', valid_type=StructureSetData, required=False, help='Structures to learn from.')
+        spec.input('unseen', valid_type=StructureSetData, required=False, help='Structures to predict.')
+        spec.expose_inputs(LabelWorkChain, namespace='label', exclude=('structures', 'code', 'options'))
+        spec.input('code', valid_type=orm.AbstractCode, help='The executable nanoml-worker.')
+        spec.input('descriptor', valid_type=orm.Dict, help='`name` and `params` of the descriptor.')
+        spec.input('split', valid_type=orm.Dict, help='Shares, seed and `by_family` of the split.')
+        spec.expose_inputs(TrainCalculation, include=('kind', 'hyperparameters'))
+        spec.input(
+            'options',
+            valid_type=orm.Dict,
+            default=lambda: orm.Dict({}),
+            serializer=orm.to_aiida_type,
+            validator=validate_options,
+            help='Options of each job: resources, wall time, queue, …',
+        )
+        spec.inputs.validator = validate_inputs
+        spec.outline(
+            cls.prepare_structures,
+            cls.label,
+            cls.assemble,
+            cls.train,
+            if_(cls.has_unseen)(
+                cls.predict,
+                cls.validate,
+            ),
+            cls.finalize,
+        )
+        spec.output('structures', valid_type=StructureSetData)
+        spec.output('labels', valid_type=LabelSetData)
+        spec.output('dataset', valid_type=DatasetData, help='Features, gaps and split.')
+        spec.output('model', valid_type=ModelData)
+        spec.output('metrics', valid_type=orm.Dict, help='By part, and by part and family.')
+        spec.output('fitted', valid_type=PredictionData)
+        spec.output('history', valid_type=orm.XyData, required=False)
+        spec.output('figures', valid_type=orm.FolderData)
+        spec.output('predictions', valid_type=PredictionData, required=False, help='For the unseen structures.')
+        spec.output('validation.labels', valid_type=LabelSetData, required=False, help='Of the unseen structures.')
+        spec.output('validation.metrics', valid_type=orm.Dict, required=False)
+        spec.output('validation.table', valid_type=orm.ArrayData, required=False)
+        spec.exit_code(401, 'ERROR_LABEL_FAILED', message='Labelling failed, {reason}')
+        spec.exit_code(402, 'ERROR_TRAIN_FAILED', message='The training failed, {reason}')
+        spec.exit_code(403, 'ERROR_PREDICT_FAILED', message='The prediction failed, {reason}')
+        spec.exit_code(520, 'ERROR_STEP_REFUSED', message='A step refused its input: {reason}')
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        code: orm.AbstractCode,
+        flakes: Mapping[str, Mapping[str, Any]] | None = None,
+        structures: StructureSetData | None = None,
+        unseen: StructureSetData | None = None,
+        engine: str = 'xtb',
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> ProcessBuilder:
+        """Return a builder with the inputs of a protocol.
+
+        :param code: the executable ``nanoml-worker``.
+        :param flakes: parameters of the flakes to generate, by a name for each set.
+        :param structures: structures to learn from, in place of flakes.
+        :param unseen: structures to predict, in place of flakes.
+        :param engine: registered name of the engine.
+        :param protocol: ``fast``, ``balanced`` or ``stringent``.
+        :param overrides: inputs that replace those of the protocol; under ``label``, those of ``nanoml.label``.
+        :param options: scheduler options of each job.
+        :raises ProtocolError: unknown protocol or override.
+        """
+        inputs = protocol_inputs('gap', protocol, overrides)
+        builder = cls.get_builder()
+        builder.label = label_inputs(engine, protocol, inputs['label'])
+        builder.code = code
+        if flakes is not None:
+            builder.flakes = {name: orm.Dict(dict(parameters)) for name, parameters in flakes.items()}
+            builder.n_unseen = orm.Int(inputs['n_unseen'])
+        if structures is not None:
+            builder.structures = structures
+        if unseen is not None:
+            builder.unseen = unseen
+        builder.descriptor = orm.Dict(inputs['descriptor'])
+        builder.split = orm.Dict(inputs['split'])
+        builder.kind = orm.Str(inputs['kind'])
+        if inputs['hyperparameters']:
+            builder.hyperparameters = orm.Dict(inputs['hyperparameters'])
+        builder.options = orm.Dict(dict(options or {}))
+        return builder
+
+    def prepare_structures(self) -> Any:
+        """Generate the flakes, or take the given structures."""
+        if 'structures' in self.inputs:
+            self.ctx.structures = self.inputs.structures
+            self.ctx.unseen = self.inputs.get('unseen')
+            return None
+        sets = {}
+        for name, parameters in self.inputs.flakes.items():
+            made, node = generate_flake_sets.run_get_node(parameters=parameters, n_unseen=self.inputs.n_unseen)
+            if not node.is_finished_ok:
+                return self._refused(node)
+            sets[name] = made
+        for part in ('structures', 'unseen'):
+            parts = {name: made[part] for name, made in sets.items()}
+            self.ctx[part], node = merge_structures.run_get_node(**parts)
+            if not node.is_finished_ok:
+                return self._refused(node)
+        return None
+
+    def label(self) -> ToContext:
+        """Label the structures to learn from and, at the same time, the unseen ones to judge the predictions."""
+        children = {'labels': self._submit_labelling(self.ctx.structures)}
+        if self.ctx.unseen is not None:
+            children['unseen_labels'] = self._submit_labelling(self.ctx.unseen)
+        return ToContext(**children)
+
+    def _submit_labelling(self, structures: StructureSetData) -> orm.WorkChainNode:
+        inputs = self.exposed_inputs(LabelWorkChain, namespace='label')
+        inputs |= {'structures': structures, 'code': self.inputs.code, 'options': self.inputs.options}
+        return self.submit(LabelWorkChain, **inputs)
+
+    def assemble(self) -> Any:
+        """Build the data set and split it."""
+        for child in ('labels', 'unseen_labels'):
+            if child in self.ctx and not self.ctx[child].is_finished_ok:
+                return self._failed(self.exit_codes.ERROR_LABEL_FAILED, self.ctx[child])
+        labels = self.ctx.labels.outputs.labels
+        self.out('structures', self.ctx.structures)
+        self.out('labels', labels)
+        dataset, node = assemble_dataset.run_get_node(
+            structures=self.ctx.structures, labels=labels, descriptor=self.inputs.descriptor
+        )
+        if not node.is_finished_ok:
+            return self._refused(node)
+        self.ctx.dataset, node = split_dataset.run_get_node(dataset=dataset, parameters=self.inputs.split)
+        if not node.is_finished_ok:
+            return self._refused(node)
+        self.out('dataset', self.ctx.dataset)
+        attributes = self.ctx.dataset.base.attributes
+        self.report(f'data set of {attributes.get("n_rows")} rows, excluded: {attributes.get("excluded") or "none"}')
+        return None
+
+    def train(self) -> ToContext:
+        """Train the model."""
+        inputs = self.exposed_inputs(TrainCalculation)
+        inputs |= {'code': self.inputs.code, 'dataset': self.ctx.dataset}
+        return ToContext(training=self.submit(TrainCalculation, **inputs, metadata=self._metadata('train')))
+
+    def has_unseen(self) -> bool:
+        """Whether there are structures to predict, and a model to do it."""
+        return self.ctx.unseen is not None and self.ctx.training.is_finished_ok
+
+    def predict(self) -> ToContext:
+        """Predict the unseen structures."""
+        inputs = {'model': self.ctx.training.outputs.model, 'structures': self.ctx.unseen, 'code': self.inputs.code}
+        return ToContext(prediction=self.submit(PredictCalculation, **inputs, metadata=self._metadata('predict')))
+
+    def validate(self) -> Any:
+        """Compare the predictions with the labels of the unseen structures."""
+        if not self.ctx.prediction.is_finished_ok:
+            return self._failed(self.exit_codes.ERROR_PREDICT_FAILED, self.ctx.prediction)
+        labels = self.ctx.unseen_labels.outputs.labels
+        compared, node = compare_with_labels.run_get_node(
+            predictions=self.ctx.prediction.outputs.predictions, labels=labels
+        )
+        if not node.is_finished_ok:
+            return self._refused(node)
+        self.out('predictions', self.ctx.prediction.outputs.predictions)
+        self.out('validation.labels', labels)
+        self.out('validation.metrics', compared['metrics'])
+        self.out('validation.table', compared['table'])
+        return None
+
+    def finalize(self) -> Any:
+        """Hand out what the training made."""
+        if not self.ctx.training.is_finished_ok:
+            return self._failed(self.exit_codes.ERROR_TRAIN_FAILED, self.ctx.training)
+        for name in ('model', 'metrics', 'fitted', 'history', 'figures'):
+            if name in self.ctx.training.outputs:
+                self.out(name, self.ctx.training.outputs[name])
+        return None
+
+    def _metadata(self, task: str) -> dict[str, Any]:
+        return {'options': self.inputs.options.get_dict(), 'label': f'{task} for {self.node.uuid[:8]}'}
+
+    def _failed(self, code: Any, node: orm.ProcessNode) -> Any:
+        return code.format(reason=f'{node.process_label}<{node.pk}>: {node.exit_message or node.exception or "killed"}')
+
+    def _refused(self, node: orm.ProcessNode) -> Any:
+        return self._failed(self.exit_codes.ERROR_STEP_REFUSED, node)
+
+
+def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
+    """Refuse inputs that exclude each other, and flakes that cannot be made, before anything runs."""
+    flakes = inputs.get('flakes') or {}
+    if bool(flakes) == ('structures' in inputs):
+        return 'give either flakes to generate or structures'
+    if 'unseen' in inputs and flakes:
+        return '`unseen` goes with `structures`; generated flakes take `n_unseen`'
+    if flakes and 'n_unseen' not in inputs:
+        return 'generated flakes need `n_unseen`, the number of flakes of each family to predict'
+    for name, parameters in flakes.items():
+        try:
+            FlakeParameters.from_dict(parameters.get_dict())
+        except NanomlError as error:
+            return f'flakes.{name}: {error}'
+    return None

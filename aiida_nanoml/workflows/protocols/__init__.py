@@ -1,0 +1,50 @@
+"""Protocols of the workflows: named sets of inputs in YAML files beside this module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from aiida_nanoml.errors import NanomlError
+
+
+class ProtocolError(NanomlError):
+    """A protocol is unknown, or an override does not exist in it."""
+
+
+def protocol_inputs(workflow: str, protocol: str | None, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the inputs that a protocol gives to a workflow.
+
+    :param workflow: name of the YAML file, for example ``gap``.
+    :param protocol: name of the protocol; None takes the default one.
+    :param overrides: values that replace those of the protocol; nested mappings are merged key by key.
+    :raises ProtocolError: unknown protocol, or an override whose key the protocol does not have.
+    """
+    content = yaml.safe_load(files(__name__).joinpath(f'{workflow}.yaml').read_text(encoding='utf-8'))
+    name = protocol or content['default_protocol']
+    if name not in content['protocols']:
+        known = ', '.join(content['protocols'])
+        raise ProtocolError(f'the workflow nanoml.{workflow} has no protocol {name!r}; it has: {known}')
+    inputs = _merge(content['default_inputs'], content['protocols'][name]['inputs'])
+    _refuse_unknown(inputs, overrides or {}, '')
+    return _merge(inputs, overrides or {})
+
+
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        nested = isinstance(merged.get(key), Mapping) and isinstance(value, Mapping)
+        merged[key] = _merge(merged[key], value) if nested else value
+    return merged
+
+
+def _refuse_unknown(inputs: Mapping[str, Any], overrides: Mapping[str, Any], where: str) -> None:
+    for key, value in overrides.items():
+        if key not in inputs:
+            raise ProtocolError(f'there is no input {where}{key} to override; there are: {", ".join(inputs)}')
+        # An empty mapping stands for free content, such as hyperparameters.
+        if isinstance(inputs[key], Mapping) and inputs[key] and isinstance(value, Mapping):
+            _refuse_unknown(inputs[key], value, f'{where}{key}.')
