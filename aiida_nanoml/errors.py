@@ -38,3 +38,7 @@ class EvaluationError(Exception):
         super().__init__(f'{code}: {message}')
         self.code = code
         self.message = message
+
+    def __reduce__(self) -> tuple[type[EvaluationError], tuple[str, str]]:
+        # Without it, an error raised in a worker process could not be rebuilt from its single formatted argument.
+        return type(self), (self.code, self.message)

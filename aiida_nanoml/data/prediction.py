@@ -19,7 +19,8 @@ class PredictionData(ArrayData):  # type: ignore[misc]
     """Predicted values with their spread and their distance to the training set.
 
     :param columns: ``hashes``, ``names``, ``families`` (strings), ``value`` (eV), ``std`` (eV, spread over the members
-        of an ensemble, NaN for a single model) and ``distance`` (to the training set; 1 is typical), each of shape (N,).
+        of an ensemble, NaN for a single model) and ``distance`` (to the training set; 1 is typical), each of shape
+        (N,).
     :param model: ``fingerprint``, ``kind``, ``target``, ``unit`` and ``labels`` of the model that made them.
     :raises DatasetError: columns are missing or differ in length, or a value is not finite.
     """

@@ -20,7 +20,7 @@ CLASSES: tuple[str, ...] = tuple(
         ('C', 'CCC BCC CCN BBC CNN CCH BCH CHN BBH HNN'),
         ('B', 'NNN CNN CCN HNN CHN CCH'),
         ('N', 'BBB BBC BCC BBH BCH CCH'),
-        # The rare ones, outside the set of 22: an atom on which nothing but domain borders meet.
+        # The rare ones, outside the set of 22: carbon enclosed by a domain, or a lone B or N in carbon.
         ('C', 'BBB NNN'),
         ('B', 'CCC'),
         ('N', 'CCC'),

@@ -32,6 +32,7 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     :param hidden_layers: neurons of each hidden layer.
     :param activation: of the hidden layers.
+    :param output: ``linear``, or ``softplus``: a smooth bend that never predicts a gap below zero.
     :param initializer: ``he_normal`` or ``glorot_uniform`` kernels with zero biases, or ``random_uniform``: kernels and
         biases uniform within ±0.05.
     :param loss: ``mse``, ``mae`` or ``huber``, of gap / ``target_scale_ev``.
@@ -41,8 +42,8 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     :param epochs: largest number of passes over the training rows.
     :param weight_decay: decoupled decay of the kernels (AdamW); 0 is plain Adam.
     :param members: networks trained side by side from different initial weights; the prediction is their mean.
-    :param standardize: shift and scale every feature to mean 0 and variance 1 over the training rows, and shift the
-        targets to mean 0. A feature that is constant there is only shifted.
+    :param standardize: shift and scale every feature to mean 0 and variance 1 over the training rows (one that is
+        constant there is only shifted) and, with a ``linear`` output, shift the targets to mean 0.
     :param target_scale_ev: targets are divided by this, eV. Best is about the standard deviation of the gaps; the
         source takes 4 eV.
     :param early_stopping: stop when the validation loss has not fallen for ``patience`` epochs, and keep the weights of
@@ -60,6 +61,7 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         *,
         hidden_layers: Annotated[tuple[Count, ...], Field(min_length=1)] = (64, 64),
         activation: Literal['relu', 'silu', 'gelu', 'tanh', 'elu'] = 'silu',
+        output: Literal['linear', 'softplus'] = 'softplus',
         initializer: Literal['he_normal', 'glorot_uniform', 'random_uniform'] = 'he_normal',
         loss: Literal['mse', 'mae', 'huber'] = 'mse',
         learning_rate: Positive = 0.01,
@@ -76,6 +78,7 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         self.hidden_layers = hidden_layers
         self.activation = activation
+        self.output = output
         self.initializer = initializer
         self.loss = loss
         self.learning_rate = learning_rate
@@ -119,7 +122,8 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             require_width(watched, features.shape[1])
             validation = watched, as_gaps(validation_data[1], 'validation y', n_rows=len(watched))
 
-        mean, variance, offset = _moments(features, gaps, self.standardize)
+        mean, variance = _moments(features, self.standardize)
+        offset = float(gaps.mean()) if self.standardize and self.output == 'linear' else 0.0
         core = self._build_core(features.shape[1])
 
         def scaled(rows: Floats, targets: Floats) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -220,7 +224,7 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         for number, (n_in, n_out) in enumerate(zip((n_features, *widths), widths, strict=False), start=1):
             last = number == len(widths)
             options = {
-                'activation': None if last else self.activation,
+                'activation': self.output if last else self.activation,
                 'name': 'output' if last else f'hidden_{number}',
             }
             if single:
@@ -348,12 +352,12 @@ class _Loop:
             variable.assign(kept)
 
 
-def _moments(features: Floats, gaps: Floats, standardize: bool) -> tuple[Floats, Floats, float]:
-    """Mean and variance of the features and the offset of the targets; 0, 1, 0 without standardisation."""
+def _moments(features: Floats, standardize: bool) -> tuple[Floats, Floats]:
+    """Mean and variance of the features; 0 and 1 without standardisation."""
     n_features = features.shape[1]
     if not standardize:
-        return np.zeros(n_features), np.ones(n_features), 0.0
+        return np.zeros(n_features), np.ones(n_features)
     variance = features.var(axis=0)
     # A constant column has a variance of rounding errors, and dividing by those would blow up rows that differ.
     variance[np.ptp(features, axis=0) == 0] = 1.0
-    return features.mean(axis=0), variance, float(gaps.mean())
+    return features.mean(axis=0), variance

@@ -14,6 +14,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             {
                 'hidden_layers': (600, 550, 500, 450, 400, 350, 300, 250, 200, 150, 100, 75, 50, 25),
                 'activation': 'relu',
+                'output': 'linear',
                 'initializer': 'random_uniform',
                 'loss': 'mse',
                 'learning_rate': 1e-5,
@@ -31,6 +32,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             {
                 'hidden_layers': (300, 50, 25),
                 'activation': 'relu',
+                'output': 'linear',
                 'learning_rate': 1e-3,
                 'schedule': 'constant',
                 'batch_size': 100,

@@ -93,7 +93,7 @@ class StructureSet:
     names: NDArray[np.str_]
     families: NDArray[np.str_]
 
-    def __init__(  # noqa: PLR0917 - the arrays are the type's definition
+    def __init__(
         self,
         numbers: ArrayLike,
         positions: ArrayLike,
