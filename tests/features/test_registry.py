@@ -1,0 +1,110 @@
+"""Descriptors by name, and the identity that tells two sets of columns apart."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from sklearn.preprocessing import StandardScaler
+
+from aiida_nanoml.errors import DescriptorError
+from aiida_nanoml.features import QuadrupletDescriptor, descriptor_identity, descriptor_names, make_descriptor
+
+
+def write_distribution(folder, monkeypatch, entry, module):
+    """Install a small third-party distribution: metadata with one entry point, and a module."""
+    info = folder / 'thirdparty-1.0.dist-info'
+    info.mkdir()
+    (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: thirdparty\nVersion: 1.0\n')
+    (info / 'entry_points.txt').write_text(f'[aiida_nanoml.descriptors]\n{entry}\n')
+    (folder / 'thirdparty_descriptors.py').write_text(module)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, 'thirdparty_descriptors', raising=False)
+
+
+COUNTER = """
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+
+class AtomCount(TransformerMixin, BaseEstimator):
+    def __init__(self, unit=1):
+        self.unit = unit
+    def fit(self, structures, y=None):
+        return self
+    def transform(self, structures):
+        return structures.counts[:, None] / self.unit
+    def get_feature_names_out(self, input_features=None):
+        return np.array(['n_atoms'], dtype=object)
+"""
+
+
+def test_made_by_name():
+    assert 'quadruplets' in descriptor_names()
+    made = make_descriptor('quadruplets', classes=26, unknown='drop')
+    assert isinstance(made, QuadrupletDescriptor)
+    assert made.get_params() == {'classes': 26, 'unknown': 'drop'}
+
+
+def test_unknown_names_and_parameters_are_refused():
+    with pytest.raises(DescriptorError, match=r"no descriptor 'quads'; registered: .*quadruplets"):
+        make_descriptor('quads')
+    with pytest.raises(DescriptorError, match='no parameter bins; it has: classes, unknown'):
+        make_descriptor('quadruplets', bins=3)
+    with pytest.raises(DescriptorError, match='22 or 26'):
+        make_descriptor('quadruplets', classes=23)
+
+
+def test_identity_is_json_and_makes_the_same_descriptor():
+    original = QuadrupletDescriptor(classes=26, unknown='overflow')
+    identity = json.loads(json.dumps(descriptor_identity(original)))
+    assert identity['name'] == 'quadruplets'
+    assert identity['n_features'] == len(identity['feature_names']) == 31
+    again = make_descriptor(identity['name'], **identity['params'])
+    assert descriptor_identity(again) == identity
+    assert descriptor_identity(QuadrupletDescriptor()) != identity
+
+
+def test_an_unregistered_transformer_has_no_identity():
+    with pytest.raises(DescriptorError, match='StandardScaler is not registered'):
+        descriptor_identity(StandardScaler())
+
+
+def test_third_party_descriptor(tmp_path, monkeypatch):
+    write_distribution(tmp_path, monkeypatch, 'atom_count = thirdparty_descriptors:AtomCount', COUNTER)
+    assert descriptor_names() == ['atom_count', 'quadruplets']
+    made = make_descriptor('atom_count', unit=2)
+    assert descriptor_identity(made) == {
+        'name': 'atom_count',
+        'params': {'unit': 2},
+        'feature_names': ['n_atoms'],
+        'n_features': 1,
+    }
+
+
+def test_third_party_cannot_replace_a_built_in_descriptor(tmp_path, monkeypatch):
+    write_distribution(tmp_path, monkeypatch, 'quadruplets = thirdparty_descriptors:AtomCount', COUNTER)
+    assert isinstance(make_descriptor('quadruplets'), QuadrupletDescriptor)
+
+
+def test_a_broken_third_party_harms_only_itself(tmp_path, monkeypatch):
+    write_distribution(
+        tmp_path, monkeypatch, 'broken = thirdparty_descriptors:Nothing', 'raise RuntimeError("half installed")'
+    )
+    assert descriptor_identity(make_descriptor('quadruplets'))['name'] == 'quadruplets'
+    with pytest.raises(DescriptorError, match=r'broken.*cannot be loaded: RuntimeError: half installed'):
+        make_descriptor('broken')
+
+
+def test_parameters_that_json_cannot_hold_have_no_identity(tmp_path, monkeypatch):
+    write_distribution(tmp_path, monkeypatch, 'atom_count = thirdparty_descriptors:AtomCount', COUNTER)
+    with pytest.raises(DescriptorError, match='do not fit into JSON'):
+        descriptor_identity(make_descriptor('atom_count', unit=float('nan')))
+
+
+@pytest.mark.parametrize('package', ['structures', 'features'])
+def test_import_is_light(package):
+    """`verdi` must not pay for scikit-learn or ASE before a descriptor or a file is wanted."""
+    heavy = ['sklearn', 'scipy', 'ase', 'pymatgen', 'tensorflow', 'aiida']
+    code = f'import sys, aiida_nanoml.{package}; print([name for name in {heavy} if name in sys.modules])'
+    found = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == '[]'
