@@ -1,0 +1,180 @@
+"""Fixtures that the whole suite shares: a temporary AiiDA profile, the worker as a code, and a few labelled flakes.
+
+Every pytest-xdist worker has its own profile, with SQLite storage and no broker; the user's own configuration is out
+of reach. Nodes are made anew for each test, since any test may empty the profile; what costs time is made once.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+
+os.environ['AIIDA_PATH'] = tempfile.mkdtemp(prefix='nanoml-tests-')  # before anything imports aiida
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from aiida import orm
+from aiida.common.exceptions import NotExistent
+
+from aiida_nanoml.data.dataset import DatasetData
+from aiida_nanoml.data.labels import LabelSetData
+from aiida_nanoml.data.model import ModelData
+from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.engines.label_set import ENERGIES, FINISHED, LabelSet, LabelSource
+from aiida_nanoml.engines.registry import get_engine
+from aiida_nanoml.features.registry import descriptor_identity, make_descriptor
+from aiida_nanoml.learning.dataset import UNASSIGNED, Dataset
+from aiida_nanoml.learning.distance import TrainingDomain
+from aiida_nanoml.learning.model_files import save_model
+from aiida_nanoml.learning.registry import make_model
+from aiida_nanoml.learning.splits import split_rows
+from aiida_nanoml.structures import FlakeParameters, StructureSet, generate_flakes
+
+pytest_plugins = ['aiida.tools.pytest_fixtures']
+
+CONFIGURATION = Path(os.environ['AIIDA_PATH'])
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(CONFIGURATION, ignore_errors=True)
+
+
+@pytest.fixture(scope='session')
+def worker_command() -> Path:
+    """The executable nanoml-worker of the interpreter that runs the tests."""
+    path = Path(sys.executable).with_name('nanoml-worker')
+    assert path.exists(), f'{path} is missing: install the package before testing it'
+    return path
+
+
+@pytest.fixture(scope='session')
+def job_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the jobs of the test computer run."""
+    return tmp_path_factory.mktemp('jobs')
+
+
+@pytest.fixture
+def code_factory(aiida_profile, job_root: Path) -> Callable[[Path, str], orm.InstalledCode]:
+    """Make, or load, a code on the computer localhost, which never waits."""
+
+    def make(executable: Path, label: str) -> orm.InstalledCode:
+        try:
+            return orm.load_code(f'{label}@localhost')
+        except NotExistent:
+            pass
+        created, computer = orm.Computer.collection.get_or_create(
+            label='localhost',
+            hostname='localhost',
+            workdir=str(job_root),
+            transport_type='core.local',
+            scheduler_type='core.direct',
+        )
+        if created:
+            computer.store()
+            computer.set_minimum_job_poll_interval(0)
+            computer.set_default_mpiprocs_per_machine(1)
+            computer.configure(safe_interval=0.0)
+        return orm.InstalledCode(
+            label=label, computer=computer, filepath_executable=str(executable), default_calc_job_plugin='nanoml.label'
+        ).store()
+
+    return make
+
+
+@pytest.fixture
+def code(code_factory: Callable[[Path, str], orm.InstalledCode], worker_command: Path) -> orm.InstalledCode:
+    """The code nanoml-worker@localhost."""
+    return code_factory(worker_command, 'nanoml-worker')
+
+
+@pytest.fixture(scope='session')
+def flakes() -> StructureSet:
+    """Twelve flakes on the lattice of C24H12: some hundredths of a second each with xTB."""
+    return generate_flakes(FlakeParameters(family='z', size=2, count=12, seed=7))
+
+
+@pytest.fixture(scope='session')
+def flake_labels(flakes: StructureSet) -> LabelSet:
+    """Labels of the flakes, from GFN1-xTB."""
+    engine_class = get_engine('xtb')
+    engine = engine_class(engine_class.parameters('fast'))
+    labels = [engine.evaluate(structure) for structure in flakes]
+    return LabelSet(
+        source=LabelSource('xtb', engine.version(), engine.method, 'fast', engine.settings.model_dump()),
+        hashes=flakes.hashes,
+        status=np.full(len(flakes), FINISHED),
+        messages=np.full(len(flakes), ''),
+        energies={name: np.array([getattr(label, name) for label in labels]) for name in ENERGIES},
+        n_electrons=np.array([label.n_electrons for label in labels]),
+        open_shell=np.array([label.open_shell for label in labels]),
+        wall_s=np.full(len(flakes), 0.1),
+    )
+
+
+@pytest.fixture(scope='session')
+def flake_descriptor() -> dict:
+    """Identity of the descriptor behind the data set of the flakes."""
+    return descriptor_identity(make_descriptor('quadruplets', classes=22, unknown='overflow'))
+
+
+@pytest.fixture(scope='session')
+def flake_dataset(flakes: StructureSet, flake_labels: LabelSet, flake_descriptor: dict) -> Dataset:
+    """Quadruplets and gaps of the flakes, not split."""
+    transformer = make_descriptor(flake_descriptor['name'], **flake_descriptor['params'])
+    return Dataset(
+        X=transformer.transform(flakes),
+        y=flake_labels.energies['gap_ev'],
+        hashes=flakes.hashes,
+        names=flakes.names,
+        families=flakes.families,
+        split=np.full(len(flakes), UNASSIGNED, dtype='<U10'),
+        feature_names=tuple(flake_descriptor['feature_names']),
+    )
+
+
+@pytest.fixture(scope='session')
+def split_flakes(flake_dataset: Dataset) -> Dataset:
+    """The data set of the flakes with a split: 8 rows to learn, 2 to validate, 2 to test."""
+    return flake_dataset.with_split(split_rows(flake_dataset.hashes))
+
+
+@pytest.fixture(scope='session')
+def model_folder(
+    tmp_path_factory: pytest.TempPathFactory, split_flakes: Dataset, flake_labels: LabelSet, flake_descriptor: dict
+) -> Path:
+    """A ridge model trained on the flakes, saved: read it, do not write into it."""
+    folder = tmp_path_factory.mktemp('ridge') / 'model'
+    X, y = split_flakes.part('train')
+    card = {
+        'kind': 'ridge',
+        'feature_names': list(split_flakes.feature_names),
+        'descriptor': flake_descriptor,
+        'labels': flake_labels.source.to_dict(),
+    }
+    save_model(make_model('ridge').fit(X, y), folder, card, TrainingDomain().fit(X))
+    return folder
+
+
+@pytest.fixture
+def structures_node(aiida_profile, flakes: StructureSet) -> StructureSetData:
+    return StructureSetData(flakes).store()
+
+
+@pytest.fixture
+def labels_node(aiida_profile, flake_labels: LabelSet) -> LabelSetData:
+    return LabelSetData(flake_labels).store()
+
+
+@pytest.fixture
+def dataset_node(aiida_profile, split_flakes: Dataset, flake_labels: LabelSet, flake_descriptor: dict) -> DatasetData:
+    return DatasetData(split_flakes, flake_descriptor, flake_labels.source.to_dict()).store()
+
+
+@pytest.fixture
+def model_node(aiida_profile, model_folder: Path) -> ModelData:
+    return ModelData(model_folder).store()
