@@ -339,7 +339,8 @@ class StructureSet:
         the sign of zero, the name and the family do not.
         """
         points = np.rint(self.positions / HASH_RESOLUTION).astype('<i8')
-        order = np.lexsort((self.numbers, points[:, 2], points[:, 1], points[:, 0], self.rows))
+        # No two atoms share a place, so the coordinates alone make the order unique.
+        order = np.lexsort((points[:, 2], points[:, 1], points[:, 0], self.rows))
         points, numbers = points[order], self.numbers[order]
         cells = np.rint(self.cells / HASH_RESOLUTION).astype('<i8')
         digests = []

@@ -214,6 +214,12 @@ def test_a_flake_that_lost_a_hydrogen_atom_is_refused():
         QuadrupletDescriptor().transform(StructureSet(flake.numbers[:-1], flake.positions[:-1], [0, 35]))
 
 
+def test_a_hydrogen_atom_that_drifted_away_is_no_neighbour():
+    flake = flake_lattice('h', 2, ch_length=1.6)
+    with pytest.raises(DescriptorError, match=r'\(C\) has 2 bonds'):
+        QuadrupletDescriptor().transform(StructureSet.from_structures([flake]))
+
+
 @pytest.mark.parametrize('params', [{'classes': 24}, {'classes': True}, {'classes': '22'}, {'unknown': 'ignore'}])
 def test_refused_parameters(params):
     descriptor = QuadrupletDescriptor(**params)
