@@ -1,0 +1,159 @@
+"""Profile, computer, code and daemon: what must stand before anything can be computed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aiida.manage.configuration import Profile
+    from aiida.orm import Computer, InstalledCode
+
+WORKER = 'nanoml-worker'
+CACHED = 'aiida.calculations:nanoml.*'
+"""Pattern of the processes whose results may be taken from the graph."""
+
+
+def make_profile(name: str) -> Profile:
+    """Return a profile of this name in the current configuration; made when it is not there.
+
+    SQLite keeps the data and ZeroMQ the messages: no service is needed. Results are taken from the graph where the same
+    inputs were computed before.
+    """
+    from aiida.brokers.zeromq import ZeromqBroker
+    from aiida.manage.configuration import create_profile, get_config
+
+    config = get_config(create=True)
+    if name not in config.profile_names:
+        create_profile(
+            config,
+            name=name,
+            email='aiida@localhost',
+            storage_backend='core.sqlite_dos',
+            storage_config={},
+            broker_backend='core.zeromq',
+            broker_config=ZeromqBroker.get_default_config(),
+        )
+    config.set_option('caching.enabled_for', [CACHED], scope=name)
+    config.set_option('runner.poll.interval', 1, scope=name)
+    config.set_default_profile(name, overwrite=not config.default_profile_name)
+    config.store()
+    return config.get_profile(name)
+
+
+def make_localhost() -> Computer:
+    """Return the computer ``localhost``; made and configured when it is not there."""
+    from aiida import orm
+    from aiida.common.exceptions import NotExistent
+    from aiida.manage.configuration import get_config
+
+    try:
+        computer = orm.load_computer('localhost')
+    except NotExistent:
+        from aiida.manage import get_manager
+
+        workdir = Path(get_config().dirpath) / 'scratch' / str(get_manager().get_profile().name)
+        computer = orm.Computer(
+            label='localhost',
+            hostname='localhost',
+            description='This machine',
+            transport_type='core.local',
+            scheduler_type='core.direct',
+            workdir=str(workdir),
+        ).store()
+        computer.set_minimum_job_poll_interval(1)
+        computer.set_default_mpiprocs_per_machine(1)
+    if not computer.is_configured:
+        computer.configure(safe_interval=0)
+    return computer
+
+
+def make_code(computer: Computer) -> InstalledCode:
+    """Return the code ``nanoml-worker`` of this Python environment; made when it is not there."""
+    from aiida import orm
+
+    executable = str(worker_executable())
+    query = orm.QueryBuilder().append(orm.Computer, filters={'id': computer.pk}, tag='computer')
+    query.append(
+        orm.InstalledCode,
+        with_computer='computer',
+        filters={'attributes.filepath_executable': executable, 'label': WORKER},
+    )
+    found = query.first(flat=True)
+    if found is not None:
+        return found
+    return orm.InstalledCode(
+        label=WORKER,
+        description='The part of aiida-nanoml that computes',
+        computer=computer,
+        filepath_executable=executable,
+        default_calc_job_plugin='nanoml.label',
+    ).store()
+
+
+def worker_executable() -> Path:
+    """Return the absolute path of ``nanoml-worker`` beside the running interpreter, or on the ``PATH``."""
+    beside = Path(sys.executable).parent / WORKER
+    found = beside if beside.exists() else shutil.which(WORKER)
+    if not found:
+        raise FileNotFoundError(f'{WORKER} is not installed beside {sys.executable}: install aiida-nanoml there')
+    return Path(found).absolute()
+
+
+def daemon_environment(config_folder: Path) -> dict[str, str]:
+    """Return the environment in which a daemon of this configuration works.
+
+    :param config_folder: the folder that ``AIIDA_PATH`` names.
+    """
+    environment = os.environ | {'AIIDA_PATH': str(config_folder)}
+    # The daemon starts `verdi` by name, also where the virtual environment is not activated.
+    environment['PATH'] = os.pathsep.join([str(Path(sys.executable).parent), environment.get('PATH', '')])
+    if len(tempfile.gettempdir()) > 60:
+        environment['TMPDIR'] = '/tmp'  # noqa: S108  Unix sockets have short paths
+    return environment
+
+
+def start_daemon(profile: Profile) -> bool:
+    """Start the daemon of a profile unless it runs; processes of a daemon that was killed are ended first.
+
+    :returns: whether it was started.
+    """
+    from aiida.engine.daemon.client import get_daemon_client
+
+    client = get_daemon_client(profile.name)
+    if client.is_daemon_running:
+        return False
+    _end_orphans(profile)
+    client.start_daemon(number_workers=1, timeout=30)
+    return True
+
+
+def stop_daemon(profile: Profile) -> None:
+    """Stop the daemon of a profile."""
+    from aiida.engine.daemon.client import get_daemon_client
+
+    client = get_daemon_client(profile.name)
+    if client.is_daemon_running:
+        client.stop_daemon(wait=True, timeout=30)
+
+
+def _end_orphans(profile: Profile) -> None:
+    """End workers and brokers whose daemon was killed: they would work on the same processes as the next daemon's."""
+    import psutil
+    from aiida.manage.configuration import get_config
+
+    folder = str(get_config().dirpath)
+    orphans = []
+    for process in psutil.process_iter(['cmdline']):
+        command = process.info['cmdline'] or []
+        try:
+            if 'daemon' in command and profile.name in command and process.environ().get('AIIDA_PATH') == folder:
+                process.kill()
+                orphans.append(process)
+        except psutil.Error:
+            continue
+    psutil.wait_procs(orphans, timeout=10)

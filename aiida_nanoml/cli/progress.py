@@ -1,0 +1,103 @@
+"""Following a running process on the screen."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from aiida_nanoml.worker.schemas import OUTPUT_FILE
+
+STEPS = {'LabelCalculation': 'labelling', 'TrainCalculation': 'training', 'PredictCalculation': 'predicting'}
+UNITS = {'labelling': 'structures', 'training': 'epochs', 'predicting': 'rows'}
+LINE_EVERY_S = 10.0
+"""Seconds between two lines about one step where the output is no terminal."""
+
+
+def follow(process: Any, poll_s: float = 1.0) -> None:
+    """Show how far the jobs below a process are, until it ends: bars on a terminal, else a line now and then.
+
+    :param process: node of a running process.
+    :param poll_s: seconds between two looks.
+    """
+    display = _Bars() if sys.stderr.isatty() else _Lines()
+    try:
+        while True:
+            ended = process.is_terminated
+            for step, (done, total) in _progress(process).items():
+                display.show(step, done, total)
+            if ended:
+                return
+            time.sleep(poll_s)
+    finally:
+        display.close()
+
+
+class _Bars:
+    def __init__(self) -> None:
+        self.bars: dict[str, Any] = {}
+
+    def show(self, step: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if step not in self.bars:
+            form = '{desc} {percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt}{unit}, {elapsed}'
+            self.bars[step] = tqdm(desc=f'{step:<10}', unit=f' {UNITS[step]}', bar_format=form)
+        self.bars[step].total, self.bars[step].n = total, done
+        self.bars[step].refresh()
+
+    def close(self) -> None:
+        for bar in self.bars.values():
+            bar.close()
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self.start = time.monotonic()
+        self.shown: dict[str, tuple[float, int]] = {}
+
+    def show(self, step: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        last, last_done = self.shown.get(step, (-math.inf, -1))
+        if done != last_done and (done == total or now - last >= LINE_EVERY_S):
+            self.shown[step] = now, done
+            print(f'{now - self.start:5.0f} s  {step} {done}/{total} {UNITS[step]}', file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+def _progress(process: Any) -> dict[str, tuple[int, int]]:
+    """Sum up what is done and what there is to do, by step."""
+    sums: dict[str, tuple[int, int]] = {}
+    for node in process.called_descendants:
+        step = STEPS.get(node.process_label or '')
+        if step is None:
+            continue
+        done, total = sums.get(step, (0, 0))
+        job_done, job_total = _job_progress(node, step)
+        sums[step] = (done + job_done, total + job_total)
+    return sums
+
+
+def _job_progress(node: Any, step: str) -> tuple[int, int]:
+    total = _job_size(node, step)
+    if node.is_terminated:
+        return total, total
+    folder = node.get_remote_workdir()
+    output = Path(folder or '') / OUTPUT_FILE
+    # A remote computer's files are not here: such jobs count when they end.
+    lines = output.read_text().splitlines() if folder and output.is_file() else []
+    done, _, of = lines[-1].partition('/') if lines else ('0', '', str(total))
+    return (int(done), int(of)) if done.isdigit() and of.isdigit() else (0, total)
+
+
+def _job_size(node: Any, step: str) -> int:
+    if step == 'labelling':
+        rows = node.inputs.rows.get_list() if 'rows' in node.inputs else range(node.inputs.structures.n_structures)
+        return len(rows)
+    if step == 'training' and node.is_finished_ok and 'history' in node.outputs:
+        return len(node.outputs.history.get_x()[1])
+    return 1
