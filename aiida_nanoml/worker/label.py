@@ -98,6 +98,8 @@ def _evaluate(
         while waiting and not stop:
             finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in finished:
+                if stop and future.exception() is not None:
+                    continue  # the signal went to the whole process group: the row was stopped, it did not crash
                 yield {'row': futures[future], **_outcome(future, time_limit_s)}
         if stop:
             pool.stop()
