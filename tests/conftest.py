@@ -15,6 +15,7 @@ os.environ['AIIDA_PATH'] = tempfile.mkdtemp(prefix='nanoml-tests-')  # before an
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,11 +34,17 @@ from aiida_nanoml.learning.distance import TrainingDomain
 from aiida_nanoml.learning.model_files import save_model
 from aiida_nanoml.learning.registry import make_model
 from aiida_nanoml.learning.splits import split_rows
-from aiida_nanoml.structures import FlakeParameters, StructureSet, generate_flakes
+from aiida_nanoml.structures import FlakeParameters, Structure, StructureSet, generate_flakes
 
 pytest_plugins = ['aiida.tools.pytest_fixtures']
 
 CONFIGURATION = Path(os.environ['AIIDA_PATH'])
+THIRD_PARTY = Path(__file__).with_name('third_party')
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # AiiDA's own storage layer says this whenever a node is garbage collected before it is stored.
+    config.addinivalue_line('filterwarnings', 'ignore:Object of type <Db')
 
 
 def pytest_unconfigure() -> None:
@@ -59,10 +66,10 @@ def job_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def code_factory(aiida_profile, job_root: Path) -> Callable[[Path, str], orm.InstalledCode]:
+def code_factory(aiida_profile, job_root: Path) -> Callable[..., orm.InstalledCode]:
     """Make, or load, a code on the computer localhost, which never waits."""
 
-    def make(executable: Path, label: str) -> orm.InstalledCode:
+    def make(executable: Path, label: str, **kwargs: Any) -> orm.InstalledCode:
         try:
             return orm.load_code(f'{label}@localhost')
         except NotExistent:
@@ -79,17 +86,44 @@ def code_factory(aiida_profile, job_root: Path) -> Callable[[Path, str], orm.Ins
             computer.set_minimum_job_poll_interval(0)
             computer.set_default_mpiprocs_per_machine(1)
             computer.configure(safe_interval=0.0)
-        return orm.InstalledCode(
-            label=label, computer=computer, filepath_executable=str(executable), default_calc_job_plugin='nanoml.label'
-        ).store()
+        kwargs = {'default_calc_job_plugin': 'nanoml.label'} | kwargs
+        return orm.InstalledCode(label=label, computer=computer, filepath_executable=str(executable), **kwargs).store()
 
     return make
 
 
 @pytest.fixture
-def code(code_factory: Callable[[Path, str], orm.InstalledCode], worker_command: Path) -> orm.InstalledCode:
+def code(code_factory: Callable[..., orm.InstalledCode], worker_command: Path) -> orm.InstalledCode:
     """The code nanoml-worker@localhost."""
     return code_factory(worker_command, 'nanoml-worker')
+
+
+@pytest.fixture
+def third_party_path(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Install the engine ``paced`` for this test: here, and in processes started from here."""
+    monkeypatch.syspath_prepend(str(THIRD_PARTY))
+    monkeypatch.setenv('PYTHONPATH', str(THIRD_PARTY), prepend=os.pathsep)
+    return str(THIRD_PARTY)
+
+
+@pytest.fixture
+def paced_code(
+    code_factory: Callable[..., orm.InstalledCode], worker_command: Path, third_party_path: str
+) -> orm.InstalledCode:
+    """A worker on whose machine the engine ``paced`` is installed."""
+    prepend = f'export PYTHONPATH={third_party_path}:$PYTHONPATH'
+    return code_factory(worker_command, 'paced-worker', prepend_text=prepend)
+
+
+@pytest.fixture(scope='session')
+def make_chains() -> Callable[..., StructureSet]:
+    """Make chains of hydrogen atoms, 1 Å apart, for the engine ``paced``."""
+
+    def make(*lengths: int) -> StructureSet:
+        chains = [Structure(np.ones(n, dtype=int), np.outer(np.arange(n), [1.0, 0.0, 0.0])) for n in lengths]
+        return StructureSet.from_structures(chains, names=np.array([f'chain {n}' for n in lengths]))
+
+    return make
 
 
 @pytest.fixture(scope='session')

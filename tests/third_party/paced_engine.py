@@ -1,0 +1,60 @@
+"""An engine as a third party would register it; it takes its time, hangs, fails or crashes on request.
+
+The number of atoms of a structure decides what happens to it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from aiida_nanoml.engines import Engine, EngineParameters, Label
+from aiida_nanoml.errors import EvaluationError
+from aiida_nanoml.structures import Structure
+
+
+class PacedEngine(Engine):
+    """The gap is a tenth of an eV for each atom."""
+
+    name = 'paced'
+    title = 'Paced'
+    properties = frozenset({'energy', 'gap'})
+
+    class Parameters(EngineParameters):
+        """Numbers of atoms at which something happens."""
+
+        wait_s: float
+        hang: list[int]
+        fail: list[int]
+        crash: list[int]
+        kill_worker: list[int]
+        killed_marker: str
+
+    settings: Parameters
+
+    @classmethod
+    def missing(cls) -> None:
+        return None
+
+    @classmethod
+    def version(cls) -> str:
+        return '1.0'
+
+    def supports(self, number: int) -> bool:
+        return number == 1
+
+    def compute(self, structure: Structure) -> Label:
+        settings, n_atoms = self.settings, len(structure.numbers)
+        time.sleep(3600 if n_atoms in settings.hang else settings.wait_s)
+        if n_atoms in settings.crash:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if n_atoms in settings.kill_worker and not Path(settings.killed_marker).exists():
+            Path(settings.killed_marker).touch()
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(60)
+        if n_atoms in settings.fail:
+            raise EvaluationError('not_converged', f'{n_atoms} atoms never converge')
+        levels = [-5.0] * ((n_atoms + 1) // 2) + [-5.0 + 0.1 * n_atoms]
+        return Label.from_levels(-10.0 * n_atoms, levels, n_atoms)
