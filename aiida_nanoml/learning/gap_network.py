@@ -35,7 +35,8 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     :param output: ``linear``, or ``softplus``: a smooth bend that never predicts a gap below zero.
     :param initializer: ``he_normal`` or ``glorot_uniform`` kernels with zero biases, or ``random_uniform``: kernels and
         biases uniform within ±0.05.
-    :param loss: ``mse``, ``mae`` or ``huber``, of gap / ``target_scale_ev``.
+    :param loss: ``mse``, ``mae`` or ``huber``, of gap / ``target_scale_ev``. Gaps have a long upper tail, which ``mae``
+        takes less to heart.
     :param learning_rate: of Adam.
     :param schedule: ``constant``, or ``cosine``: the learning rate falls to zero over ``epochs``.
     :param batch_size: rows of one step.
@@ -60,20 +61,20 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self,
         *,
         hidden_layers: Annotated[tuple[Count, ...], Field(min_length=1)] = (64, 64),
-        activation: Literal['relu', 'silu', 'gelu', 'tanh', 'elu'] = 'silu',
+        activation: Literal['relu', 'silu', 'gelu', 'tanh', 'elu'] = 'relu',
         output: Literal['linear', 'softplus'] = 'softplus',
         initializer: Literal['he_normal', 'glorot_uniform', 'random_uniform'] = 'he_normal',
-        loss: Literal['mse', 'mae', 'huber'] = 'mse',
+        loss: Literal['mse', 'mae', 'huber'] = 'mae',
         learning_rate: Positive = 0.01,
         schedule: Literal['constant', 'cosine'] = 'cosine',
         batch_size: Count = 64,
-        epochs: Count = 300,
-        weight_decay: NotNegative = 0.01,
+        epochs: Count = 100,
+        weight_decay: NotNegative = 1.0,
         members: Count = 8,
         standardize: Flag = True,
         target_scale_ev: Positive = 0.5,
-        early_stopping: Flag = False,
-        patience: Count = 50,
+        early_stopping: Flag = True,
+        patience: Count = 30,
         seed: Seed = 0,
     ) -> None:
         self.hidden_layers = hidden_layers
@@ -203,7 +204,7 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     @property
     def loss_label(self) -> str:
         """What the numbers in ``history_`` are, for the axis of a learning curve."""
-        return f'{self.loss.upper() if self.loss != "huber" else "Huber loss"} of gap / {self.target_scale_ev:g} eV'
+        return f'{self.loss.upper() if self.loss != "huber" else "Huber loss"} of gap / ({self.target_scale_ev:g} eV)'
 
     def fitted_state(self) -> dict[str, Any]:
         """Everything that the prediction depends on besides the hyperparameters, by layer: arrays and scales."""

@@ -19,9 +19,9 @@ from aiida_nanoml.learning.metrics import regression_metrics
 
 # Okabe and Ito's palette, told apart by colour-blind readers; markers differ as well, for print without colour.
 _STYLES = (
-    ('#9a9a9a', 'o', 14.0),
-    ('#E69F00', '^', 24.0),
-    ('#0072B2', 's', 22.0),
+    ('#9a9a9a', 'o', 12.0),
+    ('#E69F00', '^', 18.0),
+    ('#0072B2', 's', 13.0),
     ('#009E73', 'D', 20.0),
     ('#CC79A7', 'v', 24.0),
     ('#D55E00', 'P', 26.0),
@@ -95,7 +95,7 @@ def plot_parity(
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
             axis.set_minor_locator(AutoMinorLocator(2))
-        axes.legend(loc='upper left', frameon=True, framealpha=0.9, edgecolor='none', handletextpad=0.3)
+        axes.legend(loc='upper left', frameon=False, borderaxespad=0.4, handletextpad=0.2, markerscale=1.4)
         _save(figure, path)
 
 
@@ -137,6 +137,7 @@ def plot_learning_curve(
             )
         if min(losses.min(), np.inf if validation is None else validation.min()) > 0:
             axes.set_yscale('log')
+            _label_log_axis(axes)
         axes.set_xlim(0, len(losses) + 1)
         axes.set_xlabel('Epoch')
         axes.set_ylabel(loss_label)
@@ -159,6 +160,16 @@ def _save(figure: Any, path: Path | str) -> None:
         figure.savefig(path, dpi=300)
     except ValueError as error:
         raise DatasetError(f'{path}: {error}') from error
+
+
+def _label_log_axis(axes: Any) -> None:
+    """Plain numbers at 1, 2 and 5, or at the powers of ten where there are several."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _shrink(n_points: int) -> float:

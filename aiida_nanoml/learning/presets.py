@@ -8,7 +8,11 @@ from typing import Any
 
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        # Chosen on C-BN flakes labelled with GFN1-xTB; figures in the documentation of the models.
+        # Settings compared on 599 flakes (300 h C42H18, 299 s C54H20) labelled with GFN1-xTB, 26 quadruplet features,
+        # four stratified splits of 359 / 120 / 120 rows. R2 on the test rows: fast 0.74 (h 0.65, s 0.82; MAE 0.22 eV),
+        # svm 0.63, forest 0.61, linear 0.35. It scatters by about 0.1 between splits, more than it changes with the
+        # number of layers, neurons or members. On one split paper reaches 0.82 in 143 s, fast without early stopping
+        # the same.
         'fast': MappingProxyType({}),
         'paper': MappingProxyType(
             {
@@ -33,6 +37,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 'hidden_layers': (300, 50, 25),
                 'activation': 'relu',
                 'output': 'linear',
+                'loss': 'mse',
                 'learning_rate': 1e-3,
                 'schedule': 'constant',
                 'batch_size': 100,

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiida_nanoml.errors import DatasetError, ModelError
+from aiida_nanoml.learning.distance import TrainingDomain
+
+
+def cloud(seed, n=40, width=4):
+    return np.random.Generator(np.random.PCG64(seed)).normal(size=(n, width))
+
+
+def test_known_answers_on_a_line():
+    """Five points at unit spacing: the typical distance is the spacing, whatever the unit of the feature."""
+    domain = TrainingDomain().fit(100.0 * np.arange(5.0)[:, None])
+    assert domain.distance([[0.0], [50.0], [400.0], [900.0]]) == pytest.approx([0.0, 0.5, 0.0, 5.0])
+
+
+@given(st.integers(0, 2**32))
+def test_training_rows_are_at_distance_zero_and_their_spacing_is_one(seed):
+    rows = cloud(seed)
+    domain = TrainingDomain().fit(rows)
+    assert not domain.distance(rows).any()
+    spacing = [
+        np.linalg.norm((np.delete(rows, i, axis=0) - rows[i]) / rows.std(axis=0), axis=1).min()
+        for i in range(len(rows))
+    ]
+    assert domain.typical_distance_ == pytest.approx(np.mean(spacing))
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32), st.floats(0.01, 100), st.floats(-5, 5))
+def test_units_and_origin_of_the_features_do_not_matter(seed, factor, shift):
+    rows, others = cloud(seed), cloud(seed + 1)
+    plain = TrainingDomain().fit(rows).distance(others)
+    assert TrainingDomain().fit(rows * factor + shift).distance(others * factor + shift) == pytest.approx(
+        plain, rel=1e-6
+    )
+
+
+def test_duplicates_do_not_shrink_the_unit():
+    rows = cloud(0)
+    repeated = np.concatenate([rows, rows, rows[:5]])
+    assert TrainingDomain().fit(repeated).distance(cloud(1)) == pytest.approx(
+        TrainingDomain().fit(rows).distance(cloud(1))
+    )
+
+
+def test_constant_feature_is_left_alone():
+    rows = cloud(0)
+    rows[:, 2] = 0.1
+    distances = TrainingDomain().fit(rows).distance(rows + np.array([0, 0, 0.5, 0]))
+    assert np.all(distances > 0)
+    assert np.all(np.isfinite(distances))
+
+
+def test_small_distances_keep_their_digits():
+    rows = cloud(0)
+    domain = TrainingDomain().fit(rows)
+    step = 1e-9 * rows.std(axis=0)
+    expected = 1e-9 * 2 / domain.typical_distance_
+    assert domain.distance(rows[:3] + step) == pytest.approx([expected] * 3, rel=1e-4)
+
+
+def test_file_round_trip(tmp_path):
+    domain = TrainingDomain().fit(cloud(0))
+    domain.save(tmp_path / 'domain.npz')
+    assert np.array_equal(TrainingDomain.load(tmp_path / 'domain.npz').distance(cloud(1)), domain.distance(cloud(1)))
+
+
+def test_unusable_input_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match='two distinct rows'):
+        TrainingDomain().fit([[1.0, 2.0], [1.0, 2.0]])
+    with pytest.raises(ModelError, match='not fitted'):
+        TrainingDomain().distance([[1.0]])
+    with pytest.raises(ModelError, match='trained on 4 features'):
+        TrainingDomain().fit(cloud(0)).distance([[1.0]])
+    (tmp_path / 'domain.npz').write_bytes(b'PK\x03\x04')
+    with pytest.raises(ModelError, match='not a readable training domain'):
+        TrainingDomain.load(tmp_path / 'domain.npz')
+    np.savez(tmp_path / 'other.npz', mean=np.zeros(3), scale=np.ones(2), rows=np.ones((4, 2)), typical_distance=1.0)
+    with pytest.raises(ModelError, match='do not fit together'):
+        TrainingDomain.load(tmp_path / 'other.npz')

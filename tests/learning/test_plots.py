@@ -1,0 +1,95 @@
+import re
+import sys
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from aiida_nanoml.errors import DatasetError
+from aiida_nanoml.learning.plots import plot_learning_curve, plot_parity
+
+
+def parts():
+    random = np.random.Generator(np.random.PCG64(1))
+    y = random.uniform(0, 2.5, size=150)
+    noisy = y + random.normal(0, 0.1, size=150)
+    return {'train': (y[:100], noisy[:100]), 'validation': (y[100:125], noisy[100:125]), 'test': (y[125:], noisy[125:])}
+
+
+def svg_text(path):
+    """What is written in a figure: matplotlib draws outlines and keeps the words as comments."""
+    return re.findall(r'<!-- (.*?) -->', path.read_text())
+
+
+def test_parity_plot_says_what_was_compared(tmp_path):
+    plot_parity(tmp_path / 'parity.svg', parts(), 'Gap network', 'GFN1-xTB (tblite), balanced')
+    text = '\n'.join(svg_text(tmp_path / 'parity.svg'))
+    assert 'Gap, GFN1-xTB (tblite), balanced (eV)' in text
+    assert 'Predicted gap (eV)' in text
+    for name, n in (('train', 100), ('validation', 25), ('test', 25)):
+        assert f'{name}: R² = 0.9' in text
+        assert f'n = {n}' in text
+
+
+def drawn_points(path):
+    """Centres of the markers of the first cloud, in the units of the file (y grows downwards)."""
+    cloud = path.read_text().split('id="PathCollection_1"')[1].split('</g>\n   </g>')[0]
+    return np.array([[float(v) for v in pair] for pair in re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"', cloud)])
+
+
+def test_reference_runs_to_the_right_and_prediction_upwards(tmp_path):
+    y = np.linspace(0.0, 1.0, 9)
+    plot_parity(tmp_path / 'low.svg', {'test': (y, y**2)}, 'T', 'E')
+    right, down = drawn_points(tmp_path / 'low.svg').T
+    scale = np.ptp(right)
+    assert (right - right[0]) / scale == pytest.approx(y, abs=1e-4)
+    assert (down[0] - down) / scale == pytest.approx(y**2, abs=1e-4)
+
+
+def test_parity_where_r2_is_not_defined(tmp_path):
+    plot_parity(tmp_path / 'one.svg', {'new': ([0.5], [0.4])}, 'T', 'E')
+    assert 'new: R² = n/a, MAE = 0.100 eV, n = 1' in '\n'.join(svg_text(tmp_path / 'one.svg'))
+
+
+def test_learning_curve_marks_the_best_epoch(tmp_path):
+    history = {'loss': [1.0, 0.5, 0.25, 0.125], 'val_loss': [1.0, 0.3, 0.2, 0.4]}
+    plot_learning_curve(tmp_path / 'curve.svg', history, 'Learning', 'MSE of gap / 4 eV')
+    text = '\n'.join(svg_text(tmp_path / 'curve.svg'))
+    for expected in ('Epoch', 'MSE of gap / 4 eV', 'Training', 'Validation', '0.2, epoch 3', 'Learning'):
+        assert expected in text
+
+
+@pytest.mark.parametrize('history', [{'loss': [0.5]}, {'loss': [1.0, 0.0], 'val_loss': [0.0, 0.0]}])
+def test_learning_curves_of_odd_histories(tmp_path, history):
+    plot_learning_curve(tmp_path / 'curve.png', history, 'Learning')
+    assert matplotlib.image.imread(tmp_path / 'curve.png').shape[0] > 500
+
+
+def test_same_data_same_file(tmp_path):
+    for name in ('a.png', 'b.png'):
+        plot_parity(tmp_path / name, parts(), 'T', 'E')
+    assert (tmp_path / 'a.png').read_bytes() == (tmp_path / 'b.png').read_bytes()
+
+
+def test_no_global_state(tmp_path):
+    before = dict(matplotlib.rcParams)
+    loaded = 'matplotlib.pyplot' in sys.modules
+    plot_parity(tmp_path / 'a.pdf', parts(), 'T', 'E')
+    assert dict(matplotlib.rcParams) == before
+    assert ('matplotlib.pyplot' in sys.modules) == loaded
+
+
+def test_unusable_input_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match='at least one part'):
+        plot_parity(tmp_path / 'a.png', {}, 'T', 'E')
+    with pytest.raises(DatasetError, match='engine and protocol'):
+        plot_parity(tmp_path / 'a.png', parts(), 'T', ' ')
+    with pytest.raises(DatasetError, match='predicted gaps of test has 1 rows'):
+        plot_parity(tmp_path / 'a.png', {'test': ([1.0, 2.0], [1.0])}, 'T', 'E')
+    with pytest.raises(DatasetError, match='no loss'):
+        plot_learning_curve(tmp_path / 'a.png', {}, 'T')
+    with pytest.raises(DatasetError, match='val_loss has 1 rows'):
+        plot_learning_curve(tmp_path / 'a.png', {'loss': [1.0, 0.5], 'val_loss': [1.0]}, 'T')
+    with pytest.raises(DatasetError, match='not supported'):
+        plot_parity(tmp_path / 'a.xyz', parts(), 'T', 'E')
+    assert not list(tmp_path.iterdir())

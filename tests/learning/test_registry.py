@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+
+from aiida_nanoml.errors import DatasetError, ModelError
+from aiida_nanoml.learning.baselines import Baseline
+from aiida_nanoml.learning.gap_network import GapNetwork
+from aiida_nanoml.learning.metrics import regression_metrics
+from aiida_nanoml.learning.presets import PRESETS
+from aiida_nanoml.learning.registry import MODEL_KINDS, hyperparameters, make_model
+
+BASELINES = [kind for kind in MODEL_KINDS if kind not in PRESETS]
+
+
+@pytest.fixture(scope='module')
+def rows():
+    random = np.random.Generator(np.random.PCG64(3))
+    X = random.uniform(0, 0.3, size=(300, 5))
+    y = 1.0 + 2.0 * X[:, 0] - 3.0 * X[:, 1] + random.normal(0, 0.02, size=300)
+    return X[:200], y[:200], X[200:], y[200:]
+
+
+def test_paper_preset_is_the_reference_of_the_source():
+    model = make_model('paper')
+    assert isinstance(model, GapNetwork)
+    core = model._build_core(26)
+    dense = [layer for layer in core.layers if layer.get_weights()]
+    assert [layer.units for layer in dense] == [600, 550, 500, 450, 400, 350, 300, 250, 200, 150, 100, 75, 50, 25, 1]
+    assert {layer.activation.__name__ for layer in dense[:-1]} == {'relu'}
+    assert dense[-1].activation.__name__ == 'linear'
+    assert (model.learning_rate, model.batch_size, model.epochs) == (1e-5, 100, 2100)
+    assert (model.loss, model.initializer, model.schedule, model.weight_decay) == (
+        'mse',
+        'random_uniform',
+        'constant',
+        0,
+    )
+    assert (model.target_scale_ev, model.standardize, model.early_stopping) == (4.0, False, False)
+
+
+def test_transfer_preset_has_the_layers_of_the_source():
+    assert make_model('transfer').hidden_layers == (300, 50, 25)
+
+
+@pytest.mark.parametrize('kind', MODEL_KINDS)
+def test_every_kind_lists_the_hyperparameters_that_it_takes(kind):
+    defaults = hyperparameters(kind)
+    assert make_model(kind, **defaults).get_params() == make_model(kind).get_params() == defaults
+
+
+def test_lists_from_json_become_tuples():
+    assert make_model('fast', hidden_layers=[8, 4]).hidden_layers == (8, 4)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'given', 'message'),
+    [
+        ('resnet', {}, "unknown kind of model 'resnet'; known: fast, paper"),
+        ('ridge', {'beta': 1.0}, "unknown hyperparameter 'beta' of RidgeBaseline; valid: alpha"),
+        ('linear', {'alpha': 1.0}, "unknown hyperparameter 'alpha' of LinearBaseline; valid: none"),
+        ('fast', {'epochs': '10'}, "epochs='10'"),
+        ('fast', {'epochs': True}, 'epochs=True'),
+        ('fast', {'hidden_layers': [8.0]}, 'hidden_layers'),
+        ('fast', {'early_stopping': 1}, 'early_stopping=1'),
+        ('fast', {'learning_rate': float('nan')}, 'learning_rate=nan'),
+        ('fast', {'seed': -1}, 'seed=-1'),
+        ('ridge', {'alpha': -1.0}, 'alpha=-1.0'),
+        ('forest', {'feature_share': 1.5}, 'feature_share=1.5'),
+        ('svm', {'kernel_width': 'auto'}, "kernel_width='auto'"),
+    ],
+)
+def test_wrong_requests_say_what_is_valid(kind, given, message):
+    with pytest.raises(ModelError, match=message):
+        make_model(kind, **given)
+
+
+@pytest.mark.parametrize('kind', BASELINES)
+def test_baselines_learn_behind_the_interface_of_the_network(kind, rows):
+    X, y, X_test, y_test = rows
+    model = make_model(kind)
+    assert isinstance(model, Baseline)
+    assert model.fit(X, y, validation_data=(X_test, y_test), progress=None) is model
+    assert regression_metrics(y_test, model.predict(X_test))['r2'] > 0.8
+    assert model.history_ == {}
+    assert np.array_equal(make_model(kind).fit(X, y).predict(X_test), model.predict(X_test))
+
+
+def test_linear_baseline_finds_the_coefficients(rows):
+    X, _, X_test, _ = rows
+    model = make_model('linear').fit(X, 1.0 + X @ np.arange(5.0))
+    assert model.predict(X_test) == pytest.approx(1.0 + X_test @ np.arange(5.0))
+
+
+@pytest.mark.parametrize('kind', BASELINES)
+def test_baselines_refuse_what_the_network_refuses(kind, rows):
+    X, y, X_test, _ = rows
+    model = make_model(kind)
+    with pytest.raises(ModelError, match='not trained'):
+        model.predict(X)
+    with pytest.raises(DatasetError, match='not finite'):
+        model.fit(np.where(X > 0.29, np.nan, X), y)
+    with pytest.raises(ModelError, match='trained on 5 features, these rows have 4'):
+        model.fit(X, y).predict(X_test[:, :4])
