@@ -64,8 +64,8 @@ def quickstart(
     _say(f'profile {PROFILE} in {folder} (SQLite, ZeroMQ), daemon {"started" if started else "is running"}')
     process, attached = _process(code, count, unseen, engine, protocol, jobs or len(os.sched_getaffinity(0)))
     _say(
-        f'{"following the unfinished" if attached else "submitted"} GapWorkChain<{process.pk}>: {count} + {unseen} flakes '
-        f'of each of {", ".join(FLAKES)}, engine {engine}, protocol {protocol}'
+        f'{"following the unfinished" if attached else "submitted"} GapWorkChain<{process.pk}>: {count} + {unseen} '
+        f'flakes of each of {", ".join(FLAKES)}, engine {engine}, protocol {protocol}'
     )
     try:
         follow(process)

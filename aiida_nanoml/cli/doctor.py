@@ -1,0 +1,212 @@
+"""``aiida-nanoml doctor``: what is missing, and how to mend it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aiida_nanoml.cli.options import CODE_LABEL, JSON, example
+from aiida_nanoml.cli.output import aligned
+
+OK = 'ok'
+MISSING = 'missing'
+OPTIONAL = 'optional'
+NEW_PROFILE = 'nanoml'
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check.
+
+    :param what: what was looked at.
+    :param status: ``ok``, ``missing``, or ``optional`` for what only some people need.
+    :param detail: what was found.
+    :param mend: the command that mends it, empty when nothing is to be done.
+    """
+
+    what: str
+    status: str
+    detail: str
+    mend: str = ''
+
+
+@click.command('doctor', epilog=example('aiida-nanoml doctor'), short_help='Say what is missing, and how to mend it.')
+@click.option('--fix', is_flag=True, help='Make what is missing: profile, computer, code; start the daemon.')
+@JSON
+def doctor(fix: bool, as_json: bool) -> None:
+    """Look at profile, storage, broker, daemon, computer, code, engines and libraries, and say how to mend each.
+
+    Exit status 1 when something that everybody needs is missing.
+    """
+    if fix:
+        _fix()
+    findings = list(_examine())
+    missing = [finding for finding in findings if finding.status == MISSING]
+    if as_json:
+        click.echo(json.dumps({'healthy': not missing, 'checks': [asdict(finding) for finding in findings]}))
+    else:
+        click.echo(aligned([[finding.status, finding.what, finding.detail] for finding in findings]))
+        for finding in findings:
+            if finding.mend:
+                click.echo(f'{finding.what}: {finding.mend}')
+        if missing:
+            click.echo('next: aiida-nanoml doctor --fix')
+        else:
+            click.echo('next: aiida-nanoml flakes generate --family h --size 2 --count 20 --seed 1')
+    if missing:
+        raise SystemExit(1)
+
+
+def _fix() -> None:
+    from aiida import load_profile
+    from aiida.common.exceptions import ConfigurationError
+    from aiida.manage import get_manager
+
+    from aiida_nanoml.cli.installation import make_code, make_localhost, make_profile, start_daemon
+
+    _put_beside_on_path()
+    profile = get_manager().get_profile()
+    if profile is None:
+        try:
+            profile = load_profile()
+        except ConfigurationError:
+            profile = load_profile(make_profile(NEW_PROFILE).name)
+    make_code(make_localhost())
+    if profile.process_control_backend is not None:
+        start_daemon(profile)
+
+
+def _put_beside_on_path() -> None:
+    """The daemon starts `verdi` by name, also where the virtual environment is not activated."""
+    from aiida_nanoml.cli.installation import worker_executable
+
+    os.environ['PATH'] = os.pathsep.join([str(worker_executable().parent), os.environ.get('PATH', '')])
+
+
+def _examine() -> Iterator[Finding]:
+    from aiida import load_profile
+    from aiida.common.exceptions import ConfigurationError
+    from aiida.manage import get_manager
+
+    yield _worker()
+    try:
+        profile = get_manager().get_profile() or load_profile()
+    except ConfigurationError as error:
+        yield Finding('profile', MISSING, str(error).splitlines()[0], 'aiida-nanoml doctor --fix, or verdi presto')
+    else:
+        yield Finding('profile', OK, f'{profile.name} ({profile.storage_backend})')
+        for check in (_storage, _broker, _caching, _code):
+            yield _guarded(check, profile)
+    yield from _engines()
+    yield _library('tensorflow', 'gap networks')
+    yield _library('matplotlib', 'figures')
+
+
+def _guarded(check: Callable[[Any], Finding], profile: Any) -> Finding:
+    """Turn whatever goes wrong in a check into its finding: the other checks go on."""
+    try:
+        return check(profile)
+    except Exception as error:
+        detail = f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else "no message"}'
+        return Finding(check.__name__.strip('_'), MISSING, detail, 'verdi status')
+
+
+def _worker() -> Finding:
+    from aiida_nanoml.cli.installation import worker_executable
+
+    try:
+        return Finding('worker', OK, str(worker_executable()))
+    except FileNotFoundError as error:
+        return Finding('worker', MISSING, str(error), 'pip install aiida-nanoml')
+
+
+def _storage(_: Any) -> Finding:
+    from aiida import orm
+
+    from aiida_nanoml.cli.options import load_storage
+
+    load_storage()
+    return Finding('storage', OK, f'{orm.QueryBuilder().append(orm.Node).count()} nodes')
+
+
+def _broker(profile: Any) -> Finding:
+    from aiida.engine.daemon.client import get_daemon_client
+
+    if profile.process_control_backend is None:
+        return Finding(
+            'daemon', OPTIONAL, 'the profile has no broker: processes run in place only',
+            f'verdi profile configure-broker core.zeromq -n {profile.name}',
+        )  # fmt: skip
+    if shutil.which('verdi') is None:
+        return Finding('daemon', OPTIONAL, 'verdi is not on the PATH', 'activate the environment of aiida-nanoml')
+    if get_daemon_client(profile.name).is_daemon_running:
+        return Finding('daemon', OK, f'running ({profile.process_control_backend})')
+    return Finding('daemon', OPTIONAL, 'not running: needed for --submit', f'verdi -p {profile.name} daemon start')
+
+
+def _caching(profile: Any) -> Finding:
+    from aiida.manage.configuration import get_config
+
+    from aiida_nanoml.cli.installation import CACHED
+
+    if CACHED in (get_config().get_option('caching.enabled_for', scope=profile.name) or []) or get_config().get_option(
+        'caching.default_enabled', scope=profile.name
+    ):
+        return Finding('caching', OK, 'repeated work is taken from the graph')
+    return Finding(
+        'caching', OPTIONAL, 'off: repeated work is computed again',
+        f"verdi -p {profile.name} config set --append caching.enabled_for '{CACHED}'",
+    )  # fmt: skip
+
+
+def _code(_: Any) -> Finding:
+    from aiida import orm
+
+    codes = [code for code in orm.QueryBuilder().append(orm.InstalledCode).all(flat=True) if code.label == CODE_LABEL]
+    if not codes:
+        return Finding('code', MISSING, f'no code {CODE_LABEL}', 'aiida-nanoml doctor --fix, or verdi code create')
+    names = []
+    for code in codes:
+        if code.computer.transport_type == 'core.local' and not Path(code.filepath_executable).is_file():
+            return Finding(
+                'code', MISSING, f'{code.full_label}: {code.filepath_executable} does not exist',
+                f'verdi code delete {code.pk}, then aiida-nanoml doctor --fix',
+            )  # fmt: skip
+        if not code.computer.is_configured:
+            return Finding(
+                'code', MISSING, f'the computer {code.computer.label} is not configured',
+                f'verdi computer configure {code.computer.transport_type} {code.computer.label}',
+            )  # fmt: skip
+        names.append(code.full_label)
+    return Finding('code', OK, ', '.join(names))
+
+
+def _engines() -> Iterator[Finding]:
+    from aiida_nanoml.engines.registry import engine_names, get_engine
+    from aiida_nanoml.errors import EngineError
+
+    for name in engine_names():
+        try:
+            engine = get_engine(name)
+        except EngineError as error:
+            yield Finding(f'engine {name}', OPTIONAL, str(error))
+            continue
+        if missing := engine.missing():
+            yield Finding(f'engine {name}', OPTIONAL, 'not installed', missing)
+        else:
+            yield Finding(f'engine {name}', OK, f'{engine.title} {engine.version()}')
+
+
+def _library(name: str, purpose: str) -> Finding:
+    if importlib.util.find_spec(name) is None:
+        return Finding(name, MISSING, f'not installed: needed for {purpose}', f'pip install {name}')
+    return Finding(name, OK, importlib.metadata.version(name))
