@@ -1,0 +1,35 @@
+"""The command line: ``aiida-nanoml``, and the same as ``verdi data nanoml``.
+
+Commands are loaded when they are called, and each loads the profile only when it needs nodes.
+"""
+
+from __future__ import annotations
+
+import click
+from aiida.cmdline.params import options, types
+
+from aiida_nanoml import __version__
+from aiida_nanoml.cli.groups import RootGroup
+
+COMMANDS = {
+    'quickstart': 'aiida_nanoml.cli.quickstart:quickstart',
+    'doctor': 'aiida_nanoml.cli.doctor:doctor',
+    'trace': 'aiida_nanoml.cli.trace:trace',
+}
+"""Commands in the order of the work, each with the place it is loaded from."""
+
+
+@click.group('nanoml', cls=RootGroup, lazy=COMMANDS, context_settings={'help_option_names': ['--help', '-h']})
+@options.PROFILE(type=types.ProfileParamType(load_profile=True), default=None, expose_value=False)
+@click.version_option(__version__, package_name='aiida-nanoml')
+def root() -> None:
+    """Learn the gap of C-BN nanoflakes, with the provenance of every number.
+
+    The usual way: flakes generate, label, dataset build, train, predict, plot, trace. Each command prints the next
+    one. Nodes are given by PK, UUID or label.
+    """
+
+
+def main() -> None:
+    """Run the command ``aiida-nanoml``."""
+    root(prog_name='aiida-nanoml')

@@ -1,0 +1,181 @@
+"""Running processes in place, with progress on the standard error, or handing them to the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aiida_nanoml.cli.groups import one_line
+from aiida_nanoml.cli.options import load_storage
+from aiida_nanoml.cli.output import emit, note, record, type_name
+
+if TYPE_CHECKING:
+    from aiida.engine import Process, ProcessBuilder
+    from aiida.orm import CalcJobNode, Node, ProcessNode
+
+PROGRESS_INTERVAL = 2.0
+"""Seconds between two looks at the running jobs."""
+
+
+def run_function(function: Any, **inputs: Any) -> Any:
+    """Run a calculation function.
+
+    :returns: the node that it made, or nodes by name.
+    :raises ClickException: the function refused its input.
+    """
+    load_storage()
+    _log_to_stderr()
+    result, node = function.run_get_node(**inputs)
+    raise_if_failed(node)
+    return result
+
+
+def run_builder(builder: ProcessBuilder) -> ProcessNode:
+    """Run a process in place and wait for it.
+
+    :returns: the node of the process, which finished without a fault.
+    :raises ClickException: inputs that do not fit, or a process that failed; what it made before is named.
+    """
+    from aiida.manage import get_manager
+
+    _log_to_stderr()
+    # Without a broker nobody tells that a child has finished: it is asked for.
+    runner = get_manager().create_runner(communicator=None, poll_interval=0.5)
+    process = _instantiate(runner, builder)
+    progress = runner.loop.create_task(_show_progress(process.node))
+    try:
+        runner.run_get_node(process)
+    finally:
+        progress.cancel()
+    raise_if_failed(process.node)
+    return process.node
+
+
+def submit_builder(builder: ProcessBuilder, as_json: bool) -> None:
+    """Hand a process to the daemon and say how to follow it.
+
+    :raises ClickException: nobody would take it, or inputs that do not fit.
+    """
+    from aiida.engine import submit
+    from aiida.manage import get_manager
+
+    manager = get_manager()
+    profile = manager.get_profile()
+    if manager.get_broker() is None:
+        raise click.ClickException(
+            f'the profile {profile.name} has no broker, so that nothing can be submitted: leave out --submit, or use a '
+            'profile made with `verdi presto --use-zeromq`'
+        )
+    if not manager.get_daemon_client().is_daemon_running:
+        raise click.ClickException(
+            'the daemon does not run, so that nothing would happen: start it with `verdi daemon start`, or leave out '
+            '--submit'
+        )
+    _log_to_stderr()
+    try:
+        node = submit(builder)
+    except ValueError as error:
+        raise _refused(error) from error
+    emit(
+        as_json,
+        record(node, state='submitted'),
+        {type_name(node): f'pk {node.pk}, uuid {node.uuid}', 'follow it': f'verdi process status {node.pk}'},
+        f'trace {node.pk}',
+    )
+
+
+def raise_if_failed(node: ProcessNode) -> None:
+    """Say why a process failed and what of its work is kept.
+
+    :raises ClickException: the process did not finish without a fault.
+    """
+    if node.is_finished_ok:
+        return
+    if node.is_excepted:
+        reason = f'excepted: {one_line(Exception(node.exception))}; see `verdi process report {node.pk}`'
+    elif node.is_killed:
+        reason = 'was killed'
+    else:
+        reason = f'failed with exit status {node.exit_status}: {node.exit_message}'
+    kept = ', '.join(f'{type_name(made)} pk {made.pk}' for made in _made(node))
+    raise click.ClickException(
+        f'{node.process_label} (pk {node.pk}) {reason}' + (f' What was computed is kept: {kept}.' if kept else '')
+    )
+
+
+def _made(process: ProcessNode) -> list[Node]:
+    """What a process and those that it called made, of the types of this package."""
+    from aiida.common.links import LinkType
+
+    made = {}
+    for node in (process, *process.called_descendants):
+        for link in node.base.links.get_outgoing(link_type=LinkType.CREATE).all():
+            if type_name(link.node).startswith('nanoml.'):
+                made[link.node.pk] = link.node
+    return [made[pk] for pk in sorted(made)]
+
+
+def _instantiate(runner: Any, builder: ProcessBuilder) -> Process:
+    try:
+        return runner.instantiate_process(builder)
+    except ValueError as error:
+        raise _refused(error) from error
+
+
+def _refused(error: ValueError) -> click.ClickException:
+    return click.ClickException(f'the inputs cannot be used: {one_line(error)}')
+
+
+def _log_to_stderr() -> None:
+    """The standard output belongs to the result; under ``verdi``, the engine reports there."""
+    for logger in (logging.getLogger(), logging.getLogger('aiida')):
+        for handler in logger.handlers:
+            if type(handler).__name__ == 'CliHandler':
+                handler.addFilter(_mark_as_error_stream)
+
+
+def _mark_as_error_stream(entry: logging.LogRecord) -> bool:
+    entry.err = True
+    return True
+
+
+async def _show_progress(node: ProcessNode) -> None:
+    start, shown = time.monotonic(), ''
+    while not node.is_terminated:
+        state = describe_progress(node)
+        if state and state != shown:
+            note(f'{state}, {time.monotonic() - start:.0f} s')
+            shown = state
+        await asyncio.sleep(PROGRESS_INTERVAL)
+
+
+def describe_progress(process: ProcessNode) -> str:
+    """Say how far the jobs of a process are: jobs, and rows or epochs where the job's output can be read."""
+    from aiida.orm import CalcJobNode
+
+    candidates = (process, *process.called_descendants)
+    jobs = [node for node in candidates if isinstance(node, CalcJobNode)]
+    done = sum(job.is_terminated for job in jobs)
+    parts = [f'{done} of {len(jobs)} jobs done'] if len(jobs) > 1 else []
+    running = [(job.process_label, _job_progress(job)) for job in jobs if not job.is_terminated]
+    parts += [f'{name} {progress}' for name, progress in running if progress]
+    return ', '.join(parts)
+
+
+def _job_progress(job: CalcJobNode) -> str:
+    """Last line of the worker's output (``37/100``); empty for a job on another machine."""
+    folder = job.get_remote_workdir()
+    if folder is None or job.computer is None or job.computer.transport_type != 'core.local':
+        return ''
+    from aiida_nanoml.worker.schemas import OUTPUT_FILE
+
+    try:
+        lines = (Path(folder) / OUTPUT_FILE).read_text(encoding='utf-8', errors='replace').split()
+    except OSError:
+        return ''
+    return lines[-1] if lines else ''

@@ -1,0 +1,91 @@
+"""What commands print: a short table for people, or exactly one JSON object; notes go to the standard error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from aiida.orm import Node
+
+
+def note(text: str) -> None:
+    """Say something while a command runs, on the standard error."""
+    click.echo(text, err=True)
+
+
+def type_name(node: Node) -> str:
+    """Name the type of a node: ``nanoml.model`` for data, ``LabelWorkChain`` for a process."""
+    from aiida.orm import ProcessNode
+
+    if isinstance(node, ProcessNode):
+        return str(node.process_label or type(node).__name__)
+    entry_point = node.entry_point
+    return str(entry_point.name) if entry_point else type(node).__name__
+
+
+def record(node: Node, **numbers: Any) -> dict[str, Any]:
+    """Give the identity of a node, and what else is worth telling, in types of JSON."""
+    return {'uuid': node.uuid, 'pk': node.pk, 'type': type_name(node), 'label': node.label} | numbers
+
+
+def emit(
+    as_json: bool, content: Mapping[str, Any], lines: Mapping[str, object] | str, next_step: str | None = None
+) -> None:
+    """Print the result of a command.
+
+    :param as_json: print ``content`` as one JSON object, and nothing else.
+    :param content: everything, in types of JSON.
+    :param lines: what a person wants to see, as rows of a table or as text.
+    :param next_step: the command that usually follows, without the program's name.
+    """
+    if as_json:
+        click.echo(json.dumps(content, allow_nan=False))
+        return
+    click.echo(lines if isinstance(lines, str) else aligned(list(lines.items())))
+    if next_step:
+        click.echo(f'next: aiida-nanoml {next_step}')
+
+
+def aligned(rows: Sequence[Sequence[object]], indent: str = '') -> str:
+    """Align the columns of a table."""
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in texts) for column in range(max(map(len, texts), default=0))]
+    return '\n'.join(
+        indent + '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in texts
+    )
+
+
+def identity_line(node: Node) -> str:
+    """Name a node in a table: label, PK and UUID."""
+    label = f'{node.label} ' if node.label else ''
+    return f'{label}pk {node.pk}, uuid {node.uuid}'
+
+
+def metric_table(metrics: Mapping[str, Mapping[str, float | int | None]], indent: str = '') -> str:
+    """Show r2, MAE and RMSE by part of a split."""
+    rows: list[list[str]] = [['', 'rows', 'R2', 'MAE (eV)', 'RMSE (eV)']]
+    for part, values in metrics.items():
+        numbers = ['-' if values[key] is None else f'{values[key]:.3f}' for key in ('r2', 'mae', 'rmse')]
+        rows.append([part, str(values['n']), *numbers])
+    return aligned(rows, indent)
+
+
+def counts(values: Mapping[str, int]) -> str:
+    """Show numbers by name in one cell."""
+    return ', '.join(f'{name} {number}' for name, number in values.items()) or 'none'
+
+
+def refuse_overwriting(path: Path, force: bool) -> None:
+    """Refuse to replace a file unless that was asked for, and a path that leads nowhere.
+
+    :raises ClickException: the file exists, or its folder does not.
+    """
+    if path.exists() and not force:
+        raise click.ClickException(f'{path} exists already: choose another name, or replace it with --force')
+    if not path.parent.is_dir():
+        raise click.ClickException(f'there is no folder {path.parent}: make it first')

@@ -1,0 +1,446 @@
+"""Where a node comes from: the way from a prediction back to every labelling job."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from aiida import orm
+from aiida.common.links import LinkType
+from aiida.orm.nodes.caching import NodeCaching
+from aiida.tools.graph.graph_traversers import traverse_graph
+
+LABEL_JOB = 'aiida.calculations:nanoml.label'
+TRAIN_JOB = 'aiida.calculations:nanoml.train'
+PREDICT_JOB = 'aiida.calculations:nanoml.predict'
+GENERATORS = ('generate_flake_set', 'generate_flake_sets')
+STRUCTURE_IMPORT = 'import_structures'
+DATASET_IMPORT = 'import_dataset'
+
+LABELS = 'nanoml.labels'
+DATASET = 'nanoml.dataset'
+MODEL = 'nanoml.model'
+PREDICTION = 'nanoml.prediction'
+STRUCTURES = 'nanoml.structures'
+
+
+@dataclass(frozen=True)
+class DataStep:
+    """A data node on the way.
+
+    :param facts: its attributes that tell most: number of rows, metrics, fingerprint, …
+    """
+
+    pk: int
+    uuid: str
+    type: str
+    label: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ProcessStep:
+    """A process on the way.
+
+    :param code: ``label@computer`` of the executable, and its path in ``executable``; empty for a function.
+    :param cached_from: UUID of the process whose results were taken, empty when this one was really run.
+    """
+
+    pk: int
+    uuid: str
+    type: str
+    ctime: str
+    user: str
+    computer: str
+    code: str
+    executable: str
+    exit_status: int | None
+    cached_from: str
+
+
+@dataclass(frozen=True)
+class LabelJob(ProcessStep):
+    """A labelling job, with the rows that it was given and the rows that it finished."""
+
+    n_rows: int
+    n_finished: int
+
+
+@dataclass(frozen=True)
+class LabelOrigin:
+    """Jobs that labelled alike: the same engine, version, protocol and parameters.
+
+    :param n_structures: finished rows of all jobs together.
+    """
+
+    engine: str
+    version: str
+    title: str
+    protocol: str
+    parameters: dict[str, Any]
+    n_structures: int
+    n_jobs: int
+    jobs: tuple[LabelJob, ...]
+
+
+@dataclass(frozen=True)
+class LabelClaim:
+    """Labels that no labelling job here made.
+
+    :param node: the data set or the labels that came in.
+    :param way: ``imported`` or ``stored without a process``.
+    :param source: what they are said to come from.
+    """
+
+    node: DataStep
+    way: str
+    source: str
+
+
+@dataclass(frozen=True)
+class StructureOrigin:
+    """Structures that were generated or read from a file, or that no process made.
+
+    :param way: ``generated``, ``imported``, ``made by`` another function, or ``stored`` without a process.
+    :param parameters: of the generator with its seed, or the name of the file.
+    """
+
+    way: str
+    n_structures: int
+    parameters: dict[str, Any]
+    process: ProcessStep | None
+    nodes: tuple[DataStep, ...]
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The origin of a node.
+
+    :param node: the node that was asked about.
+    :param prediction_jobs: jobs that made predictions.
+    :param models: trained models; the ``facts`` hold kind, fingerprint and metrics.
+    :param training_jobs: jobs that trained them.
+    :param datasets: data sets that a model was trained on or applied to, or the node itself.
+    :param labelling: the labelling jobs, by engine, version, protocol and parameters.
+    :param claims: labels from outside, with what they are said to come from.
+    :param structures: how the structures came about.
+    :param users: e-mail addresses of those who stored a node on the way.
+    :param n_nodes: number of nodes on the way, the node itself included.
+    :param statement: one sentence about the labels.
+    """
+
+    node: DataStep | ProcessStep
+    prediction_jobs: tuple[ProcessStep, ...]
+    models: tuple[DataStep, ...]
+    training_jobs: tuple[ProcessStep, ...]
+    datasets: tuple[DataStep, ...]
+    labelling: tuple[LabelOrigin, ...]
+    claims: tuple[LabelClaim, ...]
+    structures: tuple[StructureOrigin, ...]
+    users: tuple[str, ...]
+    n_nodes: int
+    statement: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything in types of JSON."""
+        return asdict(self)
+
+    def render(self, all_jobs: bool = False) -> str:
+        """Return an indented tree, from the node down to the labelling jobs and the structures.
+
+        :param all_jobs: list every labelling job, not only the first ones.
+        """
+        labels = [line for origin in self.labelling for line in _label_lines(origin, all_jobs)]
+        labels += [
+            f'<- labels said to come from {claim.source} ({claim.way}, pk {claim.node.pk})' for claim in self.claims
+        ]
+        levels = [
+            [_node_line(self.node)],
+            [f'<- {_job_line("predicted", job)}' for job in self.prediction_jobs if job.pk != self.node.pk],
+            [f'<- {_model_line(model)}' for model in self.models if model.pk != self.node.pk],
+            [f'<- {_job_line("trained", job)}' for job in self.training_jobs if job.pk != self.node.pk],
+            [f'<- {_dataset_line(dataset)}' for dataset in self.datasets if dataset.pk != self.node.pk],
+            labels,
+            [f'<- {_structures_line(origin)}' for origin in self.structures],
+        ]
+        filled = [level for level in levels if level]
+        lines = [f'{"  " * depth}{line}' for depth, level in enumerate(filled) for line in level]
+        return '\n'.join([*lines, f'{self.statement}; by {", ".join(self.users)}'])
+
+
+def trace(node: orm.Node) -> Lineage:
+    """Follow a node back along the links of data to every process and input that it depends on.
+
+    The graph is walked level by level, so that a node which is reached on many ways is looked at once. A query with
+    ``with_descendants`` lists every way by itself: in rounds of active learning, their number grows exponentially.
+
+    :param node: a stored node. Of a workflow, the results are followed; of a calculation, its inputs.
+    :raises ValueError: the node is not stored.
+    """
+    if not node.is_stored:
+        raise ValueError('the node is not stored: it has no provenance yet')
+    graph = _Graph(node)
+    labelling, claims = graph.label_origins(), graph.claims()
+    return Lineage(
+        node=graph.step(node.pk),
+        prediction_jobs=tuple(map(graph.process_step, graph.jobs(PREDICT_JOB))),
+        models=tuple(map(graph.data_step, graph.of_type(MODEL))),
+        training_jobs=tuple(map(graph.process_step, graph.jobs(TRAIN_JOB))),
+        datasets=tuple(map(graph.data_step, graph.datasets(node.pk))),
+        labelling=labelling,
+        claims=claims,
+        structures=graph.structure_origins(),
+        users=tuple(sorted(set(graph.users.values()))),
+        n_nodes=len(graph.nodes),
+        statement=_statement(labelling, claims),
+    )
+
+
+def _statement(labelling: tuple[LabelOrigin, ...], claims: tuple[LabelClaim, ...]) -> str:
+    parts = []
+    if labelling:
+        n_structures = sum(origin.n_structures for origin in labelling)
+        parts.append(f'{n_structures} structures were labelled in {sum(origin.n_jobs for origin in labelling)} jobs')
+    for claim in claims:
+        what = {LABELS: 'labels', DATASET: 'data set'}[claim.node.type]
+        parts.append(f'{claim.way} {what} (pk {claim.node.pk}), labels said to come from {claim.source}')
+    return '; '.join(parts) or 'no labels took part in it'
+
+
+_SHOWN_JOBS = 3
+
+
+def _node_line(node: DataStep | ProcessStep) -> str:
+    if isinstance(node, ProcessStep):
+        return f'{node.type} (pk {node.pk}, uuid {node.uuid}){_cached(node)}'
+    name = f' {node.label}' if node.label else ''
+    rows = f', {node.facts["n_rows"]} rows' if 'n_rows' in node.facts else ''
+    return f'{node.type}{name} (pk {node.pk}, uuid {node.uuid}){rows}'
+
+
+def _job_line(verb: str, job: ProcessStep) -> str:
+    return f'{verb} by {job.type} pk {job.pk} with {job.code}, {job.ctime[:19]}{_cached(job)}'
+
+
+def _cached(job: ProcessStep) -> str:
+    return f', cached from {job.cached_from}' if job.cached_from else ''
+
+
+def _model_line(model: DataStep) -> str:
+    return f'model {model.facts["kind"]} pk {model.pk}, fingerprint {model.facts["fingerprint"][:12]}'
+
+
+def _dataset_line(dataset: DataStep) -> str:
+    split = ', '.join(f'{part} {rows}' for part, rows in dataset.facts['split'].items())
+    return f'data set pk {dataset.pk}: {dataset.facts["n_rows"]} rows' + (f' ({split})' if split else '')
+
+
+def _label_lines(origin: LabelOrigin, all_jobs: bool) -> list[str]:
+    computers = ', '.join(sorted({job.computer for job in origin.jobs}))
+    cached = sum(bool(job.cached_from) for job in origin.jobs)
+    line = (
+        f'<- labels {origin.title} {origin.version} / {origin.protocol}: {origin.n_structures} structures in '
+        f'{origin.n_jobs} jobs on {computers}' + (f', {cached} of them cached' if cached else '')
+    )
+    shown = origin.jobs if all_jobs else origin.jobs[:_SHOWN_JOBS]
+    lines = [
+        f'     pk {job.pk} {job.uuid} {job.ctime[:19]} {job.code} ({job.executable}): {job.n_finished} of '
+        f'{job.n_rows}, exit {job.exit_status}{_cached(job)}'
+        for job in shown
+    ]
+    if len(shown) < len(origin.jobs):
+        lines.append(f'     and {len(origin.jobs) - len(shown)} more jobs')
+    return [line, *lines]
+
+
+def _structures_line(origin: StructureOrigin) -> str:
+    pks = ', '.join(str(node.pk) for node in origin.nodes)
+    formulas = ', '.join(sorted({formula for node in origin.nodes for formula in node.facts['formulas'][:1]}))
+    settings = ', '.join(f'{key} {value}' for key, value in origin.parameters.items()) or formulas
+    return f'{origin.n_structures} structures {origin.way}: {settings} (pk {pks})'
+
+
+_FACTS = {
+    STRUCTURES: ('n_structures', 'formulas', 'families'),
+    LABELS: ('engine', 'engine_version', 'engine_title', 'protocol', 'n_rows', 'n_finished', 'failures'),
+    DATASET: ('n_rows', 'n_features', 'families', 'split', 'excluded', 'unknown_classes', 'labels'),
+    MODEL: ('kind', 'fingerprint', 'metrics', 'parameters', 'versions', 'labels'),
+    PREDICTION: ('n_rows', 'target', 'unit', 'model_kind', 'model_fingerprint', 'max_distance'),
+}
+"""Attributes that tell most about a data node, by type."""
+
+_COLUMNS = ('id', 'uuid', 'node_type', 'process_type', 'label', 'ctime', 'attributes', 'extras')
+
+
+class _Graph:
+    """A node and its ancestors, with the links between them."""
+
+    def __init__(self, node: orm.Node) -> None:
+        found = traverse_graph(_starts(node), links_backward=[LinkType.CREATE, LinkType.INPUT_CALC], get_links=True)
+        self.inputs: dict[int, dict[str, int]] = defaultdict(dict)
+        self.outputs: dict[int, dict[str, int]] = defaultdict(dict)
+        self.creator: dict[int, int] = {}
+        for link in found['links'] or ():
+            if link.link_type == LinkType.INPUT_CALC.value:
+                self.inputs[link.target_id][link.link_label] = link.source_id
+            else:
+                self.outputs[link.source_id][link.link_label] = link.target_id
+                self.creator[link.target_id] = link.source_id
+        pks = sorted(found['nodes'])
+        query = orm.QueryBuilder().append(orm.Node, filters={'id': {'in': pks}}, project=list(_COLUMNS))
+        self.nodes: dict[int, dict[str, Any]] = {
+            row[0]: dict(zip(_COLUMNS, row, strict=True)) for row in sorted(query.iterall(), key=lambda row: row[0])
+        }
+        self.users = _joined(pks, orm.User, 'email')
+        self.computers = _joined(pks, orm.Computer, 'label')
+
+    def type_name(self, pk: int) -> str:
+        """Entry point of a data node (``nanoml.model``), name of the class or function of a process."""
+        node = self.nodes[pk]
+        if node['node_type'].startswith('process.'):
+            return str(node['attributes'].get('process_label') or node['node_type'].split('.')[-2])
+        return str(node['node_type'].removeprefix('data.').rpartition('.')[0].rpartition('.')[0])
+
+    def of_type(self, *names: str) -> list[int]:
+        """PKs of the nodes of these types, in the order in which they were made."""
+        return [pk for pk in self.nodes if self.type_name(pk) in names]
+
+    def jobs(self, process_type: str) -> list[int]:
+        """PKs of the processes behind an entry point."""
+        return [pk for pk, node in self.nodes.items() if node['process_type'] == process_type]
+
+    def step(self, pk: int) -> DataStep | ProcessStep:
+        """Describe a node."""
+        is_process = self.nodes[pk]['node_type'].startswith('process.')
+        return self.process_step(pk) if is_process else self.data_step(pk)
+
+    def data_step(self, pk: int) -> DataStep:
+        """Describe a data node."""
+        node, name = self.nodes[pk], self.type_name(pk)
+        facts = {key: node['attributes'].get(key) for key in _FACTS.get(name, ())}
+        return DataStep(pk=pk, uuid=node['uuid'], type=name, label=node['label'], facts=facts)
+
+    def process_step(self, pk: int) -> ProcessStep:
+        """Describe a process."""
+        return ProcessStep(**self._process_fields(pk))
+
+    def _process_fields(self, pk: int) -> dict[str, Any]:
+        node = self.nodes[pk]
+        code = self.inputs[pk].get('code')
+        code_label = executable = ''
+        if code is not None:
+            code_label = f'{self.nodes[code]["label"]}@{self.computers.get(code, "")}'.rstrip('@')
+            executable = str(self.nodes[code]['attributes'].get('filepath_executable', ''))
+        return {
+            'pk': pk,
+            'uuid': node['uuid'],
+            'type': self.type_name(pk),
+            'ctime': node['ctime'].isoformat(),
+            'user': self.users[pk],
+            'computer': self.computers.get(pk, ''),
+            'code': code_label,
+            'executable': executable,
+            'exit_status': node['attributes'].get('exit_status'),
+            'cached_from': node['extras'].get(NodeCaching.CACHED_FROM_KEY, ''),
+        }
+
+    def datasets(self, start: int) -> list[int]:
+        """Data sets that a job used, or that nothing on the way used any more; not their unsplit precursors."""
+        used_by_jobs = {pk for job in self.jobs(TRAIN_JOB) + self.jobs(PREDICT_JOB) for pk in self.inputs[job].values()}
+        used = {pk for inputs in self.inputs.values() for pk in inputs.values()}
+        return [pk for pk in self.of_type(DATASET) if pk in used_by_jobs or pk == start or pk not in used]
+
+    def label_origins(self) -> tuple[LabelOrigin, ...]:
+        """Labelling jobs, by what made their labels."""
+        groups: dict[str, list[tuple[dict[str, Any], LabelJob]]] = defaultdict(list)
+        for pk in self.jobs(LABEL_JOB):
+            made = self.outputs[pk].get('labels')
+            if made is None:  # the start of the search, which failed or whose results were not asked for
+                continue
+            labels = self.nodes[made]['attributes']
+            job = LabelJob(**self._process_fields(pk), n_rows=labels['n_rows'], n_finished=labels['n_finished'])
+            source = {
+                'engine': labels['engine'],
+                'version': labels['engine_version'],
+                'title': labels['engine_title'],
+                'protocol': labels['protocol'],
+                'parameters': labels['parameters'],
+            }
+            groups[json.dumps(source, sort_keys=True)].append((source, job))
+        return tuple(
+            LabelOrigin(
+                **members[0][0],
+                n_structures=sum(job.n_finished for _, job in members),
+                n_jobs=len(members),
+                jobs=tuple(job for _, job in members),
+            )
+            for members in groups.values()
+        )
+
+    def claims(self) -> tuple[LabelClaim, ...]:
+        """Data sets and labels that came in from outside, with what they are said to be."""
+        claims = []
+        for pk in self.of_type(LABELS, DATASET):
+            creator = self.creator.get(pk)
+            if creator is not None and self.type_name(creator) != DATASET_IMPORT:
+                continue
+            way = 'stored without a process' if creator is None else 'imported'
+            attributes = self.nodes[pk]['attributes']
+            if self.type_name(pk) == DATASET:
+                source = dict(attributes['labels'])
+            else:
+                source = {'title': attributes['engine_title'], 'version': attributes['engine_version']}
+                source['protocol'] = attributes['protocol']
+            said = f'{source.get("title", "?")} {source.get("version", "")}'.strip()
+            claims.append(LabelClaim(self.data_step(pk), way, f'{said}, protocol {source.get("protocol", "?")}'))
+        return tuple(claims)
+
+    def structure_origins(self) -> tuple[StructureOrigin, ...]:
+        """Sets of structures that do not come from other sets, by the process that made them."""
+        origins = []
+        by_creator: dict[int | None, list[int]] = defaultdict(list)
+        for pk in self.of_type(STRUCTURES):
+            by_creator[self.creator.get(pk)].append(pk)
+        for creator, members in by_creator.items():
+            inputs = self.inputs[creator] if creator is not None else {}
+            if any(self.type_name(pk) == STRUCTURES for pk in inputs.values()):
+                continue
+            way, parameters = 'stored', {}
+            if creator is not None:
+                function = self.type_name(creator)
+                if function in GENERATORS:
+                    way, parameters = 'generated', dict(self.nodes[inputs['parameters']]['attributes'])
+                elif function == STRUCTURE_IMPORT:
+                    way, parameters = 'imported', {'filename': self.nodes[inputs['file']]['attributes']['filename']}
+                else:
+                    way = f'made by {function}'
+            nodes = tuple(map(self.data_step, members))
+            origins.append(
+                StructureOrigin(
+                    way=way,
+                    n_structures=sum(node.facts['n_structures'] for node in nodes),
+                    parameters=parameters,
+                    process=None if creator is None else self.process_step(creator),
+                    nodes=nodes,
+                )
+            )
+        return tuple(origins)
+
+
+def _starts(node: orm.Node) -> list[int]:
+    """Where the search begins: a workflow makes nothing itself, it returns what its calculations made."""
+    if not isinstance(node, orm.WorkflowNode):
+        return [node.pk]
+    links = node.base.links
+    ends = (
+        links.get_outgoing(link_type=LinkType.RETURN).all() or links.get_incoming(link_type=LinkType.INPUT_WORK).all()
+    )
+    return [node.pk, *sorted({link.node.pk for link in ends})]
+
+
+def _joined(pks: list[int], entity: type[Any], column: str) -> dict[int, str]:
+    """The user or computer of nodes, by PK."""
+    query = orm.QueryBuilder().append(orm.Node, filters={'id': {'in': pks}}, project='id', tag='node')
+    return dict(query.append(entity, with_node='node', project=column).all())
