@@ -32,27 +32,12 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 'early_stopping': False,
             }
         ),
-        'transfer': MappingProxyType(
-            {
-                'hidden_layers': (300, 50, 25),
-                'activation': 'relu',
-                'output': 'linear',
-                'loss': 'mse',
-                'learning_rate': 1e-3,
-                'schedule': 'constant',
-                'batch_size': 100,
-                'epochs': 500,
-                'weight_decay': 0.0,
-                'members': 1,
-                'target_scale_ev': 4.0,
-                'early_stopping': False,
-            }
-        ),
+        'transfer': MappingProxyType({'hidden_layers': (300, 50, 25), 'members': 1}),
     }
 )
 """Hyperparameters of :class:`~aiida_nanoml.learning.gap_network.GapNetwork` by name of preset.
 
 ``fast`` are the defaults of the class. ``paper`` is the reference network of the source: 14 layers, uniform initial
-weights, no standardisation, learning rate 1e-5. ``transfer`` is the 300-50-25 network of the transfer study; the source
-gives only its layers.
+weights, no standardisation, learning rate 1e-5. ``transfer`` is the 300-50-25 network of the transfer study: the
+source gives only its layers, the rest are the defaults.
 """

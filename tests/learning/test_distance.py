@@ -17,6 +17,7 @@ def test_known_answers_on_a_line():
     assert domain.distance([[0.0], [50.0], [400.0], [900.0]]) == pytest.approx([0.0, 0.5, 0.0, 5.0])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_training_rows_are_at_distance_zero_and_their_spacing_is_one(seed):
     rows = cloud(seed)
@@ -29,7 +30,7 @@ def test_training_rows_are_at_distance_zero_and_their_spacing_is_one(seed):
     assert domain.typical_distance_ == pytest.approx(np.mean(spacing))
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32), st.floats(0.01, 100), st.floats(-5, 5))
 def test_units_and_origin_of_the_features_do_not_matter(seed, factor, shift):
     rows, others = cloud(seed), cloud(seed + 1)

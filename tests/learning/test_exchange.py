@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -13,6 +13,7 @@ numbers = st.floats(
 ).map(lambda v: 0.0 if abs(v) < 1e-300 else v)
 
 
+@settings(deadline=None)
 @given(arrays(float, (5, 4), elements=numbers))
 def test_round_trip_is_exact(tmp_path_factory, table):
     folder = tmp_path_factory.mktemp('xy')

@@ -21,7 +21,7 @@ from aiida_nanoml.learning.registry import MODEL_KINDS, make_model
 SMALL = {
     'fast': {'hidden_layers': (8, 8), 'members': 3, 'epochs': 4, 'early_stopping': False},
     'paper': {'hidden_layers': (8, 8), 'epochs': 2},
-    'transfer': {'hidden_layers': (8, 8), 'epochs': 2},
+    'transfer': {'hidden_layers': (8, 8), 'epochs': 2, 'early_stopping': False},
     'forest': {'n_trees': 5},
 }
 CARD = {

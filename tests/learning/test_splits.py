@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiida_nanoml.errors import DatasetError
@@ -42,6 +42,7 @@ def test_no_share_no_rows():
     assert np.sum(parts == 'test') == 3
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 40), min_size=30, max_size=120).filter(lambda v: len(set(v)) > 15),
     st.integers(0, 2**40),
@@ -58,6 +59,7 @@ def test_equal_identities_stay_together_and_row_order_does_not_matter(values, se
     assert np.array_equal(split_rows(identities[order], seed=seed), parts[order])
 
 
+@settings(deadline=None)
 @given(st.integers(10, 60), st.integers(10, 60), st.floats(0.1, 0.4), st.floats(0.1, 0.4))
 def test_strata_are_divided_alike(n_h, n_s, validation, test):
     strata = np.array(['h'] * n_h + ['s'] * n_s)
