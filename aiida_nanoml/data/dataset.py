@@ -76,5 +76,5 @@ class DatasetData(ArrayData):  # type: ignore[misc]
 
     def _validate(self) -> bool:
         super()._validate()
-        Dataset.from_arrays(self.arrays, tuple(self.base.attributes.get('feature_names')))
+        Dataset.from_arrays(self.arrays, tuple(self.base.attributes.get('feature_names', [])))
         return True

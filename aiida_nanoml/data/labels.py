@@ -8,6 +8,7 @@ from aiida.orm import ArrayData
 from aiida.orm.pydantic import OrmMetadataField
 
 from aiida_nanoml.engines.label_set import LabelSet, LabelSource
+from aiida_nanoml.errors import DatasetError
 
 
 class LabelSetData(ArrayData):  # type: ignore[misc]
@@ -71,5 +72,7 @@ class LabelSetData(ArrayData):  # type: ignore[misc]
 
     def _validate(self) -> bool:
         super()._validate()
+        if 'engine' not in self.base.attributes.all:
+            raise DatasetError('a node of labels is made from a LabelSet; this one is empty')
         LabelSet.from_arrays(self.label_source, self.arrays)
         return True
