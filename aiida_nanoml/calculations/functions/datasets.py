@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from aiida import orm
@@ -33,13 +34,9 @@ def assemble_dataset(structures: StructureSetData, labels: LabelSetData, descrip
     :raises DatasetError: a structure has no label, or no row is left.
     :raises DescriptorError: the descriptor is unknown or cannot describe a structure.
     """
-    from aiida_nanoml.features.registry import descriptor_identity, make_descriptor
+    from aiida_nanoml.features.registry import descriptor_identity
 
-    wanted = descriptor.get_dict()
-    unknown = sorted(set(wanted) - {'name', 'params'})
-    if unknown or 'name' not in wanted:
-        raise DatasetError(f'a descriptor is chosen by `name` and `params`, got {sorted(wanted)}')
-    transformer = make_descriptor(wanted['name'], **wanted.get('params', {}))
+    transformer = _chosen_descriptor(descriptor.get_dict())
     everything, found = structures.structures, labels.labels
     position = {value: row for row, value in enumerate(found.hashes)}
     unlabelled = [str(everything.names[row]) for row, value in enumerate(everything.hashes) if value not in position]
@@ -155,32 +152,55 @@ def import_dataset(x: orm.SinglefileData, y: orm.SinglefileData, parameters: orm
         produced the gaps, the fields of :class:`~aiida_nanoml.engines.label_set.LabelSource`.
     :raises DatasetError: wrong column counts, numbers that are not finite, files of different length.
     """
-    from aiida_nanoml.features.registry import descriptor_identity, make_descriptor
+    from aiida_nanoml.features.registry import descriptor_identity
     from aiida_nanoml.learning.exchange import read_xy
 
-    wanted = parameters.get_dict()
-    if 'descriptor' in wanted:
-        identity = descriptor_identity(
-            make_descriptor(wanted['descriptor']['name'], **wanted['descriptor'].get('params', {}))
+    wanted = {'n_features': 26, 'target_scale_ev': 4.0, 'family': ''} | parameters.get_dict()
+    unknown = sorted(set(wanted) - {'descriptor', 'n_features', 'target_scale_ev', 'family', 'labels'})
+    if unknown:
+        raise DatasetError(
+            f'an import has no parameter {", ".join(unknown)}; it has descriptor, n_features, target_scale_ev, family, '
+            'labels'
         )
+    if 'labels' not in wanted:
+        raise DatasetError('an import needs `labels`: the engine, version, title and protocol behind the gaps')
+    source = LabelSource.from_dict(wanted['labels'])
+    for key, kind in (('n_features', int), ('target_scale_ev', (int, float)), ('family', str)):
+        if not isinstance(wanted[key], kind) or isinstance(wanted[key], bool):
+            raise DatasetError(f'{key} cannot be {wanted[key]!r}')
+    if 'descriptor' in wanted:
+        identity = descriptor_identity(_chosen_descriptor(wanted['descriptor']))
     else:
-        n_features = int(wanted.get('n_features', 26))
-        names = [f'x{column}' for column in range(n_features)]
-        identity = {'name': 'imported', 'params': {}, 'feature_names': names, 'n_features': n_features}
+        names = [f'x{column}' for column in range(wanted['n_features'])]
+        identity = {'name': 'imported', 'params': {}, 'feature_names': names, 'n_features': len(names)}
     with tempfile.TemporaryDirectory() as folder:
         paths = []
         for name, node in (('x.dat', x), ('y.dat', y)):
             paths.append(Path(folder) / name)
             paths[-1].write_bytes(node.get_content(mode='rb'))
-        features, gaps = read_xy(paths[0], paths[1], identity['n_features'], wanted.get('target_scale_ev', 4.0))
+        try:
+            features, gaps = read_xy(paths[0], paths[1], identity['n_features'], wanted['target_scale_ev'])
+        except DatasetError as error:
+            raise DatasetError(str(error).replace(f'{folder}/', '')) from error
     hashes = np.array([hashlib.sha256(b'nanoml-features-1' + row.tobytes()).hexdigest() for row in features])
     dataset = Dataset(
         X=features,
         y=np.asarray(gaps),
         hashes=hashes,
         names=np.array([f'row {row}' for row in range(len(features))]),
-        families=np.full(len(features), wanted.get('family', '')),
+        families=np.full(len(features), wanted['family']),
         split=np.full(len(features), UNASSIGNED, dtype='<U10'),
         feature_names=tuple(identity['feature_names']),
     )
-    return DatasetData(dataset, identity, LabelSource.from_dict(wanted['labels']).to_dict())
+    return DatasetData(dataset, identity, source.to_dict())
+
+
+def _chosen_descriptor(choice: Any) -> Any:
+    from aiida_nanoml.features.registry import make_descriptor
+
+    if not isinstance(choice, dict) or 'name' not in choice or set(choice) - {'name', 'params'}:
+        raise DatasetError(f'a descriptor is chosen by `name` and `params`, got {choice!r}')
+    params = choice.get('params', {})
+    if not isinstance(params, dict):
+        raise DatasetError(f'the `params` of a descriptor are a mapping, got {params!r}')
+    return make_descriptor(choice['name'], **params)
