@@ -1,0 +1,129 @@
+"""Columns of labels: what may stand together, and which of two labels wins."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiida_nanoml.engines.label_set import ENERGIES, LabelSet, LabelSource
+from aiida_nanoml.errors import DatasetError
+
+SOURCE = LabelSource('xtb', '0.4', 'GFN1-xTB (tblite)', 'balanced', {'accuracy': 1.0})
+
+
+def make_labels(hashes: list[str], gaps: list[float | None], source: LabelSource = SOURCE) -> LabelSet:
+    """A gap of None stands for a failed row."""
+    finished = np.array([gap is not None for gap in gaps], dtype=bool)
+    column = np.array([np.nan if gap is None else gap for gap in gaps], dtype=float)
+    return LabelSet(
+        source=source,
+        hashes=np.array(hashes, dtype=str),
+        status=np.where(finished, 'ok', 'not_converged'),
+        messages=np.where(finished, '', 'no convergence'),
+        energies=dict.fromkeys(ENERGIES, column),
+        n_electrons=np.where(finished, 4, 0),
+        open_shell=np.zeros(len(hashes), dtype=bool),
+        wall_s=np.ones(len(hashes)),
+    )
+
+
+ROWS = st.lists(
+    st.tuples(st.sampled_from('abcdef'), st.none() | st.floats(0, 10)), min_size=1, max_size=8, unique_by=lambda r: r[0]
+)
+
+
+@given(parts=st.lists(ROWS, min_size=1, max_size=4))
+def test_joining_keeps_one_row_a_structure_and_prefers_the_first_finished_one(parts: list) -> None:
+    joined = LabelSet.concatenate([make_labels([h for h, _ in rows], [g for _, g in rows]) for rows in parts])
+    expected: dict[str, float | None] = {}
+    for rows in parts:
+        for identity, gap in rows:
+            if expected.get(identity) is None:
+                expected[identity] = gap
+    assert sorted(joined.hashes.tolist()) == sorted(expected)
+    for row, identity in enumerate(joined.hashes):
+        gap = expected[str(identity)]
+        assert bool(joined.finished[row]) == (gap is not None)
+        if gap is not None:
+            assert joined.energies['gap_ev'][row] == gap
+    assert sum(joined.failures.values()) == sum(gap is None for gap in expected.values())
+
+
+@given(rows=ROWS)
+def test_joining_is_idempotent(rows: list) -> None:
+    labels = make_labels([h for h, _ in rows], [g for _, g in rows])
+    once = LabelSet.concatenate([labels])
+    twice = LabelSet.concatenate([once, labels])
+    for name, column in once.to_arrays().items():
+        np.testing.assert_array_equal(column, twice.to_arrays()[name])
+
+
+@given(rows=ROWS)
+def test_arrays_are_the_way_there_and_back(rows: list) -> None:
+    labels = make_labels([h for h, _ in rows], [g for _, g in rows])
+    again = LabelSet.from_arrays(SOURCE, labels.to_arrays())
+    for name, column in labels.to_arrays().items():
+        np.testing.assert_array_equal(column, again.to_arrays()[name])
+        assert again.to_arrays()[name].dtype.kind != 'O'
+
+
+def test_select_takes_rows_in_the_order_given() -> None:
+    labels = make_labels(['a', 'b', 'c'], [1.0, None, 3.0])
+    assert labels.select(np.array([2, 0])).hashes.tolist() == ['c', 'a']
+    assert labels.select(labels.finished).energies['gap_ev'].tolist() == [1.0, 3.0]
+    assert labels.failures == {'not_converged': 1}
+    assert len(labels) == 3
+
+
+@pytest.mark.parametrize(
+    'change', [{'engine': 'pyscf'}, {'version': '0.5'}, {'protocol': 'fast'}, {'parameters': {'accuracy': 2.0}}]
+)
+def test_labels_of_different_origin_cannot_be_joined(change: dict) -> None:
+    other = make_labels(['b'], [1.0], replace(SOURCE, **change))
+    with pytest.raises(DatasetError, match='different origin'):
+        LabelSet.concatenate([make_labels(['a'], [1.0]), other])
+
+
+def test_nothing_cannot_be_joined() -> None:
+    with pytest.raises(DatasetError, match='no labels to join'):
+        LabelSet.concatenate([])
+
+
+@pytest.mark.parametrize('name', ENERGIES)
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_a_finished_row_must_have_finite_energies(name: str, value: float) -> None:
+    arrays = {key: column.copy() for key, column in make_labels(['a', 'b'], [1.0, 2.0]).to_arrays().items()}
+    arrays[name][1] = value
+    with pytest.raises(DatasetError, match=f'label row 1 .* {name} is not a finite number'):
+        LabelSet.from_arrays(SOURCE, arrays)
+
+
+@pytest.mark.parametrize('name', list(make_labels(['a'], [1.0]).to_arrays()))
+def test_a_missing_or_shorter_column_is_refused(name: str) -> None:
+    arrays = make_labels(['a', 'b'], [1.0, 2.0]).to_arrays()
+    with pytest.raises(DatasetError, match='shape'):
+        LabelSet.from_arrays(SOURCE, arrays | {name: arrays[name][:1]})
+    del arrays[name]
+    with pytest.raises(DatasetError, match=f"lack the column '{name}'"):
+        LabelSet.from_arrays(SOURCE, arrays)
+
+
+def test_unknown_energy_columns_are_refused() -> None:
+    labels = make_labels(['a'], [1.0])
+    with pytest.raises(DatasetError, match='exactly the columns'):
+        replace(labels, energies=dict(labels.energies) | {'gap_ry': np.ones(1)})
+
+
+def test_a_source_survives_its_dictionary() -> None:
+    assert LabelSource.from_dict(SOURCE.to_dict()) == SOURCE
+    assert str(SOURCE) == 'GFN1-xTB (tblite) 0.4, protocol balanced'
+
+
+@pytest.mark.parametrize('values', [{'engine': 'xtb'}, SOURCE.to_dict() | {'unit': 'Ry'}])
+def test_an_incomplete_or_unknown_source_is_refused(values: dict) -> None:
+    with pytest.raises(DatasetError, match='not a label source'):
+        LabelSource.from_dict(values)

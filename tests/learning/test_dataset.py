@@ -1,0 +1,84 @@
+"""Rows of a data set are complete and finite, or there is no data set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aiida_nanoml.errors import DatasetError
+from aiida_nanoml.learning.dataset import UNASSIGNED, Dataset
+
+NAMES = ('CCC', 'BNN', 'H')
+
+
+def make_arrays(n_rows: int = 4) -> dict[str, np.ndarray]:
+    return {
+        'X': np.arange(3.0 * n_rows).reshape(n_rows, 3),
+        'y': np.linspace(0.5, 2.0, n_rows),
+        'hashes': np.array([f'hash{row}' for row in range(n_rows)]),
+        'names': np.array([f'flake {row}' for row in range(n_rows)]),
+        'families': np.full(n_rows, 'h'),
+        'split': np.full(n_rows, UNASSIGNED, dtype='<U10'),
+    }
+
+
+def test_arrays_are_the_way_there_and_back() -> None:
+    arrays = make_arrays()
+    dataset = Dataset.from_arrays(arrays, NAMES)
+    assert len(dataset) == 4
+    for name, column in dataset.to_arrays().items():
+        np.testing.assert_array_equal(column, arrays[name])
+        assert column.dtype.kind != 'O'
+
+
+def test_parts_divide_the_rows() -> None:
+    split = np.array(['train', 'test', 'train', 'validation'])
+    dataset = Dataset.from_arrays(make_arrays(), NAMES).with_split(split)
+    assert dataset.part('train')[0].tolist() == [[0, 1, 2], [6, 7, 8]]
+    assert dataset.part('train')[1].tolist() == [0.5, 1.5]
+    assert sum(len(dataset.part(name)[1]) for name in ('train', 'validation', 'test')) == len(dataset)
+    assert len(dataset.part('nowhere')[1]) == 0
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+def test_a_feature_that_is_not_finite_is_named(value: float) -> None:
+    arrays = make_arrays()
+    arrays['X'][2, 1] = value
+    with pytest.raises(DatasetError, match=r"row 2 \(flake 2\): feature 'BNN' is not a finite number"):
+        Dataset.from_arrays(arrays, NAMES)
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_a_target_that_is_not_finite_is_named(value: float) -> None:
+    arrays = make_arrays()
+    arrays['y'][3] = value
+    with pytest.raises(DatasetError, match=r'row 3 \(flake 3\): the target is not a finite number'):
+        Dataset.from_arrays(arrays, NAMES)
+
+
+@pytest.mark.parametrize('name', ['y', 'hashes', 'names', 'families', 'split'])
+def test_columns_of_another_length_are_refused(name: str) -> None:
+    arrays = make_arrays()
+    with pytest.raises(DatasetError, match=rf'{name} has shape \(3,\), expected \(4,\)'):
+        Dataset.from_arrays(arrays | {name: arrays[name][:3]}, NAMES)
+
+
+@pytest.mark.parametrize('name', list(make_arrays()))
+def test_missing_columns_are_named(name: str) -> None:
+    arrays = make_arrays()
+    del arrays[name]
+    with pytest.raises(DatasetError, match=f"lacks the column '{name}'"):
+        Dataset.from_arrays(arrays, NAMES)
+
+
+def test_features_must_be_a_table_as_wide_as_their_names() -> None:
+    arrays = make_arrays()
+    with pytest.raises(DatasetError, match='3 feature columns but 2 feature names'):
+        Dataset.from_arrays(arrays, NAMES[:2])
+    with pytest.raises(DatasetError, match=r'shape \(N, F\)'):
+        Dataset.from_arrays(arrays | {'X': np.arange(4.0)}, NAMES)
+
+
+def test_no_rows_are_no_data_set() -> None:
+    with pytest.raises(DatasetError, match='no rows'):
+        Dataset.from_arrays(make_arrays(0), NAMES)
