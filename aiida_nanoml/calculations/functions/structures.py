@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
 
@@ -49,16 +50,23 @@ def generate_flake_sets(parameters: orm.Dict, n_unseen: orm.Int) -> dict[str, St
 
 @calcfunction
 @refusing
-def import_structures(file: orm.SinglefileData) -> StructureSetData:
+def import_structures(file: orm.SinglefileData, family: orm.Str | None = None) -> StructureSetData:
     """Read structures from a file in any format that ASE reads.
 
     :param file: the file; its name tells the format.
+    :param family: family of all structures, in place of what the file says.
     :raises StructureError: the file cannot be read, or a structure is not physical.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / Path(file.filename).name
         path.write_bytes(file.get_content(mode='rb'))
-        return StructureSetData(read_structures(path))
+        try:
+            found = read_structures(path)
+        except StructureError as error:
+            raise StructureError(str(error).replace(f'{folder}/', '')) from error
+    if family is not None:
+        found = StructureSet.from_arrays(found.to_arrays() | {'families': np.full(len(found), family.value)})
+    return StructureSetData(found)
 
 
 @calcfunction
