@@ -14,6 +14,15 @@ from aiida_nanoml.cli.groups import RootGroup
 COMMANDS = {
     'quickstart': 'aiida_nanoml.cli.quickstart:quickstart',
     'doctor': 'aiida_nanoml.cli.doctor:doctor',
+    'flakes': 'aiida_nanoml.cli.flakes:flakes',
+    'structures': 'aiida_nanoml.cli.structures:structures',
+    'label': 'aiida_nanoml.cli.label:label',
+    'dataset': 'aiida_nanoml.cli.dataset:dataset',
+    'train': 'aiida_nanoml.cli.train:train',
+    'model': 'aiida_nanoml.cli.model:model',
+    'predict': 'aiida_nanoml.cli.predict:predict',
+    'validate': 'aiida_nanoml.cli.validate:validate',
+    'plot': 'aiida_nanoml.cli.plot:plot',
     'trace': 'aiida_nanoml.cli.trace:trace',
 }
 """Commands in the order of the work, each with the place it is loaded from."""

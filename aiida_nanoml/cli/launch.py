@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,9 +57,10 @@ def run_builder(builder: ProcessBuilder) -> ProcessNode:
     return process.node
 
 
-def submit_builder(builder: ProcessBuilder, as_json: bool) -> None:
+def submit_builder(builder: ProcessBuilder, name: str, as_json: bool) -> None:
     """Hand a process to the daemon and say how to follow it.
 
+    :param name: label of the process; its results are not there yet.
     :raises ClickException: nobody would take it, or inputs that do not fit.
     """
     from aiida.engine import submit
@@ -78,6 +80,7 @@ def submit_builder(builder: ProcessBuilder, as_json: bool) -> None:
         )
     _log_to_stderr()
     try:
+        builder.metadata.label = name
         node = submit(builder)
     except ValueError as error:
         raise _refused(error) from error
@@ -128,7 +131,8 @@ def _instantiate(runner: Any, builder: ProcessBuilder) -> Process:
 
 
 def _refused(error: ValueError) -> click.ClickException:
-    return click.ClickException(f'the inputs cannot be used: {one_line(error)}')
+    reason = re.sub(r"^Error occurred validating port '[^']*': ", '', one_line(error))
+    return click.ClickException(f'the inputs cannot be used: {reason}')
 
 
 def _log_to_stderr() -> None:

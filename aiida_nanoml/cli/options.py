@@ -159,7 +159,7 @@ def default_code() -> Any:
 
 
 JSON = click.option('--json', 'as_json', is_flag=True, help='Print one JSON object.')
-NAME = click.option('--name', default='', help='Label of the node that is made, to name it by later.')
+NAME = click.option('--name', default='', help='Label of what is made, to name it by later.')
 FORCE = click.option('--force', is_flag=True, help='Replace files that are there.')
 SUBMIT = click.option('--submit', is_flag=True, help='Hand the process to the daemon instead of waiting for it.')
 CODE = click.option(

@@ -34,7 +34,11 @@ def record(node: Node, **numbers: Any) -> dict[str, Any]:
 
 
 def emit(
-    as_json: bool, content: Mapping[str, Any], lines: Mapping[str, object] | str, next_step: str | None = None
+    as_json: bool,
+    content: Mapping[str, Any],
+    lines: Mapping[str, object] | str,
+    next_step: str | None = None,
+    table: str = '',
 ) -> None:
     """Print the result of a command.
 
@@ -42,11 +46,14 @@ def emit(
     :param content: everything, in types of JSON.
     :param lines: what a person wants to see, as rows of a table or as text.
     :param next_step: the command that usually follows, without the program's name.
+    :param table: printed below the lines.
     """
     if as_json:
         click.echo(json.dumps(content, allow_nan=False))
         return
     click.echo(lines if isinstance(lines, str) else aligned(list(lines.items())))
+    if table:
+        click.echo(table)
     if next_step:
         click.echo(f'next: aiida-nanoml {next_step}')
 

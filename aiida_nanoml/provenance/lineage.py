@@ -258,7 +258,9 @@ def _label_lines(origin: LabelOrigin, all_jobs: bool) -> list[str]:
 def _structures_line(origin: StructureOrigin) -> str:
     pks = ', '.join(str(node.pk) for node in origin.nodes)
     formulas = ', '.join(sorted({formula for node in origin.nodes for formula in node.facts['formulas'][:1]}))
-    settings = ', '.join(f'{key} {value}' for key, value in origin.parameters.items()) or formulas
+    # Bond lengths are in `parameters`; hardly anybody changes them.
+    shown = {key: value for key, value in origin.parameters.items() if not key.endswith('_length')}
+    settings = ', '.join(f'{key} {value}' for key, value in shown.items()) or formulas
     return f'{origin.n_structures} structures {origin.way}: {settings} (pk {pks})'
 
 

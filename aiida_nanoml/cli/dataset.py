@@ -1,0 +1,229 @@
+"""``aiida-nanoml dataset``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aiida_nanoml.cli.launch import run_function
+from aiida_nanoml.cli.options import FORCE, JSON, NAME, DataNode, example
+from aiida_nanoml.cli.output import counts, emit, identity_line, record, refuse_overwriting
+
+if TYPE_CHECKING:
+    from aiida_nanoml.data.dataset import DatasetData
+
+
+def split_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a split."""
+    for option in (
+        click.option('--no-by-family', is_flag=True, help='Do not keep the same shares in every family.'),
+        click.option('--seed', type=int, default=0, show_default=True, help='Seed of the split.'),
+        click.option('--test', type=float, default=0.2, show_default=True, help='Share of test rows.'),
+        click.option('--validation', type=float, default=0.2, show_default=True, help='Share of validation rows.'),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def dataset() -> None:
+    """Data sets: features, gaps and split."""
+
+
+@dataset.command(
+    epilog=example('aiida-nanoml dataset build flakes --labels labels --name gaps'),
+    short_help='Describe labelled structures and split them.',
+)
+@click.argument('structures', type=DataNode('nanoml.structures'), nargs=-1, required=True)
+@click.option('--labels', type=DataNode('nanoml.labels'), multiple=True, required=True, help='Labels; repeatable.')
+@click.option('--descriptor', default='quadruplets', show_default=True, help='Registered name of the descriptor.')
+@click.option('--classes', type=int, default=22, show_default=True, help='Classes of quadruplets: 22 or 26.')
+@click.option('--unknown', default='drop', show_default=True, help='Classes beyond these: error, overflow or drop.')
+@split_options
+@NAME
+@JSON
+def build(
+    structures: tuple[Any, ...],
+    labels: tuple[Any, ...],
+    descriptor: str,
+    classes: int,
+    unknown: str,
+    validation: float,
+    test: float,
+    seed: int,
+    no_by_family: bool,
+    name: str,
+    as_json: bool,
+) -> None:
+    """Describe labelled STRUCTURES, put the gaps beside the features, and split the rows.
+
+    Several sets are joined. Rows whose label failed, rows with an odd electron count and repeated structures are left
+    out and counted.
+    """
+    from aiida.orm import Dict
+
+    from aiida_nanoml.calculations.functions.datasets import assemble_dataset
+    from aiida_nanoml.calculations.functions.labels import merge_labels
+    from aiida_nanoml.calculations.functions.structures import merge_structures
+
+    params = {'classes': classes, 'unknown': unknown} if descriptor == 'quadruplets' else {}
+    rows = run_function(
+        assemble_dataset,
+        structures=_joined(merge_structures, 'structures', structures),
+        labels=_joined(merge_labels, 'labels', labels),
+        descriptor=Dict({'name': descriptor, 'params': params}),
+    )
+    node = _split(rows, validation, test, seed, no_by_family, name)
+    _emit_dataset(node, as_json)
+
+
+@dataset.command(
+    'import',
+    epilog=example('aiida-nanoml dataset import x.dat y.dat --labels-from "SIESTA 4.1, LDA-CA DZP" --name siesta'),
+    short_help='Read features and gaps from text files.',
+)
+@click.argument('x', type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument('y', type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option('--labels-from', required=True, help='What gave the gaps: "NAME VERSION, PROTOCOL".')
+@click.option('--descriptor', help='The columns are those of this descriptor; default: features of unknown origin.')
+@click.option('--classes', type=int, default=22, show_default=True, help='With --descriptor quadruplets: 22 or 26.')
+@click.option('--n-features', type=click.IntRange(1), default=26, show_default=True, help='Columns of X.')
+@click.option('--target-scale', type=float, default=4.0, show_default=True, help='Y holds the gap / this, in eV.')
+@click.option('--family', default='', help='Family of the rows.')
+@split_options
+@NAME
+@JSON
+def import_(
+    x: Path,
+    y: Path,
+    labels_from: str,
+    descriptor: str | None,
+    classes: int,
+    n_features: int,
+    target_scale: float,
+    family: str,
+    validation: float,
+    test: float,
+    seed: int,
+    no_by_family: bool,
+    name: str,
+    as_json: bool,
+) -> None:
+    """Read N rows of features from X and N gaps from Y, numbers separated by white space, and split the rows."""
+    from aiida.orm import Dict, SinglefileData
+
+    from aiida_nanoml.calculations.functions.datasets import import_dataset
+    from aiida_nanoml.cli.options import load_storage
+
+    parameters: dict[str, Any] = {
+        'labels': parse_source(labels_from),
+        'target_scale_ev': target_scale,
+        'family': family,
+    }
+    if descriptor is None:
+        parameters['n_features'] = n_features
+    else:
+        params = {'classes': classes, 'unknown': 'drop'} if descriptor == 'quadruplets' else {}
+        parameters['descriptor'] = {'name': descriptor, 'params': params}
+    load_storage()
+    rows = run_function(
+        import_dataset,
+        x=SinglefileData(x.absolute()),
+        y=SinglefileData(y.absolute()),
+        parameters=Dict(parameters),
+    )
+    _emit_dataset(_split(rows, validation, test, seed, no_by_family, name), as_json)
+
+
+def parse_source(text: str) -> dict[str, Any]:
+    """Read ``NAME VERSION, PROTOCOL``, for example ``SIESTA 4.1, LDA-CA DZP``.
+
+    :returns: the fields of :class:`~aiida_nanoml.engines.label_set.LabelSource`. The engine is ``imported``, so that
+        these labels are never taken for those that an engine gave here.
+    """
+    match = re.fullmatch(r'\s*(?P<title>\S.*?)\s+(?P<version>v?\d\S*)\s*,\s*(?P<protocol>\S.*?)\s*', text)
+    if match is None:
+        raise click.BadParameter(
+            f'{text!r} is not of the form "NAME VERSION, PROTOCOL", for example "SIESTA 4.1, LDA-CA DZP"',
+            param_hint='--labels-from',
+        )
+    return {'engine': 'imported', **match.groupdict(), 'parameters': {}}
+
+
+@dataset.command(epilog=example('aiida-nanoml dataset export gaps -o .'))
+@click.argument('node', type=DataNode('nanoml.dataset'))
+@click.option(
+    '-o', '--output', type=click.Path(path_type=Path, file_okay=False), required=True, help='Folder for x.dat, y.dat.'
+)
+@click.option('--target-scale', type=float, default=4.0, show_default=True, help='y.dat holds the gap / this, in eV.')
+@FORCE
+@JSON
+def export(node: DatasetData, output: Path, target_scale: float, force: bool, as_json: bool) -> None:
+    """Write the features of NODE to x.dat and its gaps to y.dat."""
+    from aiida_nanoml.learning.exchange import write_xy
+
+    output.mkdir(parents=True, exist_ok=True)
+    paths = [output / 'x.dat', output / 'y.dat']
+    for path in paths:
+        refuse_overwriting(path, force)
+    rows = node.dataset
+    write_xy(*paths, rows.X, rows.y, target_scale)
+    emit(
+        as_json,
+        record(node, n_rows=len(rows), n_features=rows.X.shape[1], files=[str(path) for path in paths]),
+        {'rows': len(rows), 'features': rows.X.shape[1], 'files': ' '.join(map(str, paths))},
+    )
+
+
+@dataset.command(epilog=example('aiida-nanoml dataset show gaps'))
+@click.argument('node', type=DataNode('nanoml.dataset'))
+@JSON
+def show(node: DatasetData, as_json: bool) -> None:
+    """Show what NODE holds."""
+    _emit_dataset(node, as_json)
+
+
+def _joined(function: Any, prefix: str, nodes: Sequence[Any]) -> Any:
+    if len(nodes) == 1:
+        return nodes[0]
+    return run_function(function, **{f'{prefix}_{number:03d}': node for number, node in enumerate(nodes)})
+
+
+def _split(rows: DatasetData, validation: float, test: float, seed: int, no_by_family: bool, name: str) -> DatasetData:
+    from aiida.orm import Dict
+
+    from aiida_nanoml.calculations.functions.datasets import split_dataset
+
+    parameters = {'validation': validation, 'test': test, 'seed': seed, 'by_family': not no_by_family}
+    node: DatasetData = run_function(split_dataset, dataset=rows, parameters=Dict(parameters))
+    node.label = name
+    return node
+
+
+def _emit_dataset(node: DatasetData, as_json: bool) -> None:
+    keys = ('n_rows', 'n_features', 'families', 'split', 'excluded', 'unknown_classes', 'labels', 'target', 'unit')
+    numbers = {key: node.base.attributes.get(key) for key in keys}
+    gaps = node.dataset.y
+    labels, descriptor = numbers['labels'], node.base.attributes.get('descriptor')
+    lines = {
+        'data set': identity_line(node),
+        'rows': f'{numbers["n_rows"]} ({counts(numbers["split"]) if numbers["split"] else "not split"})',
+        'left out': counts(numbers['excluded']),
+        'features': f'{numbers["n_features"]}, {descriptor.get("name", "unknown descriptor")}',
+        'gap': f'{gaps.min():.3f} to {gaps.max():.3f} eV, mean {gaps.mean():.3f} eV',
+        'labels': f'{labels["title"]} {labels["version"]}, protocol {labels["protocol"]}' if labels else 'unknown',
+    }
+    if numbers['unknown_classes']:
+        lines['note'] = f'{numbers["unknown_classes"]} heavy atoms are of a class unknown to the descriptor'
+    emit(
+        as_json,
+        record(
+            node, **numbers, gap_min_ev=gaps.min().item(), gap_mean_ev=gaps.mean().item(), gap_max_ev=gaps.max().item()
+        ),
+        lines,
+        f'train {node.label or node.pk}',
+    )

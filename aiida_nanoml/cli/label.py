@@ -1,0 +1,111 @@
+"""``aiida-nanoml label``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aiida_nanoml.cli.launch import run_builder, submit_builder
+from aiida_nanoml.cli.options import (
+    CODE,
+    JSON,
+    NAME,
+    QUEUE,
+    SUBMIT,
+    WALLCLOCK,
+    DataNode,
+    default_code,
+    example,
+    job_options,
+    setting,
+)
+from aiida_nanoml.cli.output import counts, emit, identity_line, record
+
+if TYPE_CHECKING:
+    from aiida_nanoml.data.structures import StructureSetData
+
+
+@click.command(epilog=example('aiida-nanoml label flakes --engine xtb --protocol fast --name labels'))
+@click.argument('structures', type=DataNode('nanoml.structures'))
+@click.option('--engine', default='xtb', show_default=True, help='Registered name of the engine.')
+@click.option('--protocol', default='balanced', show_default=True, help='fast, balanced or stringent.')
+@setting('Parameter of the engine that replaces that of the protocol; repeatable.')
+@click.option('--batch-size', type=click.IntRange(1), help='Structures in one job.')
+@click.option('--max-concurrent', type=click.IntRange(1), help='Jobs at the same time.')
+@click.option('--processes', type=click.IntRange(1), help='Structures that one job evaluates at the same time.')
+@click.option('--time-limit', type=click.FloatRange(0, min_open=True), help='Seconds that one structure may take.')
+@CODE
+@WALLCLOCK
+@QUEUE
+@SUBMIT
+@NAME
+@JSON
+def label(
+    structures: StructureSetData,
+    engine: str,
+    protocol: str,
+    settings: tuple[tuple[str, Any], ...],
+    batch_size: int | None,
+    max_concurrent: int | None,
+    processes: int | None,
+    time_limit: float | None,
+    code: Any,
+    wallclock: int | None,
+    queue: str | None,
+    submit: bool,
+    name: str,
+    as_json: bool,
+) -> None:
+    """Compute the gaps of STRUCTURES with an electronic-structure engine, in batches.
+
+    A structure that fails does not disturb the others. What is labelled stays: with caching on, the same command goes
+    on from there.
+    """
+    import numpy as np
+
+    from aiida_nanoml.engines.registry import get_engine
+    from aiida_nanoml.workflows.label import LabelWorkChain
+
+    parameters = dict(settings)
+    get_engine(engine).parameters(protocol, parameters)  # says what is valid, before anything is stored
+    given = {'batch_size': batch_size, 'max_concurrent': max_concurrent, 'time_limit_s': time_limit}
+    overrides = {key: value for key, value in given.items() if value is not None} | {'parameters': parameters}
+    builder = LabelWorkChain.get_builder_from_protocol(
+        code or default_code(),
+        structures,
+        engine,
+        protocol,
+        overrides,
+        job_options(wallclock, queue, processes),
+    )
+    if submit:
+        submit_builder(builder, name, as_json)
+        return
+    process = run_builder(builder)
+    node = process.outputs.labels
+    node.label = name
+    attributes = node.base.attributes
+    numbers = {key: attributes.get(key) for key in ('n_rows', 'n_finished', 'n_open_shell', 'failures')}
+    gaps = node.labels.energies['gap_ev'][node.labels.finished]
+    source = node.label_source
+    emit(
+        as_json,
+        record(
+            node,
+            process=process.uuid,
+            labels=source.to_dict(),
+            **numbers,
+            gap_min_ev=gaps.min().item(),
+            gap_mean_ev=gaps.mean().item(),
+            gap_max_ev=gaps.max().item(),
+            wall_s=float(np.nansum(node.labels.wall_s)),
+        ),
+        {
+            'labels': identity_line(node),
+            'source': source,
+            'finished': f'{numbers["n_finished"]} of {numbers["n_rows"]}, failures: {counts(numbers["failures"])}',
+            'gap': f'{gaps.min():.3f} to {gaps.max():.3f} eV, mean {gaps.mean():.3f} eV',
+        },
+        f'dataset build {structures.label or structures.pk} --labels {node.label or node.pk}',
+    )

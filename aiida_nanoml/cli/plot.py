@@ -1,0 +1,116 @@
+"""``aiida-nanoml plot``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aiida_nanoml.cli.options import FORCE, JSON, AnyNode, example, output_file
+from aiida_nanoml.cli.output import emit, record, refuse_overwriting, type_name
+
+if TYPE_CHECKING:
+    import numpy as np
+    from aiida.orm import CalcJobNode, Node, XyData
+    from numpy.typing import NDArray
+
+    Parts = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+
+TRAINING, PREDICTION = 'TrainCalculation', 'PredictCalculation'
+
+
+@click.command(epilog=example('aiida-nanoml plot gap-model -o parity.png'))
+@click.argument('node', type=AnyNode())
+@output_file('File to write; its ending chooses the format: .png, .pdf or .svg.')
+@click.option('--learning-curve', is_flag=True, help='Of a model or training: losses over the epochs.')
+@FORCE
+@JSON
+def plot(node: Any, output: Path, learning_curve: bool, force: bool, as_json: bool) -> None:
+    """Draw NODE: predicted against computed gaps, or the learning curve.
+
+    NODE is a model, a training, predictions of rows whose gaps are known (a data set, or predictions that were
+    validated), the history of a training, or a workflow that made a model.
+    """
+    refuse_overwriting(output, force)
+    if learning_curve or type_name(node) == 'core.array.xy':
+        numbers = _draw_learning_curve(node, output)
+    else:
+        numbers = _draw_parity(node, output)
+    emit(as_json, record(node, file=str(output), **numbers), {'file': output, **numbers})
+
+
+def _draw_parity(node: Node, output: Path) -> dict[str, Any]:
+    from aiida_nanoml.engines.label_set import LabelSource
+    from aiida_nanoml.learning.plots import plot_parity
+
+    parts, model = _parts(node)
+    source = LabelSource.from_dict(model.base.attributes.get('labels'))
+    plot_parity(output, parts, f'Energy gap, model {model.base.attributes.get("kind")}', str(source))
+    return {'drawn': 'parity', 'n_rows': sum(len(known) for known, _ in parts.values())}
+
+
+def _parts(node: Node) -> tuple[Parts, Node]:
+    """Known and predicted gaps by part of the split, and the model."""
+    job = _job(node)
+    if job.process_label == TRAINING:
+        return _by_split(job.inputs.dataset, job.outputs.fitted), job.outputs.model
+    predictions = job.outputs.predictions
+    if 'dataset' in job.inputs:
+        return _by_split(job.inputs.dataset, predictions), job.inputs.model
+    for link in sorted(predictions.base.links.get_outgoing().all(), key=lambda link: -link.node.pk):
+        if link.node.process_label == 'compare_with_labels' and link.node.is_finished_ok:
+            table = link.node.outputs.table
+            return {'unseen': (table.get_array('labelled'), table.get_array('predicted'))}, job.inputs.model
+    raise click.ClickException(
+        f'the gaps of the structures behind the predictions (pk {predictions.pk}) are not known: label them, then '
+        'compare with `aiida-nanoml validate`'
+    )
+
+
+def _by_split(dataset: Any, predictions: Any) -> Parts:
+    from aiida_nanoml.learning.splits import SPLITS
+
+    rows, values = dataset.dataset, predictions.get_array('value')
+    parts = {name: rows.split == name for name in SPLITS if name in rows.split}
+    return {name: (rows.y[mask], values[mask]) for name, mask in parts.items()} or {'rows': (rows.y, values)}
+
+
+def _draw_learning_curve(node: Node, output: Path) -> dict[str, Any]:
+    from aiida_nanoml.learning.plots import plot_learning_curve
+    from aiida_nanoml.learning.registry import make_model
+
+    history: XyData
+    if type_name(node) == 'core.array.xy':
+        history, job = node, node.creator
+    else:
+        job = _job(node)
+        if 'history' not in getattr(job, 'outputs', {}):
+            raise click.ClickException(f'{type_name(node)} pk {node.pk} has no history: only networks have one')
+        history = job.outputs.history
+    losses = {name: values for name, values, _ in history.get_y()}
+    if job is None or job.process_label != TRAINING:
+        raise click.ClickException(f'pk {node.pk} is not the history of a training')
+    card = job.outputs.model.card
+    loss_label = make_model(card.kind, **card.parameters).loss_label
+    plot_learning_curve(output, losses, f'Model {card.kind}', loss_label)
+    return {'drawn': 'learning curve', 'n_epochs': len(losses['loss'])}
+
+
+def _job(node: Node) -> CalcJobNode:
+    """The training or prediction behind a node."""
+    from aiida.orm import ProcessNode, WorkflowNode
+
+    if isinstance(node, WorkflowNode) and 'model' in node.outputs:
+        job = node.outputs.model.creator
+    else:
+        job = node if isinstance(node, ProcessNode) else node.creator
+    if job is None or job.process_label not in (TRAINING, PREDICTION):
+        made = 'no process made it' if job is None else f'it belongs to {job.process_label}'
+        raise click.ClickException(
+            f'{type_name(node)} pk {node.pk} cannot be drawn: {made}. Give a model, a training, predictions, or the '
+            'history of a training.'
+        )
+    if not job.is_finished_ok:
+        raise click.ClickException(f'{job.process_label} pk {job.pk} is not finished, or failed: nothing to draw')
+    return job

@@ -1,0 +1,100 @@
+"""``aiida-nanoml train``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aiida_nanoml.cli.launch import run_builder, submit_builder
+from aiida_nanoml.cli.options import (
+    CODE,
+    JSON,
+    NAME,
+    QUEUE,
+    SUBMIT,
+    WALLCLOCK,
+    DataNode,
+    Numbers,
+    default_code,
+    example,
+    job_options,
+    setting,
+)
+from aiida_nanoml.cli.output import emit, identity_line, metric_table, record
+
+if TYPE_CHECKING:
+    from aiida_nanoml.data.dataset import DatasetData
+
+KINDS = ('fast', 'paper', 'transfer', 'linear', 'ridge', 'tree', 'forest', 'svm')
+
+
+@click.command(epilog=example('aiida-nanoml train gaps --model fast --epochs 50 --name gap-model'))
+@click.argument('dataset', type=DataNode('nanoml.dataset'))
+@click.option('--model', 'kind', type=click.Choice(KINDS), default='fast', show_default=True, help='Kind of model.')
+@click.option('--epochs', type=int, help='Largest number of passes over the training rows.')
+@click.option('--batch-size', type=int, help='Rows of one step.')
+@click.option('--hidden-layers', type=Numbers(), help='Neurons of each hidden layer, for example 300,50,25.')
+@click.option('--learning-rate', type=float, help='Learning rate of Adam.')
+@click.option('--seed', type=int, help='Seed of the initial weights and of the order of the rows.')
+@setting('Any other hyperparameter of the model; repeatable.')
+@CODE
+@WALLCLOCK
+@QUEUE
+@SUBMIT
+@NAME
+@JSON
+def train(
+    dataset: DatasetData,
+    kind: str,
+    settings: tuple[tuple[str, Any], ...],
+    code: Any,
+    wallclock: int | None,
+    queue: str | None,
+    submit: bool,
+    name: str,
+    as_json: bool,
+    **named: Any,
+) -> None:
+    """Train a model on the training rows of DATASET and judge it on all parts of its split.
+
+    The kinds fast, paper and transfer are gap networks; the others are baselines of scikit-learn.
+    """
+    from aiida.orm import Dict, Str
+
+    from aiida_nanoml.calculations.train import TrainCalculation
+
+    hyperparameters = {key: value for key, value in named.items() if value is not None}
+    twice = sorted(set(hyperparameters) & {key for key, _ in settings})
+    if twice:
+        raise click.UsageError(f'{", ".join(twice)} is given twice, as an option and with --set')
+    hyperparameters |= dict(settings)
+    builder = TrainCalculation.get_builder()
+    builder.code = code or default_code()
+    builder.dataset = dataset
+    builder.kind = Str(kind)
+    if hyperparameters:
+        builder.hyperparameters = Dict(hyperparameters)
+    builder.metadata.options = job_options(wallclock, queue)
+    if submit:
+        submit_builder(builder, name, as_json)
+        return
+    process = run_builder(builder)
+    node = process.outputs.model
+    node.label = name
+    metrics = process.outputs.metrics.get_dict()
+    fingerprint = node.base.attributes.get('fingerprint')
+    emit(
+        as_json,
+        record(
+            node,
+            process=process.uuid,
+            kind=kind,
+            fingerprint=fingerprint,
+            metrics=metrics,
+            parameters=node.base.attributes.get('parameters'),
+        ),
+        {'model': identity_line(node), 'kind': kind, 'fingerprint': fingerprint[:12]},
+        f'plot {node.label or node.pk} -o parity.png',
+        metric_table(metrics),
+    )
