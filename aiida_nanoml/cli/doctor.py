@@ -139,7 +139,7 @@ def _storage(_: Any) -> Finding:
 
 
 def _broker(profile: Any) -> Finding:
-    from aiida.engine.daemon.client import get_daemon_client
+    from aiida_nanoml.cli.installation import daemon_runs
 
     if profile.process_control_backend is None:
         return Finding(
@@ -148,7 +148,7 @@ def _broker(profile: Any) -> Finding:
         )  # fmt: skip
     if shutil.which('verdi') is None:
         return Finding('daemon', OPTIONAL, 'verdi is not on the PATH', 'activate the environment of aiida-nanoml')
-    if get_daemon_client(profile.name).is_daemon_running:
+    if daemon_runs(profile):
         return Finding('daemon', OK, f'running ({profile.process_control_backend})')
     return Finding('daemon', OPTIONAL, 'not running: needed for --submit', f'verdi -p {profile.name} daemon start')
 

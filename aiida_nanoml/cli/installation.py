@@ -124,21 +124,28 @@ def start_daemon(profile: Profile) -> bool:
     """
     from aiida.engine.daemon.client import get_daemon_client
 
-    client = get_daemon_client(profile.name)
-    if client.is_daemon_running:
+    if daemon_runs(profile):
         return False
     _end_orphans(profile)
-    client.start_daemon(number_workers=1, timeout=30)
+    get_daemon_client(profile.name).start_daemon(number_workers=1, timeout=30)
     return True
+
+
+def daemon_runs(profile: Profile) -> bool:
+    """Whether the daemon of a profile is alive; AiiDA only looks for the file that a killed one leaves behind."""
+    import psutil
+    from aiida.engine.daemon.client import get_daemon_client
+
+    pid = get_daemon_client(profile.name).get_daemon_pid()
+    return pid is not None and psutil.pid_exists(pid)
 
 
 def stop_daemon(profile: Profile) -> None:
     """Stop the daemon of a profile."""
     from aiida.engine.daemon.client import get_daemon_client
 
-    client = get_daemon_client(profile.name)
-    if client.is_daemon_running:
-        client.stop_daemon(wait=True, timeout=30)
+    if daemon_runs(profile):
+        get_daemon_client(profile.name).stop_daemon(wait=True, timeout=30)
 
 
 def _end_orphans(profile: Profile) -> None:

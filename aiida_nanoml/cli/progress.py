@@ -15,6 +15,9 @@ UNITS = {'labelling': 'structures', 'training': 'epochs', 'predicting': 'rows'}
 LINE_EVERY_S = 10.0
 """Seconds between two lines about one step where the output is no terminal."""
 
+STUCK_S = 120.0
+"""Seconds without any progress after which the user is told."""
+
 
 def follow(process: Any, poll_s: float = 1.0) -> None:
     """Show how far the jobs below a process are, until it ends: bars on a terminal, else a line now and then.
@@ -22,14 +25,22 @@ def follow(process: Any, poll_s: float = 1.0) -> None:
     :param process: node of a running process.
     :param poll_s: seconds between two looks.
     """
+    last: dict[str, tuple[int, int]] = {}
+    moved = time.monotonic()
     display = _Bars() if sys.stderr.isatty() else _Lines()
     try:
         while True:
             ended = process.is_terminated
-            for step, (done, total) in _progress(process).items():
+            progress = _progress(process)
+            for step, (done, total) in progress.items():
                 display.show(step, done, total)
             if ended:
                 return
+            if progress != last:
+                last, moved = progress, time.monotonic()
+            elif time.monotonic() - moved > STUCK_S:
+                moved = time.monotonic()
+                print(f'nothing moved for {STUCK_S:.0f} s; look: verdi process list', file=sys.stderr, flush=True)
             time.sleep(poll_s)
     finally:
         display.close()

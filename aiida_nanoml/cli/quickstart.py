@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from aiida_nanoml.cli.output import aligned, metric_table, note
+
 PROFILE = 'nanoml-quickstart'
 FLAKES = {
     'h': {'family': 'h', 'size': 2},
@@ -36,9 +38,12 @@ ACTIVATE_FILE = 'activate'
 @click.option('--engine', default='xtb', show_default=True, help='Engine that labels the flakes.')
 @click.option('--protocol', default='balanced', show_default=True, help='fast, balanced or stringent.')
 @click.option('--jobs', type=click.IntRange(min=1), help='Jobs at the same time.  [default: the number of cores]')
+@click.option(
+    '--fresh', is_flag=True, help='Do not follow an unfinished run: submit anew, with what is finished cached.'
+)
 @click.option('--json', 'as_json', is_flag=True, help='Print the summary as one JSON object.')
 def quickstart(
-    folder: Path, count: int, unseen: int, engine: str, protocol: str, jobs: int | None, as_json: bool
+    folder: Path, count: int, unseen: int, engine: str, protocol: str, jobs: int | None, fresh: bool, as_json: bool
 ) -> None:
     """Run the main job in a profile of its own: flakes, labels, features, network, predictions, provenance.
 
@@ -61,17 +66,21 @@ def quickstart(
     code = make_code(make_localhost())
     _write_activation(folder)
     started = start_daemon(profile)
-    _say(f'profile {PROFILE} in {folder} (SQLite, ZeroMQ), daemon {"started" if started else "is running"}')
-    process, attached = _process(code, count, unseen, engine, protocol, jobs or len(os.sched_getaffinity(0)))
-    _say(
+    note(f'profile {PROFILE} in {folder} (SQLite, ZeroMQ), daemon {"started" if started else "is running"}')
+    request = {'count': count, 'unseen': unseen, 'engine': engine, 'protocol': protocol}
+    process = None if fresh else _unfinished(request)
+    attached = process is not None
+    if process is None:
+        process = _submit(code, request, jobs or len(os.sched_getaffinity(0)))
+    note(
         f'{"following the unfinished" if attached else "submitted"} GapWorkChain<{process.pk}>: {count} + {unseen} '
         f'flakes of each of {", ".join(FLAKES)}, engine {engine}, protocol {protocol}'
     )
     try:
         follow(process)
     except KeyboardInterrupt:
-        _say('\ninterrupted: the daemon goes on with the work. Run the same command again to follow it,')
-        _say(f'or stop it: source {_relative(folder / ACTIVATE_FILE)} && verdi daemon stop')
+        note('\ninterrupted: the daemon goes on with the work. Run the same command again to follow it,')
+        note(f'or stop it: source {_relative(folder / ACTIVATE_FILE)} && verdi daemon stop')
         raise SystemExit(130) from None
     stop_daemon(profile)
     if not process.is_finished_ok:
@@ -109,42 +118,44 @@ def _enter(folder: Path) -> None:
         os.execve(sys.executable, [sys.executable, *sys.argv], environment)  # noqa: S606
 
 
-def _process(code: Any, count: int, unseen: int, engine: str, protocol: str, jobs: int) -> tuple[Any, bool]:
-    """Return the unfinished process of the same request, or submit a new one."""
+def _unfinished(request: dict[str, Any]) -> Any:
+    """Return the process of the same request that has not ended, or None."""
     from aiida import orm
-    from aiida.engine import submit
-    from aiida.plugins import WorkflowFactory
 
-    request = json.dumps([count, unseen, engine, protocol])
-    workflow = WorkflowFactory('nanoml.gap')
     query = orm.QueryBuilder().append(
         orm.WorkChainNode,
         filters={
             'process_type': 'aiida.workflows:nanoml.gap',
-            'extras.request': request,
+            'description': json.dumps(request),
             'attributes.process_state': {'in': ['created', 'running', 'waiting']},
         },
+        tag='process',
     )
-    if (found := query.first(flat=True)) is not None:
-        return found, True
-    flakes = {name: FLAKES[name] | {'count': count, 'seed': SEED} for name in FLAKES}
-    total = count * len(FLAKES)
+    return query.order_by({'process': {'ctime': 'desc'}}).first(flat=True)
+
+
+def _submit(code: Any, request: dict[str, Any], jobs: int) -> Any:
+    from aiida.engine import submit
+    from aiida.plugins import WorkflowFactory
+
+    workflow = WorkflowFactory('nanoml.gap')
+    flakes = {name: FLAKES[name] | {'count': request['count'], 'seed': SEED} for name in FLAKES}
+    total = request['count'] * len(FLAKES)
     # Two rounds of jobs on every core: small enough to share the work evenly, large enough to start seldom.
     batch_size = -(-total // (2 * jobs))
     builder = workflow.get_builder_from_protocol(
         code,
         flakes=flakes,
-        engine=engine,
+        engine=request['engine'],
         protocol='balanced',
         overrides={
-            'n_unseen': unseen,
-            'label': {'engine_protocol': protocol, 'batch_size': batch_size, 'max_concurrent': 2 * jobs},
+            'n_unseen': request['unseen'],
+            'label': {'engine_protocol': request['protocol'], 'batch_size': batch_size, 'max_concurrent': 2 * jobs},
         },
     )
     builder.metadata.label = 'quickstart'
-    process = submit(builder)
-    process.base.extras.set('request', request)
-    return process, False
+    builder.metadata.description = json.dumps(request)  # by which a later call finds it
+    return submit(builder)
 
 
 def _summarise(process: Any, folder: Path) -> dict[str, Any]:
@@ -186,28 +197,26 @@ def _summarise(process: Any, folder: Path) -> dict[str, Any]:
 
 
 def _report(process: Any, folder: Path, summary: dict[str, Any]) -> None:
-    metrics = summary['metrics']
-    click.echo(
-        f'\nGap from {process.outputs.dataset.base.attributes.get("n_features")} features, labels: {summary["labels"]}'
-    )
-    click.echo(f'{"":>14}{"n":>6}{"R2":>9}{"MAE/eV":>9}{"RMSE/eV":>9}')
-    for part in metrics:
-        row = metrics[part]
-        click.echo(f'{part:>14}{row["n"]:>6}{row["r2"]:>9.3f}{row["mae"]:>9.3f}{row["rmse"]:>9.3f}')
+    attributes = process.outputs.dataset.base.attributes
+    excluded = ', '.join(f'{count} {reason}' for reason, count in attributes.get('excluded').items())
+    click.echo(f'\nGap from {attributes.get("n_features")} features, labels: {summary["labels"]}')
+    click.echo(f'{attributes.get("n_rows")} rows, left out: {excluded or "none"}')
+    click.echo(metric_table(summary['metrics']))
     table = process.outputs.validation.table
-    click.echo(f'\nUnseen flakes, predicted and then labelled with {summary["labels"]}')
-    click.echo(f'{"flake":>24}{"predicted/eV":>14}{"labelled/eV":>13}{"error/eV":>10}')
+    rows: list[list[object]] = [['unseen flake', 'predicted (eV)', 'labelled (eV)', 'error (eV)']]
     columns = (table.get_array(name) for name in ('names', 'predicted', 'labelled'))
     for name, predicted, labelled in zip(*columns, strict=True):
-        click.echo(f'{name:>24}{predicted:>14.3f}{labelled:>13.3f}{predicted - labelled:>10.3f}')
-    click.echo(f'{"MAE":>24}{summary["validation"]["mae_ev"]:>37.3f}')
+        rows.append([name, f'{predicted:.3f}', f'{labelled:.3f}', f'{predicted - labelled:+.3f}'])
+    click.echo(f'\nFlakes that the model never saw, labelled afterwards with {summary["labels"]}')
+    click.echo(aligned(rows))
+    click.echo(f'MAE {summary["validation"]["mae_ev"]:.3f} eV')
     _report_lineage(process)
     answered = 'everything' if summary['cached'] else f'{summary["calculations_from_cache"]}'
     source = f'{answered} of {summary["calculations"]} calculations from the cache'
     click.echo(f'\n{summary["wall_s"]:.0f} s, {source}, {summary["nodes"]} nodes in the profile')
     click.echo(f'figures and summary: {_relative(folder)}/')
-    click.echo('\nnext:')
-    click.echo(f'  source {_relative(folder / ACTIVATE_FILE)}')
+    click.echo(f'\nnext, after `source {_relative(folder / ACTIVATE_FILE)}`:')
+    click.echo(f'  aiida-nanoml trace {summary["prediction_uuid"][:8]}')
     click.echo(f'  aiida-nanoml model show {summary["model_uuid"][:8]}')
     click.echo('  aiida-nanoml flakes generate --family h --size 3 --count 5 --seed 7')
 
@@ -235,7 +244,3 @@ def _relative(path: Path) -> str:
         return shlex.quote(str(path.relative_to(Path.cwd())))
     except ValueError:
         return shlex.quote(str(path))
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)

@@ -11,7 +11,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         # Settings compared on 599 flakes (300 h C42H18, 299 s C54H20) labelled with GFN1-xTB, 26 quadruplet features,
         # four stratified splits of 359 / 120 / 120 rows. R2 on the test rows: fast 0.74 (h 0.65, s 0.82; MAE 0.22 eV),
         # svm 0.63, forest 0.61, linear 0.35. It scatters by about 0.1 between splits, more than it changes with the
-        # number of layers, neurons or members. On one split paper reaches 0.82 in 143 s, fast without early stopping
+        # number of layers, neurons or members. Settings were compared on these same splits, so that the figures are a
+        # little optimistic. On one split paper reaches 0.82 in 143 s, fast without early stopping
         # the same.
         'fast': MappingProxyType({}),
         'paper': MappingProxyType(

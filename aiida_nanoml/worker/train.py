@@ -62,8 +62,10 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
     parts = {name: (dataset.part(name)[1], values[dataset.split == name]) for name in SPLITS if name in dataset.split}
     plot_parity(folder / PARITY_FILE, parts, title=f'Energy gap, model {job.kind}', engine_label=title)
     history = {name: np.array(losses) for name, losses in model.history_.items()}
-    if history:
-        plot_learning_curve(folder / LEARNING_CURVE_FILE, model.history_, title=f'Model {job.kind}')
+    if isinstance(model, GapNetwork):
+        plot_learning_curve(
+            folder / LEARNING_CURVE_FILE, model.history_, f'Model {job.kind}', loss_label=model.loss_label
+        )
     write_arrays(
         folder / RESULTS_FILE,
         {'value': values, 'std': spread, 'distance': domain.distance(dataset.X)}
