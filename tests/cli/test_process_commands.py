@@ -1,0 +1,147 @@
+"""Commands that run jobs: the usual way from flakes to a traced prediction, and what can go wrong on it."""
+
+from __future__ import annotations
+
+import pytest
+from aiida import orm
+from aiida.manage.caching import enable_caching
+
+PNG = b'\x89PNG'
+
+
+def test_usual_way(aiida_profile_clean, cli, cli_json, code, tmp_path):
+    made = cli_json('flakes', 'generate', '--family', 'z', '--size', 2, '--count', 10, '--seed', 1, '--name', 'flakes')
+    labels = cli_json(
+        'label', 'flakes', '--protocol', 'fast', '--batch-size', 6, '--processes', 2, '--set', 'accuracy=5.0',
+        '--wallclock', 600, '--name', 'labels',
+    )  # fmt: skip
+    assert labels['type'] == 'nanoml.labels'
+    assert (labels['n_rows'], labels['n_finished'], labels['failures']) == (10, 10, {})
+    assert labels['labels']['parameters']['accuracy'] == 5.0
+    assert labels['gap_min_ev'] >= 0
+    jobs = orm.QueryBuilder().append(orm.CalcJobNode).all(flat=True)
+    assert [job.get_option('resources')['num_cores_per_mpiproc'] for job in jobs] == [2, 2]
+    assert {job.get_option('max_wallclock_seconds') for job in jobs} == {600}
+
+    dataset = cli_json('dataset', 'build', 'flakes', '--labels', 'labels', '--name', 'gaps')
+    model = cli_json('train', 'gaps', '--model', 'ridge', '--set', 'alpha=0.5', '--name', 'gap-model')
+    assert model['parameters'] == {'alpha': 0.5}
+    assert model['metrics']['train']['n'] == dataset['split']['train']
+
+    prediction = cli_json('predict', 'gap-model', 'flakes', '--name', 'predictions')
+    node = orm.load_node(prediction['uuid'])
+    assert prediction['value_ev'] == node.get_array('value').tolist()
+    assert prediction['std_ev'] == [None] * 10
+    of_rows = cli_json('predict', 'gap-model', 'gaps')
+    assert dict(zip(of_rows['names'], of_rows['value_ev'], strict=True)) == pytest.approx(
+        dict(zip(prediction['names'], prediction['value_ev'], strict=True))
+    )
+
+    unknown = cli('plot', 'predictions', '-o', tmp_path / 'early.png', status=1).stderr
+    assert 'aiida-nanoml validate' in unknown
+    validated = cli_json('validate', 'predictions', 'labels')
+    assert validated['metrics']['all']['n'] == 10
+    assert cli_json('plot', 'predictions', '-o', tmp_path / 'validation.png')['n_rows'] == 10
+    for key in ('gap-model', model['process'], of_rows['uuid']):
+        path = tmp_path / f'{key}.png'
+        assert cli_json('plot', key, '-o', path)['drawn'] == 'parity'
+        assert path.read_bytes().startswith(PNG)
+    assert 'only networks' in cli('plot', 'gap-model', '--learning-curve', '-o', tmp_path / 'c.png', status=1).stderr
+
+    lineage = cli_json('trace', 'predictions')
+    assert lineage['uuid'] == prediction['uuid']
+    [origin] = lineage['labelling']
+    assert (origin['n_structures'], origin['n_jobs']) == (10, 2)
+    assert {job['uuid'] for job in origin['jobs']} == {job.uuid for job in jobs}
+    text = cli('trace', 'predictions').stdout
+    assert 'GFN1-xTB' in text
+    assert 'seed 1' in text
+
+    # The same again is answered from the graph where caching is on; the wall time asked for does not matter.
+    with enable_caching():
+        again = cli_json(
+            'label', 'flakes', '--protocol', 'fast', '--batch-size', 6, '--processes', 2, '--set', 'accuracy=5.0'
+        )
+    assert again['uuid'] != labels['uuid']
+    assert again['wall_s'] == labels['wall_s']
+    [cached] = cli_json('trace', again['uuid'])['labelling']
+    assert {job['cached_from'] for job in cached['jobs']} == {job.uuid for job in jobs}
+    assert made['n_structures'] == 10
+
+
+@pytest.mark.timeout(300)
+def test_network_has_a_learning_curve_and_is_exported(cli, cli_json, code, dataset_node, tmp_path):
+    model = cli_json(
+        'train', dataset_node.pk, '--epochs', 3, '--batch-size', 4, '--hidden-layers', '8,4', '--learning-rate', 0.01,
+        '--seed', 5, '--set', 'members=1',
+    )  # fmt: skip
+    parameters = model['parameters']
+    assert (parameters['epochs'], parameters['batch_size'], parameters['hidden_layers']) == (3, 4, [8, 4])
+    assert (parameters['learning_rate'], parameters['seed'], parameters['members']) == (0.01, 5, 1)
+    for key in (model['uuid'], model['process']):
+        content = cli_json('plot', key, '--learning-curve', '-o', tmp_path / 'curve.png', '--force')
+        assert content['n_epochs'] == 3
+    history = orm.load_node(model['process']).outputs.history
+    assert cli_json('plot', history.pk, '-o', tmp_path / 'history.svg')['drawn'] == 'learning curve'
+    path = tmp_path / 'cbn_trained_model.h5'
+    content = cli_json('model', 'export', model['uuid'], '-o', path)
+    assert content['unit'] == 'eV'
+    assert path.read_bytes().startswith(b'\x89HDF')
+    assert '--force' in cli('model', 'export', model['uuid'], '-o', path, status=1).stderr
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (('--engine', 'nonsense'), 'registered engines'),
+        (('--protocol', 'nonsense'), 'has no protocol'),
+        (('--set', 'nonsense=1'), 'valid parameters'),
+        (('--processes', 2, '--code', 'nowhere@localhost'), 'nowhere'),
+    ],
+)
+def test_label_refuses_before_anything_runs(cli, code, structures_node, arguments, said):
+    before = orm.QueryBuilder().append(orm.ProcessNode).count()
+    status = 2 if '--code' in arguments else 1
+    assert said in cli('label', structures_node.pk, *arguments, status=status).stderr
+    assert orm.QueryBuilder().append(orm.ProcessNode).count() == before
+
+
+def test_unknown_hyperparameter_lists_the_valid_ones(cli, code, dataset_node):
+    error = cli('train', dataset_node.pk, '--model', 'ridge', '--epochs', 5, status=1).stderr
+    assert "unknown hyperparameter 'epochs'" in error
+    assert 'valid: alpha' in error
+    assert error.count('\n') == 1
+
+
+def test_hyperparameter_given_twice(cli, code, dataset_node):
+    error = cli('train', dataset_node.pk, '--epochs', 5, '--set', 'epochs=6', status=2).stderr
+    assert 'given twice' in error
+
+
+def test_failed_labelling_says_why_and_what_is_kept(cli, code, tmp_path):
+    path = tmp_path / 'far.xyz'
+    path.write_text('2\n\nRn 0 0 0\nRn 0 0 0.6\n')
+    node = cli('structures', 'import', path, '--json').stdout
+    uuid = node.split('"uuid": "')[1].split('"')[0]
+    error = cli('label', uuid, status=1).stderr.strip().splitlines()[-1]
+    assert 'exit status 510' in error
+    assert 'What was computed is kept: nanoml.labels' in error
+
+
+def test_submit_needs_a_broker(cli, code, structures_node):
+    error = cli('label', structures_node.pk, '--submit', status=1).stderr
+    assert 'has no broker' in error
+    assert orm.QueryBuilder().append(orm.ProcessNode, filters={'attributes.process_state': 'created'}).count() == 0
+
+
+def test_predict_refuses_features_of_another_descriptor(cli, code, model_node, flake_dataset, flake_labels):
+    from aiida_nanoml.data.dataset import DatasetData
+
+    other = DatasetData(flake_dataset, {'name': 'imported', 'params': {}}, flake_labels.source.to_dict()).store()
+    assert 'descriptor' in cli('predict', model_node.pk, other.pk, status=1).stderr
+
+
+def test_plot_of_something_else(cli, structures_node, tmp_path):
+    error = cli('plot', structures_node.pk, '-o', tmp_path / 'figure.png', status=1).stderr
+    assert 'cannot be drawn' in error
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,180 @@
+"""Lineage of nodes in graphs of known shape."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from aiida import orm
+from aiida.common.links import LinkType
+
+from aiida_nanoml.calculations.functions.datasets import assemble_dataset, import_dataset, split_dataset
+from aiida_nanoml.calculations.functions.labels import merge_labels
+from aiida_nanoml.calculations.functions.structures import generate_flake_set
+from aiida_nanoml.data.labels import LabelSetData
+from aiida_nanoml.provenance.lineage import trace
+
+PARAMETERS = {'family': 'z', 'size': 2, 'count': 12, 'seed': 7}
+
+
+@pytest.fixture
+def generated(aiida_profile, flakes):
+    """The flakes of the fixtures, with the process that generates them."""
+    node = generate_flake_set(orm.Dict(PARAMETERS))
+    assert node.structures == flakes
+    return node
+
+
+@pytest.fixture
+def record_job(code):
+    """Store a finished labelling job without running it."""
+
+    def record(structures, labels):
+        job = orm.CalcJobNode(computer=code.computer, process_type='aiida.calculations:nanoml.label')
+        job.set_process_label('LabelCalculation')
+        job.set_option('resources', {'num_machines': 1})
+        job.base.links.add_incoming(structures, LinkType.INPUT_CALC, 'structures')
+        job.base.links.add_incoming(code, LinkType.INPUT_CALC, 'code')
+        job.store()
+        node = LabelSetData(labels)
+        node.base.links.add_incoming(job, LinkType.CREATE, 'labels')
+        node.store()
+        job.set_process_state('finished')
+        job.set_exit_status(0)
+        job.seal()
+        return node
+
+    return record
+
+
+@pytest.fixture
+def dataset(generated, record_job, flake_labels):
+    """A split data set of labels from two jobs."""
+    parts = [record_job(generated, flake_labels.select(np.arange(12)[part])) for part in (slice(0, 7), slice(7, 12))]
+    labels = merge_labels(**{f'labels_{number}': part for number, part in enumerate(parts)})
+    rows = assemble_dataset(generated, labels, orm.Dict({'name': 'quadruplets', 'params': {'unknown': 'drop'}}))
+    return split_dataset(rows, orm.Dict({}))
+
+
+def test_every_job_of_a_dataset_is_found(dataset, code, flake_labels):
+    lineage = trace(dataset)
+    [origin] = lineage.labelling
+    assert (origin.engine, origin.protocol, origin.title) == ('xtb', 'fast', flake_labels.source.title)
+    assert origin.parameters == dict(flake_labels.source.parameters)
+    assert (origin.n_structures, origin.n_jobs) == (12, 2)
+    assert [job.n_rows for job in origin.jobs] == [7, 5]
+    for job in origin.jobs:
+        node = orm.load_node(job.uuid)
+        assert (job.pk, job.exit_status, job.cached_from) == (node.pk, 0, '')
+        assert (job.computer, job.code) == ('localhost', 'nanoml-worker@localhost')
+        assert job.executable == str(code.filepath_executable)
+    assert lineage.users == (orm.User.collection.get_default().email,)
+    assert lineage.statement == '12 structures were labelled in 2 jobs'
+    assert lineage.claims == ()
+
+
+def test_generator_and_its_seed_are_found(dataset, generated):
+    [origin] = trace(dataset).structures
+    assert origin.way == 'generated'
+    assert origin.parameters == PARAMETERS
+    assert origin.process.uuid == generated.creator.uuid
+    assert [node.pk for node in origin.nodes] == [generated.pk]
+
+
+def test_only_the_final_dataset_is_listed(dataset):
+    assert [step.pk for step in trace(dataset).datasets] == [dataset.pk]
+    unsplit = dataset.creator.inputs.dataset
+    assert [step.pk for step in trace(unsplit).datasets] == [unsplit.pk]
+
+
+def test_labels_of_two_protocols_are_told_apart(aiida_profile, code, generated, record_job, flake_labels):
+    from dataclasses import replace
+
+    other = replace(flake_labels, source=replace(flake_labels.source, protocol='stringent'))
+    parts = [record_job(generated, labels) for labels in (flake_labels, other)]
+    process = orm.CalcFunctionNode()
+    for number, part in enumerate(parts):
+        process.base.links.add_incoming(part, LinkType.INPUT_CALC, f'labels_{number}')
+    process.store()
+    assert sorted(origin.protocol for origin in trace(process).labelling) == ['fast', 'stringent']
+
+
+def test_imported_dataset_says_so(aiida_profile, tmp_path, flake_dataset):
+    from aiida_nanoml.learning.exchange import write_xy
+
+    write_xy(tmp_path / 'x.dat', tmp_path / 'y.dat', flake_dataset.X, flake_dataset.y)
+    source = {'engine': 'imported', 'version': '4.1', 'title': 'SIESTA', 'protocol': 'DZP', 'parameters': {}}
+    node = import_dataset(
+        x=orm.SinglefileData(tmp_path / 'x.dat'),
+        y=orm.SinglefileData(tmp_path / 'y.dat'),
+        parameters=orm.Dict({'labels': source, 'n_features': flake_dataset.X.shape[1]}),
+    )
+    lineage = trace(split_dataset(node, orm.Dict({})))
+    assert lineage.labelling == ()
+    [claim] = lineage.claims
+    assert (claim.node.uuid, claim.way, claim.source) == (node.uuid, 'imported', 'SIESTA 4.1, protocol DZP')
+    assert lineage.statement == f'imported data set (pk {node.pk}), labels said to come from SIESTA 4.1, protocol DZP'
+
+
+def test_labels_without_a_process_are_named(labels_node):
+    lineage = trace(labels_node)
+    assert lineage.labelling == ()
+    assert [claim.way for claim in lineage.claims] == ['stored without a process']
+    assert 'protocol fast' in lineage.statement
+
+
+def test_node_without_labels(generated):
+    lineage = trace(generated)
+    assert lineage.statement == 'no labels took part in it'
+    assert lineage.node.type == 'nanoml.structures'
+
+
+def test_unstored_node_is_refused():
+    with pytest.raises(ValueError, match='not stored'):
+        trace(orm.Int(1))
+
+
+def test_cached_job_names_its_source(dataset, generated, record_job, flake_labels):
+    source = trace(dataset).labelling[0].jobs[0].uuid
+    labels = record_job(generated, flake_labels)
+    labels.creator.base.extras.set('_aiida_cached_from', source)
+    [origin] = trace(labels).labelling
+    assert [job.cached_from for job in origin.jobs] == [source]
+    assert f'cached from {source}' in trace(labels).render()
+
+
+def test_workflow_is_followed_from_its_results(dataset):
+    workflow = orm.WorkChainNode()
+    workflow.store()
+    dataset.base.links.add_incoming(workflow, LinkType.RETURN, 'dataset')
+    lineage = trace(workflow)
+    assert lineage.node.uuid == workflow.uuid
+    assert lineage.labelling == trace(dataset).labelling
+
+
+def test_lineage_is_plain_json(dataset):
+    content = trace(dataset).to_dict()
+    assert json.loads(json.dumps(content))['labelling'][0]['n_jobs'] == 2
+
+
+def test_tree_leads_from_the_node_to_the_structures(dataset):
+    lines = trace(dataset).render().splitlines()
+    assert lines[0].startswith(f'nanoml.dataset (pk {dataset.pk}')
+    assert '12 structures in 2 jobs on localhost' in lines[1]
+    assert 'seed 7' in lines[-2]
+    assert lines[-1].startswith('12 structures were labelled in 2 jobs')
+
+
+def test_rounds_that_build_on_each_other_stay_cheap(aiida_profile):
+    """Each round uses the results of the one before twice: the ways double with every round, the nodes do not."""
+    last = orm.Int(0).store()
+    for _ in range(40):
+        process = orm.CalcFunctionNode()
+        process.base.links.add_incoming(last, LinkType.INPUT_CALC, 'structures')
+        process.base.links.add_incoming(last, LinkType.INPUT_CALC, 'labels')
+        process.store()
+        last = orm.Int(0)
+        last.base.links.add_incoming(process, LinkType.CREATE, 'result')
+        last.store()
+    assert trace(last).n_nodes == 81
