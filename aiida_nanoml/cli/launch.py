@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from aiida_nanoml.cli.groups import one_line
 from aiida_nanoml.cli.options import load_storage
-from aiida_nanoml.cli.output import emit, note, record, type_name
+from aiida_nanoml.cli.output import emit, record, type_name
+from aiida_nanoml.cli.progress import looks
 
 if TYPE_CHECKING:
     from aiida.engine import Process, ProcessBuilder
-    from aiida.orm import CalcJobNode, Node, ProcessNode
+    from aiida.orm import Node, ProcessNode
 
-PROGRESS_INTERVAL = 2.0
+PROGRESS_INTERVAL = 1.0
 """Seconds between two looks at the running jobs."""
 
 
@@ -149,37 +148,5 @@ def _mark_as_error_stream(entry: logging.LogRecord) -> bool:
 
 
 async def _show_progress(node: ProcessNode) -> None:
-    start, shown = time.monotonic(), ''
-    while not node.is_terminated:
-        state = describe_progress(node)
-        if state and state != shown:
-            note(f'{state}, {time.monotonic() - start:.0f} s')
-            shown = state
+    for _ in looks(node):
         await asyncio.sleep(PROGRESS_INTERVAL)
-
-
-def describe_progress(process: ProcessNode) -> str:
-    """Say how far the jobs of a process are: jobs, and rows or epochs where the job's output can be read."""
-    from aiida.orm import CalcJobNode
-
-    candidates = (process, *process.called_descendants)
-    jobs = [node for node in candidates if isinstance(node, CalcJobNode)]
-    done = sum(job.is_terminated for job in jobs)
-    parts = [f'{done} of {len(jobs)} jobs done'] if len(jobs) > 1 else []
-    running = [(job.process_label, _job_progress(job)) for job in jobs if not job.is_terminated]
-    parts += [f'{name} {progress}' for name, progress in running if progress]
-    return ', '.join(parts)
-
-
-def _job_progress(job: CalcJobNode) -> str:
-    """Last line of the worker's output (``37/100``); empty for a job on another machine."""
-    folder = job.get_remote_workdir()
-    if folder is None or job.computer is None or job.computer.transport_type != 'core.local':
-        return ''
-    from aiida_nanoml.worker.schemas import OUTPUT_FILE
-
-    try:
-        lines = (Path(folder) / OUTPUT_FILE).read_text(encoding='utf-8', errors='replace').split()
-    except OSError:
-        return ''
-    return lines[-1] if lines else ''

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,15 @@ def follow(process: Any, poll_s: float = 1.0) -> None:
     :param process: node of a running process.
     :param poll_s: seconds between two looks.
     """
+    for _ in looks(process):
+        time.sleep(poll_s)
+
+
+def looks(process: Any) -> Iterator[None]:
+    """Show how far a process is, once for every item that is taken, until it ends; the caller waits in between.
+
+    :param process: node of a running process.
+    """
     last: dict[str, tuple[int, int]] = {}
     moved = time.monotonic()
     display = _Bars() if sys.stderr.isatty() else _Lines()
@@ -41,7 +51,7 @@ def follow(process: Any, poll_s: float = 1.0) -> None:
             elif time.monotonic() - moved > STUCK_S:
                 moved = time.monotonic()
                 print(f'nothing moved for {STUCK_S:.0f} s; look: verdi process list', file=sys.stderr, flush=True)
-            time.sleep(poll_s)
+            yield
     finally:
         display.close()
 
@@ -83,7 +93,7 @@ class _Lines:
 def _progress(process: Any) -> dict[str, tuple[int, int]]:
     """Sum up what is done and what there is to do, by step."""
     sums: dict[str, tuple[int, int]] = {}
-    for node in process.called_descendants:
+    for node in (process, *process.called_descendants):
         step = STEPS.get(node.process_label or '')
         if step is None:
             continue
