@@ -12,7 +12,6 @@ from aiida.parsers import Parser
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from aiida_nanoml.errors import NanomlError
 from aiida_nanoml.worker.files import read_arrays
 from aiida_nanoml.worker.schemas import ERROR_FILE, REPORT_FILE, RESULTS_FILE, Report
 
@@ -24,18 +23,22 @@ class WorkerParser(Parser):
         """Turn the files of a job into output nodes."""
         folder = Path(retrieved_temporary_folder)
         try:
-            report = Report.model_validate_json(self.retrieved.base.repository.get_object_content(REPORT_FILE))
+            report: Report | None = Report.model_validate_json(
+                self.retrieved.base.repository.get_object_content(REPORT_FILE)
+            )
         except FileNotFoundError:
-            return self.parse_without_report(folder)
+            report = None
         except ValidationError as error:
             return self.exit_codes.ERROR_REPORT_INVALID.format(reason=f'{error.error_count()} faults in {REPORT_FILE}')
-        if report.status == 'error':
+        if report is not None and report.status == 'error':
             failed = report.code == 'unexpected'
             code = self.exit_codes.ERROR_WORKER_FAILED if failed else self.exit_codes.ERROR_INPUT_REFUSED
             return code.format(reason=report.message)
         try:
+            if report is None:
+                return self.parse_without_report(folder)
             exit_code = self.parse_results(report, read_arrays(folder / RESULTS_FILE), folder)
-        except NanomlError as error:
+        except (ValueError, TypeError) as error:  # a NanomlError, or a column that holds something else than numbers
             return self.exit_codes.ERROR_RESULTS_INVALID.format(reason=str(error))
         except KeyError as error:
             return self.exit_codes.ERROR_RESULTS_INVALID.format(reason=f'{error} is missing')

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from aiida.engine import ExitCode
 from numpy.typing import NDArray
 
@@ -25,7 +26,7 @@ class LabelParser(WorkerParser):
     def parse_results(self, report: Report, arrays: Mapping[str, NDArray[Any]], folder: Path) -> ExitCode | None:
         """Make the label set, which must have one row for each structure of the batch."""
         labels = LabelSet.from_arrays(LabelSource.from_dict(report.content['source']), arrays)
-        if not (labels.hashes == self._structures().hashes).all():
+        if not np.array_equal(labels.hashes, self._structures().hashes):
             raise DatasetError('the labels belong to other structures than those that were sent')
         self.out('labels', LabelSetData(labels))
         if not labels.finished.any():

@@ -1,0 +1,243 @@
+"""Every way a job can end has its own exit status, and no finished row is lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiida import orm
+from aiida.common.links import LinkType
+from aiida.plugins import ParserFactory
+from aiida.plugins.entry_point import format_entry_point_string
+
+from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.engines.label_set import LabelSet, LabelSource
+from aiida_nanoml.structures import StructureSet
+from aiida_nanoml.worker.files import write_arrays, write_report
+from aiida_nanoml.worker.journal import Journal
+from aiida_nanoml.worker.label import tabulate
+from aiida_nanoml.worker.schemas import ERROR_FILE, JOURNAL_FILE, MODEL_FOLDER, REPORT_FILE, RESULTS_FILE, Report
+
+SOURCE = LabelSource('paced', '1.0', 'Paced', 'quick', {})
+
+
+@pytest.fixture
+def parse(code: orm.InstalledCode, tmp_path: Path) -> Callable[..., tuple[dict, int, str]]:
+    """Run a parser on a job folder, as AiiDA does after retrieving it; returns outputs, exit status and message."""
+
+    def run(task: str, folder: Path, **inputs: orm.Data) -> tuple[dict[str, Any], int, str]:
+        name = format_entry_point_string('aiida.calculations', f'nanoml.{task}')
+        job = orm.CalcJobNode(computer=code.computer, process_type=name)
+        for label, node in inputs.items():
+            job.base.links.add_incoming(node.store(), LinkType.INPUT_CALC, label)
+        job.store()
+        retrieved = orm.FolderData()
+        for kept in (REPORT_FILE, ERROR_FILE):
+            if (folder / kept).exists():
+                retrieved.base.repository.put_object_from_file(str(folder / kept), kept)
+        retrieved.base.links.add_incoming(job, LinkType.CREATE, 'retrieved')
+        retrieved.store()
+        outputs, node = ParserFactory(f'nanoml.{task}').parse_from_node(
+            job, store_provenance=False, retrieved_temporary_folder=str(folder)
+        )
+        assert node.is_finished, node.exception
+        return outputs, node.exit_status, node.exit_message
+
+    return run
+
+
+@pytest.fixture
+def chains(make_chains: Callable[..., StructureSet]) -> StructureSet:
+    return make_chains(2, 4, 6)
+
+
+def entry(row: int, gap: float = 1.0, **change: Any) -> dict[str, Any]:
+    energies = {'energy_ev': -1.0, 'homo_ev': -5.0, 'lumo_ev': -5.0 + gap, 'gap_ev': gap}
+    return {
+        'row': row,
+        'status': 'ok',
+        'message': '',
+        'wall_s': 0.1,
+        **energies,
+        'n_electrons': 2,
+        'open_shell': False,
+    } | change
+
+
+def leave_labels(folder: Path, structures: StructureSet, entries: dict[int, dict], **report: Any) -> None:
+    """Write what a worker leaves behind."""
+    write_arrays(folder / RESULTS_FILE, tabulate(SOURCE, structures, entries).to_arrays())
+    write_report(folder, Report(**({'status': 'ok', 'content': {'source': SOURCE.to_dict()}} | report)))
+
+
+def test_labels_of_a_finished_job(parse, tmp_path: Path, chains: StructureSet) -> None:
+    leave_labels(tmp_path, chains, {row: entry(row, gap=float(row)) for row in range(3)})
+    outputs, status, _ = parse('label', tmp_path, structures=StructureSetData(chains))
+    assert status == 0
+    assert outputs['labels'].labels.energies['gap_ev'].tolist() == [0.0, 1.0, 2.0]
+    assert outputs['labels'].label_source == SOURCE
+
+
+def test_labels_of_chosen_rows(parse, tmp_path: Path, chains: StructureSet) -> None:
+    leave_labels(tmp_path, chains.select([2, 0]), {0: entry(0), 1: entry(1)})
+    outputs, status, _ = parse('label', tmp_path, structures=StructureSetData(chains), rows=orm.List([2, 0]))
+    assert status == 0
+    assert outputs['labels'].labels.hashes.tolist() == chains.hashes[[2, 0]].tolist()
+
+
+def test_an_interrupted_job_keeps_its_finished_rows(parse, tmp_path: Path, chains: StructureSet) -> None:
+    leave_labels(tmp_path, chains, {1: entry(1)}, status='interrupted', message='stopped by a signal')
+    outputs, status, message = parse('label', tmp_path, structures=StructureSetData(chains))
+    assert status == 400
+    assert 'stopped by a signal' in message
+    assert outputs['labels'].labels.status.tolist() == ['interrupted', 'ok', 'interrupted']
+
+
+def test_a_killed_job_keeps_the_rows_of_its_journal(parse, tmp_path: Path, chains: StructureSet) -> None:
+    with Journal(tmp_path / JOURNAL_FILE, SOURCE.to_dict()) as journal:
+        journal.append(entry(2, gap=2.0))
+        journal.append(entry(0, gap=0.5))
+    with (tmp_path / JOURNAL_FILE).open('ab') as handle:
+        handle.write(b'{"row": 1, "status": "o')
+    outputs, status, message = parse('label', tmp_path, structures=StructureSetData(chains))
+    assert status == 400
+    assert 'killed after 2 of 3 structures' in message
+    labels = outputs['labels'].labels
+    assert labels.status.tolist() == ['ok', 'interrupted', 'ok']
+    assert labels.energies['gap_ev'][[0, 2]].tolist() == [0.5, 2.0]
+    assert labels.source == SOURCE
+
+
+def test_a_job_without_any_finished_row(parse, tmp_path: Path, chains: StructureSet) -> None:
+    failed = {row: {'row': row, 'status': 'not_converged', 'message': 'too hard', 'wall_s': 1.0} for row in range(3)}
+    leave_labels(tmp_path, chains, failed)
+    outputs, status, message = parse('label', tmp_path, structures=StructureSetData(chains))
+    assert status == 510
+    assert 'too hard' in message
+    assert outputs['labels'].base.attributes.get('failures') == {'not_converged': 3}
+
+
+def test_a_job_that_left_nothing_says_what_its_error_stream_says(parse, tmp_path: Path, chains: StructureSet) -> None:
+    for content, expected in ((None, 'empty'), ('', 'empty'), ('warning\nbash: nanoml-worker: not found\n\n', 'found')):
+        if content is not None:
+            (tmp_path / ERROR_FILE).write_text(content)
+        outputs, status, message = parse('label', tmp_path, structures=StructureSetData(chains))
+        assert (status, set(outputs)) == (300, set())
+        assert message.startswith('The job left no report: ')
+        assert message.endswith(expected)
+
+
+@pytest.mark.parametrize('content', ['', '{', '[]', '{"status": "splendid"}', '{"status": "ok", "mood": "good"}'])
+def test_a_report_that_cannot_be_read(parse, tmp_path: Path, chains: StructureSet, content: str) -> None:
+    (tmp_path / REPORT_FILE).write_text(content)
+    _, status, message = parse('label', tmp_path, structures=StructureSetData(chains))
+    assert status == 301
+    assert REPORT_FILE in message
+
+
+@pytest.mark.parametrize(
+    ('code_name', 'expected'), [('unexpected', 410), ('ModelError', 500), ('EngineError', 500), ('DatasetError', 500)]
+)
+@pytest.mark.parametrize('task', ['label', 'train', 'predict'])
+def test_errors_of_the_worker(parse, tmp_path: Path, task: str, code_name: str, expected: int) -> None:
+    write_report(tmp_path, Report(status='error', code=code_name, message='it broke here'))
+    outputs, status, message = parse(task, tmp_path)
+    assert (status, set(outputs)) == (expected, set())
+    assert 'it broke here' in message
+
+
+def drop(folder: Path, *names: str, **replaced: Any) -> None:
+    with np.load(folder / RESULTS_FILE) as archive:
+        arrays = {name: archive[name] for name in archive.files if name not in names}
+    write_arrays(folder / RESULTS_FILE, arrays | replaced)
+
+
+@pytest.mark.parametrize(
+    ('damage', 'message'),
+    [
+        (lambda folder: (folder / RESULTS_FILE).unlink(), 'results.npz is missing'),
+        (lambda folder: (folder / RESULTS_FILE).write_bytes(b'PK\x03\x04junk'), 'results.npz is damaged'),
+        (lambda folder: drop(folder, 'gap_ev'), "'gap_ev'"),
+        (lambda folder: drop(folder, gap_ev=np.full(3, np.nan)), 'not a finite number'),
+        (lambda folder: drop(folder, gap_ev=np.full(3, 'wide')), 'wide'),
+        (lambda folder: drop(folder, hashes=np.array(['a', 'b', 'c'])), 'other structures'),
+        (lambda folder: write_report(folder, Report(status='ok')), "'source' is missing"),
+        (lambda folder: write_report(folder, Report(status='ok', content={'source': {}})), 'not a label source'),
+    ],
+)
+def test_results_that_cannot_be_read(parse, tmp_path: Path, chains: StructureSet, damage, message: str) -> None:
+    leave_labels(tmp_path, chains, {row: entry(row) for row in range(3)})
+    damage(tmp_path)
+    outputs, status, found = parse('label', tmp_path, structures=StructureSetData(chains))
+    assert (status, set(outputs)) == (302, set())
+    assert message in found
+
+
+def test_labels_of_another_number_of_structures(parse, tmp_path: Path, chains: StructureSet) -> None:
+    leave_labels(tmp_path, chains.select([0, 1]), {0: entry(0), 1: entry(1)})
+    _, status, message = parse('label', tmp_path, structures=StructureSetData(chains))
+    assert status == 302
+    assert 'other structures' in message
+
+
+@pytest.mark.parametrize(
+    'lines',
+    [
+        [{'header': {'engine': 'xtb'}}, entry(0)],
+        [{'header': SOURCE.to_dict()}, entry(0, gap_ev=float('nan'))],
+        [{'header': SOURCE.to_dict()}, entry(0, gap_ev='wide')],
+    ],
+)
+def test_a_journal_that_cannot_be_read(parse, tmp_path: Path, chains: StructureSet, lines: list[dict]) -> None:
+    (tmp_path / JOURNAL_FILE).write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    outputs, status, _ = parse('label', tmp_path, structures=StructureSetData(chains))
+    assert (status, set(outputs)) == (302, set())
+
+
+def test_a_training_becomes_five_nodes(parse, tmp_path: Path, dataset_node, model_folder: Path) -> None:
+    n_rows = len(dataset_node.dataset)
+    shutil.copytree(model_folder, tmp_path / MODEL_FOLDER)
+    (tmp_path / 'Energy_gap_prediction.png').write_bytes(b'\x89PNG')
+    arrays = {'value': np.ones(n_rows), 'std': np.full(n_rows, np.nan), 'distance': np.ones(n_rows)}
+    write_arrays(tmp_path / RESULTS_FILE, arrays | {'history_loss': np.array([2.0, 1.0])})
+    metrics = {'train': {'r2': None, 'mae': 0.1, 'rmse': 0.1, 'n': 8}}
+    write_report(tmp_path, Report(status='ok', content={'metrics': metrics}))
+    outputs, status, _ = parse('train', tmp_path, dataset=dataset_node)
+    assert status == 0
+    assert set(outputs) == {'model', 'metrics', 'fitted', 'history', 'figures'}
+    assert outputs['metrics'].get_dict() == metrics
+    assert outputs['history'].get_x()[1].tolist() == [1, 2]
+    assert outputs['history'].get_y()[0][1].tolist() == [2.0, 1.0]
+    assert outputs['fitted'].get_array('hashes').tolist() == dataset_node.dataset.hashes.tolist()
+    assert outputs['figures'].base.repository.list_object_names() == ['Energy_gap_prediction.png']
+
+
+def test_a_training_without_model(parse, tmp_path: Path, dataset_node) -> None:
+    write_arrays(tmp_path / RESULTS_FILE, {'value': np.ones(12), 'std': np.ones(12), 'distance': np.ones(12)})
+    write_report(tmp_path, Report(status='ok', content={'metrics': {}}))
+    outputs, status, message = parse('train', tmp_path, dataset=dataset_node)
+    assert (status, set(outputs)) == (302, set())
+    assert 'model.json' in message
+
+
+@pytest.mark.parametrize(('n_rows', 'expected'), [(12, 0), (11, 302)])
+def test_there_is_one_prediction_a_row(
+    parse, tmp_path: Path, structures_node, model_node, n_rows: int, expected: int
+) -> None:
+    write_arrays(tmp_path / RESULTS_FILE, {name: np.ones(n_rows) for name in ('value', 'std', 'distance')})
+    write_report(tmp_path, Report(status='ok'))
+    outputs, status, _ = parse('predict', tmp_path, structures=structures_node, model=model_node)
+    assert status == expected
+    assert set(outputs) == ({'predictions'} if expected == 0 else set())
+
+
+def test_a_label_set_can_be_rebuilt_from_what_a_worker_leaves(tmp_path: Path, chains: StructureSet) -> None:
+    leave_labels(tmp_path, chains, {0: entry(0)})
+    with np.load(tmp_path / RESULTS_FILE, allow_pickle=False) as archive:
+        labels = LabelSet.from_arrays(SOURCE, {name: archive[name] for name in archive.files})
+    assert labels.failures == {'interrupted': 2}
