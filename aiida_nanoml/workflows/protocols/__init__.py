@@ -29,7 +29,7 @@ def protocol_inputs(workflow: str, protocol: str | None, overrides: Mapping[str,
         known = ', '.join(content['protocols'])
         raise ProtocolError(f'the workflow nanoml.{workflow} has no protocol {name!r}; it has: {known}')
     inputs = _merge(content['default_inputs'], content['protocols'][name]['inputs'])
-    _refuse_unknown(inputs, overrides or {}, '')
+    _refuse_unknown(content['default_inputs'], overrides or {}, '')
     return _merge(inputs, overrides or {})
 
 
