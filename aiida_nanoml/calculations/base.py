@@ -28,7 +28,12 @@ class WorkerCalculation(CalcJob):
     def define(cls, spec: CalcJobProcessSpec) -> None:
         """Define the inputs and exit codes that all tasks share."""
         super().define(spec)
-        spec.input('code', valid_type=orm.AbstractCode, help='The executable nanoml-worker on some computer.')
+        spec.input(
+            'code',
+            valid_type=orm.AbstractCode,
+            validator=validate_code,
+            help='The executable nanoml-worker on some computer.',
+        )
         options = spec.inputs['metadata']['options']
         options['parser_name'].default = f'nanoml.{cls.TASK}'
         options['resources'].default = lambda: {'num_machines': 1, 'num_mpiprocs_per_machine': 1}
@@ -71,6 +76,17 @@ class WorkerCalculation(CalcJob):
 def count_processes(resources: Mapping[str, Any]) -> int:
     """Return how many processes a job may run: MPI slots times cores of each."""
     return int(resources.get('num_mpiprocs_per_machine') or 1) * int(resources.get('num_cores_per_mpiproc') or 1)
+
+
+def validate_code(code: orm.AbstractCode, _: Any) -> str | None:
+    """Refuse a computer that cannot be reached: AiiDA would try for minutes, then pause the job."""
+    computer = code.computer
+    if computer is None or computer.is_configured:
+        return None
+    return (
+        f'the computer {computer.label!r} of {code.full_label} is not configured: run `verdi computer configure '
+        f'{computer.transport_type} {computer.label}`'
+    )
 
 
 def validate_resources(resources: Any, _: Any) -> str | None:

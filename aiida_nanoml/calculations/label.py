@@ -78,11 +78,11 @@ def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     if 'rows' in inputs and 'structures' in inputs:
         rows = inputs['rows'].get_list()
         n_structures = inputs['structures'].n_structures
-        if not rows or len(set(rows)) != len(rows):
-            return 'rows must be a list of at least one index, without repetition'
-        outside = [row for row in rows if not isinstance(row, int) or not 0 <= row < n_structures]
+        outside = [row for row in rows if type(row) is not int or not 0 <= row < n_structures]
         if outside:
             return f'row {outside[0]!r} does not exist: there are {n_structures} structures, counted from 0'
+        if not rows or len(set(rows)) != len(rows):
+            return 'rows must be a list of at least one index, without repetition'
     if 'time_limit_s' in inputs and not inputs['time_limit_s'].value > 0:
         return f'time_limit_s must be positive, got {inputs["time_limit_s"].value}'
     return None

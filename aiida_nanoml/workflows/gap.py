@@ -9,6 +9,7 @@ from aiida import orm
 from aiida.engine import ProcessBuilder, ToContext, WorkChain, if_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
+from aiida_nanoml.calculations.base import validate_code
 from aiida_nanoml.calculations.functions.datasets import assemble_dataset, split_dataset
 from aiida_nanoml.calculations.functions.structures import generate_flake_sets, merge_structures
 from aiida_nanoml.calculations.functions.validation import compare_with_labels
@@ -42,7 +43,7 @@ class GapWorkChain(WorkChain):
         spec.input('structures', valid_type=StructureSetData, required=False, help='Structures to learn from.')
         spec.input('unseen', valid_type=StructureSetData, required=False, help='Structures to predict.')
         spec.expose_inputs(LabelWorkChain, namespace='label', exclude=('structures', 'code', 'options'))
-        spec.input('code', valid_type=orm.AbstractCode, help='The executable nanoml-worker.')
+        spec.input('code', valid_type=orm.AbstractCode, validator=validate_code, help='The executable nanoml-worker.')
         spec.input('descriptor', valid_type=orm.Dict, help='`name` and `params` of the descriptor.')
         spec.input('split', valid_type=orm.Dict, help='Shares, seed and `by_family` of the split.')
         spec.expose_inputs(TrainCalculation, include=('kind', 'hyperparameters'))
@@ -121,8 +122,11 @@ class GapWorkChain(WorkChain):
         builder.descriptor = orm.Dict(inputs['descriptor'])
         builder.split = orm.Dict(inputs['split'])
         builder.kind = orm.Str(inputs['kind'])
-        if inputs['hyperparameters']:
-            builder.hyperparameters = orm.Dict(inputs['hyperparameters'])
+        hyperparameters = inputs['hyperparameters']
+        if inputs['kind'] != protocol_inputs('gap', protocol)['kind']:
+            hyperparameters = (overrides or {}).get('hyperparameters', {})  # those of the protocol fit its own kind
+        if hyperparameters:
+            builder.hyperparameters = orm.Dict(hyperparameters)
         builder.options = orm.Dict(dict(options or {}))
         return builder
 

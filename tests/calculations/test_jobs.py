@@ -1,0 +1,199 @@
+"""Calculation jobs on a real computer with the real worker, and input that is refused before anything is submitted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiida import orm
+from aiida.engine import run_get_node
+from aiida.manage.caching import enable_caching
+from aiida.plugins import CalculationFactory
+
+from aiida_nanoml.data.dataset import DatasetData
+from aiida_nanoml.data.model import ModelData
+from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.engines.label_set import LabelSet
+from aiida_nanoml.learning.dataset import Dataset
+from aiida_nanoml.structures import StructureSet
+
+Label, Train, Predict = (CalculationFactory(f'nanoml.{task}') for task in ('label', 'train', 'predict'))
+
+
+@pytest.fixture
+def label_inputs(paced_code: orm.InstalledCode, make_chains: Callable[..., StructureSet]) -> dict[str, Any]:
+    structures = StructureSetData(make_chains(2, 4, 6)).store()
+    return {'code': paced_code, 'structures': structures, 'engine': orm.Str('paced'), 'protocol': orm.Str('quick')}
+
+
+def test_real_flakes_are_labelled_and_taken_from_the_cache(
+    code: orm.InstalledCode, structures_node, flake_labels: LabelSet
+) -> None:
+    metadata = {'options': {'resources': {'num_machines': 1, 'num_cores_per_mpiproc': 2}}}
+    inputs = {'code': code, 'structures': structures_node, 'engine': 'xtb', 'protocol': 'fast', 'metadata': metadata}
+    outputs, node = run_get_node(Label, **inputs)
+    assert node.is_finished_ok, node.exit_message
+    labels = outputs['labels'].labels
+    assert labels.source == flake_labels.source
+    np.testing.assert_allclose(labels.energies['gap_ev'], flake_labels.energies['gap_ev'], atol=1e-6)
+    assert 'array' not in ' '.join(node.outputs.retrieved.list_object_names()), 'results are kept once'
+    assert set(node.base.repository.list_object_names()).isdisjoint({'structures.npz'}), 'the graph holds the input'
+    assert '--processes' in node.base.repository.get_object_content('_aiidasubmit.sh')
+
+    with enable_caching(identifier='aiida.calculations:nanoml.label'):
+        again, second = run_get_node(Label, **inputs)
+    assert second.base.caching.is_created_from_cache
+    assert second.base.caching.get_cache_source() == node.uuid
+    assert again['labels'].base.caching.get_hash() == outputs['labels'].base.caching.get_hash()
+
+    with enable_caching(identifier='aiida.calculations:nanoml.label'):
+        _, other = run_get_node(Label, **(inputs | {'protocol': 'balanced'}), rows=orm.List([0]))
+    assert not other.base.caching.is_created_from_cache
+
+
+def test_rows_and_parameters_reach_the_worker(label_inputs: dict) -> None:
+    parameters = {'fail': [6]}
+    outputs, node = run_get_node(Label, **label_inputs, rows=orm.List([2, 0]), parameters=parameters, time_limit_s=9.0)
+    assert node.is_finished_ok, node.exit_message
+    labels = outputs['labels'].labels
+    assert labels.status.tolist() == ['not_converged', 'ok']
+    assert labels.source.parameters['fail'] == [6]
+    job = json.loads(node.base.repository.get_object_content('job.json'))
+    assert job == {
+        'task': 'label', 'engine': 'paced', 'protocol': 'quick', 'parameters': parameters, 'time_limit_s': 9.0
+    }  # fmt: skip
+
+
+def test_a_killed_worker_gives_exit_status_400_and_its_rows(label_inputs: dict, tmp_path: Path) -> None:
+    parameters = {'kill_worker': [4], 'killed_marker': str(tmp_path / 'killed')}
+    outputs, node = run_get_node(Label, **label_inputs, parameters=parameters)
+    assert (tmp_path / 'killed').exists()
+    assert node.exit_status == 400
+    assert 'killed after 1 of 3 structures' in node.exit_message
+    assert outputs['labels'].labels.status.tolist() == ['ok', 'interrupted', 'interrupted']
+
+
+def test_a_missing_executable_is_named(code_factory, label_inputs: dict) -> None:
+    missing = code_factory(Path('/nowhere/nanoml-worker'), 'missing-worker')
+    _, node = run_get_node(Label, **(label_inputs | {'code': missing}))
+    assert node.exit_status == 300
+    assert '/nowhere/nanoml-worker' in node.exit_message
+    assert 'No such file' in node.exit_message
+
+
+def test_a_model_is_trained_and_predicts(
+    code: orm.InstalledCode, dataset_node: DatasetData, structures_node: StructureSetData, flakes: StructureSet
+) -> None:
+    outputs, node = run_get_node(Train, code=code, dataset=dataset_node, kind='ridge')
+    assert node.is_finished_ok, node.exit_message
+    assert set(outputs) >= {'model', 'metrics', 'fitted', 'figures'}
+    assert 'history' not in outputs
+    assert outputs['model'].base.attributes.get('labels') == dataset_node.base.attributes.get('labels')
+    assert set(outputs['metrics'].get_dict()) == {
+        'train', 'train/z', 'validation', 'validation/z', 'test', 'test/z'
+    }  # fmt: skip
+
+    predicted, node = run_get_node(Predict, code=code, model=outputs['model'], structures=structures_node)
+    assert node.is_finished_ok, node.exit_message
+    values = predicted['predictions'].get_array('value')
+    np.testing.assert_allclose(values, outputs['fitted'].get_array('value'))
+    assert predicted['predictions'].get_array('names').tolist() == flakes.names.tolist()
+    for folder in (node.base.repository, node.outputs.retrieved.base.repository):
+        assert not [name for name in folder.list_object_names() if name.endswith(('.npz', '.skops'))]
+
+
+def test_a_corrupt_model_ends_with_exit_status_500(
+    code: orm.InstalledCode, model_folder: Path, structures_node, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(model_folder, tmp_path / 'model')
+    content = (folder / 'estimator.skops').read_bytes()
+    (folder / 'estimator.skops').write_bytes(content[: len(content) // 2])
+    outputs, node = run_get_node(Predict, code=code, model=ModelData(folder), structures=structures_node)
+    assert node.exit_status == 500
+    assert 'estimator.skops' in node.exit_message
+    assert 'predictions' not in outputs
+
+
+# What is refused before anything is submitted
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'engine': 'abacus'}, "no engine 'abacus'"),
+        ({'protocol': 'perfect'}, "no protocol 'perfect'"),
+        ({'parameters': {'cutoff_ry': 50}}, 'cutoff_ry'),
+        ({'parameters': {'wait_s': 'long'}}, 'wait_s'),
+        ({'rows': [0, 3]}, 'row 3 does not exist'),
+        ({'rows': [-1]}, 'row -1 does not exist'),
+        ({'rows': [1, 1]}, 'without repetition'),
+        ({'rows': []}, 'at least one'),
+        ({'rows': ['a']}, "row 'a' does not exist"),
+        ({'rows': [1.0]}, 'row 1.0 does not exist'),
+        ({'rows': [[1]]}, 'row'),
+        ({'time_limit_s': 0.0}, 'must be positive'),
+        ({'time_limit_s': float('nan')}, 'nan'),
+        ({'metadata': {'options': {'resources': {'num_machines': 2}}}}, 'one job uses one machine'),
+        ({'code': None}, 'code'),
+        ({'structures': None}, 'structures'),
+        ({'engine': None}, 'engine'),
+        ({'structures': 3}, 'structures'),
+    ],
+)
+def test_labelling_that_cannot_work_is_refused(label_inputs: dict, change: dict, message: str) -> None:
+    inputs = {name: value for name, value in (label_inputs | change).items() if value is not None}
+    if 'rows' in change:
+        inputs['rows'] = orm.List(change['rows'])
+    with pytest.raises((ValueError, TypeError), match=message):
+        run_get_node(Label, **inputs)
+
+
+def test_a_computer_that_is_not_configured_is_refused(label_inputs: dict, worker_command: Path) -> None:
+    computer = orm.Computer('elsewhere', 'localhost', '', 'core.local', 'core.direct', workdir='/nowhere').store()
+    elsewhere = orm.InstalledCode(computer=computer, filepath_executable=str(worker_command), label='elsewhere').store()
+    with pytest.raises(ValueError, match='verdi computer configure core.local elsewhere'):
+        run_get_node(Label, **(label_inputs | {'code': elsewhere}))
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'kind': 'oracle'}, "'oracle'"),
+        ({'hyperparameters': {'depth': 3}}, 'depth'),
+        ({'hyperparameters': {'alpha': 'strong'}}, 'alpha'),
+        ({'dataset': None}, 'dataset'),
+        ({'kind': None}, 'kind'),
+    ],
+)
+def test_training_that_cannot_work_is_refused(code, dataset_node: DatasetData, change: dict, message: str) -> None:
+    inputs = {'code': code, 'dataset': dataset_node, 'kind': 'ridge'} | change
+    with pytest.raises((ValueError, TypeError), match=message):
+        run_get_node(Train, **{name: value for name, value in inputs.items() if value is not None})
+
+
+def test_training_needs_a_split(
+    code, flake_dataset: Dataset, flake_descriptor: dict, flake_labels: LabelSet, aiida_profile
+) -> None:
+    dataset = DatasetData(flake_dataset, flake_descriptor, flake_labels.source.to_dict())
+    with pytest.raises(ValueError, match='split it first'):
+        run_get_node(Train, code=code, dataset=dataset, kind='ridge')
+
+
+def test_a_model_refuses_features_of_another_descriptor(
+    code, model_node: ModelData, split_flakes: Dataset, flake_descriptor: dict, flake_labels: LabelSet
+) -> None:
+    other = flake_descriptor | {'params': {'classes': 26, 'unknown': 'error'}}
+    dataset = DatasetData(split_flakes, other, flake_labels.source.to_dict())
+    with pytest.raises(ValueError, match='the model was trained on'):
+        run_get_node(Predict, code=code, model=model_node, dataset=dataset)
+
+
+def test_a_prediction_needs_structures_or_features(code, model_node, structures_node, dataset_node) -> None:
+    for inputs in ({}, {'structures': structures_node, 'dataset': dataset_node}):
+        with pytest.raises(ValueError, match='either structures or a dataset'):
+            run_get_node(Predict, code=code, model=model_node, **inputs)
