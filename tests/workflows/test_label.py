@@ -1,0 +1,116 @@
+"""Labelling in batches: failures of the machine are repaired, failures of a structure are reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiida import orm
+from aiida.common.links import LinkType
+from aiida.engine import run_get_node
+from aiida.manage.caching import enable_caching
+from aiida.plugins import WorkflowFactory
+
+from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.structures import StructureSet
+
+LabelWorkChain = WorkflowFactory('nanoml.label')
+
+
+@pytest.fixture
+def label(paced_code: orm.InstalledCode) -> Callable[..., tuple[dict, orm.WorkChainNode]]:
+    def run(structures: StructureSet, code: orm.InstalledCode = paced_code, **inputs: Any) -> Any:
+        given = {'engine': 'paced', 'protocol': 'quick'} | inputs
+        return run_get_node(LabelWorkChain, code=code, structures=StructureSetData(structures), **given)
+
+    return run
+
+
+def batches(node: orm.WorkChainNode) -> list[list[int]]:
+    """Rows of every job, in the order of submission."""
+    jobs = node.base.links.get_outgoing(link_type=LinkType.CALL_CALC).all_nodes()
+    jobs = sorted((job for job in jobs if isinstance(job, orm.CalcJobNode)), key=lambda job: job.pk)
+    return [job.inputs.rows.get_list() for job in jobs]
+
+
+def test_batches_cost_few_nodes_and_are_reused(label, make_chains) -> None:
+    """3,000 labelled structures stay below 1,000 nodes: at most 6 a batch and 40 around them."""
+    chains = make_chains(*range(2, 62))
+    before = orm.QueryBuilder().append(orm.Node).count()
+    outputs, node = label(chains, batch_size=10, max_concurrent=3)
+    n_nodes = orm.QueryBuilder().append(orm.Node).count() - before
+    assert node.is_finished_ok, node.exit_message
+    assert sorted(row for rows in batches(node) for row in rows) == list(range(60))
+    assert {len(rows) for rows in batches(node)} == {10}
+    labels = outputs['labels'].labels
+    assert labels.hashes.tolist() == chains.hashes.tolist()
+    np.testing.assert_allclose(labels.energies['gap_ev'], 0.1 * np.arange(2, 62))
+
+    n_batches = len(batches(node))
+    jobs = [job for job in node.called if isinstance(job, orm.CalcJobNode)]
+    per_batch = max(len(job.base.links.get_outgoing().all()) + 2 for job in jobs)  # with the job itself and its rows
+    around = n_nodes - n_batches * per_batch
+    assert per_batch <= 6
+    assert around <= 40
+    assert per_batch * 3000 // 100 + around <= 1000
+    assert per_batch * 3000 // 20 + around <= 1000, 'even in small batches'
+
+    with enable_caching(identifier='aiida.calculations:nanoml.label'):
+        again, second = label(chains, batch_size=10, max_concurrent=3)
+    assert second.is_finished_ok
+    repeated = [job for job in second.called if isinstance(job, orm.CalcJobNode)]
+    assert len(repeated) == 6
+    assert all(job.base.caching.is_created_from_cache for job in repeated)
+    assert again['labels'].base.caching.get_hash() == outputs['labels'].base.caching.get_hash()
+
+
+def test_only_the_rows_that_a_killed_worker_owes_are_labelled_again(label, make_chains, tmp_path: Path) -> None:
+    parameters = {'kill_worker': [6], 'killed_marker': str(tmp_path / 'killed')}
+    outputs, node = label(make_chains(2, 4, 6, 8), parameters=parameters)
+    assert (tmp_path / 'killed').exists()
+    assert node.is_finished_ok, node.exit_message
+    assert batches(node) == [[0, 1, 2, 3], [2, 3]]
+    assert outputs['labels'].labels.finished.all()
+    assert outputs['labels'].base.attributes.get('n_rows') == 4
+
+
+def test_rows_that_fail_by_themselves_are_not_tried_again(label, make_chains) -> None:
+    outputs, node = label(make_chains(2, 4, 6, 2), parameters={'fail': [4], 'crash': [6]}, max_rounds=2)
+    assert node.is_finished_ok, node.exit_message
+    assert batches(node) == [[0, 1, 2], [2]], 'the second chain of two atoms is the first one again'
+    assert outputs['labels'].base.attributes.get('failures') == {'engine_crash': 1, 'not_converged': 1}
+    assert outputs['labels'].base.attributes.get('n_finished') == 1
+
+
+def test_nothing_labelled_is_a_failure_that_keeps_the_reasons(label, make_chains) -> None:
+    outputs, node = label(make_chains(2), parameters={'fail': [2]})
+    assert node.exit_status == 510
+    assert '2 atoms never converge' in node.exit_message
+    assert outputs['labels'].base.attributes.get('failures') == {'not_converged': 1}
+
+
+def test_batches_without_any_result_name_the_job(label, make_chains, code_factory) -> None:
+    missing = code_factory(Path('/nowhere/nanoml-worker'), 'missing-worker')
+    outputs, node = label(make_chains(2), code=missing, max_rounds=1)
+    assert node.exit_status == 400
+    assert 'LabelCalculation<' in node.exit_message
+    assert 'No such file' in node.exit_message
+    assert 'labels' not in outputs
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'engine': 'abacus'}, "no engine 'abacus'"),
+        ({'batch_size': 0}, 'at least 1'),
+        ({'max_rounds': -1}, 'at least 1'),
+        ({'parameters': {'unknown': 1}}, 'unknown'),
+        ({'options': {'resources': {'num_machines': 3}}}, 'one job uses one machine'),
+    ],
+)
+def test_inputs_that_cannot_work_are_refused(label, make_chains, change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        label(make_chains(2), **change)
