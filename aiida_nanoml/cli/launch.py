@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiida_nanoml.cli.groups import one_line
+from aiida_nanoml.cli.installation import daemon_runs
 from aiida_nanoml.cli.options import load_storage
 from aiida_nanoml.cli.output import emit, record, type_name
 from aiida_nanoml.cli.progress import looks
@@ -72,7 +73,7 @@ def submit_builder(builder: ProcessBuilder, name: str, as_json: bool) -> None:
             f'the profile {profile.name} has no broker, so that nothing can be submitted: leave out --submit, or use a '
             'profile made with `verdi presto --use-zeromq`'
         )
-    if not manager.get_daemon_client().is_daemon_running:
+    if not daemon_runs(profile):
         raise click.ClickException(
             'the daemon does not run, so that nothing would happen: start it with `verdi daemon start`, or leave out '
             '--submit'

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,24 @@ def follow(process: Any, poll_s: float = 1.0) -> None:
 
     :param process: node of a running process.
     :param poll_s: seconds between two looks.
+    :raises KeyboardInterrupt: Ctrl-C was pressed; the process goes on.
     """
-    for _ in looks(process):
-        time.sleep(poll_s)
+    with _interrupts() as interrupted:
+        for _ in looks(process):
+            if interrupted:
+                raise KeyboardInterrupt
+            time.sleep(poll_s)
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Collect Ctrl-C: an exception raised inside a callback of the database library would be lost."""
+    received: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def looks(process: Any) -> Iterator[None]:

@@ -147,10 +147,10 @@ def _submit(code: Any, request: dict[str, Any], jobs: int) -> Any:
         code,
         flakes=flakes,
         engine=request['engine'],
-        protocol='balanced',
+        protocol=request['protocol'],
         overrides={
             'n_unseen': request['unseen'],
-            'label': {'engine_protocol': request['protocol'], 'batch_size': batch_size, 'max_concurrent': 2 * jobs},
+            'label': {'batch_size': batch_size, 'max_concurrent': 2 * jobs},
         },
     )
     builder.metadata.label = 'quickstart'
@@ -225,7 +225,7 @@ def _report_lineage(process: Any) -> None:
     from aiida_nanoml.provenance.lineage import trace
 
     predictions = process.outputs.predictions
-    click.echo(f'\nLineage of the prediction for {predictions.get_array("names")[0]} (one query)')
+    click.echo(f'\nLineage of the prediction for {predictions.get_array("names")[0]}')
     click.echo(trace(predictions).render())
 
 
