@@ -1,0 +1,71 @@
+"""Configuration of the documentation: built without network, and every warning is an error."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from aiida_nanoml import __version__
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the extension `tables`
+
+project = 'aiida-nanoml'
+copyright = '2026, the aiida-nanoml developers'
+author = 'The aiida-nanoml developers'
+release = version = __version__
+
+extensions = [
+    'myst_parser',
+    'sphinx.ext.autodoc',
+    'sphinx.ext.mathjax',
+    'sphinx_click',
+    'tables',
+]
+exclude_patterns = ['_build']
+nitpicky = True
+nitpick_ignore_regex = [
+    # Other packages' objects: looking them up would need the network.
+    (
+        r'py:.*',
+        r'(aiida|annotated_types|ase|click|collections|keras|np|npt|numpy|orm|pathlib|pydantic|sklearn|typing)\..*',
+    ),
+    # Names that stand without their module in annotations and in docstrings that a subclass inherits.
+    (r'py:class', r'Annotated|Any|Callable|ClassVar|Literal|Mapping|MappingProxyType|NDArray|Path|Progress'),
+    (r'py:(data|func)', r'PROPERTIES|save_model'),
+]
+
+myst_enable_extensions = ['colon_fence', 'deflist', 'dollarmath']
+myst_heading_anchors = 3
+
+autodoc_member_order = 'bysource'
+# The field lists of the docstrings say shapes and units, which annotations cannot.
+autodoc_typehints = 'none'
+autodoc_default_options = {
+    # Scikit-learn makes these methods.
+    'exclude-members': 'set_fit_request, set_predict_request, set_score_request, set_transform_request, model_config',
+}
+python_use_unqualified_type_names = True
+
+html_theme = 'furo'
+html_title = f'aiida-nanoml {release}'
+html_show_sphinx = False
+
+
+def resolve_re_export(app: Any, env: Any, node: Any, content: Any) -> Any:
+    """Find an object that a docstring names by the package which re-exports it."""
+    module, _, name = node.get('reftarget', '').rpartition('.')
+    module = module or node.get('py:module') or ''
+    if node.get('refdomain') != 'py' or not module.startswith('aiida_nanoml'):
+        return None
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError):
+        return None
+    target = f'{getattr(found, "__module__", "")}.{getattr(found, "__qualname__", "")}'
+    domain = env.get_domain('py')
+    return domain.resolve_xref(env, node['refdoc'], app.builder, node['reftype'], target, node, content)
+
+
+def setup(app: Any) -> None:
+    """Connect the resolver."""
+    app.connect('missing-reference', resolve_re_export)

@@ -1,0 +1,119 @@
+"""Sphinx directives that read tables from the code: attributes of nodes, ports of processes, hyperparameters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator
+from types import GenericAlias, UnionType
+from typing import Any, ClassVar
+
+from aiida.engine.processes.ports import PortNamespace
+from aiida.plugins import CalculationFactory, DataFactory, WorkflowFactory
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from sphinx.application import Sphinx
+
+from aiida_nanoml.learning.registry import hyperparameters
+
+
+class NodeAttributes(Directive):
+    """What a data node, given by its entry point, keeps in its attributes."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table."""
+        model = DataFactory(self.arguments[0]).AttributesModel
+        own = inspect.get_annotations(model)
+        fields = ((name, field) for name, field in model.model_fields.items() if name in own)
+        rows = ((name, _type_name(field.annotation), field.description) for name, field in fields)
+        return [_table(('attribute', 'type', 'meaning'), rows)]
+
+
+class Hyperparameters(Directive):
+    """Hyperparameters of the given kinds of model side by side."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table."""
+        kinds = self.arguments[0].split()
+        values = [hyperparameters(kind) for kind in kinds]
+        rows = ((name, *(_show(column[name]) for column in values)) for name in values[0])
+        return [_table(('hyperparameter', *kinds), rows)]
+
+
+class ProcessPorts(Directive):
+    """Inputs and outputs of a calculation job or workflow, given by its entry point."""
+
+    required_arguments = 1
+    heads: ClassVar[tuple[str, ...]] = ('name', 'type', 'required', 'meaning')
+
+    def run(self) -> list[nodes.Node]:
+        """Make both tables."""
+        group, _, entry_point = self.arguments[0].partition(':')
+        factory = {'aiida.calculations': CalculationFactory, 'aiida.workflows': WorkflowFactory}[group]
+        spec = factory(entry_point).spec()
+        made: list[nodes.Node] = []
+        for title, ports in (('Inputs', spec.inputs), ('Outputs', spec.outputs)):
+            made += [nodes.rubric(text=title), _table(self.heads, sorted(_ports(ports, '')))]
+        return made
+
+
+def _ports(namespace: PortNamespace, prefix: str) -> Iterator[tuple[str, str, str, str]]:
+    for name, port in namespace.items():
+        if name == 'metadata' or name in ('remote_folder', 'remote_stash', 'retrieved', 'monitors'):
+            continue  # AiiDA's own, the same for every process
+        path = f'{prefix}{name}'
+        if isinstance(port, PortNamespace) and len(port):
+            yield from _ports(port, f'{path}.')
+            continue
+        kind = _type_name(port.valid_type)
+        if isinstance(port, PortNamespace):
+            path, kind = f'{path}.…', kind or 'any'
+        yield path, kind, 'yes' if port.required else 'no', port.help or ''
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ', '.join(map(str, value))
+    return {True: 'yes', False: 'no'}[value] if isinstance(value, bool) else f'{value}'
+
+
+def _type_name(kind: Any) -> str:
+    if isinstance(kind, tuple):
+        return ' or '.join(_type_name(one) for one in kind if one is not type(None))
+    if isinstance(kind, GenericAlias | UnionType) or not isinstance(kind, type):
+        return '' if kind is None else str(kind).replace('typing.', '')
+    return kind.__name__
+
+
+def _table(heads: Iterable[str], rows: Iterable[Iterable[str | None]]) -> nodes.table:
+    heads = tuple(heads)
+    group = nodes.tgroup(cols=len(heads))
+    group += [nodes.colspec(colwidth=1) for _ in heads]
+    head, body = nodes.thead(), nodes.tbody()
+    head += _row(nodes.paragraph(text=cell) for cell in heads)
+    for first, *others in rows:
+        # Backquotes in help texts mark names.
+        code = nodes.paragraph('', '', nodes.literal(text=first or ''))
+        body += _row([code, *(nodes.paragraph(text=(cell or '').replace('`', '')) for cell in others)])
+    group += [head, body]
+    table = nodes.table()
+    table += group
+    return table
+
+
+def _row(cells: Iterable[nodes.paragraph]) -> nodes.row:
+    row = nodes.row()
+    row += [nodes.entry('', cell) for cell in cells]
+    return row
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directives."""
+    app.add_directive('node-attributes', NodeAttributes)
+    app.add_directive('process-ports', ProcessPorts)
+    app.add_directive('hyperparameters', Hyperparameters)
+    return {'parallel_read_safe': True, 'parallel_write_safe': True}
