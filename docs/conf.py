@@ -1,11 +1,25 @@
 """Configuration of the documentation: built without network, and every warning is an error."""
 
+import os
 import sys
+import tempfile
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from aiida_nanoml import __version__
+# The build must not depend on the AiiDA configuration of whoever builds, nor touch it. AiiDA reads it when imported.
+_configuration = tempfile.TemporaryDirectory(prefix='nanoml-docs-')
+os.environ['AIIDA_PATH'] = _configuration.name
+
+with warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # AiiDA announces the folder that it makes
+    from aiida.manage.configuration import get_config
+
+# Autodoc looks at every attribute of a node class, at those that AiiDA deprecates too.
+get_config(create=True).set_option('warnings.showdeprecations', False)
+
+from aiida_nanoml import __version__  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the extension `tables`
 

@@ -1,0 +1,242 @@
+"""Run what the documentation and the README show, and compare it with what they say.
+
+Fenced blocks, by their info string:
+
+- ``console``: lines after ``$ `` (continued with ``> ``) are run with bash; the lines below a command are its standard
+  output, compared with numbers and identifiers masked, where ``…`` stands for anything.
+- ``python``: run as a script; blocks that follow each other, with only text between, are one script.
+- ``{code-block}`` with a ``:caption:``: a file of that name, written for the blocks below.
+- ``bash``: not run, for the reason in NOT_RUN, but its syntax is checked.
+- anything else is no code.
+
+Pages that go on from another one run after it, in the same folder and profile; each chain has its own of both.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from aiida.plugins import CalculationFactory, WorkflowFactory
+
+import aiida_nanoml.errors
+from aiida_nanoml.learning.registry import MODEL_KINDS, hyperparameters
+from aiida_nanoml.workflows.protocols import ProtocolError
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / 'docs'
+PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted(DOCS.glob('*/*.md')), DOCS / 'index.md']
+
+CHAINS = (
+    (
+        'docs/tutorials/first_model.md',
+        'docs/howto/exchange_files.md',
+        'docs/howto/own_structures.md',
+        'docs/howto/own_descriptor.md',
+        'docs/howto/resume.md',
+        'docs/topics/provenance.md',
+    ),
+    ('docs/tutorials/python_api.md',),
+    ('docs/howto/own_engine.md',),
+    ('docs/topics/engines.md',),
+)
+OWN_PREPARATION = 'aiida-nanoml doctor --fix'
+PREPARATION = """
+from aiida import load_profile
+from aiida_nanoml.cli.installation import make_code, make_localhost, make_profile
+load_profile(make_profile('docs').name)
+make_code(make_localhost())
+"""
+
+NOT_RUN = {
+    ('README.md', 'make quickstart'): 'takes minutes; tests/cli runs the command behind it',
+    ('README.md', 'make test'): 'would run this test again',
+    ('CONTRIBUTING.md', 'make install'): 'installs packages',
+    ('CONTRIBUTING.md', 'make test'): 'would run this test again',
+    ('CONTRIBUTING.md', 'pre-commit install'): 'changes the clone',
+    ('docs/tutorials/quickstart.md', 'make quickstart'): 'takes minutes; tests/cli runs the command behind it',
+    ('docs/tutorials/quickstart.md', 'source quickstart/activate'): 'stands on the results of the quickstart',
+    ('docs/howto/cluster.md', 'verdi computer setup'): 'needs a remote computer',
+    ('docs/howto/cluster.md', 'verdi code create'): 'needs a remote computer',
+    ('docs/howto/cluster.md', 'aiida-nanoml label'): 'needs a remote computer',
+    ('docs/howto/own_engine.md', 'pip install .'): 'changes the environment',
+    ('docs/topics/engines.md', 'pip install'): 'needs the network',
+}
+
+FENCE = re.compile(r'^(?P<fence>```+)(?P<info>[^\n`]*)\n(?P<text>.*?)^(?P=fence)\s*$', re.MULTILINE | re.DOTALL)
+IDENTIFIER = re.compile(r'\b(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{12,64})\b')
+NUMBER = re.compile(r'(?<![\w-])-?\d[\d.:T-]*(?:e[+-]\d+)?')
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block, or a part of one: a console block has one part for each command."""
+
+    page: str
+    line: int
+    kind: str
+    text: str
+    output: str = ''
+    file: str = ''
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    name, content = str(page.relative_to(ROOT)), page.read_text(encoding='utf-8')
+    for match in FENCE.finditer(content):
+        line = content.count('\n', 0, match.start()) + 2
+        kind, text = match['info'].strip(), match['text']
+        if kind == 'console':
+            for command, output in commands(text):
+                yield Block(name, line, kind, command, output)
+        elif kind.startswith('{code-block}'):
+            caption = re.match(r':caption: (\S+)\n\n?', text)
+            assert caption, f'{name}:{line}: a code-block needs a caption, the name of the file'
+            yield Block(name, line, 'file', text[caption.end() :], file=caption[1])
+        else:
+            yield Block(name, line, kind, text)
+
+
+def commands(text: str) -> Iterator[tuple[str, str]]:
+    command: list[str] = []
+    output: list[str] = []
+    for line in text.splitlines():
+        if line.startswith('$ '):
+            if command:
+                yield '\n'.join(command), '\n'.join(output)
+            command, output = [line[2:]], []
+        elif line.startswith('> ') and not output:
+            command.append(line[2:])
+        else:
+            output.append(line)
+    yield '\n'.join(command), '\n'.join(output)
+
+
+def masked(text: str) -> str:
+    return ' '.join(NUMBER.sub('#', IDENTIFIER.sub('#', text)).split())
+
+
+def test_masking_keeps_the_words() -> None:
+    assert masked('model pk 37,  uuid 6f51aec4-dca8-429c-aef8-bfd13a9945b1 C24') == 'model pk #, uuid # C24'
+    assert masked('z-C24-s1-0000 -0.918 2026-11-22T17:05:28 668e053517ae') == 'z-C24-s1-0000 # # #'
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_block_is_run_or_excused(page: Path) -> None:
+    """No block of code is left out by accident; those that are not run have at least the right syntax."""
+    chained = set(itertools.chain(*CHAINS))
+    for block in blocks(page):
+        where = f'{block.page}:{block.line}'
+        if block.kind in ('console', 'python', 'file'):
+            assert block.page in chained, f'{where}: the page is in no chain, so that the block is never run'
+        elif block.kind == 'bash':
+            excuses = [start for name, start in NOT_RUN if name == block.page and block.text.startswith(start)]
+            assert excuses, f'{where}: give the reason in NOT_RUN, or make it a console block'
+            subprocess.run(['bash', '-n'], input=block.text, text=True, check=True, capture_output=True)
+        else:
+            assert block.kind == 'text' or block.kind.startswith('{'), f'{where}: unknown kind {block.kind!r}'
+
+
+def test_every_excuse_is_used() -> None:
+    found = [(block.page, block.text) for page in PAGES for block in blocks(page) if block.kind == 'bash']
+    unused = [key for key in NOT_RUN if not any(key[0] == name and text.startswith(key[1]) for name, text in found)]
+    assert unused == []
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize('chain', CHAINS, ids=lambda chain: chain[0])
+def test_blocks_run(chain: tuple[str, ...], tmp_path: Path) -> None:
+    """Every block does what the page says, in a fresh profile."""
+    environment = os.environ | {'AIIDA_PATH': str(tmp_path)}
+    environment['PATH'] = os.pathsep.join([str(Path(sys.executable).parent), environment['PATH']])
+    environment['NO_COLOR'] = '1'
+    everything = [block for name in chain for block in blocks(ROOT / name)]
+    folder = tmp_path / 'work'
+    folder.mkdir()
+    try:
+        if OWN_PREPARATION not in [block.text for block in everything]:
+            subprocess.run([sys.executable, '-W', 'ignore', '-c', PREPARATION], env=environment, check=True)
+        for kind, group in itertools.groupby(everything, key=lambda block: block.kind):
+            if kind == 'file':
+                for block in group:
+                    path = folder / block.file
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text(block.text, encoding='utf-8')
+            elif kind == 'console':
+                run_console(list(group), folder, environment)
+            elif kind == 'python':
+                script = list(group)
+                run([sys.executable, '-'], '\n'.join(block.text for block in script), script[0], folder, environment)
+    finally:
+        subprocess.run(['verdi', 'daemon', 'stop'], env=environment, check=False, capture_output=True, timeout=60)
+
+
+def run_console(group: list[Block], folder: Path, environment: dict[str, str]) -> None:
+    """Run commands in one shell, so that variables and the current folder last."""
+    mark = '--- end of a command ---'
+    script = ''.join(f'{block.text}\necho; echo "{mark}"\n' for block in group)
+    printed = run(['bash', '-euo', 'pipefail'], script, group[0], folder, environment).split(f'\n{mark}\n')
+    for block, found in zip(group, printed, strict=False):
+        if block.output:
+            pattern = re.escape(masked(block.output)).replace('…', '.*')
+            assert re.fullmatch(pattern, masked(found), re.DOTALL), (
+                f'{block.page}:{block.line}: `{block.text}` printed\n{found}\nthe page says\n{block.output}'
+            )
+
+
+def run(command: list[str], script: str, block: Block, folder: Path, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        command, input=script, cwd=folder, env=environment, text=True, capture_output=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, f'{block.page}:{block.line}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}'
+    return done.stdout
+
+
+def rows(page: str, heading: str) -> list[list[str]]:
+    """Give the cells of the first table below a heading."""
+    content = (DOCS / page).read_text(encoding='utf-8').split(f'\n## {heading}\n')[1]
+    table = re.search(r'^\|.*?(?=\n[^|]|\n\n|\Z)', content, re.MULTILINE | re.DOTALL)
+    assert table, f'{page}: no table below {heading}'
+    lines = table[0].splitlines()[2:]
+    return [[cell.strip().strip('`') for cell in line.strip().strip('|').split(' | ')] for line in lines]
+
+
+def test_exit_codes_are_documented() -> None:
+    """The table of exit codes holds exactly what the processes define."""
+    documented = {
+        (process.strip(), int(status), name, message)
+        for processes, status, name, message in rows('topics/errors.md', 'Exit codes')
+        for process in processes.split(',')
+    }
+    defined = {
+        (f'{name} {kind}', code.status, label, code.message)
+        for factory, kind, names in (
+            (CalculationFactory, 'job', ('label', 'train', 'predict')),
+            (WorkflowFactory, 'workflow', ('label', 'gap')),
+        )
+        for name in names
+        for label, code in factory(f'nanoml.{name}').spec().exit_codes.items()
+        if code.status >= 300
+    }
+    assert documented == defined
+
+
+def test_named_errors_are_documented() -> None:
+    documented = {name for name, _ in rows('topics/errors.md', 'Named errors')}
+    defined = {name for name, kind in vars(aiida_nanoml.errors).items() if isinstance(kind, type)}
+    assert documented == defined | {ProtocolError.__name__}
+
+
+def test_baselines_are_documented() -> None:
+    documented = {
+        kind: {name.strip().strip('`') for name in names.split(',') if name.strip()}
+        for kind, _, names in rows('topics/gap_network.md', 'Baselines')
+    }
+    networks = {'fast', 'paper', 'transfer'}
+    assert documented == {kind: set(hyperparameters(kind)) for kind in MODEL_KINDS if kind not in networks}
