@@ -127,6 +127,7 @@ def start_daemon(profile: Profile) -> bool:
     if daemon_runs(profile):
         return False
     _end_orphans(profile)
+    _forget_dead_broker(profile)
     get_daemon_client(profile.name).start_daemon(number_workers=1, timeout=30)
     return True
 
@@ -164,3 +165,15 @@ def _end_orphans(profile: Profile) -> None:
         except psutil.Error:
             continue
     psutil.wait_procs(orphans, timeout=10)
+
+
+def _forget_dead_broker(profile: Profile) -> None:
+    """Remove the address of a broker that was killed: a worker that starts before the new broker would wait there."""
+    from aiida.manage.configuration import get_config
+
+    service = get_config().filepaths(profile).get('broker_service')
+    address = Path(service['dir']) / 'broker.sockets' if service else None
+    if address is not None and address.exists():
+        sockets = Path(address.read_text(encoding='utf-8').strip())
+        address.unlink()
+        (sockets / 'router.sock').unlink(missing_ok=True)

@@ -1,0 +1,118 @@
+"""The quickstart as a user runs it: a program of its own, a real daemon, a long path, kills in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.timeout(500)
+
+COUNT = 20
+PROGRAM = Path(sys.executable).with_name('aiida-nanoml')
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    environment = {name: value for name, value in os.environ.items() if name != 'AIIDA_PATH'}
+    return subprocess.Popen(
+        [PROGRAM, 'quickstart', '--folder', folder, '--count', str(COUNT), '--unseen', '1', '--protocol', 'fast'],
+        # A configuration in the home of the user must stay untouched: here it would be made anew.
+        env=environment | {'HOME': str(folder.parent), 'AIIDA_PATH': str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(process: subprocess.Popen[str], words: str) -> str:
+    """Read the output up to a line with these words."""
+    text = ''
+    assert process.stdout is not None
+    for line in process.stdout:
+        text += line
+        if words in line:
+            return text
+    raise AssertionError(f'ended without {words!r}: {text}')
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    text = process.communicate(timeout=400)[0]
+    assert process.returncode == 0, text
+    return text
+
+
+def daemon_processes(folder: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(['cmdline']):
+        try:
+            if 'daemon' in (process.info['cmdline'] or []) and str(folder) in process.environ().get('AIIDA_PATH', ''):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory: pytest.TempPathFactory):
+    """A folder whose path is longer than what a Unix socket may have."""
+    path = tmp_path_factory.mktemp('checkout') / ('long-' * 20) / ('path-' * 20) / 'quickstart'
+    path.parent.mkdir(parents=True)
+    assert len(str(path)) > 200
+    yield path
+    for process in daemon_processes(path):
+        process.kill()
+
+
+def test_kills_and_interrupts_lose_nothing_and_a_second_run_is_cached(folder: Path) -> None:
+    first = start(folder)
+    wait_for(first, 'submitted GapWorkChain')
+    time.sleep(8)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    victims = daemon_processes(folder)
+    assert len(victims) >= 3  # the daemon, its worker, its broker
+    for process in victims:
+        process.kill()
+
+    second = start(folder)
+    wait_for(second, 'following the unfinished GapWorkChain')
+    time.sleep(2)
+    os.killpg(second.pid, signal.SIGINT)
+    interrupted = second.communicate(timeout=60)[0]
+    assert second.returncode == 130
+    assert 'Run the same command again' in interrupted
+
+    output = finish(start(folder))
+    assert 'following the unfinished GapWorkChain' in output
+    summary = json.loads((folder / 'summary.json').read_text())
+    assert summary['cached'] is False
+    assert summary['validation']['n'] == 2
+    assert {name: family['n'] for name, family in summary['families'].items()} == {'h': COUNT, 's': COUNT}
+    assert Path(summary['figure']).read_bytes().startswith(b'\x89PNG')
+    assert 'GFN1-xTB (tblite)' in output
+    assert f'aiida-nanoml trace {summary["prediction_uuid"][:8]}' in output
+    assert not daemon_processes(folder)
+    assert not (folder.parent / '.aiida').exists()
+
+    again = finish(start(folder))
+    cached = json.loads((folder / 'summary.json').read_text())
+    assert cached['cached'] is True
+    assert 'everything of' in again
+    assert cached['families'] == summary['families']
+    assert cached['wall_s'] < 60
+
+
+def test_what_the_quickstart_proposes_runs(folder: Path) -> None:
+    summary = json.loads((folder / 'summary.json').read_text())
+    script = f'source quickstart/activate && aiida-nanoml trace {summary["prediction_uuid"][:8]} --json'
+    done = subprocess.run(['bash', '-c', script], cwd=folder.parent, capture_output=True, text=True, check=True)
+    lineage = json.loads(done.stdout)
+    assert sum(job['n_structures'] for group in lineage['labelling'] for job in group['jobs']) >= 2 * COUNT
