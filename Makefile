@@ -26,6 +26,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@touch $@
 
 quickstart: $(INSTALLED) ## run the main job from nothing to predictions with provenance
+	@mkdir -p quickstart/.aiida
 	@AIIDA_PATH='$(CURDIR)/quickstart' $(BIN)/aiida-nanoml quickstart
 
 test: $(INSTALLED) check ## run all checks and the whole test suite
