@@ -47,6 +47,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line('filterwarnings', 'ignore:Object of type <Db')
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The longest tests first, so that none of them is left alone at the end of a parallel run.
+    long = ('tests/docs', 'tests/cli/test_quickstart', 'tests/cli/test_process', 'tests/workflows')
+    items.sort(key=lambda item: next((rank for rank, name in enumerate(long) if name in item.nodeid), len(long)))
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(CONFIGURATION, ignore_errors=True)
 

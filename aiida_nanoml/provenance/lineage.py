@@ -202,7 +202,7 @@ def _statement(labelling: tuple[LabelOrigin, ...], claims: tuple[LabelClaim, ...
     parts = []
     if labelling:
         n_structures = sum(origin.n_structures for origin in labelling)
-        parts.append(f'{n_structures} structures were labelled in {sum(origin.n_jobs for origin in labelling)} jobs')
+        parts.append(f'{n_structures} structures were labelled in {_jobs(sum(origin.n_jobs for origin in labelling))}')
     for claim in claims:
         what = {LABELS: 'labels', DATASET: 'data set'}[claim.node.type]
         parts.append(f'{claim.way} {what} (pk {claim.node.pk}), labels said to come from {claim.source}')
@@ -237,12 +237,16 @@ def _dataset_line(dataset: DataStep) -> str:
     return f'data set pk {dataset.pk}: {dataset.facts["n_rows"]} rows' + (f' ({split})' if split else '')
 
 
+def _jobs(number: int) -> str:
+    return f'{number} job' if number == 1 else f'{number} jobs'
+
+
 def _label_lines(origin: LabelOrigin, all_jobs: bool) -> list[str]:
     computers = ', '.join(sorted({job.computer for job in origin.jobs}))
     cached = sum(bool(job.cached_from) for job in origin.jobs)
     line = (
         f'<- labels {origin.title} {origin.version} / {origin.protocol}: {origin.n_structures} structures in '
-        f'{origin.n_jobs} jobs on {computers}' + (f', {cached} of them cached' if cached else '')
+        f'{_jobs(origin.n_jobs)} on {computers}' + (f', {cached} of them cached' if cached else '')
     )
     shown = origin.jobs if all_jobs else origin.jobs[:_SHOWN_JOBS]
     lines = [
@@ -251,7 +255,7 @@ def _label_lines(origin: LabelOrigin, all_jobs: bool) -> list[str]:
         for job in shown
     ]
     if len(shown) < len(origin.jobs):
-        lines.append(f'     and {len(origin.jobs) - len(shown)} more jobs')
+        lines.append(f'     and {_jobs(len(origin.jobs) - len(shown))} more')
     return [line, *lines]
 
 

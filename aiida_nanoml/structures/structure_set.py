@@ -486,6 +486,8 @@ def _texts(values: Any, name: str) -> NDArray[np.str_]:
     texts = np.asarray(values)
     if texts.size and texts.dtype.kind != 'U':
         raise StructureError(f'`{name}` must be texts, not {texts.dtype}.')
+    if texts.tolist() != np.asarray(values, dtype=object).tolist():
+        raise StructureError(f'`{name}` holds a text that ends in a NUL character, which arrays of texts cannot keep.')
     return texts.astype(np.str_)
 
 

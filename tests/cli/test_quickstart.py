@@ -60,10 +60,10 @@ def daemon_processes(folder: Path) -> list[psutil.Process]:
     return found
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory: pytest.TempPathFactory):
+@pytest.fixture
+def folder(tmp_path: Path):
     """A folder whose path is longer than what a Unix socket may have."""
-    path = tmp_path_factory.mktemp('checkout') / ('long-' * 20) / ('path-' * 20) / 'quickstart'
+    path = tmp_path / ('long-' * 20) / ('path-' * 20) / 'quickstart'
     path.parent.mkdir(parents=True)
     assert len(str(path)) > 200
     yield path
@@ -71,7 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory):
         process.kill()
 
 
-def test_kills_and_interrupts_lose_nothing_and_a_second_run_is_cached(folder: Path) -> None:
+def test_kills_lose_nothing_a_second_run_is_cached_and_what_it_proposes_runs(folder: Path) -> None:
     first = start(folder)
     wait_for(first, 'submitted GapWorkChain')
     time.sleep(8)
@@ -107,12 +107,8 @@ def test_kills_and_interrupts_lose_nothing_and_a_second_run_is_cached(folder: Pa
     assert cached['cached'] is True
     assert 'everything of' in again
     assert cached['families'] == summary['families']
-    assert cached['wall_s'] < 60
 
-
-def test_what_the_quickstart_proposes_runs(folder: Path) -> None:
-    summary = json.loads((folder / 'summary.json').read_text())
     script = f'source quickstart/activate && aiida-nanoml trace {summary["prediction_uuid"][:8]} --json'
-    done = subprocess.run(['bash', '-c', script], cwd=folder.parent, capture_output=True, text=True, check=True)
-    lineage = json.loads(done.stdout)
-    assert sum(job['n_structures'] for group in lineage['labelling'] for job in group['jobs']) >= 2 * COUNT
+    proposed = subprocess.run(['bash', '-c', script], cwd=folder.parent, capture_output=True, text=True, check=True)
+    lineage = json.loads(proposed.stdout)
+    assert sum(origin['n_structures'] for origin in lineage['labelling']) == 2 * COUNT

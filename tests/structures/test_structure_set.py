@@ -290,3 +290,8 @@ def test_a_flat_or_thin_periodic_cell_is_refused():
     with pytest.raises(StructureError, match='thinner'):
         periodic([[0, 0, 0]], np.diag([3.0, 3.0, 0.4]))
     assert len(periodic([[0, 0, 0]], np.diag([3.0, 3.0, 0.4]), (True, True, False))) == 1
+
+
+def test_a_name_that_would_be_shortened_is_refused():
+    with pytest.raises(StructureError, match='NUL'):
+        StructureSet([1], [[0, 0, 0]], [0, 1], names=['one\0'])

@@ -51,6 +51,7 @@ class PacedEngine(Engine):
         if n_atoms in settings.crash:
             os.kill(os.getpid(), signal.SIGKILL)
         if n_atoms in settings.kill_worker and not Path(settings.killed_marker).exists():
+            time.sleep(1)  # the worker may still be writing down the rows before
             Path(settings.killed_marker).touch()
             os.kill(os.getppid(), signal.SIGKILL)
             time.sleep(60)
