@@ -22,7 +22,7 @@ STUCK_S = 120.0
 """Seconds without any progress after which the user is told."""
 
 
-def follow(process: Any, poll_s: float = 1.0) -> None:
+def follow(process: Any, poll_s: float = 2.0) -> None:
     """Show how far the jobs below a process are, until it ends: bars on a terminal, else a line now and then.
 
     :param process: node of a running process.
