@@ -18,6 +18,13 @@ PROGRAM = Path(sys.executable).with_name('aiida-nanoml')
 
 
 @pytest.fixture
+def own_profile(aiida_profile_clean):
+    """An empty profile, emptied again afterwards: other tests must not meet the codes of these."""
+    yield
+    aiida_profile_clean.reset_storage()
+
+
+@pytest.fixture
 def statuses(cli: Callable[..., Result]) -> Callable[..., dict[str, dict[str, Any]]]:
     def call(status: int = 0) -> dict[str, dict[str, Any]]:
         content = json.loads(cli('doctor', '--json', status=status).stdout)
@@ -35,7 +42,7 @@ def test_healthy(code: orm.InstalledCode, statuses: Callable[..., dict[str, dict
 
 
 def test_a_missing_code_is_told_and_mended(
-    aiida_profile_clean, cli: Callable[..., Result], statuses: Callable[..., dict[str, dict[str, Any]]]
+    own_profile, cli: Callable[..., Result], statuses: Callable[..., dict[str, dict[str, Any]]]
 ) -> None:
     assert statuses(1)['code']['mend'].startswith('aiida-nanoml doctor --fix')
     cli('doctor', '--fix')
@@ -46,7 +53,7 @@ def test_a_missing_code_is_told_and_mended(
 
 
 def test_a_code_whose_file_is_gone_is_told(
-    aiida_profile_clean, code: orm.InstalledCode, statuses: Callable[..., dict[str, dict[str, Any]]]
+    own_profile, code: orm.InstalledCode, statuses: Callable[..., dict[str, dict[str, Any]]]
 ) -> None:
     orm.InstalledCode(
         label='nanoml-worker', computer=code.computer, filepath_executable='/nowhere/nanoml-worker'
