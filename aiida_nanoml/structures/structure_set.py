@@ -336,16 +336,20 @@ class StructureSet:
         """Content hash of each structure (n,): SHA-256 in hexadecimal, 64 characters.
 
         Elements, coordinates rounded to :data:`HASH_RESOLUTION`, cell and periodicity enter; the order of the atoms,
-        the sign of zero, the name and the family do not.
+        the sign of zero, the name and the family do not. An isolated structure is the same wherever it stands and
+        whatever box a code puts it into: its coordinates count from the lowest along each axis, its cell is left out.
         """
-        points = np.rint(self.positions / HASH_RESOLUTION).astype('<i8')
+        isolated = ~np.logical_or.reduce(self.pbc, axis=1)
+        lowest = np.minimum.reduceat(self.positions, self.offsets[:-1]) if len(self) else np.zeros((0, 3))
+        origins = np.where(isolated[:, None], lowest, 0.0)
+        points = np.rint((self.positions - origins[self.rows]) / HASH_RESOLUTION).astype('<i8')
         # No two atoms share a place, so the coordinates alone make the order unique.
         order = np.lexsort((points[:, 2], points[:, 1], points[:, 0], self.rows))
         points, numbers = points[order], self.numbers[order]
-        cells = np.rint(self.cells / HASH_RESOLUTION).astype('<i8')
+        cells = np.rint(np.where(isolated[:, None, None], 0.0, self.cells) / HASH_RESOLUTION).astype('<i8')
         digests = []
         for row, (start, end) in enumerate(zip(self.offsets[:-1].tolist(), self.offsets[1:].tolist(), strict=True)):
-            content = hashlib.sha256(b'nanoml-structure-1')
+            content = hashlib.sha256(b'nanoml-structure-2')
             for part in (numbers[start:end], points[start:end], cells[row], self.pbc[row]):
                 content.update(part.tobytes())
             digests.append(content.hexdigest())
