@@ -27,10 +27,12 @@ class PacedEngine(Engine):
 
         wait_s: float
         hang: list[int]
+        hang_once: list[int]
         fail: list[int]
         crash: list[int]
         kill_worker: list[int]
         killed_marker: str
+        hung_marker: str
 
     settings: Parameters
 
@@ -47,7 +49,11 @@ class PacedEngine(Engine):
 
     def compute(self, structure: Structure) -> Label:
         settings, n_atoms = self.settings, len(structure.numbers)
-        time.sleep(3600 if n_atoms in settings.hang else settings.wait_s)
+        hangs = n_atoms in settings.hang
+        if n_atoms in settings.hang_once and not Path(settings.hung_marker).exists():
+            Path(settings.hung_marker).touch()
+            hangs = True
+        time.sleep(3600 if hangs else settings.wait_s)
         if n_atoms in settings.crash:
             os.kill(os.getpid(), signal.SIGKILL)
         if n_atoms in settings.kill_worker and not Path(settings.killed_marker).exists():
