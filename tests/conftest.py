@@ -36,7 +36,7 @@ from aiida_nanoml.learning.registry import make_model
 from aiida_nanoml.learning.splits import split_rows
 from aiida_nanoml.structures import FlakeParameters, Structure, StructureSet, generate_flakes
 
-pytest_plugins = ['aiida.tools.pytest_fixtures']
+pytest_plugins = ['aiida.tools.pytest_fixtures', 'tests.stand_in.fixtures']
 
 CONFIGURATION = Path(os.environ['AIIDA_PATH'])
 THIRD_PARTY = Path(__file__).with_name('third_party')

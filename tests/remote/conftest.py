@@ -45,7 +45,7 @@ def cluster_code_factory(aiida_profile, cluster: Cluster) -> Callable[..., orm.I
             computer.set_minimum_job_poll_interval(0.5)
             computer.set_default_mpiprocs_per_machine(1)
             computer.set_mpirun_command(['srun', '-n', '{tot_num_mpiprocs}'])
-            computer.configure(safe_interval=0.0)
+            computer.configure(safe_interval=0.0, use_login_shell=False)
         return orm.InstalledCode(label=label, computer=computer, filepath_executable=str(executable), **kwargs).store()
 
     return make
