@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 
 from aiida import orm
+from aiida.common.datastructures import CalcInfo
 from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
+from aiida_pseudo.data.pseudo import PsfData, PsmlData
 
-from aiida_nanoml.calculations.base import WorkerCalculation, write_npz
+from aiida_nanoml.calculations.base import WorkerCalculation, count_processes, write_npz
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.engines.base import Engine
 from aiida_nanoml.engines.registry import get_engine
 from aiida_nanoml.errors import NanomlError
 from aiida_nanoml.worker.schemas import JOURNAL_FILE, RESULTS_FILE, STRUCTURES_FILE, LabelJob
@@ -21,6 +25,8 @@ class LabelCalculation(WorkerCalculation):
 
     TASK = 'label'
     RETRIEVED = (RESULTS_FILE, JOURNAL_FILE)
+    RUNS_FOLDER = 'runs'
+    """Where an engine's program runs, below the folder of the job."""
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
@@ -44,6 +50,32 @@ class LabelCalculation(WorkerCalculation):
             serializer=orm.to_aiida_type,
             help='Wall time in seconds that one structure may take.',
         )
+        spec.input(
+            'engine_code',
+            valid_type=orm.InstalledCode,
+            required=False,
+            help='The program that the engine runs, such as SIESTA, on the computer of `code`.',
+        )
+        spec.input_namespace(
+            'pseudos',
+            valid_type=(PsfData, PsmlData),
+            dynamic=True,
+            help='Pseudopotentials by element, where the engine takes some.',
+        )
+        spec.input(
+            'program_processes',
+            valid_type=orm.Int,
+            required=False,
+            serializer=orm.to_aiida_type,
+            help='MPI processes of the program for one structure; one if absent. The job shares its cores among as '
+            'many structures as fit.',
+        )
+        spec.input(
+            'parent_folder',
+            valid_type=orm.RemoteData,
+            required=False,
+            help='Folder of a job with the same rows that was killed: the worker goes on from its journal.',
+        )
         spec.inputs.validator = validate_inputs
         spec.output('labels', valid_type=LabelSetData, help='One row for each structure, failed ones included.')
         spec.exit_code(510, 'ERROR_NO_ROW_FINISHED', message='No structure could be labelled: {reason}')
@@ -55,7 +87,47 @@ class LabelCalculation(WorkerCalculation):
             protocol=self.inputs.protocol.value,
             parameters=self.inputs.parameters.get_dict() if 'parameters' in self.inputs else {},
             time_limit_s=self.inputs.time_limit_s.value,
+            runtime=self._runtime(),
         )
+
+    def prepare_for_submission(self, folder: Folder) -> CalcInfo:
+        """Write the job folder; where a program is run, bring its pseudopotentials and share the cores among runs."""
+        calcinfo = super().prepare_for_submission(folder)
+        if 'parent_folder' in self.inputs:
+            parent = self.inputs.parent_folder
+            # A pattern, as a job that was killed early has no journal yet.
+            journal = str(PurePosixPath(parent.get_remote_path()) / f'{JOURNAL_FILE}*')
+            calcinfo.remote_copy_list = [(parent.computer.uuid, journal, '.')]
+        if 'engine_code' not in self.inputs:
+            return calcinfo
+        calcinfo.prepend_text = self.inputs.engine_code.prepend_text
+        calcinfo.local_copy_list = [
+            (pseudo.uuid, pseudo.filename, self._pseudo_path(element, pseudo))
+            for element, pseudo in self.inputs.pseudos.items()
+        ]
+        runs = max(1, count_processes(self.options.resources) // self._program_processes())
+        calcinfo.codes_info[0].cmdline_params = [self.TASK, '--processes', str(runs)]
+        return calcinfo
+
+    def _runtime(self) -> dict[str, Any]:
+        if 'engine_code' not in self.inputs:
+            return {}
+        return {
+            'executable': str(self.inputs.engine_code.filepath_executable),
+            'launcher': launcher(self.inputs.engine_code, self._program_processes()),
+            'pseudopotentials': {
+                element: self._pseudo_path(element, pseudo) for element, pseudo in self.inputs.pseudos.items()
+            },
+            'folder': self.RUNS_FOLDER,
+            'time_limit_s': self.inputs.time_limit_s.value,
+        }
+
+    def _program_processes(self) -> int:
+        return self.inputs.program_processes.value if 'program_processes' in self.inputs else 1
+
+    @staticmethod
+    def _pseudo_path(element: str, pseudo: PsfData | PsmlData) -> str:
+        return f'pseudos/{element}{PurePosixPath(pseudo.filename).suffix}'
 
     def write_arrays(self, folder: Folder) -> list[str]:
         """Write the chosen structures."""
@@ -66,15 +138,32 @@ class LabelCalculation(WorkerCalculation):
         return [STRUCTURES_FILE]
 
 
+def launcher(code: orm.InstalledCode, processes: int) -> list[str]:
+    """Return the words that start a program inside an allocation, before the program itself.
+
+    :param code: the program; its computer knows the command that starts MPI programs.
+    :param processes: MPI processes of one run. Without MPI, of one process, a program is started directly.
+    """
+    if not (code.with_mpi or (code.with_mpi is None and processes > 1)):
+        return []
+    words = [word.format(tot_num_mpiprocs=processes) for word in code.computer.get_mpirun_command()]
+    # Several steps share the allocation of Slurm only when each takes no more than it asks for.
+    exact = PurePosixPath(words[0]).name == 'srun' and '--exact' not in words
+    return [words[0], '--exact', *words[1:]] if exact else words
+
+
 def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     """Refuse unknown engines, protocols and parameters, and rows that are not there, before anything is submitted."""
     if 'engine' not in inputs or 'protocol' not in inputs:
         return None  # the ports themselves complain
     parameters = inputs['parameters'].get_dict() if 'parameters' in inputs else {}
     try:
-        get_engine(inputs['engine'].value).parameters(inputs['protocol'].value, parameters)
+        engine = get_engine(inputs['engine'].value)
+        engine.parameters(inputs['protocol'].value, parameters)
     except NanomlError as error:
         return str(error)
+    if refusal := _validate_program(inputs, engine):
+        return refusal
     if 'rows' in inputs and 'structures' in inputs:
         rows = inputs['rows'].get_list()
         n_structures = inputs['structures'].n_structures
@@ -85,4 +174,27 @@ def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
             return 'rows must be a list of at least one index, without repetition'
     if 'time_limit_s' in inputs and not inputs['time_limit_s'].value > 0:
         return f'time_limit_s must be positive, got {inputs["time_limit_s"].value}'
+    return None
+
+
+def _validate_program(inputs: dict[str, Any], engine: type[Engine]) -> str | None:
+    """Refuse a program or pseudopotentials that are missing, do not fit the engine, or stand on another computer."""
+    given = [name for name in ('engine_code', 'pseudos', 'program_processes') if inputs.get(name)]
+    if not engine.runs_program:
+        return f'the engine {engine.name} runs no program: leave out {", ".join(given)}' if given else None
+    if 'engine_code' not in inputs:
+        return f'the engine {engine.name} runs a program: name it with `engine_code` (--engine-code)'
+    program, code = inputs['engine_code'], inputs.get('code')
+    if code is not None and code.computer is not None and program.computer.pk != code.computer.pk:
+        return f'{program.full_label} and {code.full_label} must be on one computer'
+    if 'program_processes' in inputs and inputs['program_processes'].value < 1:
+        return f'program_processes must be at least 1, got {inputs["program_processes"].value}'
+    pseudos = inputs.get('pseudos') or {}
+    for element, pseudo in pseudos.items():
+        if pseudo.element != element:
+            return f'the pseudopotential {pseudo.filename} of {element} is one of {pseudo.element}'
+    if 'structures' in inputs:
+        missing = sorted(set(inputs['structures'].base.attributes.get('elements')) - set(pseudos))
+        if missing:
+            return f'no pseudopotential for {", ".join(missing)}: name a family that has them (--pseudo-family)'
     return None

@@ -17,6 +17,7 @@ COMMANDS = {
     'flakes': 'aiida_nanoml.cli.flakes:flakes',
     'structures': 'aiida_nanoml.cli.structures:structures',
     'label': 'aiida_nanoml.cli.label:label',
+    'campaign': 'aiida_nanoml.cli.campaign:campaign',
     'dataset': 'aiida_nanoml.cli.dataset:dataset',
     'train': 'aiida_nanoml.cli.train:train',
     'model': 'aiida_nanoml.cli.model:model',

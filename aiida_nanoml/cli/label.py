@@ -15,6 +15,7 @@ from aiida_nanoml.cli.options import (
     SUBMIT,
     WALLCLOCK,
     DataNode,
+    WorkerCode,
     default_code,
     example,
     job_options,
@@ -29,13 +30,19 @@ if TYPE_CHECKING:
 @click.command(epilog=example('aiida-nanoml label flakes --engine xtb --protocol fast --name labels'))
 @click.argument('structures', type=DataNode('nanoml.structures'))
 @click.option('--engine', default='xtb', show_default=True, help='Registered name of the engine.')
-@click.option('--protocol', default='balanced', show_default=True, help='fast, balanced or stringent.')
+@click.option(
+    '--protocol', default='balanced', show_default=True, help='fast, balanced, stringent, or another one of the engine.'
+)
 @setting('Parameter of the engine that replaces that of the protocol; repeatable.')
 @click.option('--batch-size', type=click.IntRange(1), help='Structures in one job.')
 @click.option('--max-concurrent', type=click.IntRange(1), help='Jobs at the same time.')
 @click.option('--processes', type=click.IntRange(1), help='Structures that one job evaluates at the same time.')
+@click.option('--program-processes', type=click.IntRange(1), help='MPI processes of the program for one structure.')
+@click.option('--mode', type=click.Choice(['batch', 'single']), help='Batches, or a run for each structure.')
 @click.option('--time-limit', type=click.FloatRange(0, min_open=True), help='Seconds that one structure may take.')
 @CODE
+@click.option('--engine-code', type=WorkerCode(), help='Program that the engine runs, such as siesta@cluster.')
+@click.option('--pseudo-family', help='Family of pseudopotentials; default: ours, see `pseudos list`.')
 @WALLCLOCK
 @QUEUE
 @SUBMIT
@@ -49,8 +56,12 @@ def label(
     batch_size: int | None,
     max_concurrent: int | None,
     processes: int | None,
+    program_processes: int | None,
+    mode: str | None,
     time_limit: float | None,
     code: Any,
+    engine_code: Any,
+    pseudo_family: str | None,
     wallclock: int | None,
     queue: str | None,
     submit: bool,
@@ -69,7 +80,13 @@ def label(
 
     parameters = dict(settings)
     get_engine(engine).parameters(protocol, parameters)  # says what is valid, before anything is stored
-    given = {'batch_size': batch_size, 'max_concurrent': max_concurrent, 'time_limit_s': time_limit}
+    given = {
+        'batch_size': batch_size,
+        'max_concurrent': max_concurrent,
+        'time_limit_s': time_limit,
+        'program_processes': program_processes,
+        'mode': mode,
+    }
     overrides = {key: value for key, value in given.items() if value is not None} | {'parameters': parameters}
     builder = LabelWorkChain.get_builder_from_protocol(
         code or default_code(),
@@ -78,6 +95,8 @@ def label(
         protocol,
         overrides,
         job_options(wallclock, queue, processes),
+        engine_code,
+        pseudo_family,
     )
     if submit:
         submit_builder(builder, name, as_json)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aiida_nanoml.errors import EngineError, EvaluationError
 
@@ -28,6 +28,19 @@ BOHR_ANG = 0.529177210903
 
 PROPERTIES = frozenset({'energy', 'gap', 'forces', 'stress', 'dos_fermi', 'density'})
 """Everything that an engine can declare to compute."""
+
+REFUSALS = frozenset(
+    {
+        'invalid_structure',
+        'unsupported_element',
+        'periodic_unsupported',
+        'atoms_too_close',
+        'too_little_vacuum',
+        'missing_pseudopotential',
+        'wrong_pseudopotential',
+    }
+)
+"""Codes of structures that are refused before anything runs: to try them again is in vain."""
 
 CLOSEST_APPROACH = 0.6
 """Two atoms nearer than this share of the sum of their covalent radii are refused."""
@@ -46,6 +59,10 @@ class Label:
     :param open_shell: whether the number of electrons is odd. The restricted gap of such a structure means little.
     :param n_iterations: iterations to self-consistency, None where the engine does not tell.
     :param forces_ev_per_ang: forces ``(A, 3)`` in eV/Å, None where the engine does not compute them.
+    :param stress_ev_per_ang3: stress ``(3, 3)`` in eV/Å³, the derivative of the energy by the strain for each volume,
+        None where the engine does not compute it.
+    :param levels_ev: levels ``(S, L)`` in eV: one row for restricted levels, two for the two spins; the levels of
+        several k-points follow each other.
     """
 
     energy_ev: float
@@ -56,6 +73,8 @@ class Label:
     open_shell: bool
     n_iterations: int | None = None
     forces_ev_per_ang: NDArray[np.float64] | None = field(default=None, compare=False)
+    stress_ev_per_ang3: NDArray[np.float64] | None = field(default=None, compare=False)
+    levels_ev: NDArray[np.float64] | None = field(default=None, compare=False)
 
     @classmethod
     def from_levels(
@@ -66,20 +85,26 @@ class Label:
         *,
         n_iterations: int | None = None,
         forces_ev_per_ang: NDArray[np.float64] | None = None,
+        stress_ev_per_ang3: NDArray[np.float64] | None = None,
     ) -> Label:
-        """Make the label from the spin-restricted levels, counting two electrons a level.
+        """Make the label from the levels, in any order.
+
+        Spin-restricted levels count two electrons each: HOMO is level ceil(N/2). The levels of two spins are put
+        together and count one each: HOMO is level N.
 
         :param energy_ev: total energy in eV.
-        :param levels_ev: level energies ``(L,)`` in eV, in any order.
+        :param levels_ev: spin-restricted levels ``(L,)`` or ``(1, L)``, or those of both spins ``(2, L)``, in eV.
         :param n_electrons: number of electrons in these levels.
         :param n_iterations: iterations to self-consistency.
         :param forces_ev_per_ang: forces ``(A, 3)`` in eV/Å.
+        :param stress_ev_per_ang3: stress ``(3, 3)`` in eV/Å³.
         :raises EvaluationError: ``'engine_failure'`` on numbers that are not finite, and when no level is left empty.
         """
-        levels = np.sort(np.asarray(levels_ev, dtype=np.float64).ravel())
+        by_spin = np.sort(np.atleast_2d(np.asarray(levels_ev, dtype=np.float64)), axis=1)
+        levels = np.sort(by_spin, axis=None)
         if not (np.isfinite(levels).all() and np.isfinite(energy_ev)):
             raise EvaluationError('engine_failure', 'the engine returned an energy or a level that is not finite')
-        homo = (n_electrons + 1) // 2 - 1
+        homo = (n_electrons + 1) // 2 - 1 if len(by_spin) == 1 else n_electrons - 1
         if not 0 <= homo < len(levels) - 1:
             raise EvaluationError(
                 'engine_failure',
@@ -94,6 +119,8 @@ class Label:
             open_shell=n_electrons % 2 == 1,
             n_iterations=n_iterations,
             forces_ev_per_ang=forces_ev_per_ang,
+            stress_ev_per_ang3=stress_ev_per_ang3,
+            levels_ev=by_spin,
         )
 
 
@@ -101,6 +128,27 @@ class EngineParameters(BaseModel):
     """Base of every engine's parameters: unknown names, wrong types and NaN are refused; units stand in the names."""
 
     model_config = ConfigDict(extra='forbid', frozen=True, strict=True, allow_inf_nan=False)
+
+
+class EngineRuntime(BaseModel):
+    """What an engine finds on the machine where it runs. It does not decide about a label. By default nothing."""
+
+    model_config = ConfigDict(extra='forbid', frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ProgramRuntime(EngineRuntime):
+    """What an engine that runs a program is told.
+
+    :param executable: the program: a path, or a name to be looked up.
+    :param launcher: what stands before it on the command line, for example ``['srun', '--exact', '-n', '4']``.
+    :param folder: where the program works; each structure gets a folder in it. Empty: a temporary one.
+    :param time_limit_s: seconds after which the program is stopped; None: never.
+    """
+
+    executable: str = Field(min_length=1)
+    launcher: list[str] = Field(default_factory=list)
+    folder: str = ''
+    time_limit_s: float | None = Field(default=None, gt=0)
 
 
 class Engine(ABC):
@@ -112,7 +160,8 @@ class Engine(ABC):
 
     :param parameters: from :meth:`parameters`.
     :param threads: threads that one evaluation may use. It is no parameter: the label does not depend on it.
-    :raises EngineError: parameters of another engine, or fewer than one thread.
+    :param runtime: what the machine provides, as the model :attr:`Runtime` of the engine wants it.
+    :raises EngineError: parameters of another engine, fewer than one thread, or a runtime that does not fit.
     """
 
     name: ClassVar[str]
@@ -127,12 +176,20 @@ class Engine(ABC):
     periodic: ClassVar[bool] = False
     """Whether the engine takes periodic structures."""
 
+    runs_program: ClassVar[bool] = False
+    """Whether the engine runs a program of its own, which a job has to bring."""
+
     Parameters: ClassVar[type[EngineParameters]]
     """Model of the engine's parameters."""
 
+    Runtime: ClassVar[type[EngineRuntime]] = EngineRuntime
+    """Model of what the engine finds on the machine."""
+
     settings: EngineParameters
 
-    def __init__(self, parameters: EngineParameters, *, threads: int = 1) -> None:
+    def __init__(
+        self, parameters: EngineParameters, *, threads: int = 1, runtime: Mapping[str, Any] | None = None
+    ) -> None:
         if not isinstance(parameters, self.Parameters):
             raise EngineError(
                 f'engine {self.name!r} takes parameters made by {type(self).__name__}.parameters(), '
@@ -142,6 +199,19 @@ class Engine(ABC):
             raise EngineError(f'engine {self.name!r}: threads must be an integer of at least 1, not {threads!r}')
         self.settings = parameters
         self.threads = threads
+        self.runtime = self.read_runtime(runtime)
+
+    @classmethod
+    def read_runtime(cls, runtime: Mapping[str, Any] | None) -> EngineRuntime:
+        """Check what the machine provides.
+
+        :raises EngineError: unknown names, or values of the wrong type.
+        """
+        try:
+            return cls.Runtime.model_validate(dict(runtime or {}))
+        except ValidationError as error:
+            faults = '; '.join(f'{".".join(map(str, fault["loc"]))}: {fault["msg"]}' for fault in error.errors())
+            raise EngineError(f'engine {cls.name!r} cannot use this runtime: {faults}') from error
 
     @property
     def method(self) -> str:
@@ -150,13 +220,27 @@ class Engine(ABC):
 
     @classmethod
     @abstractmethod
-    def missing(cls) -> str | None:
-        """Say how to install what the engine needs, in one sentence; None when it can be used."""
+    def missing(cls, runtime: Mapping[str, Any] | None = None) -> str | None:
+        """Say how to install what the engine needs, in one sentence; None when it can be used.
+
+        :param runtime: what the machine provides.
+        """
 
     @classmethod
     @abstractmethod
     def version(cls) -> str:
         """Give the version of the code that computes. It is asked for only when nothing is :meth:`missing`."""
+
+    def version_in_use(self) -> str:
+        """Give the version of the code that this instance computes with."""
+        return self.version()
+
+    def pseudopotentials(self) -> dict[str, str]:
+        """Give the MD5 of the pseudopotential file of each element that this instance has one for."""
+        return {}
+
+    def stop(self) -> None:  # noqa: B027
+        """End what runs, for good: each evaluation in progress raises an error. May be called from any thread."""
 
     @classmethod
     def protocols(cls) -> dict[str, dict[str, Any]]:

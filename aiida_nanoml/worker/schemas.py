@@ -18,6 +18,7 @@ ERROR_FILE = 'nanoml.err'
 JOURNAL_FILE = 'journal.jsonl'
 STRUCTURES_FILE = 'structures.npz'
 DATASET_FILE = 'dataset.npz'
+BASELINE_FILE = 'baseline.npz'
 MODEL_FOLDER = 'model'
 PARITY_FILE = 'Energy_gap_prediction.png'
 LEARNING_CURVE_FILE = 'learning_curve.png'
@@ -35,6 +36,7 @@ class LabelJob(_Schema):
     protocol: str = Field(description='name of the protocol that the parameters were derived from')
     parameters: dict[str, Any] = Field(description='parameters of the engine')
     time_limit_s: float = Field(gt=0, description='wall time that one structure may take')
+    runtime: dict[str, Any] = Field(default_factory=dict, description='what the engine finds on this machine')
 
 
 class TrainJob(_Schema):
@@ -46,6 +48,9 @@ class TrainJob(_Schema):
     feature_names: list[str]
     descriptor: dict[str, Any] = Field(description='identity of the descriptor')
     labels: dict[str, Any] = Field(description='engine, version, protocol and parameters of the target')
+    baseline: dict[str, Any] | None = Field(
+        default=None, description='engine, version, protocol and parameters of the baseline; None: learn without'
+    )
 
 
 class PredictJob(_Schema):
@@ -54,6 +59,9 @@ class PredictJob(_Schema):
     task: Literal['predict'] = 'predict'
     descriptor: dict[str, Any] | None = Field(
         default=None, description='identity of the descriptor of the given features; None: describe the structures'
+    )
+    baseline: dict[str, Any] | None = Field(
+        default=None, description='engine, version, protocol and parameters of the given baseline, if there is one'
     )
 
 

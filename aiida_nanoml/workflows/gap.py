@@ -25,6 +25,8 @@ from aiida_nanoml.structures import FlakeParameters
 from aiida_nanoml.workflows.label import LabelWorkChain, label_inputs, validate_options
 from aiida_nanoml.workflows.protocols import protocol_inputs
 
+FLAKE_ELEMENTS = frozenset({'H', 'B', 'C', 'N'})
+
 
 class GapWorkChain(WorkChain):
     """The main job: flakes, labels, features, a trained network, predictions for unseen flakes, and their validation.
@@ -42,7 +44,7 @@ class GapWorkChain(WorkChain):
         spec.input('n_unseen', valid_type=orm.Int, required=False, help='Flakes of each family kept for prediction.')
         spec.input('structures', valid_type=StructureSetData, required=False, help='Structures to learn from.')
         spec.input('unseen', valid_type=StructureSetData, required=False, help='Structures to predict.')
-        spec.expose_inputs(LabelWorkChain, namespace='label', exclude=('structures', 'code', 'options'))
+        spec.expose_inputs(LabelWorkChain, namespace='label', exclude=('structures', 'code', 'options', 'known'))
         spec.input('code', valid_type=orm.AbstractCode, validator=validate_code, help='The executable nanoml-worker.')
         spec.input('descriptor', valid_type=orm.Dict, help='`name` and `params` of the descriptor.')
         spec.input('split', valid_type=orm.Dict, help='Shares, seed and `by_family` of the split.')
@@ -95,6 +97,8 @@ class GapWorkChain(WorkChain):
         protocol: str | None = None,
         overrides: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
+        engine_code: orm.InstalledCode | None = None,
+        pseudo_family: str | None = None,
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol.
 
@@ -106,11 +110,21 @@ class GapWorkChain(WorkChain):
         :param protocol: ``fast``, ``balanced`` or ``stringent``.
         :param overrides: inputs that replace those of the protocol; under ``label``, those of ``nanoml.label``.
         :param options: scheduler options of each job.
+        :param engine_code: the program of an engine that runs one, on the computer of ``code``.
+        :param pseudo_family: label of the family that has the pseudopotentials of the elements; None: the default one.
         :raises ProtocolError: unknown protocol or override.
+        :raises EngineError: the family does not exist or lacks an element.
         """
         inputs = protocol_inputs('gap', protocol, overrides)
         builder = cls.get_builder()
         builder.label = label_inputs(engine, protocol, inputs['label'])
+        if engine_code is not None:
+            from aiida_nanoml.calculations.pseudopotentials import default_family, family_pseudos
+
+            builder.label.engine_code = engine_code
+            given = [node for node in (structures, unseen) if node is not None]
+            elements = {symbol for node in given for symbol in node.base.attributes.get('elements')} or FLAKE_ELEMENTS
+            builder.label.pseudos = family_pseudos(pseudo_family or default_family().label, elements)
         builder.code = code
         if flakes is not None:
             builder.flakes = {name: orm.Dict(dict(parameters)) for name, parameters in flakes.items()}

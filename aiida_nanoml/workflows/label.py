@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,55 +11,91 @@ from aiida import orm
 from aiida.common import AttributeDict
 from aiida.engine import ProcessBuilder, ToContext, WorkChain, while_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
+from aiida.plugins import WorkflowFactory
 
 from aiida_nanoml.calculations.base import validate_resources
 from aiida_nanoml.calculations.functions.labels import merge_labels
 from aiida_nanoml.calculations.label import LabelCalculation, validate_inputs
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
-from aiida_nanoml.engines.label_set import LabelSet
+from aiida_nanoml.engines.base import REFUSALS
+from aiida_nanoml.engines.label_set import FINISHED, LabelSet
+from aiida_nanoml.engines.registry import get_engine
+from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.worker.label import INTERRUPTED, TIMED_OUT
-from aiida_nanoml.workflows.protocols import protocol_inputs
+from aiida_nanoml.workflows.protocols import protocol_inputs, protocol_names
 
-RETRIED = (INTERRUPTED, TIMED_OUT, 'engine_crash')
+RETRIED = frozenset({INTERRUPTED, TIMED_OUT, 'engine_crash'})
 """Failures of the machine rather than of the structure: such rows are labelled once more."""
+
+SINGLE_RUNS = {'siesta': 'nanoml.siesta'}
+"""Workflows that run one structure of an engine with recovery from errors."""
+
+MODES = ('batch', 'single')
 
 MERGE_WIDTH = 100
 """The cost of a calculation function grows with the square of its links: merging goes through a tree of this width."""
 
 
 class LabelWorkChain(WorkChain):
-    """Label structures in batches; rows that failed for no fault of their own are labelled again.
+    """Label structures in batches, never with more than ``max_concurrent`` jobs at a time.
 
-    Finished batches stay usable whatever happens later: with caching on, a second run takes them from the graph.
+    Rows that failed for no fault of their own are labelled again. Where the engine has a workflow for single runs,
+    rows that failed go there, to be recovered. Finished batches stay usable whatever happens later: with caching on, a
+    second run takes them from the graph, and ``known`` takes labels that exist already.
     """
 
     @classmethod
     def define(cls, spec: WorkChainSpec) -> None:
         """Define inputs, outline, outputs and exit codes."""
         super().define(spec)
-        spec.expose_inputs(LabelCalculation, exclude=('rows', 'metadata'))
-        spec.input(
-            'options',
-            valid_type=orm.Dict,
-            default=lambda: orm.Dict({}),
-            serializer=orm.to_aiida_type,
-            validator=validate_options,
-            help='Options of each batch: resources, wall time, queue, …',
+        spec.expose_inputs(LabelCalculation, exclude=('rows', 'parent_folder', 'metadata'))
+        spec.input_namespace(
+            'known',
+            valid_type=LabelSetData,
+            dynamic=True,
+            help='Labels that exist already: structures that are finished there are not labelled again.',
         )
+        spec.input_namespace(
+            'interrupted',
+            valid_type=orm.RemoteData,
+            dynamic=True,
+            help='Folders of batches that were killed before their results came back: they go on from their journals.',
+        )
+        for name, text in (
+            ('options', 'Options of each batch: resources, wall time, queue, …'),
+            ('single_options', 'Options of each single run; those that are absent follow from the batches.'),
+        ):
+            spec.input(name, valid_type=orm.Dict, default=lambda: orm.Dict({}), help=text,
+                       serializer=orm.to_aiida_type, validator=validate_options)  # fmt: skip
         for name, default, text in (
             ('batch_size', 100, 'Structures in one job.'),
-            ('max_concurrent', 4, 'Jobs that are submitted at the same time.'),
-            ('max_rounds', 3, 'Times that a row may be submitted.'),
+            ('max_concurrent', 4, 'Jobs that are at the computer at the same time; the others wait here.'),
+            ('max_rounds', 3, 'Times that a row may be in a job that finishes nothing.'),
         ):
             spec.input(name, valid_type=orm.Int, default=lambda value=default: orm.Int(value), help=text,
                        serializer=orm.to_aiida_type, validator=validate_positive)  # fmt: skip
-        spec.inputs.validator = validate_inputs
+        spec.input(
+            'mode',
+            valid_type=orm.Str,
+            default=lambda: orm.Str('batch'),
+            serializer=orm.to_aiida_type,
+            validator=validate_mode,
+            help='`batch`: many structures in a job, failed ones in single runs; `single`: a run for each structure.',
+        )
+        spec.input(
+            'retry',
+            valid_type=orm.Bool,
+            default=lambda: orm.Bool(False),
+            serializer=orm.to_aiida_type,
+            help='Label again what failed in `known`, too.',
+        )
+        spec.inputs.validator = validate_workflow
         spec.outline(
             cls.setup,
-            while_(cls.has_pending)(
-                cls.submit_batches,
-                cls.inspect_batches,
+            while_(cls.has_work)(
+                cls.submit_jobs,
+                cls.collect_jobs,
             ),
             cls.merge,
             cls.finalize,
@@ -66,6 +103,7 @@ class LabelWorkChain(WorkChain):
         spec.output('labels', valid_type=LabelSetData, help='One row for each distinct structure, failed or not.')
         spec.exit_code(400, 'ERROR_BATCHES_FAILED', message='Batches failed and gave no labels: {reason}')
         spec.exit_code(410, 'ERROR_MERGE_REFUSED', message='The batches cannot be joined: {reason}')
+        spec.exit_code(420, 'ERROR_STEP_REFUSED', message='A step refused its input: {reason}')
         spec.exit_code(510, 'ERROR_NO_ROW_FINISHED', message='No structure could be labelled: {reason}')
 
     @classmethod
@@ -77,16 +115,21 @@ class LabelWorkChain(WorkChain):
         protocol: str | None = None,
         overrides: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
+        engine_code: orm.InstalledCode | None = None,
+        pseudo_family: str | None = None,
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol.
 
         :param code: the executable ``nanoml-worker``.
         :param structures: the structures to label.
         :param engine: registered name of the engine.
-        :param protocol: ``fast``, ``balanced`` or ``stringent``.
+        :param protocol: ``fast``, ``balanced``, ``stringent`` or another one of the engine.
         :param overrides: inputs that replace those of the protocol.
         :param options: scheduler options of each batch.
+        :param engine_code: the program of an engine that runs one, on the computer of ``code``.
+        :param pseudo_family: label of the family that has the pseudopotentials of the elements; None: the default one.
         :raises ProtocolError: unknown protocol or override.
+        :raises EngineError: the family does not exist or lacks an element.
         """
         builder = cls.get_builder()
         builder.code = code
@@ -94,77 +137,195 @@ class LabelWorkChain(WorkChain):
         for name, value in label_inputs(engine, protocol, overrides).items():
             builder[name] = value
         builder.options = orm.Dict(dict(options or {}))
+        if engine_code is not None:
+            from aiida_nanoml.calculations.pseudopotentials import default_family, family_pseudos
+
+            builder.engine_code = engine_code
+            family = pseudo_family or default_family().label
+            builder.pseudos = family_pseudos(family, structures.base.attributes.get('elements'))
+        return builder
+
+    @classmethod
+    def get_builder_to_resume(cls, node: orm.WorkChainNode) -> ProcessBuilder:
+        """Return a builder that goes on where a workflow of this kind ended, with the same inputs.
+
+        What its jobs labelled is known; jobs that were killed go on from their journals.
+
+        :param node: the workflow, which ended: finished, failed, killed or excepted.
+        """
+        builder = node.get_builder_restart()
+        builder.interrupted = {}
+        labels = [*builder.known.values()]
+        for job in sorted(node.called, key=lambda called: called.pk):
+            if 'labels' in job.outputs and not isinstance(job, orm.CalcFunctionNode):
+                labels.append(job.outputs.labels)
+            elif isinstance(job, orm.CalcJobNode) and 'remote_folder' in job.outputs:
+                builder.interrupted[f'job_{len(builder.interrupted):03d}'] = job.outputs.remote_folder
+        if labels:
+            builder.known = {'labels': join_labels(labels)}
         return builder
 
     def setup(self) -> None:
-        """Take every distinct structure once."""
+        """Take every distinct structure once, without those that are labelled already."""
         hashes = self.inputs.structures.structures.hashes
-        first = np.sort(np.unique(hashes, return_index=True)[1])
-        self.ctx.pending = first.tolist()
-        self.ctx.rounds = dict.fromkeys(self.ctx.pending, 0)
-        self.ctx.label_uuids = []
+        done: set[str] = set()
+        for node in self.inputs.get('known', {}).values():
+            labels = node.labels
+            lasting = ~np.isin(labels.status, list(RETRIED)) & (labels.finished | (not self.inputs.retry.value))
+            done |= set(labels.hashes[lasting].tolist())
+        rows = [row for row in np.sort(np.unique(hashes, return_index=True)[1]).tolist() if hashes[row] not in done]
+        self.ctx.interrupted = []
+        for _, folder in sorted(self.inputs.get('interrupted', {}).items()):
+            batch = folder.creator.inputs.rows.get_list()
+            if not set(batch) <= set(rows):
+                continue  # labelled since, in part: the rest is cheaper anew
+            self.ctx.interrupted.append({'uuid': folder.uuid, 'rows': batch})
+            rows = [row for row in rows if row not in set(batch)]
+        single = self.inputs.mode.value == 'single'
+        self.ctx.batch_rows = [] if single else rows
+        self.ctx.single_rows = rows if single else []
+        self.ctx.placed = {}
+        self.ctx.running = []
+        self.ctx.rounds = dict.fromkeys(range(len(hashes)), 0)
+        self.ctx.label_uuids = [node.uuid for _, node in sorted(self.inputs.get('known', {}).items())]
         self.ctx.failure = 'there is nothing to label'
+        if done:
+            self.report(f'{len(rows)} structures to label anew, {len(done)} are known')
 
-    def has_pending(self) -> bool:
-        """Whether rows wait for a job."""
-        return bool(self.ctx.pending)
+    def has_work(self) -> bool:
+        """Whether rows wait for a job, or jobs run."""
+        return bool(self.ctx.interrupted or self.ctx.batch_rows or self.ctx.single_rows or self.ctx.running)
 
-    def submit_batches(self) -> ToContext:
-        """Submit as many batches as may run at the same time."""
-        size = self.inputs.batch_size.value
-        wave = self.ctx.pending[: size * self.inputs.max_concurrent.value]
-        self.ctx.pending = self.ctx.pending[len(wave) :]
-        n_batches = -(-len(wave) // size)
-        self.ctx.batches = [batch.tolist() for batch in np.array_split(wave, n_batches)]
-        self.report(f'{len(self.ctx.batches)} batches with {len(wave)} structures, {len(self.ctx.pending)} wait')
-        children = {}
-        for number, rows in enumerate(self.ctx.batches):
-            inputs = AttributeDict(self.exposed_inputs(LabelCalculation))
-            inputs.rows = orm.List(rows)
-            inputs.metadata = {'options': self.inputs.options.get_dict(), 'label': f'label {len(rows)} structures'}
-            children[f'batch_{number}'] = self.submit(LabelCalculation, **inputs)
-            for row in rows:
-                self.ctx.rounds[row] += 1
-        return ToContext(**children)
-
-    def inspect_batches(self) -> None:
-        """Keep what was labelled and queue again what failed for no fault of its own."""
-        retry: list[int] = []
-        for number, rows in enumerate(self.ctx.batches):
-            calculation = self.ctx[f'batch_{number}']
-            if not calculation.is_finished_ok:
-                self.ctx.failure = (
-                    f'{calculation.process_label}<{calculation.pk}> {calculation.exit_message or "failed"}'
-                )
-                self.report(self.ctx.failure)
-            if 'labels' not in calculation.outputs:
-                failed = rows
+    def submit_jobs(self) -> Any:
+        """Fill the free places with jobs, then wait for the one that began first."""
+        while len(self.ctx.running) < self.inputs.max_concurrent.value:
+            if self.ctx.interrupted:
+                killed = self.ctx.interrupted.pop(0)
+                self._submit_batch(killed['rows'], orm.load_node(killed['uuid']))
+            elif self.ctx.batch_rows:
+                n_batches = -(-len(self.ctx.batch_rows) // self.inputs.batch_size.value)
+                size = -(-len(self.ctx.batch_rows) // n_batches)
+                rows, self.ctx.batch_rows = self.ctx.batch_rows[:size], self.ctx.batch_rows[size:]
+                self._submit_batch(rows)
+            elif self.ctx.single_rows and not any(job['batch'] for job in self.ctx.running):
+                # Later than all batches, so that the failures of all of them are placed in one step.
+                refusal = self._submit_single()
+                if refusal is not None:
+                    return refusal
             else:
-                self.ctx.label_uuids.append(calculation.outputs.labels.uuid)
-                statuses = calculation.outputs.labels.get_array('status')
-                failed = [row for row, status in zip(rows, statuses, strict=True) if status in RETRIED]
-            retry += [row for row in failed if self.ctx.rounds[row] < self.inputs.max_rounds.value]
-        if retry:
-            self.report(f'{len(retry)} structures are labelled again')
-            self.ctx.pending = retry + self.ctx.pending
+                break
+        return ToContext(first=orm.load_node(self.ctx.running[0]['uuid']))
+
+    def _submit_batch(self, rows: list[int], parent_folder: orm.RemoteData | None = None) -> None:
+        inputs = AttributeDict(self.exposed_inputs(LabelCalculation))
+        inputs.rows = orm.List(rows)
+        if parent_folder is not None:
+            inputs.parent_folder = parent_folder
+        inputs.metadata = {'options': self.inputs.options.get_dict(), 'label': f'label {len(rows)} structures'}
+        self._started(self.submit(LabelCalculation, **inputs), rows, batch=True)
+
+    def _submit_single(self) -> Any:
+        row = self.ctx.single_rows[0]
+        if row not in self.ctx.placed:
+            refusal = self._place(self.ctx.single_rows[:MERGE_WIDTH])
+            if refusal is not None:
+                return refusal
+        self.ctx.single_rows = self.ctx.single_rows[1:]
+        workflow = WorkflowFactory(SINGLE_RUNS[self.inputs.engine.value])
+        builder = workflow.get_builder_from_protocol(
+            self.inputs.engine_code,
+            orm.load_node(self.ctx.placed[row]),
+            pseudos=dict(self.inputs.pseudos),
+            protocol=self.inputs.protocol.value,
+            overrides=self._overrides(),
+            options=self._single_options(),
+        )
+        builder.metadata.label = f'label structure {row}'
+        self._started(self.submit(builder), [row], batch=False)
+        return None
+
+    def _place(self, rows: list[int]) -> Any:
+        from aiida_nanoml.calculations.functions.siesta import place_structures
+
+        engine = get_engine(self.inputs.engine.value)
+        settings = engine.parameters(self.inputs.protocol.value, self._overrides())
+        placed, node = place_structures.run_get_node(
+            structures=self.inputs.structures, rows=orm.List(rows), vacuum_ang=orm.Float(settings.vacuum_ang)
+        )
+        if not node.is_finished_ok:
+            return self.exit_codes.ERROR_STEP_REFUSED.format(reason=node.exit_message)
+        for row, name in zip(rows, sorted(placed), strict=True):
+            self.ctx.placed[row] = placed[name].uuid
+        return None
+
+    def _overrides(self) -> dict[str, Any]:
+        return self.inputs.parameters.get_dict() if 'parameters' in self.inputs else {}
+
+    def _single_options(self) -> dict[str, Any]:
+        """Options of the batches, with the cores and the time of one structure."""
+        processes = self.inputs.program_processes.value if 'program_processes' in self.inputs else 1
+        resources = {'num_machines': 1, 'num_mpiprocs_per_machine': processes}
+        options: dict[str, Any] = self.inputs.options.get_dict() | {
+            'resources': resources,
+            'max_wallclock_seconds': max(600, math.ceil(2 * self.inputs.time_limit_s.value)),
+            'withmpi': processes > 1,
+        }
+        return options | self.inputs.single_options.get_dict()
+
+    def _started(self, node: orm.ProcessNode, rows: list[int], *, batch: bool) -> None:
+        waiting = len(self.ctx.batch_rows) + len(self.ctx.single_rows)
+        self.report(f'{node.process_label}<{node.pk}>: {len(rows)} structures, {waiting} wait')
+        self.ctx.running.append({'uuid': node.uuid, 'rows': rows, 'batch': batch})
+
+    def collect_jobs(self) -> None:
+        """Keep what the ended jobs labelled, and queue again what failed in them."""
+        running = []
+        for job in self.ctx.running:
+            node = orm.load_node(job['uuid'])
+            if not node.is_terminated:
+                running.append(job)
+                continue
+            if not node.is_finished_ok:
+                self.ctx.failure = f'{node.process_label}<{node.pk}> {node.exit_message or "failed"}'
+                self.report(self.ctx.failure)
+            labels = node.outputs.labels if 'labels' in node.outputs else None
+            if labels is not None:
+                self.ctx.label_uuids.append(labels.uuid)
+            if job['batch']:
+                self._queue_again(job['rows'], labels)
+        self.ctx.running = running
+
+    def _queue_again(self, rows: list[int], labels: LabelSetData | None) -> None:
+        statuses = [INTERRUPTED] * len(rows) if labels is None else labels.get_array('status').tolist()
+        single = self.inputs.engine.value in SINGLE_RUNS
+        retried = RETRIED - {TIMED_OUT} if single else RETRIED
+        progress = FINISHED in statuses
+        again, alone = [], []
+        for row, status in zip(rows, statuses, strict=True):
+            if status in retried:
+                # A job that finished some rows brings the others forward: only a fruitless round counts.
+                self.ctx.rounds[row] += not (progress and status == INTERRUPTED)
+                if self.ctx.rounds[row] < self.inputs.max_rounds.value:
+                    again.append(row)
+                    continue
+            if single and status != FINISHED and status not in REFUSALS:
+                alone.append(row)
+        if again:
+            self.report(f'{len(again)} structures are labelled again')
+            self.ctx.batch_rows = again + self.ctx.batch_rows
+        if alone:
+            self.report(f'{len(alone)} structures go to single runs')
+            self.ctx.single_rows = self.ctx.single_rows + alone
 
     def merge(self) -> Any:
-        """Join the labels of all batches, through a tree."""
+        """Join the labels of all jobs."""
         nodes = [orm.load_node(uuid) for uuid in self.ctx.label_uuids]
         if not nodes:
             return self.exit_codes.ERROR_BATCHES_FAILED.format(reason=self.ctx.failure)
-        while len(nodes) > 1:
-            merged = []
-            for start in range(0, len(nodes), MERGE_WIDTH):
-                group = {
-                    f'labels_{position:03d}': node for position, node in enumerate(nodes[start : start + MERGE_WIDTH])
-                }
-                joined, process = merge_labels.run_get_node(**group)
-                if not process.is_finished_ok:
-                    return self.exit_codes.ERROR_MERGE_REFUSED.format(reason=process.exit_message)
-                merged.append(joined)
-            nodes = merged
-        self.ctx.labels = nodes[0]
+        try:
+            self.ctx.labels = join_labels(nodes)
+        except DatasetError as error:
+            return self.exit_codes.ERROR_MERGE_REFUSED.format(reason=str(error))
         return None
 
     def finalize(self) -> Any:
@@ -172,14 +333,33 @@ class LabelWorkChain(WorkChain):
         labels = self.ctx.labels
         self.out('labels', labels)
         attributes = labels.base.attributes
-        n_structures = len(self.ctx.rounds)
         self.report(
-            f'{attributes.get("n_finished")} of {n_structures} structures labelled; {attributes.get("failures")}'
+            f'{attributes.get("n_finished")} of {attributes.get("n_rows")} structures labelled; '
+            f'{attributes.get("failures")}'
         )
         if attributes.get('n_finished') == 0:
             messages = LabelSet.from_arrays(labels.label_source, labels.arrays).messages
             return self.exit_codes.ERROR_NO_ROW_FINISHED.format(reason=str(messages[0]))
         return None
+
+
+def join_labels(nodes: Sequence[LabelSetData]) -> LabelSetData:
+    """Join stored label sets through a tree of calculation functions.
+
+    :param nodes: at least one; a single one is returned as it is.
+    :raises DatasetError: they come from different engines, versions or protocols.
+    """
+    level = list(nodes)
+    while len(level) > 1:
+        merged = []
+        for start in range(0, len(level), MERGE_WIDTH):
+            group = {f'labels_{number:03d}': node for number, node in enumerate(level[start : start + MERGE_WIDTH])}
+            joined, process = merge_labels.run_get_node(**group)
+            if not process.is_finished_ok:
+                raise DatasetError(process.exit_message)
+            merged.append(joined)
+        level = merged
+    return level[0]
 
 
 def label_inputs(
@@ -188,18 +368,24 @@ def label_inputs(
     """Return the inputs of the workflow that a protocol decides.
 
     :param engine: registered name of the engine.
-    :param protocol: ``fast``, ``balanced`` or ``stringent``.
+    :param protocol: ``fast``, ``balanced``, ``stringent``, or another one that the engine has.
     :param overrides: inputs that replace those of the protocol.
     :raises ProtocolError: unknown protocol or override.
     """
-    inputs = protocol_inputs('label', protocol, overrides)
+    own = (
+        protocol is not None and protocol not in protocol_names('label') and protocol in get_engine(engine).protocols()
+    )
+    inputs = protocol_inputs('label', None if own else protocol, overrides)
     nodes: dict[str, orm.Data] = {
         'engine': orm.Str(engine),
-        'protocol': orm.Str(inputs['engine_protocol']),
+        'protocol': orm.Str(protocol if own else inputs['engine_protocol']),
         'time_limit_s': orm.Float(inputs['time_limit_s']),
+        'mode': orm.Str(inputs['mode']),
     }
     if inputs['parameters']:
         nodes['parameters'] = orm.Dict(inputs['parameters'])
+    if inputs['program_processes'] is not None:
+        nodes['program_processes'] = orm.Int(inputs['program_processes'])
     return nodes | {name: orm.Int(inputs[name]) for name in ('batch_size', 'max_concurrent', 'max_rounds')}
 
 
@@ -211,3 +397,16 @@ def validate_options(options: orm.Dict, port: Any) -> str | None:
 def validate_positive(number: orm.Int, _: Any) -> str | None:
     """Refuse numbers below one."""
     return None if number.value >= 1 else f'must be at least 1, got {number.value}'
+
+
+def validate_mode(mode: orm.Str, _: Any) -> str | None:
+    """Refuse unknown modes."""
+    return None if mode.value in MODES else f'the mode is one of {", ".join(MODES)}, not {mode.value!r}'
+
+
+def validate_workflow(inputs: dict[str, Any], port: Any) -> str | None:
+    """Refuse what no batch takes, and single runs of an engine that has none."""
+    engine, mode = inputs.get('engine'), inputs.get('mode')
+    if engine is not None and mode is not None and mode.value == 'single' and engine.value not in SINGLE_RUNS:
+        return f'the engine {engine.value} has no single runs: use the mode batch'
+    return validate_inputs(inputs, port)

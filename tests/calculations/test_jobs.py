@@ -65,7 +65,8 @@ def test_rows_and_parameters_reach_the_worker(label_inputs: dict) -> None:
     assert labels.source.parameters['fail'] == [6]
     job = json.loads(node.base.repository.get_object_content('job.json'))
     assert job == {
-        'task': 'label', 'engine': 'paced', 'protocol': 'quick', 'parameters': parameters, 'time_limit_s': 9.0
+        'task': 'label', 'engine': 'paced', 'protocol': 'quick', 'parameters': parameters, 'time_limit_s': 9.0,
+        'runtime': {},
     }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ def protocol_inputs(workflow: str, protocol: str | None, overrides: Mapping[str,
     :param overrides: values that replace those of the protocol; nested mappings are merged key by key.
     :raises ProtocolError: unknown protocol, or an override whose key the protocol does not have.
     """
-    content = yaml.safe_load(files(__name__).joinpath(f'{workflow}.yaml').read_text(encoding='utf-8'))
+    content = _read(workflow)
     name = protocol or content['default_protocol']
     if name not in content['protocols']:
         known = ', '.join(content['protocols'])
@@ -31,6 +31,19 @@ def protocol_inputs(workflow: str, protocol: str | None, overrides: Mapping[str,
     inputs = _merge(content['default_inputs'], content['protocols'][name]['inputs'])
     _refuse_unknown(content['default_inputs'], overrides or {}, '')
     return _merge(inputs, overrides or {})
+
+
+def protocol_names(workflow: str) -> list[str]:
+    """Return the names of the protocols of a workflow.
+
+    :param workflow: name of the YAML file, for example ``gap``.
+    """
+    return list(_read(workflow)['protocols'])
+
+
+def _read(workflow: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(files(__name__).joinpath(f'{workflow}.yaml').read_text(encoding='utf-8'))
+    return content
 
 
 def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
