@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
+from numpy.typing import NDArray
 
 from aiida_nanoml.calculations.base import WorkerCalculation, write_npz
 from aiida_nanoml.data.dataset import DatasetData
+from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.model import ModelData
-from aiida_nanoml.data.prediction import PredictionData
+from aiida_nanoml.data.prediction import BASELINE, PredictionData
 from aiida_nanoml.data.structures import StructureSetData
-from aiida_nanoml.worker.schemas import DATASET_FILE, MODEL_FOLDER, RESULTS_FILE, STRUCTURES_FILE, PredictJob
+from aiida_nanoml.errors import DatasetError, NanomlError
+from aiida_nanoml.worker.schemas import (
+    BASELINE_FILE,
+    DATASET_FILE,
+    MODEL_FOLDER,
+    RESULTS_FILE,
+    STRUCTURES_FILE,
+    PredictJob,
+)
 
 
 class PredictCalculation(WorkerCalculation):
@@ -30,14 +41,21 @@ class PredictCalculation(WorkerCalculation):
         spec.input(
             'dataset', valid_type=DatasetData, required=False, help='Features to predict, in place of structures.'
         )
+        spec.input(
+            'baseline',
+            valid_type=LabelSetData,
+            required=False,
+            help='Labels of the structures from the engine that the model corrects.',
+        )
         spec.inputs.validator = validate_inputs
         spec.output('predictions', valid_type=PredictionData, help='One row for each structure or row of features.')
 
     def job(self) -> PredictJob:
         """Return the descriptor of the given features, if features are given."""
         if 'dataset' in self.inputs:
-            return PredictJob(descriptor=self.inputs.dataset.base.attributes.get('descriptor'))
-        return PredictJob()
+            dataset = self.inputs.dataset
+            return PredictJob(descriptor=dataset.base.attributes.get('descriptor'), baseline=dataset.baseline_source)
+        return PredictJob(baseline=self.inputs.baseline.label_source.to_dict() if 'baseline' in self.inputs else None)
 
     def write_arrays(self, folder: Folder) -> list[str]:
         """Write the model and the rows to predict."""
@@ -51,14 +69,36 @@ class PredictCalculation(WorkerCalculation):
             write_npz(folder, DATASET_FILE, self.inputs.dataset.arrays)
             return [*model_files, DATASET_FILE]
         write_npz(folder, STRUCTURES_FILE, self.inputs.structures.structures.to_arrays())
-        return [*model_files, STRUCTURES_FILE]
+        if 'baseline' not in self.inputs:
+            return [*model_files, STRUCTURES_FILE]
+        write_npz(folder, BASELINE_FILE, {BASELINE: baseline_gaps(self.inputs.structures, self.inputs.baseline)})
+        return [*model_files, STRUCTURES_FILE, BASELINE_FILE]
+
+
+def baseline_gaps(structures: StructureSetData, baseline: LabelSetData) -> NDArray[np.float64]:
+    """Baseline of each structure.
+
+    :returns: shape (n,), eV.
+    :raises DatasetError: a structure has no finished label.
+    """
+    rows = structures.structures
+    gaps = baseline.gaps_of(rows.hashes)
+    missing = rows.names[np.isnan(gaps)]
+    if len(missing):
+        raise DatasetError(
+            f'{len(missing)} of {len(rows)} structures have no finished label in the baseline, the first is '
+            f'{str(missing[0])!r}: label them, or predict only the labelled structures'
+        )
+    return gaps
 
 
 def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     """Refuse rows that the model cannot take before anything is submitted."""
     if ('structures' in inputs) == ('dataset' in inputs):
         return 'give either structures or a dataset to predict'
-    if 'dataset' in inputs and 'model' in inputs:
+    if 'model' not in inputs:
+        return None  # the port itself complains
+    if 'dataset' in inputs:
         given = inputs['dataset'].base.attributes.get('descriptor')
         trained = inputs['model'].base.attributes.get('descriptor')
         if given != trained:
@@ -66,4 +106,25 @@ def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
                 f'the features come from the descriptor {given}, the model was trained on {trained}: build the '
                 'features with the descriptor of the model, or predict from structures'
             )
+    return _refuse_baseline(inputs)
+
+
+def _refuse_baseline(inputs: dict[str, Any]) -> str | None:
+    from aiida_nanoml.worker.predict import check_baseline
+
+    learnt, given = inputs['model'].base.attributes.get('baseline', None), None
+    if 'baseline' in inputs:
+        if 'dataset' in inputs:
+            return 'a dataset brings its own baseline: give a baseline with structures only'
+        if learnt is None:
+            return 'the model learnt the gap itself: it takes no baseline'
+        given = inputs['baseline'].label_source.to_dict()
+    elif 'dataset' in inputs:
+        given = inputs['dataset'].baseline_source
+    try:
+        check_baseline(learnt, given)
+        if 'baseline' in inputs:
+            baseline_gaps(inputs['structures'], inputs['baseline'])
+    except NanomlError as error:
+        return str(error)
     return None

@@ -11,7 +11,7 @@ from aiida.engine import CalcJobProcessSpec
 from aiida_nanoml.calculations.base import WorkerCalculation, write_npz
 from aiida_nanoml.data.dataset import DatasetData
 from aiida_nanoml.data.model import ModelData
-from aiida_nanoml.data.prediction import PredictionData
+from aiida_nanoml.data.prediction import BASELINE, PredictionData
 from aiida_nanoml.errors import NanomlError
 from aiida_nanoml.worker.schemas import (
     DATASET_FILE,
@@ -42,6 +42,13 @@ class TrainCalculation(WorkerCalculation):
             serializer=orm.to_aiida_type,
             help='Hyperparameters that replace those of the kind.',
         )
+        spec.input(
+            'alone',
+            valid_type=orm.Bool,
+            required=False,
+            serializer=orm.to_aiida_type,
+            help='Learn the gap itself, although the data set has a baseline.',
+        )
         spec.inputs.validator = validate_inputs
         spec.output('model', valid_type=ModelData, help='The trained model.')
         spec.output('metrics', valid_type=orm.Dict, help='r2, mae, rmse (eV) and n by part, and by part and family.')
@@ -58,12 +65,20 @@ class TrainCalculation(WorkerCalculation):
             feature_names=attributes.get('feature_names'),
             descriptor=attributes.get('descriptor'),
             labels=attributes.get('labels'),
+            baseline=self._baseline_source(),
         )
 
     def write_arrays(self, folder: Folder) -> list[str]:
         """Write the data set."""
-        write_npz(folder, DATASET_FILE, self.inputs.dataset.arrays)
+        arrays = self.inputs.dataset.arrays
+        if self._baseline_source() is None:
+            arrays = {name: column for name, column in arrays.items() if name != BASELINE}
+        write_npz(folder, DATASET_FILE, arrays)
         return [DATASET_FILE]
+
+    def _baseline_source(self) -> dict[str, Any] | None:
+        alone = 'alone' in self.inputs and self.inputs.alone.value
+        return None if alone else self.inputs.dataset.baseline_source
 
 
 def validate_dataset(dataset: DatasetData, _: Any) -> str | None:

@@ -9,6 +9,7 @@ import numpy as np
 from aiida.orm import ArrayData
 from aiida.orm.pydantic import OrmMetadataField
 
+from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.dataset import UNASSIGNED, Dataset
 
 
@@ -20,6 +21,8 @@ class DatasetData(ArrayData):  # type: ignore[misc]
     :param labels: engine, version, protocol and parameters behind the target.
     :param excluded: number of structures left out, by reason.
     :param unknown_classes: number of heavy atoms whose class the descriptor does not know.
+    :param baseline: engine, version, protocol and parameters behind the baseline of the rows, if they have one.
+    :raises DatasetError: rows with a baseline whose source is not given, or the other way round.
     """
 
     class AttributesModel(ArrayData.AttributesModel):  # type: ignore[misc]
@@ -34,6 +37,9 @@ class DatasetData(ArrayData):  # type: ignore[misc]
         split: dict[str, int] = OrmMetadataField(description='Number of rows in each part; empty before splitting')
         excluded: dict[str, int] = OrmMetadataField(description='Number of structures left out, by reason')
         unknown_classes: int = OrmMetadataField(description='Heavy atoms of a class unknown to the descriptor')
+        baseline: dict[str, Any] | None = OrmMetadataField(
+            None, description='Engine, version, protocol and parameters of the baseline'
+        )
 
     def __init__(
         self,
@@ -42,11 +48,14 @@ class DatasetData(ArrayData):  # type: ignore[misc]
         labels: Mapping[str, Any] | None = None,
         excluded: Mapping[str, int] | None = None,
         unknown_classes: int = 0,
+        baseline: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if dataset is None:
             return
+        if (dataset.baseline is None) != (baseline is None):
+            raise DatasetError('the baseline of a data set is a column of its rows and a source: give both or none')
         for name, array in dataset.to_arrays().items():
             self.set_array(name, array)
         parts, counts = np.unique(dataset.split[dataset.split != UNASSIGNED], return_counts=True)
@@ -63,8 +72,15 @@ class DatasetData(ArrayData):  # type: ignore[misc]
                 'split': {str(part): int(count) for part, count in zip(parts, counts, strict=True)},
                 'excluded': dict(excluded or {}),
                 'unknown_classes': unknown_classes,
+                'baseline': None if baseline is None else dict(baseline),
             }
         )
+
+    @property
+    def baseline_source(self) -> dict[str, Any] | None:
+        """Engine, version, protocol and parameters of the baseline, if the rows have one."""
+        found: dict[str, Any] | None = self.base.attributes.get('baseline', None)  # absent before version 0.2
+        return found
 
     @property
     def dataset(self) -> Dataset:

@@ -13,8 +13,8 @@ from aiida_nanoml.errors import ModelError
 from aiida_nanoml.learning.model_card import CARD_FILE, ModelCard, read_card
 
 ATTRIBUTES = (
-    'kind', 'target', 'unit', 'descriptor', 'labels', 'feature_names', 'n_features', 'metrics', 'parameters',
-    'fingerprint', 'versions',
+    'kind', 'target', 'unit', 'descriptor', 'labels', 'baseline', 'feature_names', 'n_features', 'metrics',
+    'parameters', 'fingerprint', 'versions',
 )  # fmt: skip
 
 
@@ -26,7 +26,8 @@ class ModelCaching(NodeCaching):  # type: ignore[misc]
         objects: dict[str, Any] = super().get_objects_to_hash()
         del objects['repository_hash']
         objects['attributes'] = {
-            key: objects['attributes'].get(key) for key in ('fingerprint', 'descriptor', 'labels', 'target', 'unit')
+            key: objects['attributes'].get(key)
+            for key in ('fingerprint', 'descriptor', 'labels', 'baseline', 'target', 'unit')
         }
         return objects
 
@@ -46,6 +47,9 @@ class ModelData(FolderData):  # type: ignore[misc]
         unit: str = OrmMetadataField(description='Unit of the prediction')
         descriptor: dict[str, Any] | None = OrmMetadataField(None, description='Identity of the descriptor')
         labels: dict[str, Any] | None = OrmMetadataField(None, description='Engine, version and protocol of the labels')
+        baseline: dict[str, Any] | None = OrmMetadataField(
+            None, description='Engine, version and protocol of the baseline that is corrected'
+        )
         feature_names: list[str] | None = OrmMetadataField(None, description='Names of the features, in order')
         n_features: int = OrmMetadataField(description='Number of features')
         metrics: dict[str, Any] = OrmMetadataField(description='r2, mae, rmse (eV) and n by part and family')

@@ -123,6 +123,11 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             require_width(watched, features.shape[1])
             validation = watched, as_gaps(validation_data[1], 'validation y', n_rows=len(watched))
 
+        if self.output == 'softplus' and gaps.min() < 0:
+            raise ModelError(
+                "a network with output='softplus' cannot answer below zero, and there are targets below zero: set "
+                "output='linear', or take the kind `correction` for corrections to a baseline"
+            )
         mean, variance = _moments(features, self.standardize)
         offset = float(gaps.mean()) if self.standardize and self.output == 'linear' else 0.0
         core = self._build_core(features.shape[1])

@@ -28,6 +28,9 @@ class ModelCard(BaseModel):
     feature_names: list[str] | None = Field(default=None, description='names of the features, in order')
     descriptor: dict[str, Any] | None = Field(default=None, description='identity of the descriptor')
     labels: dict[str, Any] | None = Field(default=None, description='engine, version and protocol of the labels')
+    baseline: dict[str, Any] | None = Field(
+        default=None, description='engine, version and protocol of the baseline; None: the model gives the gap itself'
+    )
     metrics: dict[str, dict[str, float | int | None]] = Field(
         default_factory=dict, description='r2, mae, rmse (eV) and n by part'
     )

@@ -153,7 +153,8 @@ def load_domain(folder: Path | str) -> TrainingDomain | None:
 def export_model(folder: Path | str, path: Path | str) -> None:
     """Write the network of a saved model as one file for other programs.
 
-    The file takes rows of raw features and answers in eV, whatever the scalings during training were.
+    The file takes rows of raw features and answers in eV, whatever the scalings during training were. The network of a
+    model with a baseline takes the gap of the baseline (eV) as last feature and answers with the correction to it.
 
     :param folder: written by :func:`save_model`; a gap network.
     :param path: ends in ``.keras``, or in ``.h5`` for legacy HDF5 (``cbn_trained_model.h5``).

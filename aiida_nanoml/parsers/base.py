@@ -12,6 +12,7 @@ from aiida.parsers import Parser
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from aiida_nanoml.data.prediction import BASELINE
 from aiida_nanoml.worker.files import read_arrays
 from aiida_nanoml.worker.schemas import ERROR_FILE, REPORT_FILE, RESULTS_FILE, Report
 
@@ -54,6 +55,12 @@ class WorkerParser(Parser):
         :param arrays: content of ``results.npz``.
         :param folder: holds the files that are not kept as they are.
         """
+
+    @staticmethod
+    def predicted(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Pick what was computed for each row out of ``results.npz``."""
+        columns = {name: arrays[name] for name in ('value', 'std', 'distance')}
+        return columns | ({BASELINE: arrays[BASELINE]} if BASELINE in arrays else {})
 
     def parse_without_report(self, folder: Path) -> ExitCode:
         """Say why there is no report, as far as the job's error stream tells."""

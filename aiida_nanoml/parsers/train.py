@@ -23,7 +23,7 @@ class TrainParser(WorkerParser):
         """Make the output nodes."""
         model = ModelData(folder / MODEL_FOLDER)
         dataset = self.node.inputs.dataset.dataset
-        columns = {name: arrays[name] for name in ('value', 'std', 'distance')}
+        columns = self.predicted(arrays)
         columns |= {'hashes': dataset.hashes, 'names': dataset.names, 'families': dataset.families}
         self.out('model', model)
         self.out('metrics', orm.Dict(report.content['metrics']))

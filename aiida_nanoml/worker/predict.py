@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import ModelError
 from aiida_nanoml.features.registry import make_descriptor
+from aiida_nanoml.learning.arrays import Floats, as_gaps
+from aiida_nanoml.learning.dataset import model_inputs
 from aiida_nanoml.learning.gap_network import GapNetwork
 from aiida_nanoml.learning.model_files import load_domain, load_model
 from aiida_nanoml.learning.registry import Model
 from aiida_nanoml.structures import StructureSet
 from aiida_nanoml.worker.files import read_arrays, read_job, write_arrays
 from aiida_nanoml.worker.schemas import (
+    BASELINE_FILE,
     DATASET_FILE,
     MODEL_FOLDER,
     RESULTS_FILE,
@@ -27,9 +32,10 @@ from aiida_nanoml.worker.schemas import (
 def predict(folder: Path) -> Report:
     """Predict the rows of a job folder.
 
-    :param folder: holds ``job.json``, the folder ``model`` and ``structures.npz`` or ``dataset.npz``.
+    :param folder: holds ``job.json``, the folder ``model`` and ``structures.npz`` (for a correction, with
+        ``baseline.npz``) or ``dataset.npz``.
     :returns: the report.
-    :raises NanomlError: the model is damaged, or was trained on features of another descriptor.
+    :raises NanomlError: the model is damaged, or was trained on features of another descriptor or another baseline.
     """
     job = read_job(folder, PredictJob)
     model, card = load_model(folder / MODEL_FOLDER)
@@ -42,23 +48,58 @@ def predict(folder: Path) -> Report:
                 f'the features come from the descriptor {job.descriptor}, the model was trained on {card.descriptor}. '
                 'Build the features with the descriptor of the model, or predict from structures.'
             )
-        features = read_arrays(folder / DATASET_FILE)['X']
+        arrays = read_arrays(folder / DATASET_FILE)
+        features = arrays['X']
     else:
         structures = StructureSet.from_arrays(read_arrays(folder / STRUCTURES_FILE))
         if not card.descriptor:
             raise ModelError('the model does not say which descriptor made its features: give features, not structures')
         features = make_descriptor(card.descriptor['name'], **card.descriptor['params']).transform(structures)
-    values, spread = predict_with_spread(model, features)
-    write_arrays(folder / RESULTS_FILE, {'value': values, 'std': spread, 'distance': domain.distance(features)})
+        arrays = {} if job.baseline is None else read_arrays(folder / BASELINE_FILE)
+    check_baseline(card.baseline, job.baseline)
+    baseline = None
+    if card.baseline is not None:
+        baseline = as_gaps(arrays['baseline'], 'the baseline', n_rows=len(features))
+    values, spread = predict_with_spread(model, features, baseline)
+    distances = domain.distance(model_inputs(features, baseline))
+    results = {'value': values, 'std': spread, 'distance': distances}
+    write_arrays(folder / RESULTS_FILE, results if baseline is None else results | {'baseline': baseline})
     return Report(status='ok', content={'n_rows': len(values)})
 
 
-def predict_with_spread(model: Model, features: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def check_baseline(learnt: Mapping[str, Any] | None, given: Mapping[str, Any] | None) -> None:
+    """Refuse a baseline from another engine or protocol than the one that a model corrects.
+
+    :param learnt: source of the baseline that the model corrects; ``None``: it gives the gap itself.
+    :param given: source of the baseline at hand, if there is one. A model without baseline has no use for it.
+    :raises ModelError: the model corrects a baseline that is not there, or is another one.
+    """
+    if learnt is None:
+        return
+    wanted = LabelSource.from_dict(learnt)
+    if given is None:
+        raise ModelError(
+            f'the model corrects gaps of {wanted}: label the structures with it, and give these labels as baseline'
+        )
+    found = LabelSource.from_dict(given)
+    if found != wanted:
+        raise ModelError(
+            f'the model corrects gaps of {wanted} ({wanted.to_dict()}), the baseline is from {found} '
+            f'({found.to_dict()}): its errors are others. Label the structures with the engine of the model.'
+        )
+
+
+def predict_with_spread(model: Model, features: Floats, baseline: Floats | None = None) -> tuple[Floats, Floats]:
     """Predict and give the spread over the members of an ensemble.
 
     :param features: shape (n, F).
-    :returns: values (n,) in eV, and their standard deviation (n,) in eV, NaN for a single model.
+    :param baseline: shape (n,), eV, of a model that learnt the correction to it.
+    :returns: values (n,) in eV, baseline plus correction, and their standard deviation (n,) in eV, NaN for a single
+        model.
     """
+    inputs = model_inputs(features, baseline)
     if isinstance(model, GapNetwork) and model.members > 1:
-        return model.predict(features, return_std=True)
-    return np.asarray(model.predict(features)), np.full(len(features), np.nan)
+        values, spread = model.predict(inputs, return_std=True)
+    else:
+        values, spread = np.asarray(model.predict(inputs)), np.full(len(inputs), np.nan)
+    return (values if baseline is None else baseline + values), spread

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import DatasetError
+from aiida_nanoml.learning.arrays import Floats
 from aiida_nanoml.learning.dataset import Dataset
 from aiida_nanoml.learning.distance import TrainingDomain
 from aiida_nanoml.learning.gap_network import GapNetwork
@@ -37,30 +39,39 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
 
     :param folder: holds ``job.json`` and ``dataset.npz``.
     :param progress: called with the epoch and the number of epochs.
-    :returns: the report, with the metrics (eV) by part and by part and family (``'test/h'``).
+    :returns: the report, with the metrics (eV) by part and by part and family (``'test/h'``). Of a correction, the
+        metrics of the baseline alone stand beside them (``'baseline/test'``).
     :raises NanomlError: the job, the data set or the hyperparameters cannot be used.
     """
     job = read_job(folder, TrainJob)
     dataset = Dataset.from_arrays(read_arrays(folder / DATASET_FILE), tuple(job.feature_names))
+    if (job.baseline is None) != (dataset.baseline is None):
+        raise DatasetError('a baseline is a column of the data set and a source in the job: only one of them is there')
     X_train, _ = dataset.part('train')
     if len(X_train) == 0:
         raise DatasetError('the data set has no training rows: split it before training')
     model = make_model(job.kind, **job.hyperparameters)
     _fit(model, dataset, progress)
-    values, spread = predict_with_spread(model, dataset.X)
+    values, spread = predict_with_spread(model, dataset.X, dataset.baseline)
     domain = TrainingDomain().fit(X_train)
     metrics = _metrics(dataset, values)
+    if dataset.baseline is not None:
+        metrics |= {f'baseline/{part}': judged for part, judged in _metrics(dataset, dataset.baseline).items()}
     card = {
         'kind': job.kind,
-        'feature_names': job.feature_names,
+        'feature_names': list(dataset.input_names),
         'descriptor': job.descriptor,
         'labels': job.labels,
+        'baseline': job.baseline,
         'metrics': metrics,
     }
     saved = save_model(model, folder / MODEL_FOLDER, card, domain)
-    title = str(LabelSource.from_dict(job.labels))
-    parts = {name: (dataset.part(name)[1], values[dataset.split == name]) for name in SPLITS if name in dataset.split}
-    plot_parity(folder / PARITY_FILE, parts, title=f'Energy gap, model {job.kind}', engine_label=title)
+    plot_parity(
+        folder / PARITY_FILE,
+        parity_parts(dataset, values),
+        title=parity_title(job.kind, job.baseline),
+        engine_label=str(LabelSource.from_dict(job.labels)),
+    )
     history = {name: np.array(losses) for name, losses in model.history_.items()}
     if isinstance(model, GapNetwork):
         plot_learning_curve(
@@ -68,13 +79,38 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
         )
     write_arrays(
         folder / RESULTS_FILE,
-        {'value': values, 'std': spread, 'distance': domain.distance(dataset.X)}
+        {'value': values, 'std': spread, 'distance': domain.distance(dataset.inputs)}
+        | ({} if dataset.baseline is None else {'baseline': dataset.baseline})
         | {f'history_{name}': losses for name, losses in history.items()},
     )
     return Report(
         status='ok',
         content={'metrics': metrics, 'fingerprint': saved.fingerprint, 'best_epoch': saved.best_epoch},
     )
+
+
+def parity_title(kind: str, baseline: Mapping[str, Any] | None) -> str:
+    """What a parity plot of a model is called: it must say what the model corrects.
+
+    :param kind: kind of the model.
+    :param baseline: source of the baseline, if the model has one.
+    """
+    correction = '' if baseline is None else f'\ncorrection to {LabelSource.from_dict(baseline)}'
+    return f'Energy gap, model {kind}{correction}'
+
+
+def parity_parts(dataset: Dataset, values: Floats) -> dict[str, tuple[Floats, Floats]]:
+    """Known and predicted gaps by part of the split, the baseline alone first.
+
+    :param values: shape (N,), predictions for the rows of the data set, eV.
+    """
+    masks = {name: dataset.split == name for name in SPLITS if name in dataset.split}
+    masks = masks or {'rows': np.ones(len(dataset), dtype=bool)}
+    parts = {name: (dataset.y[rows], values[rows]) for name, rows in masks.items()}
+    last, rows = list(masks.items())[-1]
+    if dataset.baseline is None:
+        return parts
+    return {f'baseline alone, {last}': (dataset.y[rows], dataset.baseline[rows])} | parts
 
 
 def _fit(model: Model, dataset: Dataset, progress: Callable[[int, int], None]) -> None:
@@ -87,7 +123,7 @@ def _fit(model: Model, dataset: Dataset, progress: Callable[[int, int], None]) -
         model.fit(X_train, y_train)
 
 
-def _metrics(dataset: Dataset, values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Metrics:
+def _metrics(dataset: Dataset, values: Floats) -> Metrics:
     metrics: Metrics = {}
     for part in SPLITS:
         rows = dataset.split == part

@@ -18,41 +18,50 @@ from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import DatasetError
-from aiida_nanoml.learning.dataset import UNASSIGNED, Dataset
+from aiida_nanoml.learning.dataset import UNASSIGNED, Dataset, positions_of
 
 
 @calcfunction
 @refusing
-def assemble_dataset(structures: StructureSetData, labels: LabelSetData, descriptor: orm.Dict) -> DatasetData:
+def assemble_dataset(
+    structures: StructureSetData, labels: LabelSetData, descriptor: orm.Dict, baseline: LabelSetData | None = None
+) -> DatasetData:
     """Describe the labelled structures and put descriptor and gap side by side.
 
-    Rows whose label failed, rows with an odd electron count, and repeated structures are left out and counted.
+    Rows whose label failed, rows with an odd electron count, repeated structures and, with a baseline, rows without a
+    finished baseline are left out and counted.
 
     :param structures: the structures, in any order.
     :param labels: labels of these structures, from one engine and protocol.
     :param descriptor: ``name`` in the registry of descriptors and, optionally, ``params``.
-    :raises DatasetError: a structure has no label, or no row is left.
+    :param baseline: labels of these structures from a cheaper engine, for models that learn the correction to it.
+    :raises DatasetError: a structure has no label, no row is left, or labels and baseline are of one origin.
     :raises DescriptorError: the descriptor is unknown or cannot describe a structure.
     """
     from aiida_nanoml.features.registry import descriptor_identity
 
     transformer = _chosen_descriptor(descriptor.get_dict())
     everything, found = structures.structures, labels.labels
-    position = {value: row for row, value in enumerate(found.hashes)}
-    unlabelled = [str(everything.names[row]) for row, value in enumerate(everything.hashes) if value not in position]
-    if unlabelled:
+    if baseline is not None and baseline.label_source == found.source:
+        raise DatasetError(f'labels and baseline are both from {found.source}: there is nothing to correct')
+    positions = positions_of(everything.hashes, found.hashes)
+    unlabelled = everything.names[positions < 0]
+    if len(unlabelled):
         raise DatasetError(
-            f'{len(unlabelled)} of {len(everything)} structures have no label, the first is {unlabelled[0]!r}: label '
-            'them, or take only the labelled structures'
+            f'{len(unlabelled)} of {len(everything)} structures have no label, the first is {str(unlabelled[0])!r}: '
+            'label them, or take only the labelled structures'
         )
     first = np.zeros(len(everything), dtype=bool)
     first[np.unique(everything.hashes, return_index=True)[1]] = True
-    rows = found.select(np.array([position[value] for value in everything.hashes]))
-    kept = first & rows.finished & ~rows.open_shell
+    rows = found.select(positions)
+    usable = first & rows.finished & ~rows.open_shell
+    cheap = np.zeros(len(everything)) if baseline is None else baseline.gaps_of(everything.hashes)
+    kept = usable & np.isfinite(cheap)
     excluded = {
         'failed': int((first & ~rows.finished).sum()),
         'open_shell': int((first & rows.finished & rows.open_shell).sum()),
         'repeated': int((~first).sum()),
+        'no_baseline': int((usable & ~kept).sum()),
     }
     if not kept.any():
         raise DatasetError(f'no row is left of {len(everything)}: {excluded}. Look at the statuses of the labels.')
@@ -69,10 +78,16 @@ def assemble_dataset(structures: StructureSetData, labels: LabelSetData, descrip
         families=chosen.families,
         split=np.full(len(chosen), UNASSIGNED, dtype='<U10'),
         feature_names=tuple(identity['feature_names']),
+        baseline=None if baseline is None else cheap[kept],
     )
     unknown_classes = int(transformer.unknown_counts(chosen).sum()) if hasattr(transformer, 'unknown_counts') else 0
     return DatasetData(
-        dataset, identity, found.source.to_dict(), {k: v for k, v in excluded.items() if v}, unknown_classes
+        dataset,
+        identity,
+        found.source.to_dict(),
+        {k: v for k, v in excluded.items() if v},
+        unknown_classes,
+        None if baseline is None else baseline.label_source.to_dict(),
     )
 
 
@@ -102,6 +117,7 @@ def split_dataset(dataset: DatasetData, parameters: orm.Dict) -> DatasetData:
         attributes.get('labels'),
         attributes.get('excluded'),
         attributes.get('unknown_classes'),
+        dataset.baseline_source,
     )
 
 
@@ -110,12 +126,17 @@ def split_dataset(dataset: DatasetData, parameters: orm.Dict) -> DatasetData:
 def merge_datasets(**sets: DatasetData) -> DatasetData:
     """Join data sets in the order of their link labels; the split is dropped, split the result again.
 
-    :raises DatasetError: the features come from different descriptors, or the targets from different engines or
-        protocols.
+    :raises DatasetError: the features come from different descriptors, or the targets or baselines from different
+        engines or protocols.
     """
     nodes = [sets[key] for key in sorted(sets)]
-    for key, what in (('descriptor', 'descriptors'), ('labels', 'engines or protocols'), ('unit', 'units')):
-        values = [node.base.attributes.get(key) for node in nodes]
+    for key, what in (
+        ('descriptor', 'descriptors'),
+        ('labels', 'engines or protocols'),
+        ('baseline', 'baselines'),
+        ('unit', 'units'),
+    ):
+        values = [node.base.attributes.get(key, None) for node in nodes]
         for node, value in zip(nodes, values, strict=True):
             if value != values[0]:
                 raise DatasetError(
@@ -137,6 +158,7 @@ def merge_datasets(**sets: DatasetData) -> DatasetData:
         nodes[0].base.attributes.get('labels'),
         {reason: count for reason, count in excluded.items() if count},
         sum(node.base.attributes.get('unknown_classes') for node in nodes),
+        nodes[0].baseline_source,
     )
 
 

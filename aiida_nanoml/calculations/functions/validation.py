@@ -8,8 +8,9 @@ from aiida.engine import calcfunction
 
 from aiida_nanoml.calculations.functions.base import refusing
 from aiida_nanoml.data.labels import LabelSetData
-from aiida_nanoml.data.prediction import PredictionData
+from aiida_nanoml.data.prediction import BASELINE, PredictionData
 from aiida_nanoml.errors import DatasetError
+from aiida_nanoml.learning.dataset import positions_of
 
 
 @calcfunction
@@ -19,8 +20,9 @@ def compare_with_labels(predictions: PredictionData, labels: LabelSetData) -> di
 
     :param predictions: predicted gaps in eV.
     :param labels: labels from the engine and protocol that the model learnt from.
-    :returns: ``metrics`` (r2, mae, rmse in eV, n, by family too, and the seconds that labelling took) and ``table``
-        with the columns ``names``, ``predicted``, ``labelled``, ``distance``.
+    :returns: ``metrics`` (r2, mae, rmse in eV, n, by family too, of a correction also of the baseline alone, and the
+        seconds that labelling took) and ``table`` with the columns ``names``, ``predicted``, ``labelled``,
+        ``distance`` and, of a correction, ``baseline``.
     :raises DatasetError: the labels are of another origin than the training labels, or none belongs to a prediction.
     """
     from aiida_nanoml.learning.metrics import regression_metrics
@@ -32,27 +34,27 @@ def compare_with_labels(predictions: PredictionData, labels: LabelSetData) -> di
             f'the model learnt from {learnt}, these labels are from {found.source.to_dict()}: their difference '
             'would mix the error of the model with that of the engine'
         )
-    position = {value: row for row, value in enumerate(found.hashes) if found.finished[row]}
-    rows = [row for row, value in enumerate(predictions.get_array('hashes')) if value in position]
-    if not rows:
+    found = found.select(found.finished)
+    positions = positions_of(predictions.get_array('hashes'), found.hashes)
+    compared = positions >= 0
+    if not compared.any():
         raise DatasetError('none of the predicted structures has a finished label')
-    columns = {name: predictions.get_array(name)[rows] for name in ('hashes', 'names', 'families', 'value', 'distance')}
-    labelled = found.select(np.array([position[value] for value in columns['hashes']]))
+    columns = {name: column[compared] for name, column in predictions.arrays.items()}
+    labelled = found.select(positions[compared])
     gaps = labelled.energies['gap_ev']
     metrics = {
-        'all': regression_metrics(gaps, columns['value']),
         'labelling_s': float(np.nansum(labelled.wall_s)),
-        'n_not_compared': predictions.base.attributes.get('n_rows') - len(rows),
+        'n_not_compared': int((~compared).sum()),
     }
-    for family in sorted(set(columns['families'].tolist()) - {''}):
-        members = columns['families'] == family
-        metrics[family] = regression_metrics(gaps[members], columns['value'][members])
+    judged = {'': columns['value']} | ({'baseline/': columns[BASELINE]} if BASELINE in columns else {})
+    for prefix, values in judged.items():
+        metrics[f'{prefix}all'] = regression_metrics(gaps, values)
+        for family in sorted(set(columns['families'].tolist()) - {''}):
+            members = columns['families'] == family
+            metrics[f'{prefix}{family}'] = regression_metrics(gaps[members], values[members])
     table = orm.ArrayData()
-    for name, column in (
-        ('names', columns['names']),
-        ('predicted', columns['value']),
-        ('labelled', gaps),
-        ('distance', columns['distance']),
-    ):
+    shown = {'names': columns['names'], 'predicted': columns['value'], 'labelled': gaps}
+    shown |= {name: columns[name] for name in ('distance', BASELINE) if name in columns}
+    for name, column in shown.items():
         table.set_array(name, column)
     return {'metrics': orm.Dict(metrics), 'table': table}
