@@ -147,9 +147,16 @@ def launcher(code: orm.InstalledCode, processes: int) -> list[str]:
     if not (code.with_mpi or (code.with_mpi is None and processes > 1)):
         return []
     words = [word.format(tot_num_mpiprocs=processes) for word in code.computer.get_mpirun_command()]
-    # Several steps share the allocation of Slurm only when each takes no more than it asks for.
-    exact = PurePosixPath(words[0]).name == 'srun' and '--exact' not in words
-    return [words[0], '--exact', *words[1:]] if exact else words
+    if PurePosixPath(words[0]).name != 'srun':
+        return words
+    # Steps run side by side in an allocation of Slurm only when each takes just the cores that it asks for, and none
+    # reserves the memory of the job.
+    shared = [
+        option
+        for option in ('--exact', '--mem=0')
+        if not any(word.startswith(option.partition('=')[0]) for word in words)
+    ]
+    return [words[0], *shared, *words[1:]]
 
 
 def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
