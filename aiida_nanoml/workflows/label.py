@@ -299,11 +299,11 @@ class LabelWorkChain(WorkChain):
         statuses = [INTERRUPTED] * len(rows) if labels is None else labels.get_array('status').tolist()
         single = self.inputs.engine.value in SINGLE_RUNS
         retried = RETRIED - {TIMED_OUT} if single else RETRIED
-        progress = FINISHED in statuses
+        progress = any(status != INTERRUPTED for status in statuses)
         again, alone = [], []
         for row, status in zip(rows, statuses, strict=True):
             if status in retried:
-                # A job that finished some rows brings the others forward: only a fruitless round counts.
+                # A job that got through some rows brings the others forward: only a fruitless round counts.
                 self.ctx.rounds[row] += not (progress and status == INTERRUPTED)
                 if self.ctx.rounds[row] < self.inputs.max_rounds.value:
                     again.append(row)

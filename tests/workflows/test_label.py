@@ -12,9 +12,10 @@ from aiida import orm
 from aiida.common.links import LinkType
 from aiida.engine import run_get_node
 from aiida.manage.caching import enable_caching
-from aiida.plugins import WorkflowFactory
+from aiida.plugins import CalculationFactory, WorkflowFactory
 
 from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.provenance.campaign import campaign_status, campaigns
 from aiida_nanoml.structures import StructureSet
 
 LabelWorkChain = WorkflowFactory('nanoml.label')
@@ -85,6 +86,74 @@ def test_rows_that_fail_by_themselves_are_not_tried_again(label, make_chains) ->
     assert outputs['labels'].base.attributes.get('n_finished') == 1
 
 
+def test_no_more_jobs_are_at_the_computer_than_allowed_and_free_places_are_filled(label, make_chains) -> None:
+    """The throttle works before submission: what waits is not a job yet."""
+    _, node = label(make_chains(2, 3, 4, 5, 6, 7), parameters={'wait_s': 0.5}, batch_size=1, max_concurrent=2)
+    assert node.is_finished_ok, node.exit_message
+    jobs = sorted((job for job in node.called if isinstance(job, orm.CalcJobNode)), key=lambda job: job.pk)
+    assert len(jobs) == 6
+    ends = {job.pk: job.outputs.labels.ctime for job in jobs}
+    at_once = [sum(ends[other.pk] > job.ctime for other in jobs[:number]) for number, job in enumerate(jobs)]
+    assert max(at_once) <= 1, 'a job was submitted while two others were not done'
+    assert at_once[1:] == [1] * 5, 'a free place was left empty until all jobs of a round were done'
+
+
+def test_a_job_goes_on_from_the_journal_of_a_killed_one(paced_code, make_chains, tmp_path: Path) -> None:
+    inputs = {
+        'code': paced_code,
+        'structures': StructureSetData(make_chains(2, 4, 6, 8)),
+        'rows': orm.List([0, 1, 2, 3]),
+        'engine': 'paced',
+        'protocol': 'quick',
+        'parameters': {'kill_worker': [6], 'killed_marker': str(tmp_path / 'killed')},
+    }
+    killed, first = run_get_node(CalculationFactory('nanoml.label'), **inputs)
+    assert first.exit_status == 400
+    done = killed['labels'].labels
+    assert done.finished.tolist() == [True, True, False, False]
+    resumed, second = run_get_node(
+        CalculationFactory('nanoml.label'), **inputs, parent_folder=first.outputs.remote_folder
+    )
+    assert second.is_finished_ok, second.exit_message
+    assert resumed['labels'].labels.finished.all()
+    assert resumed['labels'].labels.wall_s[:2].tolist() == done.wall_s[:2].tolist(), 'finished rows were computed again'
+
+
+def test_a_killed_campaign_goes_on_with_what_it_has(label, make_chains, tmp_path: Path) -> None:
+    parameters = {'kill_worker': [6], 'killed_marker': str(tmp_path / 'killed'), 'fail': [4]}
+    partial, node = label(make_chains(2, 4, 6, 8), parameters=parameters, max_rounds=1, batch_size=2)
+    assert batches(node) == [[0, 1], [2, 3]]
+    assert partial['labels'].labels.status.tolist() == ['ok', 'not_converged']
+    status = campaign_status(node)
+    assert (status.n_structures, status.n_done, status.n_running, status.n_waiting) == (4, 1, 0, 2)
+    assert [(failure.code, failure.n_structures) for failure in status.failures] == [('not_converged', 1)]
+    assert '4 atoms never converge' in status.failures[0].message
+
+    resumed, second = run_get_node(LabelWorkChain.get_builder_to_resume(node))
+    assert second.is_finished_ok, second.exit_message
+    assert batches(second) == [[2, 3]], 'a failure of the structure itself is left as it is'
+    labels = resumed['labels'].labels
+    assert campaign_status(second).n_waiting == 0
+    assert [node.pk for node in campaigns()][:2] == [second.pk, node.pk]
+    assert labels.status[np.argsort(labels.n_electrons)].tolist() == ['not_converged', 'ok', 'ok', 'ok']
+
+    builder = LabelWorkChain.get_builder_to_resume(second)
+    builder.retry = True
+    _, third = run_get_node(builder)
+    assert batches(third) == [[1]]
+
+
+def test_known_labels_are_not_made_again(label, make_chains) -> None:
+    chains = make_chains(2, 3, 4)
+    known, _ = label(chains.select([1]))
+    outputs, node = label(chains, known={'before': known['labels']})
+    assert batches(node) == [[0, 2]]
+    assert outputs['labels'].labels.finished.tolist() == [True] * 3
+    everything, last = label(chains, known={'before': outputs['labels']})
+    assert batches(last) == []
+    assert everything['labels'].uuid == outputs['labels'].uuid
+
+
 def test_nothing_labelled_is_a_failure_that_keeps_the_reasons(label, make_chains) -> None:
     outputs, node = label(make_chains(2), parameters={'fail': [2]})
     assert node.exit_status == 510
@@ -106,6 +175,9 @@ def test_batches_without_any_result_name_the_job(label, make_chains, code_factor
     [
         ({'engine': 'abacus'}, "no engine 'abacus'"),
         ({'batch_size': 0}, 'at least 1'),
+        ({'mode': 'serial'}, 'batch, single'),
+        ({'mode': 'single'}, 'paced has no single runs'),
+        ({'program_processes': 2}, 'paced runs no program'),
         ({'max_rounds': -1}, 'at least 1'),
         ({'parameters': {'unknown': 1}}, 'unknown'),
         ({'options': {'resources': {'num_machines': 3}}}, 'one job uses one machine'),
