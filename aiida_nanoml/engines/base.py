@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -149,6 +149,10 @@ class ProgramRuntime(EngineRuntime):
     launcher: list[str] = Field(default_factory=list)
     folder: str = ''
     time_limit_s: float | None = Field(default=None, gt=0)
+
+    def relative_to(self, folder: Path) -> Self:
+        """Resolve the paths against the folder of a job."""
+        return self.model_copy(update={'folder': str(folder / self.folder)})
 
 
 class Engine(ABC):
@@ -301,7 +305,7 @@ class Engine(ABC):
             raise EvaluationError(
                 'periodic_unsupported', f'{self.title} treats isolated structures only; this one is periodic'
             )
-        _refuse_close_atoms(structure)
+        refuse_close_atoms(structure)
 
     def evaluate(self, structure: Structure) -> Label:
         """Check a structure and compute its label.
@@ -379,7 +383,12 @@ def _symbols(numbers: list[int]) -> str:
     return ', '.join(chemical_symbols[number] if number in known else f'Z = {number}' for number in numbers)
 
 
-def _refuse_close_atoms(structure: Structure) -> None:
+def refuse_close_atoms(structure: Structure) -> None:
+    """Refuse atoms nearer than :data:`CLOSEST_APPROACH`, periodic images included.
+
+    :param structure: positions and cell in Å.
+    :raises EvaluationError: ``'atoms_too_close'``, with the nearest pair.
+    """
     from ase.data import covalent_radii
     from ase.neighborlist import primitive_neighbor_list
 

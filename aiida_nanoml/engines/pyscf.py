@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -60,7 +61,7 @@ class PyscfEngine(Engine):
         return f'LDA/{self.settings.basis.upper()} (PySCF)'
 
     @classmethod
-    def missing(cls) -> str | None:
+    def missing(cls, runtime: Mapping[str, Any] | None = None) -> str | None:
         """Say how to install PySCF where it is absent."""
         return None if find_spec('pyscf') else 'The engine pyscf needs PySCF: pip install "aiida-nanoml[pyscf]".'
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -48,7 +49,7 @@ class XtbEngine(Engine):
     settings: Parameters
 
     @classmethod
-    def missing(cls) -> str | None:
+    def missing(cls, runtime: Mapping[str, Any] | None = None) -> str | None:
         """Say how to install tblite where it is absent."""
         return None if find_spec('tblite') else 'The engine xtb needs tblite: pip install tblite.'
 

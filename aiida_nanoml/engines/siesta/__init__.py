@@ -1,0 +1,1 @@
+"""SIESTA: density-functional theory with numerical atomic orbitals, run as a program."""

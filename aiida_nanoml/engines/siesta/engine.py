@@ -1,0 +1,325 @@
+"""The engine ``siesta``: runs the program in a folder of its own for each structure, and reads what it left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+from pydantic import Field
+
+from aiida_nanoml.engines.base import Engine, EngineParameters, Label, ProgramRuntime
+from aiida_nanoml.engines.siesta.fdf import vacuum_of, write_fdf
+from aiida_nanoml.engines.siesta.output import read_run, read_version
+from aiida_nanoml.engines.siesta.parameters import MINIMUM_VACUUM_ANG, SiestaParameters
+from aiida_nanoml.engines.siesta.pseudopotentials import bundled, check_pseudopotentials, digest
+from aiida_nanoml.errors import EngineError, EvaluationError, StructureError
+from aiida_nanoml.structures import StructureSet
+from aiida_nanoml.structures.elements import SYMBOLS
+
+if TYPE_CHECKING:
+    from aiida_nanoml.structures import Structure
+
+HEAVIEST = 94
+"""Plutonium: no pseudopotentials are in use for heavier elements."""
+
+PROGRAM_FILE = 'program.json'
+"""Notes in the folder of a structure which process works there, so that a later worker can end a stray one."""
+
+PROBE_S = 60.0
+"""The version is said at once; a program that takes longer (seconds) is not SIESTA."""
+
+GRACE_S = 3.0
+"""A program has so long (seconds) to follow a request to end: launchers pass it on to the processes they started."""
+
+
+class SiestaEngine(Engine):
+    """Density-functional theory with numerical atomic orbitals, as a program that is started for each structure.
+
+    An isolated structure is placed in a box of its own with the vacuum of the parameters, whatever its cell. HOMO and
+    LUMO come from the file of levels, the energy is the free energy.
+
+    Source: Soler et al., J. Phys.: Condens. Matter 14, 2745 (2002).
+    """
+
+    name = 'siesta'
+    title = 'SIESTA'
+    properties = frozenset({'energy', 'gap', 'forces', 'stress'})
+    periodic = True
+    runs_program = True
+
+    Parameters = SiestaParameters
+
+    class Runtime(ProgramRuntime):
+        """What SIESTA finds on the machine.
+
+        :param pseudopotentials: psf or psml file of each element. Default: the bundled set.
+        """
+
+        executable: str = Field(default='siesta', min_length=1)
+        pseudopotentials: dict[str, str] = Field(
+            default_factory=lambda: {element: str(path) for element, path in bundled().items()}
+        )
+
+        def relative_to(self, folder: Path) -> SiestaEngine.Runtime:
+            """Resolve the paths against the folder of a job."""
+            files = {element: str(folder / path) for element, path in self.pseudopotentials.items()}
+            return super().relative_to(folder).model_copy(update={'pseudopotentials': files})
+
+    settings: SiestaParameters
+    runtime: Runtime
+
+    def __init__(
+        self, parameters: EngineParameters, *, threads: int = 1, runtime: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(parameters, threads=threads, runtime=runtime)
+        self._programs: dict[Path, psutil.Popen] = {}
+        self._taken: dict[Path, object] = {}
+        self._checked: set[str] = set()
+        self._stopped = False
+        self._version = ''
+
+    @property
+    def method(self) -> str:
+        """Name functional, basis and code."""
+        settings = self.settings
+        spin = ', spin-polarised' if settings.spin == 'polarized' else ''
+        return f'{settings.xc_functional}-{settings.xc_authors}/{settings.basis_size}{spin} (SIESTA)'
+
+    @classmethod
+    def missing(cls, runtime: Mapping[str, Any] | None = None) -> str | None:
+        """Say which program is not on this machine.
+
+        :raises EngineError: the runtime does not fit.
+        """
+        found = cls.Runtime.model_validate(cls.read_runtime(runtime).model_dump())
+        for program, what in ((found.executable, 'SIESTA'), *((word, 'its launcher') for word in found.launcher[:1])):
+            if shutil.which(program) is None:
+                return (
+                    f'The engine siesta needs {what}, and {program!r} is no program on this machine: install SIESTA '
+                    '4.1 or newer, for example from conda-forge, and name the executable by its full path.'
+                )
+        return None
+
+    @classmethod
+    def version(cls) -> str:
+        """Give the version of the program ``siesta`` on the search path.
+
+        :raises EngineError: it does not say a version.
+        """
+        return cls(cls.parameters()).version_in_use()
+
+    def version_in_use(self) -> str:
+        """Ask the program for its version, by an empty input.
+
+        :raises EngineError: it cannot be started, or does not say a version.
+        """
+        if not self._version:
+            with tempfile.TemporaryDirectory(prefix='siesta-') as folder:
+                try:
+                    answer = subprocess.run(  # noqa: S603
+                        self._command,
+                        input='',
+                        capture_output=True,
+                        text=True,
+                        errors='replace',
+                        cwd=folder,
+                        env=self._environment,
+                        timeout=PROBE_S,
+                        check=False,
+                    )
+                except (OSError, subprocess.TimeoutExpired) as error:
+                    raise EngineError(f'{" ".join(self._command)} cannot be used: {error}') from error
+            version = read_version(answer.stdout)
+            if version is None:
+                last = (answer.stderr.strip() or answer.stdout.strip() or 'nothing').splitlines()[-1]
+                raise EngineError(f'{" ".join(self._command)} does not say a version of SIESTA; it said: {last}')
+            self._version = version
+        return self._version
+
+    def pseudopotentials(self) -> dict[str, str]:
+        """Give the MD5 of the file of each element; a file that cannot be read is left to the structures that need it.
+
+        :returns: MD5 by chemical symbol.
+        """
+        files = {element: Path(path) for element, path in sorted(self.runtime.pseudopotentials.items())}
+        return {element: digest(path) for element, path in files.items() if path.is_file()}
+
+    def supports(self, number: int) -> bool:
+        """Tell whether SIESTA treats an element; whether there is a pseudopotential is asked later.
+
+        :param number: atomic number.
+        """
+        return 1 <= number <= HEAVIEST
+
+    def check(self, structure: Structure) -> None:
+        """Refuse a structure that cannot be computed, before anything runs.
+
+        :raises EvaluationError: as every engine does, and ``'too_little_vacuum'``, ``'missing_pseudopotential'`` or
+            ``'wrong_pseudopotential'``.
+        """
+        super().check(structure)
+        _check_vacuum(structure)
+        elements = sorted({SYMBOLS[number] for number in structure.numbers.tolist()} - self._checked)
+        files = {element: Path(path) for element, path in self.runtime.pseudopotentials.items()}
+        check_pseudopotentials(elements, files, self.settings)
+        self._checked.update(elements)
+
+    def compute(self, structure: Structure) -> Label:
+        """Run SIESTA.
+
+        The folder of a structure is removed when it gave a label, and kept for inspection otherwise.
+
+        :raises EvaluationError: ``'time_limit'``, ``'interrupted'`` by :meth:`stop`, or what the run shows.
+        """
+        with self._folder(structure) as folder:
+            (folder / 'aiida.fdf').write_text(write_fdf(structure, self.settings), encoding='ascii')
+            for number in set(structure.numbers.tolist()):
+                file = Path(self.runtime.pseudopotentials[SYMBOLS[number]]).absolute()
+                (folder / f'{SYMBOLS[number]}{file.suffix}').symlink_to(file)
+            code = self._run(folder)
+            try:
+                run = read_run(lambda name: _read(folder / name), scheduler_stderr=_read(folder / 'aiida.err') or '')
+            except EvaluationError as error:
+                if error.code == 'truncated' and code:
+                    reason = f'signal {-code}' if code < 0 else f'exit status {code}'
+                    raise EvaluationError(error.code, f'{error.message}; {reason}') from error
+                raise
+        return run.label
+
+    def stop(self) -> None:
+        """End all programs, and let none start any more."""
+        self._stopped = True
+        for program in list(self._programs.values()):
+            _end(program.pid)
+
+    @property
+    def _command(self) -> list[str]:
+        # The program runs in another folder, so that a relative path would lead astray.
+        program = shutil.which(self.runtime.executable)
+        return [*self.runtime.launcher, os.path.abspath(program) if program else self.runtime.executable]
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        threads = str(self.threads)
+        return os.environ | dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'), threads)
+
+    @contextmanager
+    def _folder(self, structure: Structure) -> Iterator[Path]:
+        """Give an empty folder for a structure, and remove it unless an error leaves it."""
+        if not self.runtime.folder:
+            with tempfile.TemporaryDirectory(prefix='siesta-') as name:
+                yield Path(name)
+            return
+        content = str(StructureSet.from_structures([structure]).hashes[0])[:16]
+        token = object()
+        for copy in count():
+            # The same structure may stand in a batch twice, and be computed at the same time.
+            folder = Path(self.runtime.folder).absolute() / (content if copy == 0 else f'{content}-{copy}')
+            if self._taken.setdefault(folder, token) is token:
+                break
+        try:
+            _clear(folder)
+            folder.mkdir(parents=True)
+            yield folder
+            shutil.rmtree(folder)
+        finally:
+            del self._taken[folder]
+
+    def _run(self, folder: Path) -> int:
+        """Run the program to its end, and return its exit status."""
+        with (
+            (folder / 'aiida.fdf').open('rb') as source,
+            (folder / 'aiida.out').open('wb') as output,
+            (folder / 'aiida.err').open('wb') as errors,
+        ):
+            if self._stopped:
+                raise EvaluationError('interrupted', 'the job was ended before this structure')
+            try:
+                program = psutil.Popen(
+                    self._command,
+                    stdin=source,
+                    stdout=output,
+                    stderr=errors,
+                    cwd=folder,
+                    env=self._environment,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise EvaluationError(
+                    'engine_failure', f'{" ".join(self._command)} cannot be started: {error.strerror}'
+                ) from error
+        self._programs[folder] = program
+        try:
+            with suppress(psutil.Error):
+                note = {'pid': program.pid, 'created': program.create_time()}
+                (folder / PROGRAM_FILE).write_text(json.dumps(note), encoding='ascii')
+            if self._stopped:
+                _end(program.pid)
+            status = program.wait(self.runtime.time_limit_s)
+        except psutil.TimeoutExpired:
+            _end(program.pid)
+            program.wait()
+            raise EvaluationError(
+                'time_limit', f'took longer than {self.runtime.time_limit_s:g} s; raise the time limit'
+            ) from None
+        finally:
+            del self._programs[folder]
+        if self._stopped:
+            raise EvaluationError('interrupted', 'the job was ended while this structure was computed')
+        return int(status)
+
+
+def _check_vacuum(structure: Structure) -> None:
+    pbc = np.asarray(structure.pbc)
+    if not pbc.any():
+        return
+    try:
+        vacuum = vacuum_of(structure)
+    except StructureError as error:
+        raise EvaluationError('invalid_structure', f'the cell of a periodic structure is flat: {error}') from error
+    narrow = np.flatnonzero(~pbc & (vacuum < MINIMUM_VACUUM_ANG))
+    if len(narrow):
+        raise EvaluationError(
+            'too_little_vacuum',
+            f'the images along the open direction {int(narrow[0]) + 1} are {vacuum[narrow[0]]:.2f} Å apart, less than '
+            f'{MINIMUM_VACUUM_ANG:g} Å; make the cell longer, or the direction periodic',
+        )
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a killed worker left of a structure, after ending the program that may still run there."""
+    if not folder.exists():
+        return
+    with suppress(OSError, ValueError, KeyError, TypeError, psutil.Error):
+        note = json.loads((folder / PROGRAM_FILE).read_bytes())
+        if psutil.Process(note['pid']).create_time() == note['created']:
+            _end(note['pid'])
+    shutil.rmtree(folder)
+
+
+def _end(pid: int) -> None:
+    """End a process with all that it started: by request, then by force."""
+    try:
+        parent = psutil.Process(pid)
+        family = [*parent.children(recursive=True), parent]
+    except psutil.NoSuchProcess:
+        return
+    for signal in ('terminate', 'kill'):
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                getattr(process, signal)()
+        _, family = psutil.wait_procs(family, timeout=GRACE_S)
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text(encoding='utf-8', errors='replace') if path.is_file() else None

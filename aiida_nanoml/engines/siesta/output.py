@@ -1,0 +1,262 @@
+"""What a run of SIESTA left: its label, or the reason why there is none."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_nanoml.engines.base import Label
+from aiida_nanoml.errors import EvaluationError
+
+COMPLETED = 'Job completed'
+
+CODES = (
+    'not_converged',
+    'wall_time',
+    'out_of_memory',
+    'truncated',
+    'disk_full',
+    'basis_error',
+    'missing_pseudopotential',
+    'geometry_not_converged',
+    'engine_failure',
+)
+"""Codes of the failures that a finished run can show."""
+
+_DISK = re.compile(r'no space left on device|disk quota exceeded|file system full|file size limit exceeded', re.I)
+_MEMORY = re.compile(
+    r'oom[-_ ]?kill|out of memory|cannot allocate memory|exceeded (?:job |step )?memory limit|std::bad_alloc'
+    r'|allocation would exceed memory|insufficient virtual memory|^.*alloc.*error.*memory|alloc_err: allocate error',
+    re.I | re.M,
+)
+_WALL = re.compile(r'OUT_OF_TIME|wall time exhaustion|due to time limit|walltime.*exceeded', re.I)
+_PSEUDO = re.compile(r'pseudopotential file not found.*|no pseudopotential (?:file|information).*', re.I)
+_BASIS = re.compile(
+    r'see manual for new split options|minimum split_norm parameter.*'
+    r'|polarization: iteration to find the polarization.*|polarization: rc for the polarization.*',
+    re.I,
+)
+_MONTHS = ('JAN', 'FEB', 'MAR', 'APR', 'MAY', 'JUN', 'JUL', 'AUG', 'SEP', 'OCT', 'NOV', 'DEC')
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished single point.
+
+    :param label: energy, levels, forces and stress.
+    :param version: version of SIESTA, for example ``4.1-b4-133``.
+    :param fermi_ev: Fermi level in eV.
+    :param wall_s: seconds that SIESTA took; NaN where it does not tell.
+    :param n_iterations: iterations to self-consistency.
+    :param warnings: what SIESTA warned of in ``MESSAGES``.
+    """
+
+    label: Label
+    version: str
+    fermi_ev: float
+    wall_s: float
+    n_iterations: int
+    warnings: tuple[str, ...]
+
+
+def read_run(
+    read: Callable[[str], str | None],
+    *,
+    prefix: str = 'aiida',
+    output: str = 'aiida.out',
+    scheduler_stderr: str = '',
+) -> Run:
+    """Read the files of a run.
+
+    The energy is the free energy at the end of the run. Of the k-points and spins of a run that samples neither, the
+    label counts levels as :meth:`~aiida_nanoml.engines.base.Label.from_levels` does. With several k-points HOMO is the
+    highest level at any of them that does not exceed the Fermi level, and LUMO the lowest above it.
+
+    :param read: gives the text of a file of the run by name, None where there is no such file.
+    :param prefix: the system label of the run.
+    :param output: name of the file with the standard output.
+    :param scheduler_stderr: what the scheduler or the launcher said.
+    :raises EvaluationError: with one of :data:`CODES`.
+    """
+    text = read(output) or ''
+    messages = read('MESSAGES') or ''
+    _refuse_failure(text, messages, scheduler_stderr)
+    levels, fermi = _read_levels(read(f'{prefix}.EIG'), prefix)
+    end = text[max(text.rfind('SCF cycle converged'), 0) :]
+    energy = _last_number(r'^siesta: FreeEng\s*=\s*(\S+)', end or text, 'the free energy')
+    electrons = _last_number(r'^Total number of electrons:\s*(\S+)', text, 'the number of electrons')
+    if abs(electrons - round(electrons)) > 1e-4:
+        raise EvaluationError('engine_failure', f'SIESTA counts {electrons:g} electrons, which is no whole number')
+    converged = re.findall(r'^SCF cycle converged after\s+(\d+) iterations', text, re.M)
+    label = _label(energy, levels, fermi, round(electrons), int(converged[-1]), text)
+    warnings = tuple(line.partition(':')[2].strip() for line in messages.splitlines() if line.startswith('WARNING'))
+    return Run(
+        label=label,
+        version=read_version(text) or 'unknown',
+        fermi_ev=fermi,
+        wall_s=_wall_time(text, read('time.json')),
+        n_iterations=int(converged[-1]),
+        warnings=warnings,
+    )
+
+
+def read_version(text: str) -> str | None:
+    """Find the version of SIESTA in its standard output; None where it is not said.
+
+    :param text: the beginning of the output is enough.
+    """
+    found = re.search(r'^\s*(?:Siesta )?Version\s*:\s*(?:siesta-)?v?(\d\S*)', text, re.I | re.M)
+    return found.group(1) if found else None
+
+
+def _refuse_failure(text: str, messages: str, stderr: str) -> None:
+    everything = '\n'.join((messages, text[-20000:], stderr))
+    if COMPLETED in text[-2000:] or COMPLETED in messages:
+        # A run whose self-consistency need not converge calls itself completed either way.
+        if 'SCF_NOT_CONV' in messages or not re.search(r'^SCF cycle converged', text, re.M):
+            _fail('not_converged', 'no self-consistency within the allowed iterations', text)
+        if 'GEOM_NOT_CONV' in messages:
+            _fail('geometry_not_converged', 'the geometry was not relaxed within the allowed steps', text)
+        return
+    if found := _DISK.search(everything):
+        _fail('disk_full', f'the disk is full: {found.group(0)}', text)
+    if COMPLETED in stderr:
+        # SIESTA notices neither that nothing more is written, nor fails because of it.
+        _fail('disk_full', 'the run came to its end, but its files are cut: the disk was full', text)
+    if found := _MEMORY.search(everything):
+        _fail('out_of_memory', f'the memory did not suffice: {found.group(0).strip()}', text)
+    if found := _PSEUDO.search(everything):
+        _fail('missing_pseudopotential', ' '.join(found.group(0).split()), '')
+    if found := _BASIS.search(everything):
+        _fail('basis_error', 'the basis cannot be made with these options', text)
+    if _WALL.search(everything):
+        _fail('wall_time', 'SIESTA stopped because its wall time was over', text)
+    if 'SCF_NOT_CONV' in everything:
+        _fail('not_converged', 'no self-consistency within the allowed iterations', text)
+    if 'GEOM_NOT_CONV' in everything:
+        _fail('geometry_not_converged', 'the geometry was not relaxed within the allowed steps', text)
+    fatal = [line.partition(':')[2].strip() for line in messages.splitlines() if line.startswith('FATAL')]
+    if any(fatal) or 'Stopping Program from Node' in everything:
+        _fail('engine_failure', next(filter(None, fatal), 'SIESTA stopped itself'), text)
+    if not text.strip():
+        last = _last_line(stderr)
+        _fail('engine_failure', 'SIESTA wrote nothing' + (f': {last}' if last else ''), '')
+    _fail('truncated', f'the output ends before "{COMPLETED}": the run was killed or its machine failed', text)
+
+
+def _fail(code: str, sentence: str, text: str) -> NoReturn:
+    if code == 'not_converged':
+        steps = re.findall(r'^\s*scf:\s+(\d+)', text, re.M)
+        last = f'{steps[-1]} iterations' if steps else ''
+    elif code == 'basis_error':
+        hints = _BASIS.findall(text)
+        hints += re.findall(r'^.*split_norm.*$', text, re.M)
+        last = ' '.join(hints[-1].split()) if hints else ''
+    else:
+        last = _last_line(text)
+    raise EvaluationError(code, f'{sentence} ({last})' if last else sentence)
+
+
+def _last_line(text: str) -> str:
+    """Give the last line that tells something: no bare numbers, no back trace, no closing formula."""
+    idle = re.compile(r'^\W*$|\*{5}|^#\d|^\s*at \.\./|Stopping Program|ABNORMAL_TERMINATION|^\s*[\d.\s]+$|Backtrace')
+    lines = [line for line in text.splitlines() if not idle.search(line)]
+    return ' '.join(lines[-1].split())[:160] if lines else ''
+
+
+def _read_levels(eig: str | None, prefix: str) -> tuple[NDArray[np.float64], float]:
+    """Read the levels (S, k, L) and the Fermi level, both in eV."""
+    if not eig or len(eig.split(maxsplit=4)) < 4:
+        raise EvaluationError('truncated', f'the file {prefix}.EIG with the levels is absent or empty')
+    from sisl.io.siesta.eig import eigSileSiesta
+
+    # sisl reads files only, and counts from the Fermi level.
+    with tempfile.NamedTemporaryFile('w', suffix='.EIG', encoding='ascii') as file:
+        file.write(eig)
+        file.flush()
+        try:
+            source = eigSileSiesta(Path(file.name))
+            fermi = float(source.read_fermi_level())
+            levels = np.asarray(source.read_data(), dtype=np.float64) + fermi
+        except Exception as error:  # whatever the library raises on a file that ends early
+            raise EvaluationError('truncated', f'the file {prefix}.EIG cannot be read: {error}') from error
+    return np.round(levels, 9), fermi
+
+
+def _label(
+    energy: float, levels: NDArray[np.float64], fermi: float, n_electrons: int, n_iterations: int, text: str
+) -> Label:
+    forces, stress = _read_forces(text), _read_stress(text)
+    n_spins, n_points, n_levels = levels.shape
+    flat = levels.reshape(n_spins, n_points * n_levels)
+    if n_points == 1:
+        return Label.from_levels(
+            energy,
+            flat,
+            n_electrons,
+            n_iterations=n_iterations,
+            forces_ev_per_ang=forces,
+            stress_ev_per_ang3=stress,
+        )
+    below, above = flat[flat <= fermi], flat[flat > fermi]
+    if not (len(below) and len(above)):
+        raise EvaluationError('engine_failure', 'all levels are on one side of the Fermi level; use a larger basis')
+    homo, lumo = float(below.max()), float(above.min())
+    return Label(
+        energy_ev=energy,
+        homo_ev=homo,
+        lumo_ev=lumo,
+        gap_ev=lumo - homo,
+        n_electrons=n_electrons,
+        open_shell=n_electrons % 2 == 1,
+        n_iterations=n_iterations,
+        forces_ev_per_ang=forces,
+        stress_ev_per_ang3=stress,
+        levels_ev=flat,
+    )
+
+
+def _read_forces(text: str) -> NDArray[np.float64] | None:
+    blocks = re.findall(r'^siesta: Atomic forces \(eV/Ang\):\n((?:siesta:\s+\d+(?:\s+\S+){3}\n)+)', text, re.M)
+    return np.array([line.split()[2:5] for line in blocks[-1].splitlines()], dtype=np.float64) if blocks else None
+
+
+def _read_stress(text: str) -> NDArray[np.float64] | None:
+    blocks = re.findall(
+        r'^siesta: Stress tensor \((?:static|total)\) \(eV/Ang\*\*3\):\n((?:siesta:(?:\s+\S+){3}\n){3})', text, re.M
+    )
+    return np.array([line.split()[1:4] for line in blocks[0].splitlines()], dtype=np.float64) if blocks else None
+
+
+def _last_number(pattern: str, text: str, what: str) -> float:
+    found = re.findall(pattern, text, re.M)
+    try:
+        return float(found[-1])
+    except (IndexError, ValueError) as error:
+        raise EvaluationError('truncated', f'the output does not give {what}') from error
+
+
+def _wall_time(text: str, timings: str | None) -> float:
+    found = re.search(r'"_time":\s*([\d.]+)', timings or '') or re.search(
+        r'^timer: Elapsed wall time \(sec\)\s*=\s*([\d.]+)', text, re.M
+    )
+    if found:
+        return float(found.group(1))
+    start, end = (_clock(word, text) for word in ('Start', 'End'))
+    return (end - start).total_seconds() if start and end else float('nan')
+
+
+def _clock(word: str, text: str) -> datetime | None:
+    found = re.search(rf'^>> {word} of run:\s+(\d+)-([A-Z]{{3}})-(\d+)\s+(\d+):(\d+):(\d+)', text, re.M)
+    if not found or found.group(2) not in _MONTHS:
+        return None
+    day, month, year, hour, minute, second = found.groups()
+    return datetime(int(year), _MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second))

@@ -1,0 +1,139 @@
+"""Parameters of a SIESTA label: what decides about its numbers, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from aiida_nanoml.engines.base import EngineParameters
+
+MINIMUM_VACUUM_ANG = 5.0
+"""Images nearer than this (Å) interact: their orbitals and potentials overlap."""
+
+USUAL_VACUUM_ANG = 10.0
+"""Vacuum (Å) that stands in the parameters of a periodic structure, which has none."""
+
+AUTHORS: dict[str, tuple[str, ...]] = {
+    'LDA': ('CA', 'PW92'),
+    'GGA': ('PW91', 'PBE', 'revPBE', 'RPBE', 'WC', 'BLYP', 'PBEsol', 'AM05'),
+    'VDW': ('DRSLL', 'LMKLL', 'KBM', 'C09', 'BH', 'VV'),
+}
+"""Exchange and correlation by kind and authors, as SIESTA spells them."""
+
+OWNED = {
+    'xcfunctional': 'xc_functional',
+    'xcauthors': 'xc_authors',
+    'paobasissize': 'basis_size',
+    'paoenergyshift': 'energy_shift_ev',
+    'paosplitnorm': 'split_norm',
+    'meshcutoff': 'mesh_cutoff_ry',
+    'electronictemperature': 'electronic_temperature_kelvin',
+    'scfmixerweight': 'mixing_weight',
+    'dmmixingweight': 'mixing_weight',
+    'scfmixerhistory': 'mixing_history',
+    'dmnumberpulay': 'mixing_history',
+    'maxscfiterations': 'max_scf_iterations',
+    'scfdmtolerance': 'density_tolerance',
+    'dmtolerance': 'density_tolerance',
+    'spin': 'spin',
+    'spinpolarized': 'spin',
+    'kgridmonkhorstpack': 'k_grid',
+}
+"""Canonical fdf keys that a parameter of :class:`SiestaParameters` stands for."""
+
+STRUCTURAL = frozenset(
+    {
+        'numberofatoms',
+        'numberofspecies',
+        'chemicalspecieslabel',
+        'latticeconstant',
+        'latticevectors',
+        'latticeparameters',
+        'atomiccoordinatesformat',
+        'atomiccoordinatesandatomicspecies',
+        'atomiccoordinatesorigin',
+    }
+)
+"""Canonical fdf keys that describe the structure."""
+
+_HOUSEKEEPING = re.compile(
+    r'systemname|systemlabel|usetreetimer|maxwalltime.*|dmusesavedm|dmallow.*|geometrymustconverge|scfmustconverge'
+    r'|write.*|xml.*|cml.*|save.*|timer.*|timing.*|alloc.*|longoutput|outputstructureonly|atomcoorformatout'
+    r'|bandpoints|bandlines|bandlinesscale|wavefunckpoints|wavefunckpointsscale|projecteddensityofstates|pdos.*'
+    r'|localdensityofstates|lua.*|blocksize|processory|parallel.*|diagparalleloverk|diagmemory|directphi|savememory'
+    r'|usestructfile|useparallelscratch|coop.*|sies2arb.*|newzmatrix|debug.*|usenewdiagk'
+)
+
+_RELAXING = re.compile(r'md.*|lua.*|supercell|zmatrix|zm.*|usestructfile|fc.*')
+
+
+def canonical(key: str) -> str:
+    """Give the one spelling of an fdf key that stands for all: lower case, without ``-``, ``_`` and ``.``."""
+    return re.sub(r'[-_.]', '', key).lower()
+
+
+def is_housekeeping(key: str) -> bool:
+    """Tell whether a canonical fdf key decides about files, names and run time only, not about the label."""
+    return _HOUSEKEEPING.fullmatch(key) is not None
+
+
+def is_relaxing(key: str) -> bool:
+    """Tell whether a canonical fdf key can make SIESTA leave the given geometry."""
+    return _RELAXING.fullmatch(key) is not None
+
+
+Mesh = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
+Shift = Annotated[list[Annotated[float, Field(gt=-1, lt=1)]], Field(min_length=3, max_length=3)]
+
+
+class SiestaParameters(EngineParameters):
+    """Parameters of the engine ``siesta``. None leaves a value to SIESTA's own default."""
+
+    xc_functional: Literal['LDA', 'GGA', 'VDW'] = Field(description='kind of exchange and correlation')
+    xc_authors: str = Field(description='its authors, for example CA or PBE')
+    basis_size: Literal['SZ', 'SZP', 'DZ', 'DZP', 'TZ', 'TZP'] = Field(description='size of the numerical basis')
+    energy_shift_ev: float | None = Field(gt=0, description='confinement of the orbitals')
+    split_norm: float | None = Field(gt=0, lt=1, description='norm of the tail in the split-valence scheme')
+    mesh_cutoff_ry: float = Field(gt=0, description='fineness of the real-space grid')
+    electronic_temperature_kelvin: float = Field(gt=0, description='temperature of the occupations')
+    mixing_weight: float = Field(gt=0, le=1, description='share of the new Hamiltonian in a step')
+    mixing_history: int = Field(ge=0, description='steps that the Pulay mixer remembers')
+    max_scf_iterations: int = Field(ge=1, description='limit of the self-consistency cycle')
+    density_tolerance: float | None = Field(gt=0, description='change of the density matrix that ends the cycle')
+    spin: Literal['none', 'polarized'] = Field(description='whether the two spins may differ')
+    k_grid: Mesh | None = Field(description='Monkhorst-Pack mesh along periodic directions; None: Gamma, or k_length')
+    k_length_ang: float | None = Field(gt=0, description='mesh of round(length / lattice vector), at least 1')
+    k_shift: Shift = Field(description='displacement of the mesh in units of its step')
+    vacuum_ang: float = Field(ge=MINIMUM_VACUUM_ANG, description='distance between the images of an isolated structure')
+    extra_fdf: dict[str, str] = Field(description='further fdf input by canonical key; several lines make a block')
+
+    @field_validator('extra_fdf')
+    @classmethod
+    def _refuse_foreign_keys(cls, extra: dict[str, str]) -> dict[str, str]:
+        for key, value in extra.items():
+            if key != canonical(key) or not re.fullmatch(r'[a-z0-9]+', key):
+                raise ValueError(f'write the fdf key {key!r} as {canonical(key)!r}')
+            if key in OWNED:
+                raise ValueError(f'the fdf key {key!r} belongs to the parameter {OWNED[key]}')
+            if key in STRUCTURAL:
+                raise ValueError(f'the fdf key {key!r} belongs to the structure')
+            if is_relaxing(key):
+                raise ValueError(f'the fdf key {key!r} moves atoms: a label belongs to the geometry that is given')
+            if is_housekeeping(key):
+                raise ValueError(f'the fdf key {key!r} does not change the label; leave it out')
+            if '%' in value or '<' in value or not value.strip():
+                raise ValueError(f'the value of the fdf key {key!r} is empty or holds one of % <')
+        return extra
+
+    @model_validator(mode='after')
+    def _refuse_contradictions(self) -> SiestaParameters:
+        if self.xc_authors not in AUTHORS[self.xc_functional]:
+            known = ', '.join(AUTHORS[self.xc_functional])
+            raise ValueError(f'xc_authors {self.xc_authors!r} are not those of {self.xc_functional}: {known}')
+        if self.k_grid is not None and self.k_length_ang is not None:
+            raise ValueError('give k_grid or k_length_ang, not both')
+        if self.k_grid is None and self.k_length_ang is None and any(self.k_shift):
+            raise ValueError('k_shift needs k_grid or k_length_ang')
+        return self
