@@ -49,6 +49,14 @@ class TrainCalculation(WorkerCalculation):
             serializer=orm.to_aiida_type,
             help='Learn the gap itself, although the data set has a baseline.',
         )
+        spec.input(
+            'folds',
+            valid_type=orm.Int,
+            required=False,
+            serializer=orm.to_aiida_type,
+            validator=validate_folds,
+            help='Also predict every row with a model that did not see it, in a cross-validation of this many folds.',
+        )
         spec.inputs.validator = validate_inputs
         spec.output('model', valid_type=ModelData, help='The trained model.')
         spec.output('metrics', valid_type=orm.Dict, help='r2, mae, rmse (eV) and n by part, and by part and family.')
@@ -66,6 +74,7 @@ class TrainCalculation(WorkerCalculation):
             descriptor=attributes.get('descriptor'),
             labels=attributes.get('labels'),
             baseline=self._baseline_source(),
+            folds=self.inputs.folds.value if 'folds' in self.inputs else None,
         )
 
     def write_arrays(self, folder: Folder) -> list[str]:
@@ -85,6 +94,13 @@ def validate_dataset(dataset: DatasetData, _: Any) -> str | None:
     """Refuse a data set that was not split."""
     if not dataset.base.attributes.get('split').get('train'):
         return 'the data set has no training rows: split it first, for example with the function nanoml.split_dataset'
+    return None
+
+
+def validate_folds(folds: orm.Int | None, _: Any) -> str | None:
+    """Refuse fewer than three folds: one is predicted, one watched, and the others are learnt from."""
+    if folds is not None and folds.value < 3:
+        return f'folds is {folds.value}: a cross-validation needs 3 or more'
     return None
 
 

@@ -11,7 +11,7 @@ import click
 
 from aiida_nanoml.cli.launch import run_function
 from aiida_nanoml.cli.options import FORCE, JSON, NAME, DataNode, example
-from aiida_nanoml.cli.output import counts, emit, identity_line, record, refuse_overwriting
+from aiida_nanoml.cli.output import counts, emit, identity_line, record, refuse_overwriting, source_line
 
 if TYPE_CHECKING:
     from aiida_nanoml.data.dataset import DatasetData
@@ -40,6 +40,12 @@ def dataset() -> None:
 )
 @click.argument('structures', type=DataNode('nanoml.structures'), nargs=-1, required=True)
 @click.option('--labels', type=DataNode('nanoml.labels'), multiple=True, required=True, help='Labels; repeatable.')
+@click.option(
+    '--baseline',
+    type=DataNode('nanoml.labels'),
+    multiple=True,
+    help='Labels from a cheaper engine that models are to correct; repeatable.',
+)
 @click.option('--descriptor', default='quadruplets', show_default=True, help='Registered name of the descriptor.')
 @click.option('--classes', type=int, default=22, show_default=True, help='Classes of quadruplets: 22 or 26.')
 @click.option('--unknown', default='drop', show_default=True, help='Classes beyond these: error, overflow or drop.')
@@ -49,6 +55,7 @@ def dataset() -> None:
 def build(
     structures: tuple[Any, ...],
     labels: tuple[Any, ...],
+    baseline: tuple[Any, ...],
     descriptor: str,
     classes: int,
     unknown: str,
@@ -61,8 +68,8 @@ def build(
 ) -> None:
     """Describe labelled STRUCTURES, put the gaps beside the features, and split the rows.
 
-    Several sets are joined. Rows whose label failed, rows with an odd electron count and repeated structures are left
-    out and counted.
+    Several sets are joined. Rows whose label failed, rows with an odd electron count, repeated structures and, with a
+    baseline, rows without one are left out and counted.
     """
     from aiida.orm import Dict
 
@@ -76,6 +83,7 @@ def build(
         structures=_joined(merge_structures, 'structures', structures),
         labels=_joined(merge_labels, 'labels', labels),
         descriptor=Dict({'name': descriptor, 'params': params}),
+        **({'baseline': _joined(merge_labels, 'labels', baseline)} if baseline else {}),
     )
     node = _split(rows, validation, test, seed, no_by_family, name)
     _emit_dataset(node, as_json)
@@ -206,8 +214,9 @@ def _split(rows: DatasetData, validation: float, test: float, seed: int, no_by_f
 
 def _emit_dataset(node: DatasetData, as_json: bool) -> None:
     keys = ('n_rows', 'n_features', 'families', 'split', 'excluded', 'unknown_classes', 'labels', 'target', 'unit')
-    numbers = {key: node.base.attributes.get(key) for key in keys}
-    gaps = node.dataset.y
+    numbers = {key: node.base.attributes.get(key) for key in keys} | {'baseline': node.baseline_source}
+    rows = node.dataset
+    gaps = rows.y
     labels, descriptor = numbers['labels'], node.base.attributes.get('descriptor')
     lines = {
         'data set': identity_line(node),
@@ -215,14 +224,20 @@ def _emit_dataset(node: DatasetData, as_json: bool) -> None:
         'left out': counts(numbers['excluded']),
         'features': f'{numbers["n_features"]}, {descriptor.get("name", "unknown descriptor")}',
         'gap': f'{gaps.min():.3f} to {gaps.max():.3f} eV, mean {gaps.mean():.3f} eV',
-        'labels': f'{labels["title"]} {labels["version"]}, protocol {labels["protocol"]}' if labels else 'unknown',
+        'labels': source_line(labels) if labels else 'unknown',
     }
+    if node.baseline_source and rows.baseline is not None:
+        lines['baseline'] = f'{source_line(node.baseline_source)}, MAE {abs(gaps - rows.baseline).mean():.3f} eV'
     if numbers['unknown_classes']:
         lines['note'] = f'{numbers["unknown_classes"]} heavy atoms are of a class unknown to the descriptor'
     emit(
         as_json,
         record(
-            node, **numbers, gap_min_ev=gaps.min().item(), gap_mean_ev=gaps.mean().item(), gap_max_ev=gaps.max().item()
+            node,
+            **numbers,
+            gap_min_ev=gaps.min().item(),
+            gap_mean_ev=gaps.mean().item(),
+            gap_max_ev=gaps.max().item(),
         ),
         lines,
         f'train {node.label or node.pk}',

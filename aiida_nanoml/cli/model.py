@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aiida_nanoml.cli.options import FORCE, JSON, DataNode, example, output_file
-from aiida_nanoml.cli.output import emit, identity_line, metric_table, record, refuse_overwriting
+from aiida_nanoml.cli.output import emit, identity_line, metric_table, record, refuse_overwriting, source_line
 
 if TYPE_CHECKING:
     from aiida_nanoml.data.model import ModelData
@@ -26,13 +26,13 @@ def model() -> None:
 def show(node: ModelData, as_json: bool) -> None:
     """Show what the model NODE is, what it was trained on and how good it is."""
     card = node.card
-    labels = card.labels or {}
     lines = {
         'model': identity_line(node),
         'kind': card.kind,
         'fingerprint': card.fingerprint,
         'predicts': f'{card.target} in {card.unit} from {card.n_features} features',
-        'labels': f'{labels["title"]} {labels["version"]}, protocol {labels["protocol"]}' if labels else 'unknown',
+        'labels': source_line(card.labels) if card.labels else 'unknown',
+        **({'corrects': source_line(card.baseline)} if card.baseline else {}),
         'descriptor': (card.descriptor or {}).get('name', 'unknown'),
         'settings': ', '.join(f'{key} {value}' for key, value in card.parameters.items()) or 'none',
         'made with': ', '.join(f'{key} {value}' for key, value in card.versions.items()),
@@ -47,16 +47,21 @@ def show(node: ModelData, as_json: bool) -> None:
 @FORCE
 @JSON
 def export(node: ModelData, output: Path, force: bool, as_json: bool) -> None:
-    """Write the gap network NODE as one file that maps raw features to the gap in eV."""
+    """Write the gap network NODE as one file that maps raw features to the gap in eV.
+
+    Of a model with a baseline, the last feature is the gap of the baseline, and the answer the correction to it.
+    """
     from aiida_nanoml.learning.model_files import export_model
 
     refuse_overwriting(output, force)
     with tempfile.TemporaryDirectory() as folder:
         node.base.repository.copy_tree(Path(folder))
         export_model(folder, output)
-    features, unit = node.base.attributes.get('feature_names') or [], node.base.attributes.get('unit')
+    card = node.card
+    features = card.feature_names or []
+    answer = f'correction to {source_line(card.baseline)}' if card.baseline else card.target
     emit(
         as_json,
-        record(node, file=str(output), unit=unit, feature_names=features),
-        {'file': output, 'answers in': unit, 'features': f'{len(features)}, raw'},
+        record(node, file=str(output), answer=answer, unit=card.unit, baseline=card.baseline, feature_names=features),
+        {'file': output, 'answers': f'{answer}, in {card.unit}', 'features': f'{len(features)}, raw'},
     )

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from aiida.orm import Node
 
 
+_SHOWN_METRICS = ('r2', 'mae', 'rmse')
+
+
 def note(text: str) -> None:
     """Say something while a command runs, on the standard error."""
     click.echo(text, err=True)
@@ -73,11 +76,24 @@ def identity_line(node: Node) -> str:
     return f'{label}pk {node.pk}, uuid {node.uuid}'
 
 
+def source_line(source: Mapping[str, Any]) -> str:
+    """Name the origin of labels in a table."""
+    from aiida_nanoml.engines.label_set import LabelSource
+
+    return str(LabelSource.from_dict(source))
+
+
 def metric_table(metrics: Mapping[str, Mapping[str, float | int | None]], indent: str = '') -> str:
-    """Show r2, MAE and RMSE by part of a split."""
-    rows: list[list[str]] = [['', 'rows', 'R2', 'MAE (eV)', 'RMSE (eV)']]
+    """Show r2, MAE and RMSE by part of a split, and beside them those of the baseline alone, where there is one."""
+    prefix = 'baseline/'
+    prefixes = ['', prefix] if any(part.startswith(prefix) for part in metrics) else ['']
+    header = [f'{mark}{name}' for mark in ('', 'baseline ') for name in ('R2', 'MAE (eV)', 'RMSE (eV)')]
+    rows: list[list[str]] = [['', 'rows', *header[: 3 * len(prefixes)]]]
     for part, values in metrics.items():
-        numbers = ['-' if values[key] is None else f'{values[key]:.3f}' for key in ('r2', 'mae', 'rmse')]
+        if part.startswith(prefix):
+            continue
+        judged = [metrics[f'{mark}{part}'] for mark in prefixes]
+        numbers = ['-' if found[key] is None else f'{found[key]:.3f}' for found in judged for key in _SHOWN_METRICS]
         rows.append([part, str(values['n']), *numbers])
     return aligned(rows, indent)
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from aiida.orm import CalcJobNode, Node, XyData
     from numpy.typing import NDArray
 
-    Parts = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+    Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
+    Parts = dict[str, Pair]
 
 TRAINING, PREDICTION = 'TrainCalculation', 'PredictCalculation'
 
@@ -43,37 +44,43 @@ def plot(node: Any, output: Path, learning_curve: bool, force: bool, as_json: bo
 def _draw_parity(node: Node, output: Path) -> dict[str, Any]:
     from aiida_nanoml.engines.label_set import LabelSource
     from aiida_nanoml.learning.plots import plot_parity
+    from aiida_nanoml.worker.train import parity_title
 
-    parts, model = _parts(node)
+    parts, baseline, model = _parts(node)
     source = LabelSource.from_dict(model.base.attributes.get('labels'))
-    plot_parity(output, parts, f'Energy gap, model {model.base.attributes.get("kind")}', str(source))
+    attributes = model.base.attributes
+    title = parity_title(attributes.get('kind'), attributes.get('baseline', None))
+    plot_parity(output, parts, title, str(source), baseline)
     return {'drawn': 'parity', 'n_rows': sum(len(known) for known, _ in parts.values())}
 
 
-def _parts(node: Node) -> tuple[Parts, Node]:
-    """Known and predicted gaps by part of the split, and the model."""
+def _parts(node: Node) -> tuple[Parts, Pair | None, Node]:
+    """Known and predicted gaps by part of the split, the baseline that is corrected in the last part, and the model."""
+    from aiida_nanoml.data.prediction import BASELINE
+
     job = _job(node)
     if job.process_label == TRAINING:
-        return _by_split(job.inputs.dataset, job.outputs.fitted), job.outputs.model
+        return *_by_split(job.inputs.dataset, job.outputs.fitted), job.outputs.model
     predictions = job.outputs.predictions
     if 'dataset' in job.inputs:
-        return _by_split(job.inputs.dataset, predictions), job.inputs.model
+        return *_by_split(job.inputs.dataset, predictions), job.inputs.model
     for link in sorted(predictions.base.links.get_outgoing().all(), key=lambda link: -link.node.pk):
         if link.node.process_label == 'compare_with_labels' and link.node.is_finished_ok:
             table = link.node.outputs.table
-            return {'unseen': (table.get_array('labelled'), table.get_array('predicted'))}, job.inputs.model
+            known = table.get_array('labelled')
+            baseline = (known, table.get_array(BASELINE)) if BASELINE in table.arrays else None
+            return {'unseen': (known, table.get_array('predicted'))}, baseline, job.inputs.model
     raise click.ClickException(
         f'the gaps of the structures behind the predictions (pk {predictions.pk}) are not known: label them, then '
         'compare with `aiida-nanoml validate`'
     )
 
 
-def _by_split(dataset: Any, predictions: Any) -> Parts:
-    from aiida_nanoml.learning.splits import SPLITS
+def _by_split(dataset: Any, predictions: Any) -> tuple[Parts, Pair | None]:
+    from aiida_nanoml.worker.train import parity_parts
 
-    rows, values = dataset.dataset, predictions.get_array('value')
-    parts = {name: rows.split == name for name in SPLITS if name in rows.split}
-    return {name: (rows.y[mask], values[mask]) for name, mask in parts.items()} or {'rows': (rows.y, values)}
+    parts, baseline = parity_parts(dataset.dataset, predictions.get_array('value'))
+    return parts, baseline if predictions.base.attributes.get('baseline', None) else None
 
 
 def _draw_learning_curve(node: Node, output: Path) -> dict[str, Any]:

@@ -21,17 +21,21 @@ from aiida_nanoml.cli.options import (
     job_options,
     setting,
 )
-from aiida_nanoml.cli.output import emit, identity_line, metric_table, record
+from aiida_nanoml.cli.output import emit, identity_line, metric_table, record, source_line
 
 if TYPE_CHECKING:
     from aiida_nanoml.data.dataset import DatasetData
 
-KINDS = ('fast', 'paper', 'transfer', 'linear', 'ridge', 'tree', 'forest', 'svm')
+KINDS = ('fast', 'paper', 'transfer', 'correction', 'linear', 'ridge', 'tree', 'forest', 'svm')
 
 
 @click.command(epilog=example('aiida-nanoml train gaps --model fast --epochs 50 --name gap-model'))
 @click.argument('dataset', type=DataNode('nanoml.dataset'))
-@click.option('--model', 'kind', type=click.Choice(KINDS), default='fast', show_default=True, help='Kind of model.')
+@click.option(
+    '--model', 'kind', type=click.Choice(KINDS), help='Kind of model.  [default: fast; with a baseline: correction]'
+)
+@click.option('--alone', is_flag=True, help='Learn the gap itself, although DATASET has a baseline.')
+@click.option('--folds', type=click.IntRange(3), help='Also cross-validate with this many folds.')
 @click.option('--epochs', type=int, help='Largest number of passes over the training rows.')
 @click.option('--batch-size', type=int, help='Rows of one step.')
 @click.option('--hidden-layers', type=Numbers(), help='Neurons of each hidden layer, for example 300,50,25.')
@@ -46,7 +50,9 @@ KINDS = ('fast', 'paper', 'transfer', 'linear', 'ridge', 'tree', 'forest', 'svm'
 @JSON
 def train(
     dataset: DatasetData,
-    kind: str,
+    kind: str | None,
+    alone: bool,
+    folds: int | None,
     settings: tuple[tuple[str, Any], ...],
     code: Any,
     wallclock: int | None,
@@ -58,12 +64,15 @@ def train(
 ) -> None:
     """Train a model on the training rows of DATASET and judge it on all parts of its split.
 
-    The kinds fast, paper and transfer are gap networks; the others are baselines of scikit-learn.
+    The kinds fast, paper, transfer and correction are gap networks; the others are models of scikit-learn. With a
+    baseline in DATASET, a model learns the correction to it.
     """
-    from aiida.orm import Dict, Str
+    from aiida.orm import Bool, Dict, Int, Str
 
     from aiida_nanoml.calculations.train import TrainCalculation
 
+    corrects = dataset.baseline_source is not None and not alone
+    kind = kind or ('correction' if corrects else 'fast')
     hyperparameters = {key: value for key, value in named.items() if value is not None}
     twice = sorted(set(hyperparameters) & {key for key, _ in settings})
     if twice:
@@ -75,6 +84,10 @@ def train(
     builder.kind = Str(kind)
     if hyperparameters:
         builder.hyperparameters = Dict(hyperparameters)
+    if alone:
+        builder.alone = Bool(alone)
+    if folds is not None:
+        builder.folds = Int(folds)
     builder.metadata.options = job_options(wallclock, queue)
     if submit:
         submit_builder(builder, name, as_json)
@@ -83,6 +96,7 @@ def train(
     node = process.outputs.model
     node.label = name
     metrics = process.outputs.metrics.get_dict()
+    baseline = node.base.attributes.get('baseline')
     fingerprint = node.base.attributes.get('fingerprint')
     emit(
         as_json,
@@ -91,10 +105,13 @@ def train(
             process=process.uuid,
             kind=kind,
             fingerprint=fingerprint,
+            baseline=baseline,
             metrics=metrics,
             parameters=node.base.attributes.get('parameters'),
         ),
-        {'model': identity_line(node), 'kind': kind, 'fingerprint': fingerprint[:12]},
+        {'model': identity_line(node), 'kind': kind}
+        | ({'corrects': source_line(baseline)} if baseline else {})
+        | {'fingerprint': fingerprint[:12]},
         f'plot {node.label or node.pk} -o parity.png',
         metric_table(metrics),
     )

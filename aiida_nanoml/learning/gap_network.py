@@ -126,7 +126,7 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if self.output == 'softplus' and gaps.min() < 0:
             raise ModelError(
                 "a network with output='softplus' cannot answer below zero, and there are targets below zero: set "
-                "output='linear', or take the kind `correction` for corrections to a baseline"
+                "output='linear', or take the kind 'correction' for corrections to a baseline"
             )
         mean, variance = _moments(features, self.standardize)
         offset = float(gaps.mean()) if self.standardize and self.output == 'linear' else 0.0

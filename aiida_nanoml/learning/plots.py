@@ -46,7 +46,11 @@ _RC = {
 
 
 def plot_parity(
-    path: Path | str, parts: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]], title: str, engine_label: str
+    path: Path | str,
+    parts: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]],
+    title: str,
+    engine_label: str,
+    baseline: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
 ) -> None:
     """Draw predicted against reference gaps, with R², MAE and n of every part in the legend.
 
@@ -54,6 +58,8 @@ def plot_parity(
     :param parts: (n,) reference and (n,) predicted gaps in eV by name, for example of the splits; later ones on top.
     :param title: above the figure.
     :param engine_label: engine and protocol of the reference, for the axis: ``'GFN1-xTB (tblite), balanced'``.
+    :param baseline: reference gaps and baseline of the rows of the last part, when the predictions correct a baseline:
+        what it is worth without the model, drawn as crosses.
     :raises DatasetError: no part, an empty label, or arrays that do not match.
     """
     if not parts:
@@ -67,7 +73,12 @@ def plot_parity(
     for name, (y, y_pred) in parts.items():
         reference = as_gaps(y, f'reference gaps of {name}')
         checked[name] = reference, as_gaps(y_pred, f'predicted gaps of {name}', n_rows=len(reference))
-    everything = np.concatenate([values for pair in checked.values() for values in pair])
+    alone = {}
+    if baseline is not None:
+        reference = as_gaps(baseline[0], 'reference gaps of the baseline')
+        name = f'{list(checked)[-1]}, baseline alone'
+        alone[name] = reference, as_gaps(baseline[1], 'the baseline', n_rows=len(reference))
+    everything = np.concatenate([values for pair in (checked | alone).values() for values in pair])
     margin = 0.04 * max(float(np.ptp(everything)), 0.1)
     limits = float(everything.min()) - margin, float(everything.max()) + margin
 
@@ -87,6 +98,17 @@ def plot_parity(
                 edgecolors='white',
                 label=_caption(name, regression_metrics(reference, predicted)),
                 zorder=2 + number,
+            )
+        for name, (reference, predicted) in alone.items():
+            axes.scatter(
+                reference,
+                predicted,
+                s=14.0 * _shrink(len(reference)),
+                c='black',
+                marker='x',
+                linewidths=0.6,
+                label=_caption(name, regression_metrics(reference, predicted)),
+                zorder=2 + len(checked),
             )
         axes.set(xlim=limits, ylim=limits, aspect='equal')
         axes.set_xlabel(f'Gap, {engine_label} (eV)')

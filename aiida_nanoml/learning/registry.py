@@ -26,6 +26,7 @@ MODEL_KINDS: Mapping[str, str] = MappingProxyType(
         'fast': 'gap network: ensemble of small networks, trained in seconds',
         'paper': 'gap network: the 14-layer reference of the source',
         'transfer': 'gap network: 300-50-25, the transfer study of the source',
+        'correction': 'gap network: fast, for corrections to a baseline',
         'linear': 'linear regression',
         'ridge': 'linear regression with an L2 penalty',
         'tree': 'decision tree',

@@ -35,26 +35,12 @@ def split_rows(
     :raises DatasetError: shares out of range, a seed that is not an integer, too few distinct identities for the parts
         asked for, or one identity in two strata.
     """
-    rows = _as_names(identities, 'identities')
-    groups = np.full(len(rows), '') if strata is None else _as_names(strata, 'strata')
-    if len(groups) != len(rows):
-        raise DatasetError(f'strata has {len(groups)} rows, identities has {len(rows)}')
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise DatasetError(f'the seed of a split must be an integer, got {seed!r}')
     shares = {'validation': validation, 'test': test}
     _check_shares(shares)
-
-    names, inverse, counts = np.unique(rows, return_inverse=True, return_counts=True)
-    stratum_of = np.empty(len(names), dtype=groups.dtype)
-    stratum_of[inverse] = groups
-    torn = np.flatnonzero(stratum_of[inverse] != groups)
-    if len(torn):
-        raise DatasetError(f'row {torn[0]}: the identity {str(rows[torn[0]])!r} belongs to two strata')
-
-    part_of = np.full(len(names), 'train', dtype='<U10')
-    for stratum in np.unique(stratum_of):
-        members = np.flatnonzero(stratum_of == stratum)
-        order = sorted(members, key=lambda i: hashlib.sha256(f'{int(seed)}:{names[i]}'.encode()).digest())
+    strata_in_order, inverse, counts = _draw(identities, seed, strata)
+    part_of = np.full(len(counts), 'train', dtype='<U10')
+    for stratum, order in strata_in_order.items():
+        members = np.array(order)
         start = 0
         for part in ('test', 'validation'):
             wanted = _quota(shares[part], int(counts[members].sum()))
@@ -66,12 +52,66 @@ def split_rows(
         present = set(part_of[members])
         missing = [p for p in SPLITS if p not in present and shares.get(p, 1.0) > 0]
         if missing:
-            where = f'the stratum {str(stratum)!r} has' if strata is not None else 'there are'
+            where = f'the stratum {stratum!r} has' if strata is not None else 'there are'
             raise DatasetError(
                 f'{where} {len(members)} distinct structures, too few: nothing is left for {" and ".join(missing)}. '
                 'Add structures or lower the shares'
             )
     return part_of[inverse]
+
+
+def fold_rows(
+    identities: npt.ArrayLike, folds: int, seed: int = 0, strata: npt.ArrayLike | None = None
+) -> npt.NDArray[np.int64]:
+    """Assign every row to one of several folds of nearly equal size, for a cross-validation.
+
+    As in :func:`split_rows`, rows of equal identity always fall in one fold, whatever their order.
+
+    :param identities: (n,) content hash of the structure behind each row.
+    :param folds: at least 2.
+    :param seed: integer.
+    :param strata: (n,) group names: each group is spread over all folds.
+    :returns: (n,) number of the fold, from 0.
+    :raises DatasetError: fewer distinct identities than folds, a seed or a number of folds that is not an integer, or
+        one identity in two strata.
+    """
+    if isinstance(folds, bool) or not isinstance(folds, int | np.integer) or folds < 2:
+        raise DatasetError(f'the number of folds must be an integer of at least 2, got {folds!r}')
+    strata_in_order, inverse, counts = _draw(identities, seed, strata)
+    if len(counts) < folds:
+        raise DatasetError(f'there are {len(counts)} distinct structures, too few for {folds} folds')
+    fold_of = np.empty(len(counts), dtype=np.int64)
+    # One round over all strata, so that the folds stay equal when the strata are not multiples of them.
+    fold_of[np.concatenate(list(strata_in_order.values()))] = np.arange(len(counts)) % folds
+    return fold_of[inverse]
+
+
+def _draw(
+    identities: npt.ArrayLike, seed: int, strata: npt.ArrayLike | None
+) -> tuple[dict[str, list[int]], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Draw the order of the distinct identities.
+
+    :returns: numbers of the identities in the order drawn, by stratum; the number of the identity of each row; and how
+        many rows each identity has.
+    """
+    rows = _as_names(identities, 'identities')
+    groups = np.full(len(rows), '') if strata is None else _as_names(strata, 'strata')
+    if len(groups) != len(rows):
+        raise DatasetError(f'strata has {len(groups)} rows, identities has {len(rows)}')
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise DatasetError(f'the seed of a split must be an integer, got {seed!r}')
+    names, inverse, counts = np.unique(rows, return_inverse=True, return_counts=True)
+    stratum_of = np.empty(len(names), dtype=groups.dtype)
+    stratum_of[inverse] = groups
+    torn = np.flatnonzero(stratum_of[inverse] != groups)
+    if len(torn):
+        raise DatasetError(f'row {torn[0]}: the identity {str(rows[torn[0]])!r} belongs to two strata')
+    keys = [hashlib.sha256(f'{int(seed)}:{name}'.encode()).digest() for name in names]
+    drawn = {
+        str(stratum): sorted(np.flatnonzero(stratum_of == stratum).tolist(), key=keys.__getitem__)
+        for stratum in np.unique(stratum_of)
+    }
+    return drawn, inverse, counts
 
 
 def _quota(share: float, n_rows: int) -> int:

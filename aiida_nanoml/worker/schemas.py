@@ -51,6 +51,7 @@ class TrainJob(_Schema):
     baseline: dict[str, Any] | None = Field(
         default=None, description='engine, version, protocol and parameters of the baseline; None: learn without'
     )
+    folds: int | None = Field(default=None, ge=3, description='folds of a cross-validation beside the training')
 
 
 class PredictJob(_Schema):

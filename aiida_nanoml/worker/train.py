@@ -18,7 +18,7 @@ from aiida_nanoml.learning.metrics import regression_metrics
 from aiida_nanoml.learning.model_files import save_model
 from aiida_nanoml.learning.plots import plot_learning_curve, plot_parity
 from aiida_nanoml.learning.registry import Model, make_model
-from aiida_nanoml.learning.splits import SPLITS
+from aiida_nanoml.learning.splits import SPLITS, fold_rows
 from aiida_nanoml.worker.files import read_arrays, read_job, write_arrays
 from aiida_nanoml.worker.predict import predict_with_spread
 from aiida_nanoml.worker.schemas import (
@@ -31,6 +31,8 @@ from aiida_nanoml.worker.schemas import (
     TrainJob,
 )
 
+HELD_OUT = 'held-out'
+
 Metrics = dict[str, dict[str, float | int | None]]
 
 
@@ -39,8 +41,9 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
 
     :param folder: holds ``job.json`` and ``dataset.npz``.
     :param progress: called with the epoch and the number of epochs.
-    :returns: the report, with the metrics (eV) by part and by part and family (``'test/h'``). Of a correction, the
-        metrics of the baseline alone stand beside them (``'baseline/test'``).
+    :returns: the report, with the metrics (eV) by part and by part and family (``'test/h'``). With folds, those of the
+        cross-validation are ``'held-out'``. Of a correction, the metrics of the baseline alone stand beside them
+        (``'baseline/test'``).
     :raises NanomlError: the job, the data set or the hyperparameters cannot be used.
     """
     job = read_job(folder, TrainJob)
@@ -55,8 +58,9 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
     values, spread = predict_with_spread(model, dataset.X, dataset.baseline)
     domain = TrainingDomain().fit(X_train)
     metrics = _metrics(dataset, values)
-    if dataset.baseline is not None:
-        metrics |= {f'baseline/{part}': judged for part, judged in _metrics(dataset, dataset.baseline).items()}
+    if job.folds is not None:
+        everything = dataset.with_split(np.full(len(dataset), HELD_OUT))
+        metrics |= _metrics(everything, _held_out(job, job.folds, dataset, progress))
     card = {
         'kind': job.kind,
         'feature_names': list(dataset.input_names),
@@ -66,12 +70,9 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
         'metrics': metrics,
     }
     saved = save_model(model, folder / MODEL_FOLDER, card, domain)
-    plot_parity(
-        folder / PARITY_FILE,
-        parity_parts(dataset, values),
-        title=parity_title(job.kind, job.baseline),
-        engine_label=str(LabelSource.from_dict(job.labels)),
-    )
+    parts, baseline = parity_parts(dataset, values)
+    title = parity_title(job.kind, job.baseline)
+    plot_parity(folder / PARITY_FILE, parts, title, str(LabelSource.from_dict(job.labels)), baseline)
     history = {name: np.array(losses) for name, losses in model.history_.items()}
     if isinstance(model, GapNetwork):
         plot_learning_curve(
@@ -99,18 +100,33 @@ def parity_title(kind: str, baseline: Mapping[str, Any] | None) -> str:
     return f'Energy gap, model {kind}{correction}'
 
 
-def parity_parts(dataset: Dataset, values: Floats) -> dict[str, tuple[Floats, Floats]]:
-    """Known and predicted gaps by part of the split, the baseline alone first.
+def parity_parts(
+    dataset: Dataset, values: Floats
+) -> tuple[dict[str, tuple[Floats, Floats]], tuple[Floats, Floats] | None]:
+    """Known and predicted gaps by part of the split.
 
     :param values: shape (N,), predictions for the rows of the data set, eV.
+    :returns: the parts, and the known gaps and the baseline of the last of them, if there is a baseline.
     """
     masks = {name: dataset.split == name for name in SPLITS if name in dataset.split}
     masks = masks or {'rows': np.ones(len(dataset), dtype=bool)}
     parts = {name: (dataset.y[rows], values[rows]) for name, rows in masks.items()}
-    last, rows = list(masks.items())[-1]
-    if dataset.baseline is None:
-        return parts
-    return {f'baseline alone, {last}': (dataset.y[rows], dataset.baseline[rows])} | parts
+    last = list(masks.values())[-1]
+    return parts, None if dataset.baseline is None else (dataset.y[last], dataset.baseline[last])
+
+
+def _held_out(job: TrainJob, folds: int, dataset: Dataset, progress: Callable[[int, int], None]) -> Floats:
+    """Predict each row with a model that did not see it: of the folds one is predicted and the next one watched."""
+    fold = fold_rows(dataset.hashes, folds, strata=dataset.families)
+    values = np.empty(len(dataset))
+    for number in range(folds):
+        parts = np.full(len(dataset), 'train', dtype='<U10')
+        parts[fold == (number + 1) % folds] = 'validation'
+        parts[fold == number] = 'test'
+        model = make_model(job.kind, **job.hyperparameters)
+        _fit(model, dataset.with_split(parts), progress)
+        values[fold == number] = predict_with_spread(model, dataset.X, dataset.baseline)[0][fold == number]
+    return values
 
 
 def _fit(model: Model, dataset: Dataset, progress: Callable[[int, int], None]) -> None:
@@ -124,13 +140,15 @@ def _fit(model: Model, dataset: Dataset, progress: Callable[[int, int], None]) -
 
 
 def _metrics(dataset: Dataset, values: Floats) -> Metrics:
+    judged = {'': values} | ({} if dataset.baseline is None else {'baseline/': dataset.baseline})
     metrics: Metrics = {}
-    for part in SPLITS:
-        rows = dataset.split == part
-        if rows.any():
-            metrics[part] = regression_metrics(dataset.y[rows], values[rows])
-        for family in np.unique(dataset.families[rows]):
-            members = rows & (dataset.families == family)
-            if family:
-                metrics[f'{part}/{family}'] = regression_metrics(dataset.y[members], values[members])
+    for prefix, found in judged.items():
+        for part in (*SPLITS, HELD_OUT):
+            rows = dataset.split == part
+            if rows.any():
+                metrics[f'{prefix}{part}'] = regression_metrics(dataset.y[rows], found[rows])
+            for family in np.unique(dataset.families[rows]):
+                members = rows & (dataset.families == family)
+                if family:
+                    metrics[f'{prefix}{part}/{family}'] = regression_metrics(dataset.y[members], found[members])
     return metrics

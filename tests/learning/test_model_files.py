@@ -22,6 +22,7 @@ SMALL = {
     'fast': {'hidden_layers': (8, 8), 'members': 3, 'epochs': 4, 'early_stopping': False},
     'paper': {'hidden_layers': (8, 8), 'epochs': 2},
     'transfer': {'hidden_layers': (8, 8), 'epochs': 2, 'early_stopping': False},
+    'correction': {'hidden_layers': (8, 8), 'epochs': 2, 'members': 2, 'early_stopping': False},
     'forest': {'n_trees': 5},
 }
 CARD = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
@@ -42,7 +44,7 @@ def compare_with_labels(predictions: PredictionData, labels: LabelSetData) -> di
     columns = {name: column[compared] for name, column in predictions.arrays.items()}
     labelled = found.select(positions[compared])
     gaps = labelled.energies['gap_ev']
-    metrics = {
+    metrics: dict[str, Any] = {
         'labelling_s': float(np.nansum(labelled.wall_s)),
         'n_not_compared': int((~compared).sum()),
     }
