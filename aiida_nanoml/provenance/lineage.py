@@ -73,6 +73,7 @@ class LabelOrigin:
     """Jobs that labelled alike: the same engine, version, protocol and parameters.
 
     :param n_structures: finished rows of all jobs together.
+    :param role: ``labels``, or ``baseline`` when a data set or a model on the way has these labels as baseline.
     """
 
     engine: str
@@ -83,6 +84,7 @@ class LabelOrigin:
     n_structures: int
     n_jobs: int
     jobs: tuple[LabelJob, ...]
+    role: str = 'labels'
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,13 @@ class LabelClaim:
     :param node: the data set or the labels that came in.
     :param way: ``imported`` or ``stored without a process``.
     :param source: what they are said to come from.
+    :param role: as of :class:`LabelOrigin`.
     """
 
     node: DataStep
     way: str
     source: str
+    role: str = 'labels'
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,8 @@ class Lineage:
         """
         labels = [line for origin in self.labelling for line in _label_lines(origin, all_jobs)]
         labels += [
-            f'<- labels said to come from {claim.source} ({claim.way}, pk {claim.node.pk})' for claim in self.claims
+            f'<- {claim.role} said to come from {claim.source} ({claim.way}, pk {claim.node.pk})'
+            for claim in self.claims
         ]
         levels = [
             [_node_line(self.node)],
@@ -200,12 +205,14 @@ def trace(node: orm.Node) -> Lineage:
 
 def _statement(labelling: tuple[LabelOrigin, ...], claims: tuple[LabelClaim, ...]) -> str:
     parts = []
-    if labelling:
-        n_structures = sum(origin.n_structures for origin in labelling)
-        parts.append(f'{n_structures} structures were labelled in {_jobs(sum(origin.n_jobs for origin in labelling))}')
+    for role, done in (('labels', 'were labelled in'), ('baseline', 'got their baseline in')):
+        origins = [origin for origin in labelling if origin.role == role]
+        if origins:
+            n_structures = sum(origin.n_structures for origin in origins)
+            parts.append(f'{n_structures} structures {done} {_jobs(sum(origin.n_jobs for origin in origins))}')
     for claim in claims:
         what = {LABELS: 'labels', DATASET: 'data set'}[claim.node.type]
-        parts.append(f'{claim.way} {what} (pk {claim.node.pk}), labels said to come from {claim.source}')
+        parts.append(f'{claim.way} {what} (pk {claim.node.pk}), {claim.role} said to come from {claim.source}')
     return '; '.join(parts) or 'no labels took part in it'
 
 
@@ -229,7 +236,11 @@ def _cached(job: ProcessStep) -> str:
 
 
 def _model_line(model: DataStep) -> str:
-    return f'model {model.facts["kind"]} pk {model.pk}, fingerprint {model.facts["fingerprint"][:12]}'
+    baseline = model.facts['baseline']
+    correction = (
+        f', correction to {baseline["title"]} {baseline["version"]} / {baseline["protocol"]}' if baseline else ''
+    )
+    return f'model {model.facts["kind"]} pk {model.pk}, fingerprint {model.facts["fingerprint"][:12]}{correction}'
 
 
 def _dataset_line(dataset: DataStep) -> str:
@@ -245,7 +256,7 @@ def _label_lines(origin: LabelOrigin, all_jobs: bool) -> list[str]:
     computers = ', '.join(sorted({job.computer for job in origin.jobs}))
     cached = sum(bool(job.cached_from) for job in origin.jobs)
     line = (
-        f'<- labels {origin.title} {origin.version} / {origin.protocol}: {origin.n_structures} structures in '
+        f'<- {origin.role} {origin.title} {origin.version} / {origin.protocol}: {origin.n_structures} structures in '
         f'{_jobs(origin.n_jobs)} on {computers}' + (f', {cached} of them cached' if cached else '')
     )
     shown = origin.jobs if all_jobs else origin.jobs[:_SHOWN_JOBS]
@@ -271,9 +282,9 @@ def _structures_line(origin: StructureOrigin) -> str:
 _FACTS = {
     STRUCTURES: ('n_structures', 'formulas', 'families'),
     LABELS: ('engine', 'engine_version', 'engine_title', 'protocol', 'n_rows', 'n_finished', 'failures'),
-    DATASET: ('n_rows', 'n_features', 'families', 'split', 'excluded', 'unknown_classes', 'labels'),
-    MODEL: ('kind', 'fingerprint', 'metrics', 'parameters', 'versions', 'labels'),
-    PREDICTION: ('n_rows', 'target', 'unit', 'model_kind', 'model_fingerprint', 'max_distance'),
+    DATASET: ('n_rows', 'n_features', 'families', 'split', 'excluded', 'unknown_classes', 'labels', 'baseline'),
+    MODEL: ('kind', 'fingerprint', 'metrics', 'parameters', 'versions', 'labels', 'baseline'),
+    PREDICTION: ('n_rows', 'target', 'unit', 'model_kind', 'model_fingerprint', 'max_distance', 'baseline'),
 }
 """Attributes that tell most about a data node, by type."""
 
@@ -381,6 +392,7 @@ class _Graph:
                 n_structures=sum(job.n_finished for _, job in members),
                 n_jobs=len(members),
                 jobs=tuple(job for _, job in members),
+                role=self.role(members[0][0]),
             )
             for members in groups.values()
         )
@@ -400,8 +412,15 @@ class _Graph:
                 source = {'title': attributes['engine_title'], 'version': attributes['engine_version']}
                 source['protocol'] = attributes['protocol']
             said = f'{source.get("title", "?")} {source.get("version", "")}'.strip()
-            claims.append(LabelClaim(self.data_step(pk), way, f'{said}, protocol {source.get("protocol", "?")}'))
+            told = f'{said}, protocol {source.get("protocol", "?")}'
+            claims.append(LabelClaim(self.data_step(pk), way, told, self.role(source)))
         return tuple(claims)
+
+    def role(self, source: dict[str, Any]) -> str:
+        """Say whether a data set or a model has labels of this origin as its baseline."""
+        baselines = [self.nodes[pk]['attributes'].get('baseline') or {} for pk in self.of_type(DATASET, MODEL)]
+        same = any(all(found.get(key) == value for key, value in source.items()) for found in baselines)
+        return 'baseline' if same and source else 'labels'
 
     def structure_origins(self) -> tuple[StructureOrigin, ...]:
         """Sets of structures that do not come from other sets, by the process that made them."""
