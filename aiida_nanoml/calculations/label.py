@@ -149,11 +149,11 @@ def launcher(code: orm.InstalledCode, processes: int) -> list[str]:
     words = [word.format(tot_num_mpiprocs=processes) for word in code.computer.get_mpirun_command()]
     if PurePosixPath(words[0]).name != 'srun':
         return words
-    # Steps run side by side in an allocation of Slurm only when each takes just the cores that it asks for, and none
-    # reserves the memory of the job.
+    # Steps run side by side in an allocation of Slurm only when each takes just the cores that it needs, which are one
+    # a process whatever the job says, and none reserves the memory of the job.
     shared = [
         option
-        for option in ('--exact', '--mem=0')
+        for option in ('--exact', '--cpus-per-task=1', '--mem=0')
         if not any(word.startswith(option.partition('=')[0]) for word in words)
     ]
     return [words[0], *shared, *words[1:]]
