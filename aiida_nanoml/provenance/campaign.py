@@ -133,8 +133,10 @@ class _Row:
 
 def _labelled(node: orm.WorkChainNode) -> tuple[dict[str, _Row], str]:
     """Return the last word on every structure: of several labels, a finished one."""
-    sets = [node.outputs.labels] if 'labels' in node.outputs else [*node.inputs.get('known', {}).values()]
-    if 'labels' not in node.outputs:
+    if 'labels' in node.outputs:
+        sets = [node.outputs.labels]
+    else:
+        sets = node.base.links.get_incoming(link_label_filter='known\\_\\_%').all_nodes()
         sets += [called.outputs.labels for called in node.called if _is_job(called) and 'labels' in called.outputs]
     rows: dict[str, _Row] = {}
     for labels in sets:

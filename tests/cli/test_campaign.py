@@ -1,0 +1,150 @@
+"""Campaigns as a user runs them: a daemon of their own, a kill in the middle, and going on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiida import orm
+from aiida.engine import run_get_node
+from aiida.plugins import WorkflowFactory
+
+from aiida_nanoml.cli.campaign import duration
+from aiida_nanoml.data.structures import StructureSetData
+
+PROGRAMS = Path(sys.executable).parent
+COUNT = 24
+
+
+@pytest.fixture
+def campaign(paced_code: orm.InstalledCode, make_chains, tmp_path: Path) -> orm.WorkChainNode:
+    """A campaign that ended with one failure and with two structures left open, labelled ``chains``."""
+    structures = StructureSetData(make_chains(2, 4, 6, 8))
+    structures.label = 'chains'
+    parameters = {'fail': [4], 'kill_worker': [6], 'killed_marker': str(tmp_path / 'killed')}
+    _, node = run_get_node(
+        WorkflowFactory('nanoml.label'),
+        code=paced_code,
+        structures=structures,
+        engine='paced',
+        protocol='quick',
+        parameters=parameters,
+        batch_size=2,
+        max_rounds=1,
+        metadata={'label': 'chains-campaign'},
+    )
+    return node
+
+
+def test_status_tells_what_is_done_and_why_something_failed(cli, cli_json, campaign: orm.WorkChainNode) -> None:
+    found = cli_json('campaign', 'status', 'chains-campaign')
+    assert found['n_structures'] == 4
+    assert (found['n_done'], found['n_running'], found['n_waiting']) == (1, 0, 2)
+    assert found['failures'] == [
+        {'code': 'not_converged', 'n_structures': 1, 'message': '4 atoms never converge'},
+    ]
+    assert found['source'] == 'Paced 1.0, protocol quick'
+    assert found['remaining_s'] >= 0
+    text = cli('campaign', 'status', campaign.pk).stdout
+    assert '1 of 4' in text
+    assert '4 atoms never converge' in text
+    assert text.endswith(f'next: aiida-nanoml campaign resume {campaign.pk}\n')
+    assert cli_json('campaign', 'status')['campaigns'][0]['uuid'] == campaign.uuid
+
+
+def test_what_is_no_campaign_is_refused(cli, campaign: orm.WorkChainNode) -> None:
+    job = campaign.called[0]
+    assert 'not a campaign' in cli('campaign', 'status', job.pk, status=2).output
+
+
+def test_retry_labels_the_failures_again_and_resume_says_when_nothing_is_left(cli, cli_json, make_chains, code) -> None:
+    flakes = cli_json('flakes', 'generate', '--family', 'z', '--size', 2, '--count', 2, '--seed', 1)
+    cli('label', flakes['uuid'], '--protocol', 'fast', '--set', 'max_iterations=2', '--code', code.pk, status=1)
+    node = cli_json('campaign', 'status')['campaigns'][0]
+    assert [failure['code'] for failure in node['failures']] == ['not_converged']
+    refused = cli('campaign', 'resume', node['uuid'], status=1).output
+    assert f'campaign retry {node["pk"]}' in refused
+    assert 'No structure could be labelled' in cli('campaign', 'retry', node['uuid'], status=1).output
+
+
+@pytest.mark.parametrize(
+    ('seconds', 'text'), [(5, '5 s'), (119, '119 s'), (600, '10.0 min'), (7300, '2.0 h'), (200_000, '2.3 d')]
+)
+def test_durations_are_told_in_the_unit_people_use(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., Any]:
+    """Run a program in a profile of its own, whose daemon is stopped at the end."""
+    environment = os.environ | {'AIIDA_PATH': str(tmp_path), 'HOME': str(tmp_path)}
+    environment['PATH'] = f'{PROGRAMS}{os.pathsep}{environment["PATH"]}'
+
+    def call(program: str, *arguments: Any) -> str:
+        words = [PROGRAMS / program, *map(str, arguments)]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=200)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    (tmp_path / '.aiida').mkdir()
+    call('verdi', 'presto', '--use-zeromq', '-n')
+    call('aiida-nanoml', 'doctor', '--fix')
+    call('verdi', 'daemon', 'start')
+    yield call
+    call('verdi', 'daemon', 'stop')
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if condition():
+            return
+        time.sleep(0.5)
+    raise AssertionError('waited in vain')
+
+
+@pytest.mark.timeout(400)
+def test_a_killed_campaign_goes_on_after_a_restart_of_its_daemon(command) -> None:
+    def status() -> dict[str, Any]:
+        return json.loads(command('aiida-nanoml', 'campaign', 'status', 'killed', '--json'))
+
+    command(
+        'aiida-nanoml',
+        'flakes',
+        'generate',
+        '--family',
+        'h',
+        '--size',
+        2,
+        '--count',
+        COUNT,
+        '--seed',
+        1,
+        '--name',
+        'flakes',
+    )
+    command(
+        'aiida-nanoml', 'label', 'flakes', '--protocol', 'fast', '--batch-size', 8, '--max-concurrent', 1,
+        '--submit', '--name', 'killed',
+    )  # fmt: skip
+    wait_until(lambda: status()['n_done'] > 0)
+    command('verdi', 'daemon', 'restart')
+    process = status()
+    command('verdi', 'process', 'kill', process['pk'])
+    wait_until(lambda: status()['ended'])
+    before = status()
+    assert before['state'] == 'killed'
+    assert 0 < before['n_done'] < COUNT
+    assert before['n_done'] + before['n_waiting'] == COUNT
+
+    resumed = json.loads(command('aiida-nanoml', 'campaign', 'resume', 'killed', '--name', 'resumed', '--json'))
+    assert resumed['n_done'] == COUNT
+    after = json.loads(command('aiida-nanoml', 'campaign', 'status', resumed['process'], '--json'))
+    assert after['failures'] == []
+    assert f'{COUNT} structures in' in command('aiida-nanoml', 'trace', resumed['uuid'])
