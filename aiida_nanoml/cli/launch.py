@@ -30,7 +30,7 @@ def run_function(function: Any, **inputs: Any) -> Any:
     :raises ClickException: the function refused its input.
     """
     load_storage()
-    _log_to_stderr()
+    log_to_stderr()
     result, node = function.run_get_node(**inputs)
     raise_if_failed(node)
     return result
@@ -44,7 +44,7 @@ def run_builder(builder: ProcessBuilder) -> ProcessNode:
     """
     from aiida.manage import get_manager
 
-    _log_to_stderr()
+    log_to_stderr()
     # Without a broker nobody tells that a child has finished: it is asked for.
     runner = get_manager().create_runner(communicator=None, poll_interval=0.5)
     process = _instantiate(runner, builder)
@@ -78,7 +78,7 @@ def submit_builder(builder: ProcessBuilder, name: str, as_json: bool) -> None:
             'the daemon does not run, so that nothing would happen: start it with `verdi daemon start`, or leave out '
             '--submit'
         )
-    _log_to_stderr()
+    log_to_stderr()
     try:
         builder.metadata.label = name
         node = submit(builder)
@@ -90,6 +90,14 @@ def submit_builder(builder: ProcessBuilder, name: str, as_json: bool) -> None:
         {type_name(node): f'pk {node.pk}, uuid {node.uuid}', 'follow it': f'verdi process status {node.pk}'},
         f'trace {node.pk}',
     )
+
+
+def log_to_stderr() -> None:
+    """Let AiiDA report on the standard error: the standard output belongs to the result."""
+    for logger in (logging.getLogger(), logging.getLogger('aiida')):
+        for handler in logger.handlers:
+            if type(handler).__name__ == 'CliHandler':
+                handler.addFilter(_mark_as_error_stream)
 
 
 def raise_if_failed(node: ProcessNode) -> None:
@@ -133,14 +141,6 @@ def _instantiate(runner: Any, builder: ProcessBuilder) -> Process:
 def _refused(error: ValueError) -> click.ClickException:
     reason = re.sub(r"^Error occurred validating port '[^']*': ", '', one_line(error))
     return click.ClickException(f'the inputs cannot be used: {reason}')
-
-
-def _log_to_stderr() -> None:
-    """The standard output belongs to the result; under ``verdi``, the engine reports there."""
-    for logger in (logging.getLogger(), logging.getLogger('aiida')):
-        for handler in logger.handlers:
-            if type(handler).__name__ == 'CliHandler':
-                handler.addFilter(_mark_as_error_stream)
 
 
 def _mark_as_error_stream(entry: logging.LogRecord) -> bool:

@@ -6,15 +6,17 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from aiida_nanoml.worker.schemas import OUTPUT_FILE
 
+Item = TypeVar('Item')
+
 STEPS = {'LabelCalculation': 'labelling', 'TrainCalculation': 'training', 'PredictCalculation': 'predicting'}
-UNITS = {'labelling': 'structures', 'training': 'epochs', 'predicting': 'rows'}
+UNITS = {'labelling': 'structures', 'training': 'epochs', 'predicting': 'rows', 'importing': 'folders'}
 LINE_EVERY_S = 10.0
 """Seconds between two lines about one step where the output is no terminal."""
 
@@ -69,6 +71,21 @@ def looks(process: Any) -> Iterator[None]:
                 moved = time.monotonic()
                 print(f'nothing moved for {STUCK_S:.0f} s; look: verdi process list', file=sys.stderr, flush=True)
             yield
+    finally:
+        display.close()
+
+
+def counted(step: str, items: Iterable[Item], total: int) -> Iterator[Item]:
+    """Show how many items of a step are done while they are taken.
+
+    :param step: what is done, one of :data:`UNITS`.
+    :param total: number of items.
+    """
+    display = _Bars() if sys.stderr.isatty() else _Lines()
+    try:
+        for done, item in enumerate(items, start=1):
+            display.show(step, done, total)
+            yield item
     finally:
         display.close()
 

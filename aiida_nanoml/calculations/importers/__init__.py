@@ -1,0 +1,1 @@
+"""Importers: finished calculations made without AiiDA become nodes."""

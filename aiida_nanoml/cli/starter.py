@@ -1,0 +1,72 @@
+"""``aiida-nanoml starter``."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+from typing import Any
+
+import click
+
+from aiida_nanoml.cli.options import JSON, example, load_storage
+from aiida_nanoml.cli.output import emit, identity_line, record
+
+GROUP = 'nanoml-starter'
+"""Label of the group that holds both sets; an archive that is made of it brings all that they come from."""
+
+ARCHIVE = 'siesta-flakes.aiida'
+LABELS = {'structures': 'starter-structures', 'labels': 'starter-labels'}
+
+
+@click.command(epilog=example('aiida-nanoml starter'))
+@JSON
+def starter(as_json: bool) -> None:
+    """Import gaps of C-BN flakes that SIESTA gave, with every run behind them, to train on without SIESTA."""
+    load_storage()
+    nodes = _sets()
+    status = 'present' if nodes else 'imported'
+    if not nodes:
+        _import()
+        nodes = _sets()
+    structures, labels = nodes['structures'], nodes['labels']
+    gaps = labels.labels.energies['gap_ev']
+    numbers = {
+        'n_structures': structures.n_structures,
+        'n_rows': len(gaps),
+        'families': structures.base.attributes.get('families'),
+        'source': labels.label_source.to_dict(),
+    }
+    emit(
+        as_json,
+        record(labels, status=status, structures=structures.uuid, labels=labels.uuid, **numbers),
+        {
+            'structures': identity_line(structures),
+            'labels': identity_line(labels),
+            'source': str(labels.label_source),
+            'gaps': f'{len(gaps)}, {gaps.min():.3f} to {gaps.max():.3f} eV' + (', were there' * (status == 'present')),
+        },
+        f'dataset build {LABELS["structures"]} --labels {LABELS["labels"]} --name starter',
+    )
+
+
+def _sets() -> dict[str, Any]:
+    """Both sets, when the group holds them."""
+    from aiida.orm import Group, Node, QueryBuilder
+
+    query = QueryBuilder().append(Group, filters={'label': GROUP}, tag='group')
+    query.append(Node, with_group='group', filters={'label': {'in': list(LABELS.values())}})
+    nodes = {node.label: node for node in query.all(flat=True)}
+    return {kind: nodes[label] for kind, label in LABELS.items()} if len(nodes) == len(LABELS) else {}
+
+
+def _import() -> None:
+    """Import the archive; nodes that are there are left as they are."""
+    from aiida.common.log import AIIDA_LOGGER
+    from aiida.tools.archive import import_archive
+
+    level = AIIDA_LOGGER.level
+    AIIDA_LOGGER.setLevel('ERROR')
+    try:
+        with as_file(files('aiida_nanoml.starter') / ARCHIVE) as path:
+            import_archive(path, create_group=False)
+    finally:
+        AIIDA_LOGGER.setLevel(level)
