@@ -9,7 +9,7 @@ from aiida.orm import ArrayData
 from aiida.orm.pydantic import OrmMetadataField
 from numpy.typing import NDArray
 
-from aiida_nanoml.engines.label_set import LabelSet, LabelSource
+from aiida_nanoml.engines.label_set import VECTORS, LabelSet, LabelSource
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.dataset import positions_of
 
@@ -26,6 +26,9 @@ class LabelSetData(ArrayData):  # type: ignore[misc]
         engine_title: str = OrmMetadataField(description='Name of the engine in plots and tables')
         protocol: str = OrmMetadataField(description='Name of the protocol')
         parameters: dict[str, Any] = OrmMetadataField(description='Every parameter of the engine')
+        pseudopotentials: dict[str, str] = OrmMetadataField(
+            default_factory=dict, description='MD5 of the pseudopotential file of each element'
+        )
         n_rows: int = OrmMetadataField(description='Number of rows')
         n_finished: int = OrmMetadataField(description='Number of rows that the engine completed')
         n_open_shell: int = OrmMetadataField(description='Number of finished rows with an odd electron count')
@@ -45,17 +48,20 @@ class LabelSetData(ArrayData):  # type: ignore[misc]
                 'engine_title': labels.source.title,
                 'protocol': labels.source.protocol,
                 'parameters': dict(labels.source.parameters),
+                'pseudopotentials': dict(labels.source.pseudopotentials),
                 'n_rows': len(labels),
                 'n_finished': int(labels.finished.sum()),
                 'n_open_shell': int((labels.open_shell & labels.finished).sum()),
                 'failures': labels.failures,
-                'units': dict.fromkeys(labels.energies, 'eV') | {'wall_s': 's'},
+                'units': dict.fromkeys(labels.energies, 'eV')
+                | {'wall_s': 's'}
+                | {name: VECTORS[name] for name in labels.vectors},
             }
         )
 
     @property
     def label_source(self) -> LabelSource:
-        """Engine, version, protocol and parameters."""
+        """Engine, version, protocol, parameters and pseudopotentials."""
         attributes = self.base.attributes
         return LabelSource(
             engine=attributes.get('engine'),
@@ -63,6 +69,8 @@ class LabelSetData(ArrayData):  # type: ignore[misc]
             title=attributes.get('engine_title'),
             protocol=attributes.get('protocol'),
             parameters=attributes.get('parameters'),
+            # Nodes from before there were engines with pseudopotentials say nothing about them.
+            pseudopotentials=attributes.get('pseudopotentials', {}),
         )
 
     @property

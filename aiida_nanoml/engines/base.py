@@ -135,6 +135,10 @@ class EngineRuntime(BaseModel):
 
     model_config = ConfigDict(extra='forbid', frozen=True, strict=True, allow_inf_nan=False)
 
+    def relative_to(self, folder: Path) -> Self:
+        """Resolve relative paths against the folder of a job."""
+        return self
+
 
 class ProgramRuntime(EngineRuntime):
     """What an engine that runs a program is told.
@@ -151,7 +155,7 @@ class ProgramRuntime(EngineRuntime):
     time_limit_s: float | None = Field(default=None, gt=0)
 
     def relative_to(self, folder: Path) -> Self:
-        """Resolve the paths against the folder of a job."""
+        """Resolve relative paths against the folder of a job."""
         return self.model_copy(update={'folder': str(folder / self.folder)})
 
 

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from aiida_nanoml.errors import DatasetError
 
 FINISHED = 'ok'
 ENERGIES = ('energy_ev', 'homo_ev', 'lumo_ev', 'gap_ev')
 
+VECTORS = {'levels_ev': 'eV', 'forces_ev_per_ang': 'eV/Å', 'stress_ev_per_ang3': 'eV/Å³'}
+"""Optional columns with several numbers a row, and their units."""
+
+OFFSETS = '_offsets'
+"""Ending of the array that says where the rows of a vector column begin."""
+
 
 @dataclass(frozen=True)
 class LabelSource:
-    """What produced a label: two labels may stand in one target only when their sources are equal.
+    """What produced a label: two labels may stand in one target only when their sources are compatible.
 
     :param engine: registered name of the engine.
     :param version: version of the engine.
     :param title: how plots and tables name the engine.
     :param protocol: name of the protocol that the parameters were derived from.
     :param parameters: every parameter of the calculation, with units in the names.
+    :param pseudopotentials: MD5 of the pseudopotential file of each element, as far as it is known.
     """
 
     engine: str
@@ -31,6 +38,7 @@ class LabelSource:
     title: str
     protocol: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    pseudopotentials: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able copy."""
@@ -40,6 +48,7 @@ class LabelSource:
             'title': self.title,
             'protocol': self.protocol,
             'parameters': dict(self.parameters),
+            'pseudopotentials': dict(self.pseudopotentials),
         }
 
     @classmethod
@@ -53,8 +62,73 @@ class LabelSource:
         except TypeError as error:
             raise DatasetError(f'not a label source: {error}') from error
 
+    def compatible(self, other: LabelSource) -> bool:
+        """Tell whether labels of both sources may stand in one target.
+
+        Everything must be equal, and the pseudopotentials of the elements that both name: a set without boron says
+        nothing about the one of boron.
+        """
+        shared = self.pseudopotentials.keys() & other.pseudopotentials.keys()
+        return replace(self, pseudopotentials={}) == replace(other, pseudopotentials={}) and all(
+            self.pseudopotentials[element] == other.pseudopotentials[element] for element in shared
+        )
+
+    def joined(self, other: LabelSource) -> LabelSource:
+        """Return the source of labels of both, with the pseudopotentials of both.
+
+        :raises DatasetError: the sources are not compatible.
+        """
+        if not self.compatible(other):
+            raise DatasetError(f'labels of different origin cannot stand in one target: {self} and {other}')
+        return replace(self, pseudopotentials={**self.pseudopotentials, **other.pseudopotentials})
+
     def __str__(self) -> str:
         return f'{self.title} {self.version}, protocol {self.protocol}'
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """A column whose rows are vectors of different lengths.
+
+    :param values: shape (m,), all rows behind each other.
+    :param offsets: shape (n + 1,), first value of each row, and m at the end.
+    :raises DatasetError: the offsets do not fit the values.
+    """
+
+    values: NDArray[np.float64]
+    offsets: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        starts = self.offsets
+        if (
+            self.values.ndim != 1
+            or starts.ndim != 1
+            or not len(starts)
+            or starts[0] != 0
+            or starts[-1] != len(self.values)
+            or np.any(np.diff(starts) < 0)
+        ):
+            raise DatasetError('the offsets of a column of vectors do not fit its values')
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[ArrayLike]) -> Ragged:
+        """Put vectors behind each other; an array of any shape is read row by row."""
+        flat = [np.asarray(row, dtype=np.float64).ravel() for row in rows]
+        offsets = np.concatenate([[0], np.cumsum([len(row) for row in flat])]).astype(np.int64)
+        return cls(np.concatenate([np.empty(0), *flat]), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> NDArray[np.float64]:
+        """Return the vector of one row, empty where there is none."""
+        if not 0 <= row < len(self):
+            raise IndexError(f'row {row} of {len(self)}')
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+    def select(self, rows: NDArray[Any]) -> Ragged:
+        """Return the rows given by an index or boolean array."""
+        return self.from_rows([self[row] for row in np.arange(len(self))[rows].tolist()])
 
 
 @dataclass(frozen=True)
@@ -64,12 +138,14 @@ class LabelSet:
     :param source: engine, version, protocol and parameters, the same for all rows.
     :param hashes: shape (n,), content hashes of the structures.
     :param status: shape (n,), ``'ok'`` or the code of the failure.
-    :param messages: shape (n,), a sentence for each failure, else ``''``.
+    :param messages: shape (n,), a sentence for each failure; of a finished row how it was recovered, else ``''``.
     :param energies: ``energy_ev``, ``homo_ev``, ``lumo_ev``, ``gap_ev`` (eV), each of shape (n,); NaN where a
         row failed.
     :param n_electrons: shape (n,), valence electrons; 0 where a row failed.
     :param open_shell: shape (n,), whether the electron count is odd.
     :param wall_s: shape (n,), seconds spent on each row.
+    :param vectors: columns of vectors, some of :data:`VECTORS`; a row without one is empty. The levels of two spins,
+        and of several k-points, follow each other; forces and stress are written row by row.
     :raises DatasetError: lengths differ, or a finished row holds a number that is not finite.
     """
 
@@ -81,13 +157,21 @@ class LabelSet:
     n_electrons: NDArray[np.int64]
     open_shell: NDArray[np.bool_]
     wall_s: NDArray[np.float64]
+    vectors: Mapping[str, Ragged] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if set(self.energies) != set(ENERGIES):
             raise DatasetError(f'labels need exactly the columns {", ".join(ENERGIES)}; got {", ".join(self.energies)}')
-        for name, column in self.to_arrays().items():
+        for name, column in self._columns().items():
             if column.shape != (len(self.hashes),):
                 raise DatasetError(f'label column {name!r} has shape {column.shape}, expected ({len(self.hashes)},)')
+        for name, vector in self.vectors.items():
+            if name not in VECTORS:
+                raise DatasetError(f'labels have no column of vectors {name!r}; they have: {", ".join(VECTORS)}')
+            if len(vector) != len(self.hashes):
+                raise DatasetError(f'label column {name!r} has {len(vector)} rows, expected {len(self.hashes)}')
+            if not np.isfinite(vector.values).all():
+                raise DatasetError(f'label column {name!r} holds a number that is not finite')
         for name in ENERGIES:
             bad = np.flatnonzero(self.finished & ~np.isfinite(self.energies[name]))
             if bad.size:
@@ -109,11 +193,19 @@ class LabelSet:
 
     def select(self, rows: NDArray[Any]) -> LabelSet:
         """Return the rows given by an index or boolean array."""
-        arrays = {name: column[rows] for name, column in self.to_arrays().items()}
-        return self.from_arrays(self.source, arrays)
+        columns = {name: column[rows] for name, column in self._columns().items()}
+        return self._from_columns(
+            self.source, columns, {name: vector.select(rows) for name, vector in self.vectors.items()}
+        )
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return all columns by name, each of shape (n,)."""
+        """Return all columns by name, each of shape (n,), and two arrays for each column of vectors."""
+        arrays = self._columns()
+        for name, vector in self.vectors.items():
+            arrays |= {name: vector.values, f'{name}{OFFSETS}': vector.offsets}
+        return arrays
+
+    def _columns(self) -> dict[str, NDArray[Any]]:
         return {
             'hashes': self.hashes,
             'status': self.status,
@@ -131,35 +223,64 @@ class LabelSet:
         :raises DatasetError: a column is missing.
         """
         try:
-            return cls(
-                source=source,
-                hashes=np.asarray(arrays['hashes'], dtype=str),
-                status=np.asarray(arrays['status'], dtype=str),
-                messages=np.asarray(arrays['messages'], dtype=str),
-                energies={name: np.asarray(arrays[name], dtype=np.float64) for name in ENERGIES},
-                n_electrons=np.asarray(arrays['n_electrons'], dtype=np.int64),
-                open_shell=np.asarray(arrays['open_shell'], dtype=np.bool_),
-                wall_s=np.asarray(arrays['wall_s'], dtype=np.float64),
-            )
+            vectors = {
+                name: Ragged(
+                    np.asarray(arrays[name], dtype=np.float64), np.asarray(arrays[f'{name}{OFFSETS}'], dtype=np.int64)
+                )
+                for name in VECTORS
+                if name in arrays
+            }
+            return cls._from_columns(source, arrays, vectors)
         except KeyError as error:
             raise DatasetError(f'labels lack the column {error}') from error
 
     @classmethod
+    def _from_columns(
+        cls, source: LabelSource, columns: Mapping[str, NDArray[Any]], vectors: Mapping[str, Ragged]
+    ) -> LabelSet:
+        return cls(
+            source=source,
+            hashes=np.asarray(columns['hashes'], dtype=str),
+            status=np.asarray(columns['status'], dtype=str),
+            messages=np.asarray(columns['messages'], dtype=str),
+            energies={name: np.asarray(columns[name], dtype=np.float64) for name in ENERGIES},
+            n_electrons=np.asarray(columns['n_electrons'], dtype=np.int64),
+            open_shell=np.asarray(columns['open_shell'], dtype=np.bool_),
+            wall_s=np.asarray(columns['wall_s'], dtype=np.float64),
+            vectors=vectors,
+        )
+
+    @classmethod
     def concatenate(cls, sets: Sequence[LabelSet]) -> LabelSet:
-        """Join label sets of one source; of rows with the same structure a finished one wins, then the first.
+        """Join label sets of compatible sources; of rows with the same structure a finished one wins, then the first.
+
+        A column of vectors that some sets have stays empty for the rows of the others.
 
         :raises DatasetError: nothing to join, or the sources differ.
         """
         if not sets:
             raise DatasetError('no labels to join')
+        source = sets[0].source
         for position, other in enumerate(sets[1:], start=1):
-            if other.source != sets[0].source:
+            if not source.compatible(other.source):
                 raise DatasetError(
-                    f'labels of different origin cannot stand in one target: set 0 is from {sets[0].source}, set '
+                    f'labels of different origin cannot stand in one target: set 0 is from {source}, set '
                     f'{position} from {other.source}. Relabel one of them, or build two data sets.'
                 )
-        arrays = {name: np.concatenate([labels.to_arrays()[name] for labels in sets]) for name in sets[0].to_arrays()}
-        joined = cls.from_arrays(sets[0].source, arrays)
+            source = source.joined(other.source)
+        columns = {name: np.concatenate([part._columns()[name] for part in sets]) for name in sets[0]._columns()}
+        names = [name for name in VECTORS if any(name in part.vectors for part in sets)]
+        vectors = {
+            name: Ragged.from_rows(
+                [
+                    part.vectors[name][row] if name in part.vectors else np.empty(0)
+                    for part in sets
+                    for row in range(len(part))
+                ]
+            )
+            for name in names
+        }
+        joined = cls._from_columns(source, columns, vectors)
         order = np.argsort(~joined.finished, kind='stable')
         _, first = np.unique(joined.hashes[order], return_index=True)
         return joined.select(np.sort(order[first]))

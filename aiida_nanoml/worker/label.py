@@ -5,15 +5,15 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from aiida_nanoml.engines.base import Engine
-from aiida_nanoml.engines.label_set import ENERGIES, FINISHED, LabelSet, LabelSource
+from aiida_nanoml.engines.base import Engine, Label
+from aiida_nanoml.engines.label_set import ENERGIES, FINISHED, VECTORS, LabelSet, LabelSource, Ragged
 from aiida_nanoml.engines.registry import get_engine
 from aiida_nanoml.errors import EngineError, EvaluationError
 from aiida_nanoml.structures import Structure, StructureSet
@@ -23,6 +23,9 @@ from aiida_nanoml.worker.schemas import JOURNAL_FILE, RESULTS_FILE, STRUCTURES_F
 
 Progress = Callable[[int, int], None]
 
+PROGRAMS_FOLDER = 'runs'
+"""Where the programs of an engine work, below the folder of the job, unless the job names another place."""
+
 INTERRUPTED = 'interrupted'
 TIMED_OUT = 'time_limit'
 
@@ -31,28 +34,28 @@ def label(folder: Path, processes: int, progress: Progress) -> Report:
     """Label the structures of a job folder, going on from its journal.
 
     :param folder: holds ``job.json`` and ``structures.npz``.
-    :param processes: structures evaluated at the same time, each in a process of its own with one thread.
+    :param processes: structures evaluated at the same time, each with one thread: in a process of its own, or by a
+        program of the engine.
     :param progress: called with the number of finished rows and of all rows.
     :returns: the report; status ``interrupted`` when a termination signal came first.
     :raises NanomlError: the job cannot be read or the engine cannot be used.
     """
     job = read_job(folder, LabelJob)
     structures = StructureSet.from_arrays(read_arrays(folder / STRUCTURES_FILE))
-    engine_class = get_engine(job.engine)
-    if missing := engine_class.missing():
-        raise EngineError(missing)
-    engine = engine_class(engine_class.parameters(job.protocol, job.parameters))
+    engine = _make_engine(job, folder.absolute())
     source = LabelSource(
         engine=job.engine,
-        version=engine.version(),
+        version=engine.version_in_use(),
         title=engine.method,
         protocol=job.protocol,
         parameters=engine.settings.model_dump(),
+        pseudopotentials=engine.pseudopotentials(),
     )
+    evaluate = _evaluate_by_programs if engine.runs_program else _evaluate
     with Journal(folder / JOURNAL_FILE, source.to_dict()) as journal, _termination() as terminated:
         pending = [row for row in range(len(structures)) if row not in journal.rows]
         progress(len(journal.rows), len(structures))
-        for entry in _evaluate(engine, structures, pending, processes, job.time_limit_s, terminated):
+        for entry in evaluate(engine, structures, pending, processes, job.time_limit_s, terminated):
             journal.append(entry)
             progress(len(journal.rows), len(structures))
         entries = journal.rows
@@ -65,6 +68,20 @@ def label(folder: Path, processes: int, progress: Progress) -> Report:
         message=f'stopped by a signal after {len(entries)} of {len(structures)} structures' if interrupted else '',
         content={'source': source.to_dict(), 'n_rows': len(labels), 'failures': labels.failures},
     )
+
+
+def _make_engine(job: LabelJob, folder: Path) -> Engine:
+    engine_class = get_engine(job.engine)
+    parameters = engine_class.parameters(job.protocol, job.parameters)
+    if not engine_class.runs_program:
+        if missing := engine_class.missing():
+            raise EngineError(missing)
+        return engine_class(parameters)
+    values = {'folder': PROGRAMS_FOLDER, **job.runtime, 'time_limit_s': job.time_limit_s}
+    runtime = engine_class.read_runtime(values).relative_to(folder).model_dump()
+    if missing := engine_class.missing(runtime):
+        raise EngineError(missing)
+    return engine_class(parameters, runtime=runtime)
 
 
 @contextmanager
@@ -105,6 +122,26 @@ def _evaluate(
             pool.stop()
 
 
+def _evaluate_by_programs(
+    engine: Engine, structures: StructureSet, rows: list[int], processes: int, time_limit_s: float, stop: list[int]
+) -> Iterator[dict[str, Any]]:
+    """Do the same with an engine that waits for programs: it needs no process of its own, and keeps the time limit."""
+    with ThreadPoolExecutor(max_workers=processes) as pool:
+        futures = {pool.submit(_evaluate_row, engine, structures[row]): row for row in rows}
+        waiting = set(futures)
+        try:
+            while waiting and not stop:
+                finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    outcome = _outcome(future, time_limit_s)
+                    if outcome['status'] != INTERRUPTED:
+                        yield {'row': futures[future], **outcome}
+        finally:
+            for future in waiting:
+                future.cancel()
+            engine.stop()
+
+
 def _reset_signals() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -116,13 +153,27 @@ def _evaluate_row(engine: Engine, structure: Structure) -> dict[str, Any]:
         result = engine.evaluate(structure)
     except EvaluationError as error:
         return {'status': error.code, 'message': error.message, 'wall_s': time.perf_counter() - start}
+    return entry_of_label(result, time.perf_counter() - start)
+
+
+def entry_of_label(label: Label, wall_s: float) -> dict[str, Any]:
+    """Give the journal entry of a finished row, without its number.
+
+    :param wall_s: seconds spent on it.
+    """
     return {
         'status': FINISHED,
         'message': '',
-        'wall_s': time.perf_counter() - start,
-        **{name: getattr(result, name) for name in ENERGIES},
-        'n_electrons': result.n_electrons,
-        'open_shell': result.open_shell,
+        'wall_s': wall_s,
+        **{name: getattr(label, name) for name in ENERGIES},
+        'n_electrons': label.n_electrons,
+        'open_shell': label.open_shell,
+        # A billionth of each unit is far below what any engine resolves, and shortens the journal by half.
+        **{
+            name: np.round(getattr(label, name), 9).ravel().tolist()
+            for name in VECTORS
+            if getattr(label, name) is not None
+        },
     }
 
 
@@ -158,4 +209,9 @@ def tabulate(source: LabelSource, structures: StructureSet, entries: dict[int, d
         n_electrons=column('n_electrons', 0),
         open_shell=column('open_shell', False),
         wall_s=column('wall_s', float('nan')),
+        vectors={
+            name: Ragged.from_rows([entry.get(name, ()) for entry in rows])
+            for name in VECTORS
+            if any(name in entry for entry in rows)
+        },
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import psutil
@@ -70,8 +70,8 @@ class SiestaEngine(Engine):
             default_factory=lambda: {element: str(path) for element, path in bundled().items()}
         )
 
-        def relative_to(self, folder: Path) -> SiestaEngine.Runtime:
-            """Resolve the paths against the folder of a job."""
+        def relative_to(self, folder: Path) -> Self:
+            """Resolve relative paths against the folder of a job."""
             files = {element: str(folder / path) for element, path in self.pseudopotentials.items()}
             return super().relative_to(folder).model_copy(update={'pseudopotentials': files})
 
