@@ -13,6 +13,8 @@ from aiida.orm.nodes.caching import NodeCaching
 from aiida.tools.graph.graph_traversers import traverse_graph
 
 LABEL_JOB = 'aiida.calculations:nanoml.label'
+SINGLE_RUN = 'aiida.calculations:nanoml.siesta'
+RUN_IMPORT = 'aiida.calculations:nanoml.import_siesta_runs'
 TRAIN_JOB = 'aiida.calculations:nanoml.train'
 PREDICT_JOB = 'aiida.calculations:nanoml.predict'
 GENERATORS = ('generate_flake_set', 'generate_flake_sets')
@@ -62,16 +64,23 @@ class ProcessStep:
 
 @dataclass(frozen=True)
 class LabelJob(ProcessStep):
-    """A labelling job, with the rows that it was given and the rows that it finished."""
+    """A labelling job, with the rows that it was given and the rows that it finished.
+
+    :param program: ``label@computer`` of the program that the engine ran, empty for an engine without one.
+    :param imported: folder that the results were taken from, where the program had run without AiiDA; else empty.
+    """
 
     n_rows: int
     n_finished: int
+    program: str
+    imported: str
 
 
 @dataclass(frozen=True)
 class LabelOrigin:
     """Jobs that labelled alike: the same engine, version, protocol and parameters.
 
+    :param pseudopotentials: MD5 of the file of each element, where the engine takes some.
     :param n_structures: finished rows of all jobs together.
     :param role: ``labels``, or ``baseline`` when a data set or a model on the way has these labels as baseline.
     """
@@ -81,6 +90,7 @@ class LabelOrigin:
     title: str
     protocol: str
     parameters: dict[str, Any]
+    pseudopotentials: dict[str, str]
     n_structures: int
     n_jobs: int
     jobs: tuple[LabelJob, ...]
@@ -255,19 +265,31 @@ def _jobs(number: int) -> str:
 def _label_lines(origin: LabelOrigin, all_jobs: bool) -> list[str]:
     computers = ', '.join(sorted({job.computer for job in origin.jobs}))
     cached = sum(bool(job.cached_from) for job in origin.jobs)
+    imported = sum(bool(job.imported) for job in origin.jobs)
     line = (
         f'<- {origin.role} {origin.title} {origin.version} / {origin.protocol}: {origin.n_structures} structures in '
-        f'{_jobs(origin.n_jobs)} on {computers}' + (f', {cached} of them cached' if cached else '')
+        f'{_jobs(origin.n_jobs)} on {computers}'
+        + (f', {cached} of them cached' if cached else '')
+        + (f', {imported} of them imported runs' if imported else '')
     )
     shown = origin.jobs if all_jobs else origin.jobs[:_SHOWN_JOBS]
     lines = [
-        f'     pk {job.pk} {job.uuid} {job.ctime[:19]} {job.code} ({job.executable}): {job.n_finished} of '
+        f'     pk {job.pk} {job.uuid} {job.ctime[:19]} {_made_with(job)}: {job.n_finished} of '
         f'{job.n_rows}, exit {job.exit_status}{_cached(job)}'
         for job in shown
     ]
     if len(shown) < len(origin.jobs):
         lines.append(f'     and {_jobs(len(origin.jobs) - len(shown))} more')
+    if origin.pseudopotentials:
+        digests = ', '.join(f'{element} {md5[:8]}' for element, md5 in sorted(origin.pseudopotentials.items()))
+        lines.append(f'     pseudopotentials (MD5): {digests}')
     return [line, *lines]
+
+
+def _made_with(job: LabelJob) -> str:
+    if job.imported:
+        return f'imported from {job.imported}'
+    return f'{job.code} ({job.executable})' + (f' running {job.program}' if job.program else '')
 
 
 def _structures_line(origin: StructureOrigin) -> str:
@@ -346,22 +368,22 @@ class _Graph:
     def _process_fields(self, pk: int) -> dict[str, Any]:
         node = self.nodes[pk]
         code = self.inputs[pk].get('code')
-        code_label = executable = ''
-        if code is not None:
-            code_label = f'{self.nodes[code]["label"]}@{self.computers.get(code, "")}'.rstrip('@')
-            executable = str(self.nodes[code]['attributes'].get('filepath_executable', ''))
+        executable = '' if code is None else str(self.nodes[code]['attributes'].get('filepath_executable', ''))
         return {
             'pk': pk,
             'uuid': node['uuid'],
             'type': self.type_name(pk),
             'ctime': node['ctime'].isoformat(),
             'user': self.users[pk],
-            'computer': self.computers.get(pk, ''),
-            'code': code_label,
+            'computer': self.computers.get(pk) or self.computers.get(self.inputs[pk].get('remote_folder', 0), ''),
+            'code': self._full_label(code),
             'executable': executable,
             'exit_status': node['attributes'].get('exit_status'),
             'cached_from': node['extras'].get(NodeCaching.CACHED_FROM_KEY, ''),
         }
+
+    def _full_label(self, code: int | None) -> str:
+        return '' if code is None else f'{self.nodes[code]["label"]}@{self.computers.get(code, "")}'.rstrip('@')
 
     def datasets(self, start: int) -> list[int]:
         """Data sets that a job used, or that nothing on the way used any more; not their unsplit precursors."""
@@ -371,13 +393,20 @@ class _Graph:
 
     def label_origins(self) -> tuple[LabelOrigin, ...]:
         """Labelling jobs, by what made their labels."""
-        groups: dict[str, list[tuple[dict[str, Any], LabelJob]]] = defaultdict(list)
-        for pk in self.jobs(LABEL_JOB):
+        groups: dict[str, list[tuple[dict[str, Any], dict[str, str], LabelJob]]] = defaultdict(list)
+        for pk in sorted(self.jobs(LABEL_JOB) + self.jobs(SINGLE_RUN) + self.jobs(RUN_IMPORT)):
             made = self.outputs[pk].get('labels')
             if made is None:  # the start of the search, which failed or whose results were not asked for
                 continue
             labels = self.nodes[made]['attributes']
-            job = LabelJob(**self._process_fields(pk), n_rows=labels['n_rows'], n_finished=labels['n_finished'])
+            folder = self.inputs[pk].get('remote_folder')
+            job = LabelJob(
+                **self._process_fields(pk),
+                n_rows=labels['n_rows'],
+                n_finished=labels['n_finished'],
+                program=self._full_label(self.inputs[pk].get('engine_code')),
+                imported='' if folder is None else str(self.nodes[folder]['attributes']['remote_path']),
+            )
             source = {
                 'engine': labels['engine'],
                 'version': labels['engine_version'],
@@ -385,13 +414,15 @@ class _Graph:
                 'protocol': labels['protocol'],
                 'parameters': labels['parameters'],
             }
-            groups[json.dumps(source, sort_keys=True)].append((source, job))
+            pseudopotentials = labels.get('pseudopotentials', {})
+            groups[json.dumps(source, sort_keys=True)].append((source, pseudopotentials, job))
         return tuple(
             LabelOrigin(
                 **members[0][0],
-                n_structures=sum(job.n_finished for _, job in members),
+                pseudopotentials={key: md5 for _, used, _ in members for key, md5 in used.items()},
+                n_structures=sum(job.n_finished for _, _, job in members),
                 n_jobs=len(members),
-                jobs=tuple(job for _, job in members),
+                jobs=tuple(job for _, _, job in members),
                 role=self.role(members[0][0]),
             )
             for members in groups.values()
