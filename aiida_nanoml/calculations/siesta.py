@@ -1,0 +1,207 @@
+"""Calculation job ``nanoml.siesta``: one run of SIESTA for one structure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.common.datastructures import CalcInfo
+from aiida.common.folders import Folder
+from aiida.engine import CalcJobProcessSpec
+from aiida_siesta.calculations.siesta import SiestaCalculation as AiidaSiestaCalculation
+from aiida_siesta.calculations.siesta import validate_inputs as validate_siesta_inputs
+from aiida_siesta.utils.tkdict import FDFDict
+
+from aiida_nanoml.calculations.base import validate_code
+from aiida_nanoml.data.labels import LabelSetData
+from aiida_nanoml.engines.siesta.fdf import vacuum_of
+from aiida_nanoml.engines.siesta.parameters import MINIMUM_VACUUM_ANG
+from aiida_nanoml.engines.siesta.pseudopotentials import read_header
+from aiida_nanoml.errors import EvaluationError, NanomlError
+from aiida_nanoml.structures import Structure, StructureSet
+
+
+class SiestaCalculation(AiidaSiestaCalculation):  # type: ignore[misc]
+    """Run SIESTA for one structure: the calculation of aiida-siesta, with a label as output.
+
+    Beyond aiida-siesta it retrieves the levels, gives every failure an exit code, and refuses what SIESTA would take
+    for physical. Files of basis orbitals (``*.ion.xml``) become nodes only if ``settings`` ask for them with
+    ``ADDITIONAL_RETRIEVE_LIST``.
+    """
+
+    @classmethod
+    def define(cls, spec: CalcJobProcessSpec) -> None:
+        """Define what is added to aiida-siesta's inputs, outputs and exit codes."""
+        super().define(spec)
+        spec.inputs['code'].validator = validate_code
+        spec.inputs['code'].required = False  # a finished run is imported without one
+        spec.input(
+            'source',
+            valid_type=orm.Dict,
+            required=False,
+            validator=validate_source,
+            help='`protocol` and `parameters` that the label is to carry; derived from the input file if absent.',
+        )
+        spec.input(
+            'metadata.options.recovery',
+            valid_type=str,
+            required=False,
+            help='What was changed after an earlier run failed; the label says it.',
+        )
+        options = spec.inputs['metadata']['options']
+        options['parser_name'].default = 'nanoml.siesta'
+        options['resources'].default = lambda: {'num_machines': 1, 'num_mpiprocs_per_machine': 1}
+        spec.inputs.validator = validate_inputs
+        spec.output(
+            'labels',
+            valid_type=LabelSetData,
+            required=False,
+            help='The label of the structure in one row, with levels, forces and stress; also that of a failed run.',
+        )
+        spec.exit_code(300, 'ERROR_OUTPUT_MISSING', message='The run left no output: {reason}')
+        spec.exit_code(301, 'ERROR_OUTPUT_INVALID', message='The output of the run cannot be read: {reason}')
+        spec.exit_code(310, 'ERROR_OUTPUT_TRUNCATED', message='The output ends in the middle: {reason}')
+        spec.exit_code(400, 'ERROR_WALL_TIME', message='The wall time did not suffice: {reason}')
+        spec.exit_code(410, 'ERROR_OUT_OF_MEMORY', message='The memory did not suffice: {reason}')
+        spec.exit_code(420, 'ERROR_DISK_FULL', message='The files could not be written: {reason}')
+        spec.exit_code(430, 'ERROR_NODE_FAILURE', message='A machine failed during the run: {reason}')
+        spec.exit_code(500, 'ERROR_STOPPED', message='SIESTA stopped itself: {reason}')
+        spec.exit_code(510, 'ERROR_PSEUDOPOTENTIAL', message='A pseudopotential cannot be used: {reason}')
+        spec.exit_code(520, 'ERROR_BASIS', message='The basis cannot be made: {reason}')
+
+    def prepare_for_submission(self, folder: Folder) -> CalcInfo:
+        """Write the job folder as aiida-siesta does; retrieve the levels too. A finished run is retrieved only."""
+        options = self.inputs.metadata.options
+        if 'remote_folder' in self.inputs:
+            calcinfo = CalcInfo()
+            endings = ('xml', 'EIG')
+            calcinfo.retrieve_list = [
+                options.output_filename,
+                *(f'{options.prefix}.{ending}' for ending in endings),
+                *(self._MESSAGES_FILE, self._JSON_FILE, self._BASIS_ENTHALPY_FILE),
+            ]
+            return calcinfo
+        calcinfo = super().prepare_for_submission(folder)
+        if options.get('max_wallclock_seconds') is None:
+            with folder.open(options.input_filename, 'r', encoding='utf-8') as handle:
+                text = handle.read()
+            with folder.open(options.input_filename, 'w', encoding='utf-8') as handle:
+                handle.write(re.sub(r'^maxwalltime None\n', '', text, flags=re.MULTILINE))
+        requested = self.inputs.settings.get_dict() if 'settings' in self.inputs else {}
+        additional = {key.upper(): value for key, value in requested.items()}.get('ADDITIONAL_RETRIEVE_LIST', [])
+        kept = [name for name in calcinfo.retrieve_list if name != '*.ion.xml' or name in additional]
+        calcinfo.retrieve_list = [*kept, f'{options.prefix}.EIG']
+        return calcinfo
+
+
+def structure_of_inputs(structure: orm.StructureData) -> Structure:
+    """Take the structure out of its node.
+
+    :raises NanomlError: it is not physical.
+    """
+    from aiida_nanoml.calculations.functions.siesta import structure_of_node
+
+    found = structure_of_node(structure)
+    StructureSet.from_structures([found])
+    return found
+
+
+def validate_source(source: orm.Dict, _: Any) -> str | None:
+    """Refuse anything but the two keys that a label carries."""
+    from aiida_nanoml.engines.siesta.parameters import SiestaParameters
+
+    content = source.get_dict()
+    if set(content) != {'protocol', 'parameters'} or not isinstance(content['protocol'], str):
+        return 'source needs exactly the keys `protocol`, a text, and `parameters`, a mapping'
+    try:
+        SiestaParameters.model_validate(content['parameters'])
+    except ValueError as error:
+        return f'source: {error}'
+    return None
+
+
+def validate_inputs(inputs: Mapping[str, Any], port: Any) -> str | None:
+    """Refuse what cannot give a label, before anything is submitted."""
+    if 'structure' not in inputs or 'parameters' not in inputs:
+        return None  # the ports themselves complain
+    pseudos = inputs.get('pseudos') or {}
+    if inputs.get('ions'):
+        refusal = refuse_structure(inputs['structure'])
+    else:
+        refusal = refuse_structure(inputs['structure']) or refuse_pseudos(
+            inputs['structure'], pseudos, inputs['parameters'], inputs.get('basis')
+        )
+    return refusal or validate_siesta_inputs(inputs, port)
+
+
+def refuse_structure(node: orm.StructureData) -> str | None:
+    """Say what is not physical about a structure; SIESTA calls two coinciding atoms a completed job.
+
+    :param node: the structure as it is sent to SIESTA.
+    """
+    from aiida_nanoml.engines.base import refuse_close_atoms
+
+    alchemical = [kind.name for kind in node.kinds if len(kind.symbols) > 1 or kind.has_vacancies]
+    if alchemical:
+        return f'the kind {alchemical[0]} is a mixture of elements or has vacancies; SIESTA needs one element a kind'
+    try:
+        structure = structure_of_inputs(node)
+        refuse_close_atoms(structure)
+        vacuum = vacuum_of(structure)
+    except NanomlError as error:
+        return str(error)
+    except EvaluationError as error:
+        return f'{error.message}: nearer than atoms can be'
+    for axis in range(3):
+        if not structure.pbc[axis] and vacuum[axis] < MINIMUM_VACUUM_ANG:
+            return (
+                f'the structure is not periodic along lattice vector {axis + 1}, but there its images are only '
+                f'{vacuum[axis]:.2f} Å apart; less than {MINIMUM_VACUUM_ANG:g} Å is no vacuum: put it into a larger '
+                'box (calculation function nanoml.place_structures), or declare it periodic'
+            )
+    return None
+
+
+def refuse_pseudos(
+    structure: orm.StructureData, pseudos: Mapping[str, Any], parameters: orm.Dict, basis: orm.Dict | None
+) -> str | None:
+    """Say which pseudopotential is missing, or belongs to another element or functional.
+
+    :param structure: its kinds need one pseudopotential each.
+    :param pseudos: node by kind name; those of floating sites included.
+    :param parameters: fdf keys; they name the functional.
+    :param basis: may name floating sites.
+    """
+    floating = (basis.get_dict() if basis is not None else {}).get('floating_sites') or []
+    symbols = {kind.name: kind.symbol for kind in structure.kinds}
+    symbols |= {site['name']: site['symbols'] for site in floating}
+    missing = sorted(set(symbols) - set(pseudos))
+    if missing:
+        return (
+            f'there is no pseudopotential for {", ".join(missing)}; there are: {", ".join(sorted(pseudos)) or "none"}'
+        )
+    settings = FDFDict(parameters.get_dict())
+    kind, authors = (
+        str(settings.get(f'xc-{name}', default)) for name, default in (('functional', 'LDA'), ('authors', 'PZ'))
+    )
+    wanted = (kind.upper().replace('LSD', 'LDA'), authors.upper().replace('PZ', 'CA'))
+    for name, pseudo in pseudos.items():
+        if name not in symbols:
+            continue  # aiida-siesta complains
+        if pseudo.element != symbols[name]:
+            return (
+                f'the pseudopotential {pseudo.filename} is for {pseudo.element}, but the kind {name} is {symbols[name]}'
+            )
+        with pseudo.open(mode='rb') as handle:
+            header = read_header(handle.read().decode('utf-8', errors='replace'))
+        if header is None or header.functional is None:
+            continue
+        made = (header.functional[0].upper(), header.functional[1].upper())
+        if made != wanted:
+            return (
+                f'the pseudopotential {pseudo.filename} of {name} was made with {"-".join(header.functional)}, but the '
+                f'parameters say {"-".join(wanted)}: mixed functionals mean nothing'
+            )
+    return None

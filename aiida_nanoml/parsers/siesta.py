@@ -1,0 +1,156 @@
+"""Parser ``nanoml.siesta``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida.engine import CalcJob, ExitCode
+from aiida_siesta.parsers.siesta import SiestaParser as AiidaSiestaParser
+
+from aiida_nanoml.calculations.siesta import structure_of_inputs
+from aiida_nanoml.data.labels import LabelSetData
+from aiida_nanoml.engines.label_set import LabelSource
+from aiida_nanoml.engines.siesta.engine import SiestaEngine
+from aiida_nanoml.engines.siesta.fdf import parameters_of, protocol_of, read_fdf
+from aiida_nanoml.engines.siesta.output import Run, read_run, read_version
+from aiida_nanoml.errors import EngineError, EvaluationError, StructureError
+from aiida_nanoml.structures import StructureSet
+from aiida_nanoml.worker.label import entry_of_label, tabulate
+
+EXIT_CODES = {
+    'not_converged': 'SCF_NOT_CONV',
+    'geometry_not_converged': 'GEOM_NOT_CONV',
+    'wall_time': 'ERROR_WALL_TIME',
+    'out_of_memory': 'ERROR_OUT_OF_MEMORY',
+    'disk_full': 'ERROR_DISK_FULL',
+    'truncated': 'ERROR_OUTPUT_TRUNCATED',
+    'missing_pseudopotential': 'ERROR_PSEUDOPOTENTIAL',
+    'basis_error': 'ERROR_BASIS',
+    'engine_failure': 'ERROR_STOPPED',
+}
+"""Exit code for each failure that the output shows."""
+
+SCHEDULER_FAILURES = {
+    CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_MEMORY.status: (
+        'out_of_memory',
+        'the scheduler ended the job because it took more memory than it asked for',
+    ),
+    CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_WALLTIME.status: (
+        'wall_time',
+        'the scheduler ended the job at the end of its wall time',
+    ),
+    CalcJob.exit_codes.ERROR_SCHEDULER_NODE_FAILURE.status: ('node_failure', 'the scheduler reports a node failure'),
+}
+"""What the scheduler knows better than an output that just ends."""
+
+
+class SiestaParser(AiidaSiestaParser):  # type: ignore[misc]
+    """Results as aiida-siesta reads them, and the label; each failure has an exit code, none an exception."""
+
+    def parse(self, **kwargs: Any) -> ExitCode:
+        """Read the run twice: for its label or the reason why there is none, and with aiida-siesta."""
+        output = self.node.get_option('output_filename')
+        text = self._read(output)
+        if not text:
+            return self.exit_codes.ERROR_OUTPUT_MISSING.format(reason=self._last_word() or f'{output} is not there')
+        failure: EvaluationError | None = None
+        run: Run | None = None
+        try:
+            run = read_run(
+                self._read,
+                prefix=self.node.get_option('prefix'),
+                output=output,
+                scheduler_stderr=self._scheduler_stderr(),
+            )
+        except EvaluationError as error:
+            failure = self._with_scheduler(error)
+        try:
+            inherited = super().parse(**kwargs)
+        except Exception as error:  # it excepts on files that are cut, and on the fatal messages that it knows
+            inherited = self.exit_codes.ERROR_OUTPUT_INVALID.format(
+                reason=f'aiida-siesta ends with {type(error).__name__}: {error}'
+            )
+        if not self._moves_atoms():
+            self._attach_label(run, failure, text)
+        return inherited if failure is None else self._exit_code(failure)
+
+    def _with_scheduler(self, error: EvaluationError) -> EvaluationError:
+        """Prefer the scheduler's reason for an output that ends in the middle."""
+        known = SCHEDULER_FAILURES.get(self.node.exit_status)
+        return EvaluationError(*known) if known and error.code in ('truncated', 'engine_failure') else error
+
+    def _exit_code(self, failure: EvaluationError) -> ExitCode:
+        if failure.code == 'node_failure':
+            return self.exit_codes.ERROR_NODE_FAILURE.format(reason=failure.message)
+        if failure.code == 'basis_error':
+            text = self._read(self.node.get_option('output_filename')).lower()
+            if 'split_norm' in text:
+                return self.exit_codes.SPLIT_NORM
+            if 'polarization:' in text:
+                return self.exit_codes.BASIS_POLARIZ
+        return self.exit_codes[EXIT_CODES[failure.code]].format(reason=failure.message)
+
+    def _attach_label(self, run: Run | None, failure: EvaluationError | None, text: str) -> None:
+        version = run.version if run is not None else read_version(text)
+        source = self._source(version) if version else None
+        if source is None:
+            return
+        recovery = self.node.get_option('recovery')
+        if run is not None:
+            entry = entry_of_label(run.label, run.wall_s)
+            entry['message'] = f'recovered: {recovery}' if recovery else ''
+        elif failure is not None:
+            tried = f' (after: {recovery})' if recovery else ''
+            entry = {'status': failure.code, 'message': failure.message + tried, 'wall_s': float('nan')}
+        structures = StructureSet.from_structures([structure_of_inputs(self.node.inputs.structure)])
+        self.out('labels', LabelSetData(tabulate(source, structures, {0: entry})))
+
+    def _source(self, version: str) -> LabelSource | None:
+        """Say what made the label: what the inputs say, else what the input file amounts to."""
+        inputs = self.node.inputs
+        if 'source' in inputs:
+            content = inputs.source.get_dict()
+            protocol = content['protocol']
+            settings = SiestaEngine.Parameters.model_validate(content['parameters'])
+        else:
+            try:
+                settings = parameters_of(read_fdf(self._input()))
+            except (EngineError, StructureError) as error:
+                self.logger.warning(f'there is no label, since the input is not one of the engine siesta: {error}')
+                return None
+            protocol = protocol_of(settings)
+        symbols = {kind.name: kind.symbol for kind in inputs.structure.kinds}
+        pseudos = inputs.pseudos if 'pseudos' in inputs else {}
+        return LabelSource(
+            engine=SiestaEngine.name,
+            version=version,
+            title=SiestaEngine(settings).method,
+            protocol=protocol,
+            parameters=settings.model_dump(),
+            pseudopotentials={symbols[name]: node.md5 for name, node in pseudos.items() if name in symbols},
+        )
+
+    def _moves_atoms(self) -> bool:
+        """Whether the run relaxes: its label would belong to another geometry than the one given."""
+        return 'mdtypeofrun' in read_fdf(self._input()).values
+
+    def _input(self) -> str:
+        name = self.node.get_option('input_filename')
+        if 'remote_folder' in self.node.inputs:  # an imported run has the input that it was made with
+            return self._read(name)
+        content: str = self.node.base.repository.get_object_content(name)
+        return content
+
+    def _read(self, name: str) -> str:
+        try:
+            content: bytes = self.retrieved.base.repository.get_object_content(name, mode='rb')
+        except FileNotFoundError:
+            return ''
+        return content.decode('utf-8', errors='replace')
+
+    def _scheduler_stderr(self) -> str:
+        return self._read(self.node.get_option('scheduler_stderr') or '_scheduler-stderr.txt')
+
+    def _last_word(self) -> str:
+        lines = [line.strip() for line in self._scheduler_stderr().splitlines() if line.strip()]
+        return lines[-1][:200] if lines else ''

@@ -1,0 +1,367 @@
+"""Workflow ``nanoml.siesta``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.common.hashing import make_hash
+from aiida.engine import ExitCode, ProcessBuilder, ProcessHandlerReport, process_handler
+from aiida.engine.processes.workchains.workchain import WorkChainSpec
+from aiida_siesta.utils.tkdict import FDFDict
+from aiida_siesta.workflows.base import SiestaBaseWorkChain
+from aiida_siesta.workflows.base import validate_inputs as validate_siesta_inputs
+
+from aiida_nanoml.calculations.pseudopotentials import default_family, family_pseudos
+from aiida_nanoml.calculations.siesta import SiestaCalculation, refuse_pseudos, refuse_structure
+from aiida_nanoml.errors import NanomlError
+
+CAREFUL_WEIGHT = 0.05
+CAREFUL_HISTORY = 8
+CAREFUL_TEMPERATURE_K = 300.0
+"""Mixing and electronic temperature of the cures for a self-consistency that oscillates."""
+
+USUAL_ENERGY_SHIFT_RY = 0.02
+"""SIESTA's own energy shift: orbitals of smaller ones can reach farther than it polarizes."""
+
+SPLIT_NORM_STEP = 0.001
+"""How much the split norm exceeds the least possible one."""
+
+GROWTH = 2
+LARGEST_GROWTH = 4
+"""Wall time, memory and iterations are doubled, up to four times what was asked for."""
+
+REPEATS = {'ERROR_NODE_FAILURE': 2, 'ERROR_OUTPUT_TRUNCATED': 1, 'ERROR_OUTPUT_MISSING': 1, 'ERROR_OUTPUT_INVALID': 1}
+"""How often the same run is submitted again after a failure that is not its own."""
+
+_CODES = SiestaCalculation.exit_codes
+
+
+class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
+    """Run SIESTA for one structure, and again with a cure where there is one.
+
+    Every cure is bounded and changes what it reports, nothing else; the label says what was changed, and keeps the
+    source that was asked for.
+    """
+
+    _process_class = SiestaCalculation
+    _proc_exit_cod = SiestaCalculation.exit_codes
+
+    @classmethod
+    def define(cls, spec: WorkChainSpec) -> None:
+        """Define what is added to aiida-siesta's inputs, outputs and exit codes."""
+        super().define(spec)
+        spec.expose_inputs(SiestaCalculation, exclude=('metadata',))
+        spec.expose_outputs(SiestaCalculation)
+        spec.inputs['max_iterations'].default = lambda: orm.Int(10)
+        spec.inputs['options'].help = 'Options of each run: resources, wall time (needed), queue, …'
+        spec.inputs['pseudo_family'].help = 'Label of the family that has the pseudopotentials, in place of `pseudos`.'
+        spec.inputs.validator = validate_inputs
+        spec.exit_code(411, 'ERROR_WALL_TIME_EXHAUSTED', message='Not finished in the longest wall time: {reason}')
+        spec.exit_code(412, 'ERROR_MEMORY_EXHAUSTED', message='Not finished with the most memory: {reason}')
+        spec.exit_code(413, 'ERROR_DISK_FULL', message='The files could not be written: {reason}')
+        spec.exit_code(414, 'ERROR_MACHINE_FAILED', message='The machine failed again and again: {reason}')
+        spec.exit_code(510, 'ERROR_SCF_NOT_CONVERGED', message='No self-consistency after all cures: {reason}')
+        spec.exit_code(511, 'ERROR_BASIS_REFUSED', message='SIESTA cannot make the basis: {reason}')
+        spec.exit_code(512, 'ERROR_RUN_REFUSED', message='SIESTA refused the run: {reason}')
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        code: orm.AbstractCode,
+        structure: orm.StructureData,
+        pseudos: Mapping[str, orm.SinglefileData] | None = None,
+        pseudo_family: str | None = None,
+        protocol: str = 'paper',
+        overrides: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> ProcessBuilder:
+        """Return a builder with the inputs of a protocol of the engine ``siesta``.
+
+        :param code: the executable of SIESTA.
+        :param structure: an isolated one stands in its box already, see ``nanoml.place_structures``.
+        :param pseudos: pseudopotentials by element.
+        :param pseudo_family: label of the family that has them, in place of ``pseudos``; None: the default one.
+        :param protocol: ``paper``, ``fast``, ``balanced`` or ``stringent``.
+        :param overrides: parameters of the engine that replace those of the protocol.
+        :param options: options of each run; without any, one process and one hour.
+        :raises EngineError: unknown protocol or parameter, or a pseudopotential that the family does not have.
+        """
+        from aiida_nanoml.calculations.functions.siesta import structure_of_node
+        from aiida_nanoml.engines.siesta.engine import SiestaEngine
+        from aiida_nanoml.engines.siesta.fdf import k_points, keywords
+
+        settings = SiestaEngine.parameters(protocol, overrides)
+        general, basis = keywords(settings)
+        found = structure_of_node(structure)
+        builder = cls.get_builder()
+        builder.code = code
+        builder.structure = structure
+        builder.parameters = shared(orm.Dict(general))
+        builder.basis = shared(orm.Dict(basis))
+        builder.source = shared(orm.Dict({'protocol': protocol, 'parameters': settings.model_dump()}))
+        sampling = k_points(settings, found.cell, found.pbc)
+        if sampling is not None:
+            kpoints = orm.KpointsData()
+            kpoints.set_kpoints_mesh(sampling[0], offset=sampling[1])
+            builder.kpoints = shared(kpoints)
+        if pseudos is None:
+            pseudos = family_pseudos(pseudo_family or default_family().label, set(found.symbols))
+        builder.pseudos = {kind.name: pseudos[kind.symbol] for kind in structure.kinds if kind.symbol in pseudos}
+        usual = {
+            'resources': {'num_machines': 1, 'num_mpiprocs_per_machine': 1},
+            'max_wallclock_seconds': 3600,
+            'withmpi': bool(code.with_mpi),
+        }
+        builder.options = shared(orm.Dict(usual | dict(options or {})))
+        builder.max_iterations = shared(orm.Int(10))
+        builder.clean_workdir = shared(orm.Bool(False))
+        return builder
+
+    def prepare_inputs(self) -> None:
+        """Take the inputs of the first run."""
+        super().prepare_inputs()
+        if 'source' in self.inputs:
+            self.ctx.inputs['source'] = self.inputs.source
+        self.ctx.changes = {}
+        self.ctx.repeats = {}
+
+    def inspect_process(self) -> ExitCode | None:
+        """Inspect the last run; where no cure is left, hand out its label, which says why."""
+        result = super().inspect_process()
+        if isinstance(result, ExitCode) and result.status:
+            node = self.ctx.children[self.ctx.iteration - 1]
+            if 'labels' in node.outputs:
+                self.out('labels', node.outputs.labels)
+        return result
+
+    def postprocess(self) -> None:
+        """Hand out the basis orbitals, where they were asked for."""
+        node = self.ctx.children[self.ctx.iteration - 1]
+        if 'ion_files' in node.outputs:
+            self.out('ion_files', dict(node.outputs.ion_files.items()))
+
+    @process_handler(priority=80, exit_codes=_CODES.SCF_NOT_CONV)
+    def handle_error_scf_not_conv(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Continue what is still converging; else mix with more care; else smear the occupations."""
+        settings = FDFDict(self.ctx.inputs['parameters'].get_dict())
+        limit = int(_number(settings, 'max-scf-iterations', 1000))
+        asked = int(_number(FDFDict(self.inputs.parameters.get_dict()), 'max-scf-iterations', 1000))
+        residuals = scf_residuals(read_output(node))
+        if len(residuals) > 1 and residuals[-1] == min(residuals) and limit * GROWTH <= asked * LARGEST_GROWTH:
+            settings['max-scf-iterations'] = limit * GROWTH
+            return self._cure(
+                node,
+                'it was still converging',
+                {'iterations': f'{limit * GROWTH}, going on from the density matrix'},
+                parameters=settings,
+                continued=True,
+            )
+        weight = _number(settings, 'scf-mixer-weight', _number(settings, 'dm-mixing-weight', 0.25))
+        history = _number(settings, 'scf-mixer-history', _number(settings, 'dm-number-pulay', 2))
+        if weight > CAREFUL_WEIGHT or history < CAREFUL_HISTORY:
+            settings['scf-mixer-weight'] = min(weight, CAREFUL_WEIGHT)
+            settings['scf-mixer-history'] = max(int(history), CAREFUL_HISTORY)
+            changes = {
+                'mixing weight': f'{settings["scf-mixer-weight"]:g}',
+                'Pulay history': f'{settings["scf-mixer-history"]}',
+            }
+            return self._cure(node, 'it oscillates', changes, parameters=settings, continued=False)
+        if _number(settings, 'electronic-temperature', 300.0) < CAREFUL_TEMPERATURE_K:
+            settings['electronic-temperature'] = f'{CAREFUL_TEMPERATURE_K:g} K'
+            changes = {'electronic temperature': f'{CAREFUL_TEMPERATURE_K:g} K'}
+            return self._cure(node, 'it oscillates', changes, parameters=settings, continued=False)
+        return self._give_up(self.exit_codes.ERROR_SCF_NOT_CONVERGED, node)
+
+    @process_handler(priority=70, exit_codes=_CODES.GEOM_NOT_CONV)
+    def handle_error_geom_not_conv(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Continue the relaxation from where it ended."""
+        if 'output_structure' in node.outputs:
+            self.ctx.inputs['structure'] = node.outputs.output_structure
+        return self._cure(node, 'the geometry is not relaxed', {'relaxation': 'continued'}, continued=True)
+
+    @process_handler(priority=90, exit_codes=_CODES.SPLIT_NORM)
+    def handle_error_split_norm(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Take the least split norm that SIESTA accepts, or its own way around where none was asked for."""
+        basis = FDFDict(self.ctx.inputs['basis'].get_dict() if 'basis' in self.ctx.inputs else {})
+        least = re.findall(r'Minimum split_norm parameter:\s*([\d.]+\d)', read_output(node))
+        if 'pao-split-norm' in basis and least:
+            basis['pao-split-norm'] = round(float(least[-1]) + SPLIT_NORM_STEP, 5)
+            changes = {'split norm': f'{basis["pao-split-norm"]:g}'}
+        elif 'pao-split-tail-norm' not in basis:
+            basis['pao-split-tail-norm'] = True
+            changes = {'split tail norm': 'on'}
+        else:
+            return self._give_up(self.exit_codes.ERROR_BASIS_REFUSED, node)
+        return self._cure(node, 'the split norm is too small', changes, basis=basis)
+
+    @process_handler(priority=89, exit_codes=_CODES.BASIS_POLARIZ)
+    def handle_error_basis_pol(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Confine the orbitals as SIESTA does by itself, where the basis asks for wider ones."""
+        basis = FDFDict(self.ctx.inputs['basis'].get_dict() if 'basis' in self.ctx.inputs else {})
+        shift = energy_shift_ry(basis)
+        if '%block pao-basis' in basis or shift is None or shift >= USUAL_ENERGY_SHIFT_RY:
+            return self._give_up(self.exit_codes.ERROR_BASIS_REFUSED, node)
+        basis['pao-energy-shift'] = f'{USUAL_ENERGY_SHIFT_RY:g} Ry'
+        changes = {'energy shift': f'{USUAL_ENERGY_SHIFT_RY:g} Ry'}
+        return self._cure(node, 'the orbitals are too wide to be polarized', changes, basis=basis)
+
+    @process_handler(priority=60, exit_codes=_CODES.ERROR_WALL_TIME)
+    def handle_wall_time(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Give more time, up to a limit, and go on from the density matrix if there is one."""
+        options = self.ctx.inputs['metadata']['options']
+        longer = options['max_wallclock_seconds'] * GROWTH
+        if longer > LARGEST_GROWTH * self.inputs.options['max_wallclock_seconds']:
+            return self._give_up(self.exit_codes.ERROR_WALL_TIME_EXHAUSTED, node)
+        options['max_wallclock_seconds'] = longer
+        continued = len(scf_residuals(read_output(node))) > 1
+        changes = {'wall time': f'{longer} s' + (', going on from the density matrix' if continued else '')}
+        return self._cure(node, 'the wall time was over', changes, continued=continued or None)
+
+    @process_handler(priority=60, exit_codes=_CODES.ERROR_OUT_OF_MEMORY)
+    def handle_out_of_memory(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Ask for more memory; where none was asked for, put fewer tasks on a machine."""
+        options = self.ctx.inputs['metadata']['options']
+        resources = options.get('resources', {})
+        tasks = int(resources.get('num_mpiprocs_per_machine') or 1)
+        if options.get('max_memory_kb'):
+            more = options['max_memory_kb'] * GROWTH
+            if more > LARGEST_GROWTH * self.inputs.options['max_memory_kb']:
+                return self._give_up(self.exit_codes.ERROR_MEMORY_EXHAUSTED, node)
+            options['max_memory_kb'] = more
+            changes = {'memory': f'{more} kB'}
+        elif tasks % GROWTH == 0 and 'num_machines' in resources:
+            machines = int(resources['num_machines']) * GROWTH
+            if machines > LARGEST_GROWTH * int(self.inputs.options['resources']['num_machines']):
+                return self._give_up(self.exit_codes.ERROR_MEMORY_EXHAUSTED, node)
+            spread = {'num_machines': machines, 'num_mpiprocs_per_machine': tasks // GROWTH}
+            options['resources'] = {k: v for k, v in resources.items() if k != 'tot_num_mpiprocs'} | spread
+            changes = {'resources': f'{machines} machines with {tasks // GROWTH} tasks each'}
+        else:
+            return self._give_up(self.exit_codes.ERROR_MEMORY_EXHAUSTED, node)
+        return self._cure(node, 'the memory did not suffice', changes)
+
+    @process_handler(priority=60, exit_codes=_CODES.ERROR_DISK_FULL)
+    def handle_disk_full(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Stop: the same run would fill the same disk."""
+        return self._give_up(self.exit_codes.ERROR_DISK_FULL, node)
+
+    @process_handler(priority=50, exit_codes=[_CODES[name] for name in REPEATS] + [_CODES.UNEXPECTED_TERMINATION])
+    def handle_machine_failure(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Submit the same run again after a failure that is not its own."""
+        label = next(name for name, code in _CODES.items() if code.status == node.exit_status)
+        self.ctx.repeats[label] = self.ctx.repeats.get(label, 0) + 1
+        if self.ctx.repeats[label] > REPEATS.get(label, 1):
+            return self._give_up(self.exit_codes.ERROR_MACHINE_FAILED, node)
+        what = 'the failure of a machine' if label == 'ERROR_NODE_FAILURE' else 'an output that ended in the middle'
+        return self._cure(node, what, {'run again': f'after {what}'})
+
+    @process_handler(priority=40, exit_codes=[_CODES.ERROR_STOPPED, _CODES.ERROR_PSEUDOPOTENTIAL, _CODES.ERROR_BASIS])
+    def handle_refusal(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Stop: SIESTA would refuse the same run again."""
+        refused = node.exit_status == _CODES.ERROR_BASIS.status
+        code = self.exit_codes.ERROR_BASIS_REFUSED if refused else self.exit_codes.ERROR_RUN_REFUSED
+        return self._give_up(code, node)
+
+    def _cure(
+        self,
+        node: orm.CalcJobNode,
+        what: str,
+        changes: Mapping[str, str],
+        *,
+        parameters: FDFDict | None = None,
+        basis: FDFDict | None = None,
+        continued: bool | None = None,
+    ) -> ProcessHandlerReport:
+        """Set the inputs of the next run, and what its label is to say about it.
+
+        :param continued: whether it begins with the density matrix of the last one; None: as that one did.
+        """
+        for name, content in (('parameters', parameters), ('basis', basis)):
+            if content is not None:
+                self.ctx.inputs[name] = orm.Dict(dict(content.get_untranslated_dict()))
+        if continued:
+            self.ctx.inputs['parent_calc_folder'] = node.outputs.remote_folder
+        elif continued is False:
+            self.ctx.inputs.pop('parent_calc_folder', None)
+        self.ctx.changes = self.ctx.changes | dict(changes)
+        text = ', '.join(f'{name} {value}' for name, value in self.ctx.changes.items())
+        self.ctx.inputs['metadata']['options']['recovery'] = text
+        new = ', '.join(f'{name} {value}' for name, value in changes.items())
+        self.report(f'{node.process_label}<{node.pk}>: {what}; next: {new}')
+        return ProcessHandlerReport(True)
+
+    def _give_up(self, code: ExitCode, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        tried = ', '.join(f'{name} {value}' for name, value in self.ctx.changes.items())
+        reason = f'{node.exit_message} (after: {tried})' if tried else node.exit_message
+        return ProcessHandlerReport(True, code.format(reason=reason))
+
+
+def read_output(node: orm.CalcJobNode) -> str:
+    """Give the standard output of a run, as far as it was retrieved."""
+    try:
+        content: bytes = node.outputs.retrieved.base.repository.get_object_content(
+            node.get_option('output_filename'), mode='rb'
+        )
+    except FileNotFoundError:
+        return ''
+    return content.decode('utf-8', errors='replace')
+
+
+def scf_residuals(text: str) -> list[float]:
+    """Give the largest change of the Hamiltonian (eV) of each iteration of the last self-consistency cycle.
+
+    :param text: standard output of SIESTA.
+    """
+    cycle = text.rpartition('iscf')[2]
+    return [float(value) for value in re.findall(r'^\s*scf:\s+\d+(?:\s+\S+){5}\s+(\d\S*)$', cycle, re.MULTILINE)]
+
+
+def energy_shift_ry(basis: Mapping[str, Any]) -> float | None:
+    """Give the energy shift of a basis in Ry; None if it does not say one.
+
+    :param basis: fdf keys.
+    """
+    if 'pao-energy-shift' not in basis:
+        return None
+    value, _, unit = str(basis['pao-energy-shift']).partition(' ')
+    return float(value) * {'ev': 1 / 13.605693, 'mry': 1e-3, 'ha': 2.0, 'hartree': 2.0}.get(unit.strip().lower(), 1.0)
+
+
+def shared(node: orm.Data) -> orm.Data:
+    """Give the stored node with the same content, if there is one: many runs take the same inputs.
+
+    :param node: not stored.
+    """
+    same = orm.QueryBuilder().append(
+        type(node),
+        filters={'extras._aiida_hash': make_hash(node.base.caching.get_objects_to_hash())},
+        subclassing=False,
+    )
+    found = same.first(flat=True)
+    return node if found is None else found
+
+
+def validate_inputs(inputs: Mapping[str, Any], port: Any) -> str | None:
+    """Refuse what cannot give a label, before anything is submitted."""
+    if 'structure' not in inputs or 'parameters' not in inputs:
+        return None  # the ports themselves complain
+    refusal = refuse_structure(inputs['structure'])
+    if refusal is None and not inputs.get('ions'):
+        pseudos = inputs.get('pseudos') or {}
+        if 'pseudo_family' in inputs and not pseudos:
+            try:
+                elements = {kind.symbol for kind in inputs['structure'].kinds}
+                found = family_pseudos(inputs['pseudo_family'].value, elements)
+            except NanomlError as error:
+                return str(error)
+            pseudos = {kind.name: found[kind.symbol] for kind in inputs['structure'].kinds}
+        refusal = refuse_pseudos(inputs['structure'], pseudos, inputs['parameters'], inputs.get('basis'))
+    refused = refusal or validate_siesta_inputs(inputs, port)
+    return refused if refused is None else str(refused)
+
+
+def _number(settings: Mapping[str, Any], key: str, default: float) -> float:
+    return float(str(settings[key]).split()[0]) if key in settings else default
