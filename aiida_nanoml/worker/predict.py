@@ -82,7 +82,7 @@ def check_baseline(learnt: Mapping[str, Any] | None, given: Mapping[str, Any] | 
             f'the model corrects gaps of {wanted}: label the structures with it, and give these labels as baseline'
         )
     found = LabelSource.from_dict(given)
-    if found != wanted:
+    if not found.compatible(wanted):
         raise ModelError(
             f'the model corrects gaps of {wanted} ({wanted.to_dict()}), the baseline is from {found} '
             f'({found.to_dict()}): its errors are others. Label the structures with the engine of the model.'

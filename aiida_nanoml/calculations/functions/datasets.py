@@ -42,7 +42,7 @@ def assemble_dataset(
 
     transformer = _chosen_descriptor(descriptor.get_dict())
     everything, found = structures.structures, labels.labels
-    if baseline is not None and baseline.label_source == found.source:
+    if baseline is not None and baseline.label_source.compatible(found.source):
         raise DatasetError(f'labels and baseline are both from {found.source}: there is nothing to correct')
     positions = positions_of(everything.hashes, found.hashes)
     unlabelled = everything.names[positions < 0]
@@ -130,19 +130,10 @@ def merge_datasets(**sets: DatasetData) -> DatasetData:
         engines or protocols.
     """
     nodes = [sets[key] for key in sorted(sets)]
-    for key, what in (
-        ('descriptor', 'descriptors'),
-        ('labels', 'engines or protocols'),
-        ('baseline', 'baselines'),
-        ('unit', 'units'),
-    ):
-        values = [node.base.attributes.get(key, None) for node in nodes]
-        for node, value in zip(nodes, values, strict=True):
-            if value != values[0]:
-                raise DatasetError(
-                    f'data sets of different {what} cannot be joined: {nodes[0].uuid} has {values[0]}, '
-                    f'{node.uuid} has {value}'
-                )
+    for key, what in (('descriptor', 'descriptors'), ('unit', 'units')):
+        _same(nodes, key, what)
+    labels = _joined_source(nodes, 'labels', 'engines or protocols')
+    baseline = _joined_source(nodes, 'baseline', 'baselines')
     parts = [node.dataset for node in nodes]
     joined = {name: np.concatenate([part.to_arrays()[name] for part in parts]) for name in parts[0].to_arrays()}
     _, first = np.unique(joined['hashes'], return_index=True)
@@ -155,11 +146,40 @@ def merge_datasets(**sets: DatasetData) -> DatasetData:
     return DatasetData(
         dataset.with_split(np.full(len(dataset), UNASSIGNED, dtype='<U10')),
         nodes[0].base.attributes.get('descriptor'),
-        nodes[0].base.attributes.get('labels'),
+        labels,
         {reason: count for reason, count in excluded.items() if count},
         sum(node.base.attributes.get('unknown_classes') for node in nodes),
-        nodes[0].baseline_source,
+        baseline,
     )
+
+
+def _same(nodes: list[DatasetData], key: str, what: str) -> Any:
+    """Return an attribute that all data sets must agree on."""
+    values = [node.base.attributes.get(key, None) for node in nodes]
+    for node, value in zip(nodes, values, strict=True):
+        if value != values[0]:
+            raise DatasetError(
+                f'data sets of different {what} cannot be joined: {nodes[0].uuid} has {values[0]}, '
+                f'{node.uuid} has {value}'
+            )
+    return values[0]
+
+
+def _joined_source(nodes: list[DatasetData], key: str, what: str) -> dict[str, Any] | None:
+    """Return the source of what all data sets say about their labels or baseline; None where none says anything."""
+    values = [node.base.attributes.get(key, None) for node in nodes]
+    if not all(values):
+        return _same(nodes, key, what)
+    source = LabelSource.from_dict(values[0])
+    for node, value in zip(nodes, values, strict=True):
+        other = LabelSource.from_dict(value)
+        if not source.compatible(other):
+            raise DatasetError(
+                f'data sets of different {what} cannot be joined: {nodes[0].uuid} has {values[0]}, '
+                f'{node.uuid} has {value}'
+            )
+        source = source.joined(other)
+    return source.to_dict()
 
 
 @calcfunction

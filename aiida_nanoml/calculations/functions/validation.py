@@ -11,6 +11,7 @@ from aiida.engine import calcfunction
 from aiida_nanoml.calculations.functions.base import refusing
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.prediction import BASELINE, PredictionData
+from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.dataset import positions_of
 
@@ -31,7 +32,7 @@ def compare_with_labels(predictions: PredictionData, labels: LabelSetData) -> di
 
     learnt = predictions.base.attributes.get('labels')
     found = labels.labels
-    if learnt != found.source.to_dict():
+    if not (learnt and LabelSource.from_dict(learnt).compatible(found.source)):
         raise DatasetError(
             f'the model learnt from {learnt}, these labels are from {found.source.to_dict()}: their difference '
             'would mix the error of the model with that of the engine'
