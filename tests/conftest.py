@@ -14,6 +14,7 @@ os.environ['AIIDA_PATH'] = tempfile.mkdtemp(prefix='nanoml-tests-')  # before an
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,46 @@ def model_folder(
     return folder
 
 
+SHIFT = 0.3
+"""By how much the made-up cheap engine is too low, eV."""
+
+
+@pytest.fixture(scope='session')
+def cheap_labels(flake_labels: LabelSet) -> LabelSet:
+    """Labels of the flakes as a cheap engine would give them: all gaps too low by the same amount."""
+    source = LabelSource('cheap', '1.0', 'Cheap', 'fast')
+    gaps = flake_labels.energies['gap_ev'] - SHIFT
+    return LabelSet.from_arrays(source, flake_labels.to_arrays() | {'gap_ev': gaps})
+
+
+@pytest.fixture(scope='session')
+def corrected_flakes(split_flakes: Dataset, cheap_labels: LabelSet) -> Dataset:
+    """The split data set of the flakes, with the cheap labels as baseline."""
+    return replace(split_flakes, baseline=cheap_labels.energies['gap_ev'])
+
+
+@pytest.fixture(scope='session')
+def correction_folder(
+    tmp_path_factory: pytest.TempPathFactory,
+    corrected_flakes: Dataset,
+    flake_labels: LabelSet,
+    cheap_labels: LabelSet,
+    flake_descriptor: dict,
+) -> Path:
+    """A ridge model that learnt the correction to the cheap labels, saved: read it, do not write into it."""
+    folder = tmp_path_factory.mktemp('correction') / 'model'
+    X, correction = corrected_flakes.part('train')
+    card = {
+        'kind': 'ridge',
+        'feature_names': list(corrected_flakes.input_names),
+        'descriptor': flake_descriptor,
+        'labels': flake_labels.source.to_dict(),
+        'baseline': cheap_labels.source.to_dict(),
+    }
+    save_model(make_model('ridge').fit(X, correction), folder, card, TrainingDomain().fit(X))
+    return folder
+
+
 @pytest.fixture
 def structures_node(aiida_profile, flakes: StructureSet) -> StructureSetData:
     return StructureSetData(flakes).store()
@@ -218,3 +259,25 @@ def dataset_node(aiida_profile, split_flakes: Dataset, flake_labels: LabelSet, f
 @pytest.fixture
 def model_node(aiida_profile, model_folder: Path) -> ModelData:
     return ModelData(model_folder).store()
+
+
+@pytest.fixture
+def baseline_node(aiida_profile, cheap_labels: LabelSet) -> LabelSetData:
+    return LabelSetData(cheap_labels).store()
+
+
+@pytest.fixture
+def corrected_node(
+    aiida_profile,
+    corrected_flakes: Dataset,
+    flake_labels: LabelSet,
+    cheap_labels: LabelSet,
+    flake_descriptor: dict,
+) -> DatasetData:
+    source, baseline = flake_labels.source.to_dict(), cheap_labels.source.to_dict()
+    return DatasetData(corrected_flakes, flake_descriptor, source, baseline=baseline).store()
+
+
+@pytest.fixture
+def correction_node(aiida_profile, correction_folder: Path) -> ModelData:
+    return ModelData(correction_folder).store()

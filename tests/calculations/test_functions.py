@@ -179,6 +179,31 @@ def test_rows_that_cannot_be_learnt_from_are_left_out_and_counted(flakes: Struct
     assert node.base.attributes.get('n_rows') == 8
 
 
+def test_a_baseline_stands_beside_the_gaps(
+    flakes: StructureSet, labels_node, cheap_labels: LabelSet, flake_labels: LabelSet
+) -> None:
+    status = cheap_labels.status.astype('<U20')
+    status[[2, 7]] = 'not_converged'
+    rows = np.array([*range(10, -1, -1)])  # in another order, and without the last flake
+    baseline = LabelSetData(changed(cheap_labels, status=status).select(rows))
+    rows = assemble_dataset(StructureSetData(flakes), labels_node, orm.Dict(DESCRIPTOR), baseline=baseline)
+    node = split_dataset(rows, orm.Dict({}))
+    assert node.base.attributes.get('excluded') == {'no_baseline': 3}
+    kept = [0, 1, 3, 4, 5, 6, 8, 9, 10]
+    np.testing.assert_array_equal(node.dataset.baseline, cheap_labels.energies['gap_ev'][kept])
+    np.testing.assert_array_equal(node.dataset.y, flake_labels.energies['gap_ev'][kept])
+    assert node.baseline_source == cheap_labels.source.to_dict()
+
+
+def test_a_baseline_of_the_same_origin_or_of_no_structure_is_refused(
+    structures_node, labels_node, cheap_labels: LabelSet
+) -> None:
+    inputs = {'structures': structures_node, 'labels': labels_node, 'descriptor': orm.Dict(DESCRIPTOR)}
+    refused(assemble_dataset, 'DatasetError', 'there is nothing to correct', **inputs, baseline=labels_node)
+    strangers = LabelSetData(changed(cheap_labels, hashes=np.array([f'{row:064d}' for row in range(12)])))
+    refused(assemble_dataset, 'DatasetError', "'no_baseline': 12", **inputs, baseline=strangers)
+
+
 def test_no_rows_left_are_refused(structures_node, flake_labels: LabelSet) -> None:
     failed = changed(flake_labels, status=np.full(len(flake_labels), 'not_converged'))
     inputs = {'structures': structures_node, 'labels': LabelSetData(failed), 'descriptor': orm.Dict(DESCRIPTOR)}
@@ -268,6 +293,7 @@ def test_data_sets_are_joined_without_repetition(
         ('labels', SIESTA | {'parameters': {}}, 'different engines or protocols'),
         ('descriptor', {'name': 'imported'}, 'different descriptors'),
         ('unit', 'Ry', 'different units'),
+        ('baseline', SIESTA | {'parameters': {}}, 'different baselines'),
     ],
 )
 def test_data_sets_of_different_origin_or_unit_are_not_joined(
@@ -288,7 +314,7 @@ def test_exchange_files_are_read_in_their_unit(text_file) -> None:
     assert node.dataset.X.tolist() == [[1, 2], [3, 4]]
     assert node.dataset.y.tolist() == [1.0, 2.0]
     assert node.base.attributes.get('families') == ['s']
-    assert node.base.attributes.get('labels') == SIESTA | {'parameters': {}}
+    assert node.base.attributes.get('labels') == SIESTA | {'parameters': {}, 'pseudopotentials': {}}
 
 
 @pytest.mark.parametrize(
@@ -355,6 +381,19 @@ def test_predictions_are_compared_with_labels_of_the_same_structures(prediction,
     assert metrics['labelling_s'] == pytest.approx(0.9)
     table = found['table']
     np.testing.assert_allclose(table.get_array('predicted') - table.get_array('labelled'), 0.5)
+
+
+def test_the_baseline_is_judged_beside_the_correction_of_it(
+    corrected_node: DatasetData, correction_node: ModelData, labels_node
+) -> None:
+    arrays = corrected_node.dataset.to_arrays()
+    columns = {name: arrays[name] for name in ('hashes', 'names', 'families', 'baseline')}
+    columns |= {'value': arrays['y'] + 0.1, 'std': np.full(12, np.nan), 'distance': np.ones(12)}
+    found = compare_with_labels(PredictionData(columns, correction_node.base.attributes.all), labels_node)
+    metrics = found['metrics'].get_dict()
+    assert metrics['all']['mae'] == metrics['z']['mae'] == pytest.approx(0.1)
+    assert metrics['baseline/all']['mae'] == metrics['baseline/z']['mae'] == pytest.approx(0.3)
+    np.testing.assert_array_equal(found['table'].get_array('baseline'), arrays['baseline'])
 
 
 def test_predictions_are_not_compared_with_labels_of_another_engine(prediction, flake_labels: LabelSet) -> None:

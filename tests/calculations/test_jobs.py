@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from aiida.manage.caching import enable_caching
 from aiida.plugins import CalculationFactory
 
 from aiida_nanoml.data.dataset import DatasetData
+from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.model import ModelData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSet
@@ -198,3 +201,62 @@ def test_a_prediction_needs_structures_or_features(code, model_node, structures_
     for inputs in ({}, {'structures': structures_node, 'dataset': dataset_node}):
         with pytest.raises(ValueError, match='either structures or a dataset'):
             run_get_node(Predict, code=code, model=model_node, **inputs)
+
+
+# Corrections to a baseline
+
+
+def test_a_correction_is_trained_and_predicts(
+    code, corrected_node: DatasetData, structures_node, baseline_node: LabelSetData, corrected_flakes: Dataset
+) -> None:
+    outputs, node = run_get_node(Train, code=code, dataset=corrected_node, kind='ridge', folds=3)
+    assert node.is_finished_ok, node.exit_message
+    assert outputs['model'].base.attributes.get('baseline') == corrected_node.baseline_source
+    assert {'held-out', 'baseline/held-out', 'baseline/test/z'} <= set(outputs['metrics'].get_dict())
+    for fitted in (
+        outputs['fitted'],
+        run_get_node(Predict, code=code, model=outputs['model'], dataset=corrected_node)[0]['predictions'],
+        run_get_node(Predict, code=code, model=outputs['model'], structures=structures_node, baseline=baseline_node)[0][
+            'predictions'
+        ],
+    ):
+        np.testing.assert_allclose(fitted.get_array('value'), corrected_flakes.y, atol=1e-9)
+        np.testing.assert_array_equal(fitted.get_array('baseline'), corrected_flakes.baseline)
+        assert fitted.base.attributes.get('baseline') == corrected_node.baseline_source
+
+    outputs, node = run_get_node(Train, code=code, dataset=corrected_node, kind='ridge', alone=True)
+    assert node.is_finished_ok, node.exit_message
+    assert outputs['model'].base.attributes.get('baseline') is None
+    assert not [part for part in outputs['metrics'].get_dict() if part.startswith('baseline')]
+    assert 'baseline' not in outputs['fitted'].get_arraynames()
+    assert outputs['model'].base.attributes.get('n_features') == corrected_flakes.X.shape[1]
+
+
+def test_a_baseline_that_the_model_does_not_correct_is_refused(
+    code,
+    correction_node: ModelData,
+    model_node: ModelData,
+    structures_node,
+    dataset_node: DatasetData,
+    corrected_node: DatasetData,
+    baseline_node: LabelSetData,
+    cheap_labels: LabelSet,
+    flakes: StructureSet,
+) -> None:
+    other = LabelSetData(replace(cheap_labels, source=replace(cheap_labels.source, protocol='stringent')))
+    some = LabelSetData(cheap_labels.select(np.arange(10)))
+    for inputs, message in (
+        ({'structures': structures_node}, 'the model corrects gaps of Cheap 1.0, protocol fast: label'),
+        ({'dataset': dataset_node}, 'the model corrects gaps of Cheap 1.0, protocol fast: label'),
+        ({'structures': structures_node, 'baseline': other}, 'the baseline is from Cheap 1.0, protocol stringent'),
+        ({'structures': structures_node, 'baseline': some}, f'the first is {str(flakes.names[10])!r}'),
+        ({'dataset': corrected_node, 'baseline': baseline_node}, 'a dataset brings its own baseline'),
+        ({'structures': structures_node, 'baseline': baseline_node, 'model': model_node}, 'it takes no baseline'),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            run_get_node(Predict, **({'code': code, 'model': correction_node} | inputs))
+
+
+def test_two_folds_are_refused(code, dataset_node: DatasetData) -> None:
+    with pytest.raises(ValueError, match='3 or more'):
+        run_get_node(Train, code=code, dataset=dataset_node, kind='ridge', folds=2)

@@ -130,6 +130,40 @@ def test_data_sets_come_back_equal(dataset_node: DatasetData, split_flakes: Data
     assert sum(node.base.attributes.get('split').values()) == node.base.attributes.get('n_rows')
 
 
+def test_a_baseline_comes_with_its_origin(
+    corrected_node: DatasetData, corrected_flakes: Dataset, split_flakes: Dataset, cheap_labels: LabelSet
+) -> None:
+    node = orm.load_node(corrected_node.uuid)
+    np.testing.assert_array_equal(node.dataset.baseline, corrected_flakes.baseline)
+    assert node.baseline_source == cheap_labels.source.to_dict()
+    for rows, source in ((corrected_flakes, None), (split_flakes, cheap_labels.source.to_dict())):
+        with pytest.raises(DatasetError, match='give both or none'):
+            DatasetData(rows, baseline=source)
+
+
+def test_gaps_are_found_by_structure(flake_labels: LabelSet, aiida_profile) -> None:
+    status = flake_labels.status.astype('<U20')
+    status[3] = 'not_converged'
+    node = LabelSetData(LabelSet.from_arrays(flake_labels.source, flake_labels.to_arrays() | {'status': status}))
+    gaps = flake_labels.energies['gap_ev']
+    wanted = np.array([flake_labels.hashes[5], 'unknown', flake_labels.hashes[3], flake_labels.hashes[0]])
+    np.testing.assert_array_equal(node.gaps_of(wanted), [gaps[5], np.nan, np.nan, gaps[0]])
+
+
+@pytest.mark.parametrize('name', ['dataset_node', 'model_node', 'prediction_node'])
+def test_nodes_from_before_there_were_baselines_load(name: str, request: pytest.FixtureRequest) -> None:
+    old = request.getfixturevalue(name).clone()
+    old.base.attributes.delete('baseline')
+    node = orm.load_node(old.store().uuid)
+    if name == 'dataset_node':
+        assert node.baseline_source is None
+        assert node.dataset.baseline is None
+    elif name == 'model_node':
+        assert node.card.baseline is None
+    else:
+        assert 'baseline' not in node.get_arraynames()
+
+
 def test_a_model_says_what_it_is_without_its_files(model_node: ModelData, flake_descriptor: dict) -> None:
     attributes = orm.load_node(model_node.uuid).base.attributes
     assert attributes.get('kind') == 'ridge'

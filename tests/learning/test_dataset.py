@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from aiida_nanoml.errors import DatasetError
-from aiida_nanoml.learning.dataset import UNASSIGNED, Dataset
+from aiida_nanoml.learning.dataset import BASELINE_FEATURE, UNASSIGNED, Dataset, positions_of
+from aiida_nanoml.learning.registry import make_model
 
 NAMES = ('CCC', 'BNN', 'H')
 
@@ -82,3 +83,45 @@ def test_features_must_be_a_table_as_wide_as_their_names() -> None:
 def test_no_rows_are_no_data_set() -> None:
     with pytest.raises(DatasetError, match='no rows'):
         Dataset.from_arrays(make_arrays(0), NAMES)
+
+
+BASELINE = np.array([0.4, 1.1, 1.4, 2.1])
+
+
+def test_with_a_baseline_the_correction_is_learnt_from_features_and_baseline() -> None:
+    arrays = make_arrays() | {'baseline': BASELINE, 'split': np.array(['train', 'test', 'train', 'test'])}
+    dataset = Dataset.from_arrays(arrays, NAMES)
+    assert dataset.input_names == (*NAMES, BASELINE_FEATURE)
+    X, learnt = dataset.part('train')
+    np.testing.assert_array_equal(X, [[0, 1, 2, 0.4], [6, 7, 8, 1.4]])
+    np.testing.assert_allclose(learnt, [0.1, 0.1])
+    np.testing.assert_array_equal(dataset.to_arrays()['baseline'], BASELINE)
+    assert 'baseline' not in Dataset.from_arrays(make_arrays(), NAMES).to_arrays()
+
+
+def test_a_correction_that_is_linear_is_learnt_exactly() -> None:
+    """Where the baseline carries what no linear model finds, the correction makes up for the rest."""
+    random = np.random.Generator(np.random.PCG64(2))
+    X = random.uniform(size=(40, 3))
+    baseline = np.sin(20 * X).sum(axis=1)
+    arrays = make_arrays(40) | {'X': X, 'baseline': baseline, 'y': baseline + 0.2 + X @ [0.5, -0.3, 0.1]}
+    arrays['split'] = np.array(['train', 'test'] * 20)
+    dataset = Dataset.from_arrays(arrays, NAMES)
+    (seen, learnt), (unseen, wanted) = dataset.part('train'), dataset.part('test')
+    np.testing.assert_allclose(make_model('linear').fit(seen, learnt).predict(unseen), wanted, atol=1e-10)
+    alone = make_model('linear').fit(seen[:, :3], dataset.y[::2]).predict(unseen[:, :3])
+    assert np.abs(alone - dataset.y[1::2]).mean() > 0.3
+
+
+def test_a_baseline_must_be_whole() -> None:
+    spoilt = BASELINE.copy()
+    spoilt[1] = np.nan
+    with pytest.raises(DatasetError, match=r'row 1 \(flake 1\): the baseline is not a finite number'):
+        Dataset.from_arrays(make_arrays() | {'baseline': spoilt}, NAMES)
+    with pytest.raises(DatasetError, match=r'baseline has shape \(3,\), expected \(4,\)'):
+        Dataset.from_arrays(make_arrays() | {'baseline': BASELINE[:3]}, NAMES)
+
+
+def test_positions_of_hashes() -> None:
+    known = np.array(['a', 'b', 'c'])
+    assert positions_of(np.array(['c', 'x', 'a', 'c']), known).tolist() == [2, -1, 0, 2]

@@ -205,3 +205,12 @@ def test_values_that_are_not_finite_are_refused(rows, bad):
 def test_hyperparameters_are_checked_before_training(rows, changes):
     with pytest.raises(ModelError, match=f'hyperparameter {next(iter(changes))}='):
         quick(**changes).fit(rows[0], rows[1])
+
+
+def test_a_network_that_cannot_answer_below_zero_refuses_such_targets(rows):
+    X, y, _, _ = rows
+    with pytest.raises(ModelError, match="output='softplus' cannot answer below zero"):
+        quick(output='softplus').fit(X, y - y.max())
+    network = quick(output='linear', target_scale_ev=0.1, epochs=5).fit(X, y - y.max())
+    assert network.predict(X).max() < 1
+    assert network.predict(X).min() < 0

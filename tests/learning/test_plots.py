@@ -93,3 +93,15 @@ def test_unusable_input_is_refused(tmp_path):
     with pytest.raises(DatasetError, match='not supported'):
         plot_parity(tmp_path / 'a.xyz', parts(), 'T', 'E')
     assert not list(tmp_path.iterdir())
+
+
+def test_a_baseline_is_judged_beside_the_correction_of_it(tmp_path):
+    reference, corrected = parts()['test']
+    baseline = reference, reference + 0.5
+    plot_parity(tmp_path / 'parity.svg', {'test': (reference, corrected)}, 'Correction', 'E', baseline)
+    text = '\n'.join(svg_text(tmp_path / 'parity.svg'))
+    assert 'test: R² = 0.9' in text
+    assert 'test, baseline alone: R² = ' in text
+    assert 'MAE = 0.500 eV' in text
+    with pytest.raises(DatasetError, match='the baseline has 3 rows'):
+        plot_parity(tmp_path / 'b.svg', {'test': (reference, corrected)}, 'C', 'E', (reference, reference[:3]))

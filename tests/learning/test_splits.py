@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiida_nanoml.errors import DatasetError
-from aiida_nanoml.learning.splits import SPLITS, split_rows
+from aiida_nanoml.learning.splits import SPLITS, fold_rows, split_rows
 
 
 def named(n):
@@ -103,3 +103,38 @@ def test_one_identity_in_two_strata_is_refused():
 def test_identities_are_strings(identities):
     with pytest.raises(DatasetError, match='one-dimensional array of strings'):
         split_rows(identities)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 30), min_size=8, max_size=60), st.integers(2, 8), st.randoms(use_true_random=False))
+def test_folds_keep_equal_identities_together_and_are_of_equal_size(values, folds, random):
+    identities = np.array([str(v) for v in values])
+    names = sorted(set(identities.tolist()))
+    if len(names) < folds:
+        with pytest.raises(DatasetError, match='too few'):
+            fold_rows(identities, folds)
+        return
+    strata = np.array([str(v % 3) for v in values])
+    found = fold_rows(identities, folds, seed=3, strata=strata)
+    fold_of = {name: set(found[identities == name].tolist()) for name in names}
+    assert all(len(numbers) == 1 for numbers in fold_of.values())
+    sizes = np.bincount([number for numbers in fold_of.values() for number in numbers], minlength=folds)
+    assert len(sizes) == folds
+    assert sizes.max() - sizes.min() <= 1
+    for stratum in set(strata.tolist()):
+        members = {name for name in names if str(int(name) % 3) == stratum}
+        spread = np.bincount([next(iter(fold_of[name])) for name in members], minlength=folds)
+        assert spread.max() - spread.min() <= 1
+    order = list(range(len(values)))
+    random.shuffle(order)
+    assert np.array_equal(fold_rows(identities[order], folds, seed=3, strata=strata[order]), found[order])
+
+
+def test_known_folds_hold_on_every_machine():
+    assert fold_rows(named(10), 3, seed=7).tolist() == [0, 1, 0, 2, 2, 0, 0, 2, 1, 1]
+
+
+@pytest.mark.parametrize('folds', [1, 0, -3, 2.0, '5', True])
+def test_folds_must_be_an_integer_of_at_least_two(folds):
+    with pytest.raises(DatasetError, match='number of folds'):
+        fold_rows(named(10), folds)

@@ -100,6 +100,25 @@ def test_labels_of_two_protocols_are_told_apart(aiida_profile, code, generated, 
     assert sorted(origin.protocol for origin in trace(process).labelling) == ['fast', 'stringent']
 
 
+def test_labels_and_baseline_are_told_apart(generated, record_job, flake_labels, cheap_labels):
+    labels, baseline = record_job(generated, flake_labels), record_job(generated, cheap_labels)
+    rows = assemble_dataset(generated, labels, orm.Dict({'name': 'quadruplets', 'params': {'unknown': 'drop'}}), baseline=baseline)
+    lineage = trace(split_dataset(rows, orm.Dict({})))
+    assert {origin.role: origin.engine for origin in lineage.labelling} == {'labels': 'xtb', 'baseline': 'cheap'}
+    assert lineage.statement == '12 structures were labelled in 1 job; 12 structures got their baseline in 1 job'
+    assert '<- baseline Cheap 1.0 / fast: 12 structures in 1 job on localhost' in lineage.render()
+    assert trace(baseline).statement == '12 structures were labelled in 1 job'
+
+
+def test_a_baseline_without_a_process_is_named(labels_node, baseline_node, generated):
+    rows = assemble_dataset(generated, labels_node, orm.Dict({'name': 'quadruplets', 'params': {'unknown': 'drop'}}), baseline=baseline_node)
+    assert {claim.role: claim.node.pk for claim in trace(rows).claims} == {
+        'labels': labels_node.pk,
+        'baseline': baseline_node.pk,
+    }
+    assert f'(pk {baseline_node.pk}), baseline said to come from Cheap 1.0, protocol fast' in trace(rows).statement
+
+
 def test_imported_dataset_says_so(aiida_profile, tmp_path, flake_dataset):
     from aiida_nanoml.learning.exchange import write_xy
 

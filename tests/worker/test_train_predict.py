@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
 
 from aiida_nanoml.engines.label_set import LabelSet
-from aiida_nanoml.learning.dataset import Dataset
+from aiida_nanoml.learning.dataset import BASELINE_FEATURE, Dataset
 from aiida_nanoml.learning.metrics import regression_metrics
 from aiida_nanoml.learning.model_card import CARD_FILE
 from aiida_nanoml.learning.model_files import load_model
@@ -20,6 +21,7 @@ from aiida_nanoml.structures import StructureSet
 from aiida_nanoml.worker.files import read_arrays, write_arrays
 from aiida_nanoml.worker.main import main
 from aiida_nanoml.worker.schemas import (
+    BASELINE_FILE,
     DATASET_FILE,
     JOB_FILE,
     LEARNING_CURVE_FILE,
@@ -39,18 +41,25 @@ NETWORK = {'epochs': 3, 'members': 2}
 def train_job(
     tmp_path: Path, split_flakes: Dataset, flake_labels: LabelSet, flake_descriptor: dict
 ) -> Callable[..., Path]:
-    def make(kind: str, dataset: Dataset = split_flakes, name: str = 'job', **hyperparameters: Any) -> Path:
+    def make(
+        kind: str,
+        dataset: Dataset = split_flakes,
+        name: str = 'job',
+        job: Mapping[str, Any] = MappingProxyType({}),
+        **hyperparameters: Any,
+    ) -> Path:
         folder = tmp_path / name
         folder.mkdir()
         write_arrays(folder / DATASET_FILE, dataset.to_arrays())
-        job = TrainJob(
+        content = TrainJob(
             kind=kind,
             hyperparameters=hyperparameters,
             feature_names=list(dataset.feature_names),
             descriptor=flake_descriptor,
             labels=flake_labels.source.to_dict(),
+            **job,
         )
-        (folder / JOB_FILE).write_text(job.model_dump_json(), encoding='utf-8')
+        (folder / JOB_FILE).write_text(content.model_dump_json(), encoding='utf-8')
         return folder
 
     return make
@@ -58,11 +67,17 @@ def train_job(
 
 @pytest.fixture
 def predict_job(tmp_path: Path, model_folder: Path) -> Callable[..., Path]:
-    def make(name: str = 'job', descriptor: dict | None = None) -> Path:
+    def make(
+        name: str = 'job',
+        descriptor: dict | None = None,
+        baseline: dict | None = None,
+        model: Path = model_folder,
+    ) -> Path:
         folder = tmp_path / name
         folder.mkdir()
-        shutil.copytree(model_folder, folder / MODEL_FOLDER)
-        (folder / JOB_FILE).write_text(PredictJob(descriptor=descriptor).model_dump_json(), encoding='utf-8')
+        shutil.copytree(model, folder / MODEL_FOLDER)
+        job = PredictJob(descriptor=descriptor, baseline=baseline)
+        (folder / JOB_FILE).write_text(job.model_dump_json(), encoding='utf-8')
         return folder
 
     return make
@@ -186,4 +201,119 @@ def test_a_corrupt_model_is_a_model_error(predict_job, flakes: StructureSet, dam
     damage(folder / MODEL_FOLDER)
     assert main(['predict', '--folder', str(folder)]) == 1
     assert read_report(folder).code == 'ModelError'
+    assert message in read_report(folder).message
+
+
+# Corrections to a baseline
+
+
+def test_a_correction_is_added_to_the_baseline(
+    train_job, corrected_flakes: Dataset, cheap_labels: LabelSet, flake_labels: LabelSet
+) -> None:
+    """The correction is the same for all flakes, which is easy to learn; the gap itself is not."""
+    baseline = cheap_labels.source.to_dict()
+    folder = train_job('ridge', dataset=corrected_flakes, job={'baseline': baseline})
+    assert main(['train', '--folder', str(folder)]) == 0, read_report(folder).message
+    arrays = read_arrays(folder / RESULTS_FILE)
+    np.testing.assert_allclose(arrays['value'], corrected_flakes.y, atol=1e-9)
+    np.testing.assert_array_equal(arrays['baseline'], corrected_flakes.baseline)
+    metrics = read_report(folder).content['metrics']
+    assert metrics['test']['mae'] == pytest.approx(0, abs=1e-9)
+    assert metrics['baseline/test']['mae'] == pytest.approx(0.3)
+    assert set(metrics) == {f'{mark}{part}{family}' for mark in ('', 'baseline/') for family in ('', '/z')
+                            for part in ('train', 'validation', 'test')}  # fmt: skip
+    model, card = load_model(folder / MODEL_FOLDER)
+    assert card.baseline == baseline
+    assert card.labels == flake_labels.source.to_dict()
+    assert card.feature_names[-1] == BASELINE_FEATURE
+    assert card.n_features == corrected_flakes.X.shape[1] + 1
+    np.testing.assert_allclose(model.predict(corrected_flakes.inputs), 0.3)
+
+
+def test_a_baseline_without_its_origin_is_refused(
+    train_job, corrected_flakes: Dataset, split_flakes: Dataset, cheap_labels: LabelSet
+) -> None:
+    folders = (
+        train_job('ridge', dataset=corrected_flakes, name='no source'),
+        train_job('ridge', dataset=split_flakes, name='no column', job={'baseline': cheap_labels.source.to_dict()}),
+    )
+    for folder in folders:
+        assert main(['train', '--folder', str(folder)]) == 1
+        assert 'only one of them is there' in read_report(folder).message
+
+
+def test_every_row_is_judged_by_a_model_that_did_not_see_it(train_job, split_flakes: Dataset) -> None:
+    """A tree that may grow to single rows knows all that it saw, and little else."""
+    folder = train_job('tree', job={'folds': 4}, min_samples_leaf=1)
+    assert main(['train', '--folder', str(folder)]) == 0
+    metrics = read_report(folder).content['metrics']
+    assert metrics['train']['mae'] == pytest.approx(0, abs=1e-12)
+    assert metrics['held-out']['n'] == metrics['held-out/z']['n'] == len(split_flakes)
+    assert metrics['held-out']['mae'] > 0.05
+    assert 'baseline/held-out' not in metrics
+
+
+def test_folds_and_baseline_go_together(train_job, corrected_flakes: Dataset, cheap_labels: LabelSet) -> None:
+    job = {'folds': 3, 'baseline': cheap_labels.source.to_dict()}
+    network = {'hidden_layers': (4,), 'epochs': 2, 'members': 2}
+    folder = train_job('correction', dataset=corrected_flakes, job=job, **network)
+    assert main(['train', '--folder', str(folder)]) == 0, read_report(folder).message
+    metrics = read_report(folder).content['metrics']
+    assert metrics['baseline/held-out']['mae'] == pytest.approx(0.3)
+    assert metrics['held-out']['n'] == 12
+
+
+def test_structures_with_their_baseline_and_their_features_get_the_same_prediction(
+    predict_job,
+    correction_folder: Path,
+    flakes: StructureSet,
+    corrected_flakes: Dataset,
+    cheap_labels: LabelSet,
+    flake_descriptor: dict,
+) -> None:
+    job = {'baseline': cheap_labels.source.to_dict(), 'model': correction_folder}
+    by_structure, by_features = predict_job('structures', **job), predict_job('features', flake_descriptor, **job)
+    write_arrays(by_structure / STRUCTURES_FILE, flakes.to_arrays())
+    write_arrays(by_structure / BASELINE_FILE, {'baseline': corrected_flakes.baseline})
+    write_arrays(by_features / DATASET_FILE, corrected_flakes.to_arrays())
+    for folder in (by_structure, by_features):
+        assert main(['predict', '--folder', str(folder)]) == 0, read_report(folder).message
+        found = read_arrays(folder / RESULTS_FILE)
+        np.testing.assert_allclose(found['value'], corrected_flakes.y, atol=1e-9)
+        np.testing.assert_array_equal(found['baseline'], corrected_flakes.baseline)
+        np.testing.assert_allclose(found['distance'][corrected_flakes.split == 'train'], 0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (None, 'the model corrects gaps of Cheap 1.0, protocol fast: label'),
+        ({'version': '2.0'}, 'its errors are others'),
+    ],
+)
+def test_a_correction_of_something_else_is_refused(
+    predict_job,
+    correction_folder: Path,
+    flakes: StructureSet,
+    cheap_labels: LabelSet,
+    change: dict | None,
+    message: str,
+) -> None:
+    baseline = None if change is None else cheap_labels.source.to_dict() | change
+    folder = predict_job(baseline=baseline, model=correction_folder)
+    write_arrays(folder / STRUCTURES_FILE, flakes.to_arrays())
+    write_arrays(folder / BASELINE_FILE, {'baseline': np.ones(12)})
+    assert main(['predict', '--folder', str(folder)]) == 1
+    assert read_report(folder).code == 'ModelError'
+    assert message in read_report(folder).message
+
+
+@pytest.mark.parametrize(('gaps', 'message'), [(np.ones(11), '11 rows'), (np.full(12, np.nan), 'not finite')])
+def test_a_baseline_has_one_number_for_each_structure(
+    predict_job, correction_folder: Path, flakes: StructureSet, cheap_labels: LabelSet, gaps: np.ndarray, message: str
+) -> None:
+    folder = predict_job(baseline=cheap_labels.source.to_dict(), model=correction_folder)
+    write_arrays(folder / STRUCTURES_FILE, flakes.to_arrays())
+    write_arrays(folder / BASELINE_FILE, {'baseline': gaps})
+    assert main(['predict', '--folder', str(folder)]) == 1
     assert message in read_report(folder).message
