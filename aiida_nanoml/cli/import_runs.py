@@ -242,7 +242,7 @@ class RunImporter:
             return
         labels = node.outputs.labels
         run.status, run.uuid, run.part = IMPORTED, node.uuid, (inputs['structure'].pk, labels.pk)
-        run.hash = str(labels.labels.hashes[0])
+        run.hash = str(labels.get_array('hashes')[0])
 
     def _finish(self, batch: _Batch) -> Iterator[FoundRun]:
         root = batch.runs[0].root

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -98,6 +100,19 @@ def log_to_stderr() -> None:
         for handler in logger.handlers:
             if type(handler).__name__ == 'CliHandler':
                 handler.addFilter(_mark_as_error_stream)
+
+
+@contextmanager
+def only_errors() -> Iterator[None]:
+    """Keep the warnings of many processes from the screen and from the graph."""
+    from aiida.common.log import AIIDA_LOGGER
+
+    level = AIIDA_LOGGER.level
+    AIIDA_LOGGER.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        AIIDA_LOGGER.setLevel(level)
 
 
 def raise_if_failed(node: ProcessNode) -> None:

@@ -67,7 +67,7 @@ def import_(
     from aiida_nanoml.calculations.pseudopotentials import PseudopotentialFinder
     from aiida_nanoml.cli.import_runs import RunImporter, collect, find_runs
     from aiida_nanoml.cli.installation import make_localhost
-    from aiida_nanoml.cli.launch import log_to_stderr
+    from aiida_nanoml.cli.launch import log_to_stderr, only_errors
     from aiida_nanoml.cli.progress import counted
 
     log_to_stderr()
@@ -81,8 +81,9 @@ def import_(
         batch_size = BATCH_SIZE
         note(f'{len(runs)} folders: {batch_size} runs share a process; --single gives each its own')
     importer = RunImporter(make_localhost(), finder, batch_size, vacuum)
-    for _ in counted('importing', importer.take(runs), len(runs)):
-        pass
+    with only_errors():
+        for _ in counted('importing', importer.take(runs), len(runs)):
+            pass
     _emit(runs, collect(runs, name), as_json)
 
 

@@ -60,13 +60,9 @@ def _sets() -> dict[str, Any]:
 
 def _import() -> None:
     """Import the archive; nodes that are there are left as they are."""
-    from aiida.common.log import AIIDA_LOGGER
     from aiida.tools.archive import import_archive
 
-    level = AIIDA_LOGGER.level
-    AIIDA_LOGGER.setLevel('ERROR')
-    try:
-        with as_file(files('aiida_nanoml.starter') / ARCHIVE) as path:
-            import_archive(path, create_group=False)
-    finally:
-        AIIDA_LOGGER.setLevel(level)
+    from aiida_nanoml.cli.launch import only_errors
+
+    with only_errors(), as_file(files('aiida_nanoml.starter') / ARCHIVE) as path:
+        import_archive(path, create_group=False)

@@ -93,6 +93,7 @@ def inputs_of_run(
         'source': shared.get({'protocol': run.protocol, 'parameters': run.parameters.model_dump()}),
         'pseudos': {kind.name: pseudos[kind.symbol] for kind in structure.kinds},
         'metadata': {
+            'computer': remote_data.computer,
             'label': folder.path.name,
             'description': f'finished run, imported; pseudopotentials: {origin}',
             'options': {
