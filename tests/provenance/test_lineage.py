@@ -102,7 +102,9 @@ def test_labels_of_two_protocols_are_told_apart(aiida_profile, code, generated, 
 
 def test_labels_and_baseline_are_told_apart(generated, record_job, flake_labels, cheap_labels):
     labels, baseline = record_job(generated, flake_labels), record_job(generated, cheap_labels)
-    rows = assemble_dataset(generated, labels, orm.Dict({'name': 'quadruplets', 'params': {'unknown': 'drop'}}), baseline=baseline)
+    rows = assemble_dataset(
+        generated, labels, orm.Dict({'name': 'quadruplets', 'params': {'unknown': 'drop'}}), baseline=baseline
+    )
     lineage = trace(split_dataset(rows, orm.Dict({})))
     assert {origin.role: origin.engine for origin in lineage.labelling} == {'labels': 'xtb', 'baseline': 'cheap'}
     assert lineage.statement == '12 structures were labelled in 1 job; 12 structures got their baseline in 1 job'
@@ -111,7 +113,9 @@ def test_labels_and_baseline_are_told_apart(generated, record_job, flake_labels,
 
 
 def test_a_baseline_without_a_process_is_named(labels_node, baseline_node, generated):
-    rows = assemble_dataset(generated, labels_node, orm.Dict({'name': 'quadruplets', 'params': {'unknown': 'drop'}}), baseline=baseline_node)
+    rows = assemble_dataset(
+        generated, labels_node, orm.Dict({'name': 'quadruplets', 'params': {'unknown': 'drop'}}), baseline=baseline_node
+    )
     assert {claim.role: claim.node.pk for claim in trace(rows).claims} == {
         'labels': labels_node.pk,
         'baseline': baseline_node.pk,
