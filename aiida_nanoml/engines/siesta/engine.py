@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import psutil
@@ -101,13 +101,17 @@ class SiestaEngine(Engine):
 
         :raises EngineError: the runtime does not fit.
         """
-        found = cls.Runtime.model_validate(cls.read_runtime(runtime).model_dump())
-        for program, what in ((found.executable, 'SIESTA'), *((word, 'its launcher') for word in found.launcher[:1])):
-            if shutil.which(program) is None:
-                return (
-                    f'The engine siesta needs {what}, and {program!r} is no program on this machine: install SIESTA '
-                    '4.1 or newer, for example from conda-forge, and name the executable by its full path.'
-                )
+        found = cast(SiestaEngine.Runtime, cls.read_runtime(runtime))
+        if shutil.which(found.executable) is None:
+            return (
+                f'The engine siesta needs SIESTA, and {found.executable!r} is no program on this machine: install SIESTA '
+                '4.1 or newer, for example from conda-forge, and name the executable by its full path.'
+            )
+        if found.launcher and shutil.which(found.launcher[0]) is None:
+            return (
+                f'The engine siesta is to be started by {found.launcher[0]!r}, which is no program on this machine: '
+                'load its module in the prepend text of the code, or start SIESTA without MPI.'
+            )
         return None
 
     @classmethod
@@ -190,7 +194,7 @@ class SiestaEngine(Engine):
             try:
                 run = read_run(lambda name: _read(folder / name), scheduler_stderr=_read(folder / 'aiida.err') or '')
             except EvaluationError as error:
-                if error.code == 'truncated' and code:
+                if error.code in ('truncated', 'engine_failure') and code:
                     reason = f'signal {-code}' if code < 0 else f'exit status {code}'
                     raise EvaluationError(error.code, f'{error.message}; {reason}') from error
                 raise

@@ -76,9 +76,9 @@ def read_run(
 ) -> Run:
     """Read the files of a run.
 
-    The energy is the free energy at the end of the run. Of the k-points and spins of a run that samples neither, the
-    label counts levels as :meth:`~aiida_nanoml.engines.base.Label.from_levels` does. With several k-points HOMO is the
-    highest level at any of them that does not exceed the Fermi level, and LUMO the lowest above it.
+    The energy is the free energy at the end of the run. HOMO and LUMO are counted as
+    :meth:`~aiida_nanoml.engines.base.Label.from_levels` does. With several k-points HOMO is the highest level at any of
+    them that does not exceed the Fermi level, and LUMO the lowest above it.
 
     :param read: gives the text of a file of the run by name, None where there is no such file.
     :param prefix: the system label of the run.
@@ -90,8 +90,7 @@ def read_run(
     messages = read('MESSAGES') or ''
     _refuse_failure(text, messages, scheduler_stderr)
     levels, fermi = _read_levels(read(f'{prefix}.EIG'), prefix)
-    end = text[max(text.rfind('SCF cycle converged'), 0) :]
-    energy = _last_number(r'^siesta: FreeEng\s*=\s*(\S+)', end or text, 'the free energy')
+    energy = _last_number(r'^siesta: FreeEng\s*=\s*(\S+)', text, 'the free energy')
     electrons = _last_number(r'^Total number of electrons:\s*(\S+)', text, 'the number of electrons')
     if abs(electrons - round(electrons)) > 1e-4:
         raise EvaluationError('engine_failure', f'SIESTA counts {electrons:g} electrons, which is no whole number')
@@ -167,7 +166,7 @@ def _fail(code: str, sentence: str, text: str) -> NoReturn:
 
 def _last_line(text: str) -> str:
     """Give the last line that tells something: no bare numbers, no back trace, no closing formula."""
-    idle = re.compile(r'^\W*$|\*{5}|^#\d|^\s*at \.\./|Stopping Program|ABNORMAL_TERMINATION|^\s*[\d.\s]+$|Backtrace')
+    idle = re.compile(r'^[^A-Za-z]*$|\*{5}|^#\d|^\s*at \.\./|Stopping Program|ABNORMAL_TERMINATION|Backtrace')
     lines = [line for line in text.splitlines() if not idle.search(line)]
     return ' '.join(lines[-1].split())[:160] if lines else ''
 
@@ -225,8 +224,9 @@ def _label(
 
 
 def _read_forces(text: str) -> NDArray[np.float64] | None:
-    blocks = re.findall(r'^siesta: Atomic forces \(eV/Ang\):\n((?:siesta:\s+\d+(?:\s+\S+){3}\n)+)', text, re.M)
-    return np.array([line.split()[2:5] for line in blocks[-1].splitlines()], dtype=np.float64) if blocks else None
+    # Small forces are written once only, without the prefix.
+    blocks = re.findall(r'^siesta: Atomic forces \(eV/Ang\):\n((?:(?:siesta:)?\s+\d+(?:\s+\S+){3}\n)+)', text, re.M)
+    return np.array([line.split()[-3:] for line in blocks[-1].splitlines()], dtype=np.float64) if blocks else None
 
 
 def _read_stress(text: str) -> NDArray[np.float64] | None:
