@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from aiida.engine import CalcJob, ExitCode
@@ -64,12 +65,15 @@ class SiestaParser(AiidaSiestaParser):  # type: ignore[misc]
             )
         except EvaluationError as error:
             failure = self._with_scheduler(error)
+        self.logger.logger.addFilter(_without_ions)
         try:
             inherited = super().parse(**kwargs)
         except Exception as error:  # it excepts on files that are cut, and on the fatal messages that it knows
             inherited = self.exit_codes.ERROR_OUTPUT_INVALID.format(
                 reason=f'aiida-siesta ends with {type(error).__name__}: {error}'
             )
+        finally:
+            self.logger.logger.removeFilter(_without_ions)
         if not self._moves_atoms():
             self._attach_label(run, failure, text)
         return inherited if failure is None else self._exit_code(failure)
@@ -154,3 +158,8 @@ class SiestaParser(AiidaSiestaParser):  # type: ignore[misc]
     def _last_word(self) -> str:
         lines = [line.strip() for line in self._scheduler_stderr().splitlines() if line.strip()]
         return lines[-1][:200] if lines else ''
+
+
+def _without_ions(record: logging.LogRecord) -> bool:
+    """Drop the warnings that files are missing which are not retrieved on purpose: each would be stored."""
+    return 'no ion file retrieved' not in record.getMessage()

@@ -2,7 +2,8 @@
 
 ``FOLDER`` holds a run with the system label ``aiida``, its input in ``aiida.fdf``, its standard output in ``aiida.out``
 and its standard error in ``_scheduler-stderr.txt``. The keys end in ``run.json``: ``kind``, ``exit_status`` (negative:
-the signal), ``provoked`` (how), ``density_matrix`` (whether one was left) and ``when.…`` (what it met, see ``siesta``).
+the signal), ``provoked`` (how), ``density_matrix`` (whether one was left), ``kept`` (files beyond the usual ones) and
+``when.…`` (what it met, see ``siesta``).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def record(folder: Path, target: Path, about: dict) -> None:
     if (folder / 'aiida.fdf').exists():
         (target / 'aiida.fdf').write_bytes((folder / 'aiida.fdf').read_bytes())
     with tarfile.open(target / 'files.tar.xz', 'w:xz', preset=9) as archive:
-        for name in KEPT:
+        for name in (*KEPT, *about.get('kept', ())):
             if (folder / name).exists():
                 content = (folder / name).read_bytes()
                 member = tarfile.TarInfo(name)

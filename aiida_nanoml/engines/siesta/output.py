@@ -175,6 +175,9 @@ def _read_levels(eig: str | None, prefix: str) -> tuple[NDArray[np.float64], flo
     """Read the levels (S, k, L) and the Fermi level, both in eV."""
     if not eig or len(eig.split(maxsplit=4)) < 4:
         raise EvaluationError('truncated', f'the file {prefix}.EIG with the levels is absent or empty')
+    if len(eig.split()) < _count_words(eig):
+        # sisl would read on for ever.
+        raise EvaluationError('truncated', f'the file {prefix}.EIG with the levels ends in the middle')
     from sisl.io.siesta.eig import eigSileSiesta
 
     # sisl reads files only, and counts from the Fermi level.
@@ -188,6 +191,15 @@ def _read_levels(eig: str | None, prefix: str) -> tuple[NDArray[np.float64], flo
         except Exception as error:  # whatever the library raises on a file that ends early
             raise EvaluationError('truncated', f'the file {prefix}.EIG cannot be read: {error}') from error
     return np.round(levels, 9), fermi
+
+
+def _count_words(eig: str) -> int:
+    """Give the number of words in a complete file of levels: the head, and an index and the levels of each point."""
+    try:
+        n_levels, n_spins, n_points = (int(word) for word in eig.split(maxsplit=4)[1:4])
+    except ValueError:
+        return 0
+    return 4 + n_points * (1 + n_spins * n_levels)
 
 
 def _label(
