@@ -104,8 +104,8 @@ class SiestaEngine(Engine):
         found = cast(SiestaEngine.Runtime, cls.read_runtime(runtime))
         if shutil.which(found.executable) is None:
             return (
-                f'The engine siesta needs SIESTA, and {found.executable!r} is no program on this machine: install SIESTA '
-                '4.1 or newer, for example from conda-forge, and name the executable by its full path.'
+                f'The engine siesta needs SIESTA, and {found.executable!r} is no program on this machine: install '
+                'SIESTA 4.1 or newer, for example from conda-forge, and name the executable by its full path.'
             )
         if found.launcher and shutil.which(found.launcher[0]) is None:
             return (
