@@ -14,6 +14,7 @@ from aiida_nanoml.calculations.functions.datasets import assemble_dataset, split
 from aiida_nanoml.calculations.functions.structures import generate_flake_sets, merge_structures
 from aiida_nanoml.calculations.functions.validation import compare_with_labels
 from aiida_nanoml.calculations.predict import PredictCalculation
+from aiida_nanoml.calculations.pseudopotentials import default_family, family_pseudos
 from aiida_nanoml.calculations.train import TrainCalculation
 from aiida_nanoml.data.dataset import DatasetData
 from aiida_nanoml.data.labels import LabelSetData
@@ -119,8 +120,6 @@ class GapWorkChain(WorkChain):
         builder = cls.get_builder()
         builder.label = label_inputs(engine, protocol, inputs['label'])
         if engine_code is not None:
-            from aiida_nanoml.calculations.pseudopotentials import default_family, family_pseudos
-
             builder.label.engine_code = engine_code
             given = [node for node in (structures, unseen) if node is not None]
             elements = {symbol for node in given for symbol in node.base.attributes.get('elements')} or FLAKE_ELEMENTS

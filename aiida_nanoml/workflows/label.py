@@ -15,7 +15,9 @@ from aiida.plugins import WorkflowFactory
 
 from aiida_nanoml.calculations.base import validate_resources
 from aiida_nanoml.calculations.functions.labels import merge_labels
+from aiida_nanoml.calculations.functions.siesta import place_structures
 from aiida_nanoml.calculations.label import LabelCalculation, validate_inputs
+from aiida_nanoml.calculations.pseudopotentials import default_family, family_pseudos
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.base import REFUSALS
@@ -138,8 +140,6 @@ class LabelWorkChain(WorkChain):
             builder[name] = value
         builder.options = orm.Dict(dict(options or {}))
         if engine_code is not None:
-            from aiida_nanoml.calculations.pseudopotentials import default_family, family_pseudos
-
             builder.engine_code = engine_code
             family = pseudo_family or default_family().label
             builder.pseudos = family_pseudos(family, structures.base.attributes.get('elements'))
@@ -245,8 +245,6 @@ class LabelWorkChain(WorkChain):
         return None
 
     def _place(self, rows: list[int]) -> Any:
-        from aiida_nanoml.calculations.functions.siesta import place_structures
-
         engine = get_engine(self.inputs.engine.value)
         settings = engine.parameters(self.inputs.protocol.value, self._overrides())
         placed, node = place_structures.run_get_node(
