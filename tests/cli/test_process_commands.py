@@ -69,6 +69,67 @@ def test_usual_way(aiida_profile_clean, cli, cli_json, code, tmp_path):
     assert made['n_structures'] == 10
 
 
+def test_a_correction_from_two_labellings_to_a_traced_prediction(aiida_profile_clean, cli, cli_json, code, tmp_path):
+    cli_json('flakes', 'generate', '--family', 'z', '--size', 2, '--count', 12, '--seed', 1, '--name', 'flakes')
+    cheap = cli_json('label', 'flakes', '--protocol', 'fast', '--name', 'cheap')
+    cli_json('label', 'flakes', '--protocol', 'balanced', '--name', 'costly')
+    dataset = cli_json('dataset', 'build', 'flakes', '--labels', 'costly', '--baseline', 'cheap', '--name', 'gaps')
+    assert dataset['baseline'] == cheap['labels']
+    assert dataset['labels']['protocol'] == 'balanced'
+    assert 'baseline  GFN1-xTB' in cli('dataset', 'show', 'gaps').stdout
+
+    options = ('--model', 'ridge', '--folds', 3)
+    model = cli_json('train', 'gaps', *options, '--name', 'correction')
+    assert model['baseline'] == cheap['labels']
+    metrics = model['metrics']
+    assert metrics['held-out']['mae'] < 0.02, 'the two protocols differ little'
+    assert metrics['baseline/held-out']['mae'] < 0.02
+    alone = cli_json('train', 'gaps', *options, '--alone', '--name', 'alone')
+    assert alone['baseline'] is None
+    assert alone['metrics']['held-out']['mae'] > 5 * metrics['held-out']['mae']
+    shown = cli('model', 'show', 'correction').stdout
+    assert 'protocol fast' in shown.split('corrects')[1].split('\n')[0]
+    assert 'baseline MAE (eV)' in shown
+    assert 'baseline' not in cli('model', 'show', 'alone').stdout
+
+    refused = cli('predict', 'correction', 'flakes', status=1).stderr
+    assert 'the model corrects gaps of GFN1-xTB' in refused
+    assert 'protocol fast' in refused
+    assert 'its errors are others' in cli('predict', 'correction', 'flakes', '--baseline', 'costly', status=1).stderr
+    assert 'takes no baseline' in cli('predict', 'alone', 'flakes', '--baseline', 'cheap', status=1).stderr
+    predicted = cli_json('predict', 'correction', 'flakes', '--baseline', 'cheap', '--name', 'predictions')
+    assert predicted['baseline'] == cheap['labels']
+    assert predicted['value_ev'] == pytest.approx(predicted['baseline_ev'], abs=0.05)
+    assert 'baseline (eV)' in cli('predict', 'correction', 'gaps').stdout
+
+    validated = cli_json('validate', 'predictions', 'costly')['metrics']
+    assert validated['baseline/all']['n'] == validated['all']['n'] == 12
+    for name in ('predictions', 'correction'):
+        path = tmp_path / f'{name}.svg'
+        assert cli_json('plot', name, '-o', path)['n_rows'] == 12
+        text = path.read_text()
+        assert 'baseline alone' in text
+        assert 'correction to GFN1-xTB' in text
+    cli_json('plot', 'alone', '-o', tmp_path / 'alone.svg')
+    assert 'baseline alone' not in (tmp_path / 'alone.svg').read_text()
+    lineage = cli_json('trace', 'predictions')
+    assert {origin['role']: origin['protocol'] for origin in lineage['labelling']} == {
+        'labels': 'balanced',
+        'baseline': 'fast',
+    }
+    assert 'correction to GFN1-xTB' in cli('trace', 'predictions').stdout
+
+
+@pytest.mark.timeout(300)
+def test_exported_correction_says_what_it_answers(cli, cli_json, code, corrected_node, tmp_path):
+    network = ('--epochs', 2, '--hidden-layers', '4', '--set', 'members=1')
+    model = cli_json('train', corrected_node.pk, *network)
+    assert model['kind'] == 'correction'
+    content = cli_json('model', 'export', model['uuid'], '-o', tmp_path / 'network.keras')
+    assert content['answer'] == 'correction to Cheap 1.0, protocol fast'
+    assert content['feature_names'][-1] == 'baseline_gap_ev'
+
+
 @pytest.mark.timeout(300)
 def test_network_has_a_learning_curve_and_is_exported(cli, cli_json, code, dataset_node, tmp_path):
     model = cli_json(
