@@ -173,8 +173,9 @@ def _last_line(text: str) -> str:
 
 def _read_levels(eig: str | None, prefix: str) -> tuple[NDArray[np.float64], float]:
     """Read the levels (S, k, L) and the Fermi level, both in eV."""
-    if not eig or len(eig.split(maxsplit=4)) < 4:
-        raise EvaluationError('truncated', f'the file {prefix}.EIG with the levels is absent or empty')
+    # A number that is cut is still a number: only the end of the last line tells.
+    if not eig or not eig.endswith('\n') or len(eig.split(maxsplit=4)) < 4:
+        raise EvaluationError('truncated', f'the file {prefix}.EIG with the levels is absent or not whole')
     if len(eig.split()) < _count_words(eig):
         # sisl would read on for ever.
         raise EvaluationError('truncated', f'the file {prefix}.EIG with the levels ends in the middle')

@@ -1,0 +1,466 @@
+"""Reading and writing SIESTA's input."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiida_nanoml.engines import get_engine
+from aiida_nanoml.engines.base import BOHR_ANG
+from aiida_nanoml.engines.siesta.fdf import (
+    Fdf,
+    k_points,
+    keywords,
+    parameters_of,
+    place,
+    protocol_of,
+    read_fdf,
+    structure_of,
+    write_fdf,
+)
+from aiida_nanoml.engines.siesta.parameters import SiestaParameters, is_housekeeping
+from aiida_nanoml.errors import EngineError, StructureError
+from aiida_nanoml.structures import Structure, StructureSet
+from aiida_nanoml.structures.elements import SYMBOLS
+from tests.stand_in.fixtures import recorded_runs
+
+RUNS = recorded_runs()
+FLAKES = recorded_runs('flake')
+ALLOYS = recorded_runs('alloy')
+
+
+def parameters(protocol: str = 'paper', **overrides: Any) -> SiestaParameters:
+    made = get_engine('siesta').parameters(protocol, overrides)
+    assert isinstance(made, SiestaParameters)
+    return made
+
+
+def content_hash(structure: Structure) -> str:
+    return str(StructureSet.from_structures([structure]).hashes[0])
+
+
+def comparable(fdf: Fdf) -> tuple[dict[str, list[Any]], dict[str, list[list[Any]]]]:
+    """Numbers as numbers, and nothing that does not decide about the result."""
+
+    def words(text: str, columns: int | None = None) -> list[Any]:
+        if text == '0.02 Ry':
+            text = '0.272114 eV'  # how the engine gives the energy shift
+        found: list[Any] = []
+        for word in text.split()[:columns]:
+            try:
+                found.append(round(float(word), 6))
+            except ValueError:
+                found.append(word.lower())
+        return found
+
+    return (
+        {key: words(value) for key, value in fdf.values.items() if not is_housekeeping(key)},
+        {
+            name: [words(line, 4 if 'coordinates' in name else None) for line in lines]
+            for name, lines in fdf.blocks.items()
+        },
+    )
+
+
+WATER_LIKE = """
+# two hydrogens and a carbon
+SystemLabel   molecule      ; another comment
+Number_of_Species = 2
+NumberOfAtoms : 3
+%block Chemical.Species-Label
+  1   6  C_surface   # a name of its own
+  2   1  H
+%endblock Chemical.Species-Label
+"""
+
+
+def test_keys_have_one_spelling_and_the_first_line_counts() -> None:
+    fdf = read_fdf('Mesh-Cutoff 200 Ry\nmesh_cutoff 300 Ry\nSpinPolarized\nXC.Authors "PBE" # GGA\nA = 1 ! no\n')
+    assert fdf.values == {'meshcutoff': '200 Ry', 'spinpolarized': '', 'xcauthors': 'PBE', 'a': '1'}
+    fdf = read_fdf(WATER_LIKE)
+    assert fdf.values['numberofatoms'] == '3'
+    assert fdf.blocks == {'chemicalspecieslabel': ('1   6  C_surface', '2   1  H')}
+
+
+@pytest.mark.parametrize(
+    ('text', 'reason'),
+    [
+        ('%include other.fdf', 'another file'),
+        ('MeshCutoff < other.fdf', 'another file'),
+        ('%block LatticeVectors < cell.fdf', 'another file'),
+        ('%block LatticeVectors\n1 0 0', 'does not end'),
+        ('%nonsense', 'not understood'),
+    ],
+)
+def test_input_that_is_elsewhere_or_broken_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(EngineError, match=reason):
+        read_fdf(text)
+
+
+ARTIFICIAL = Structure(
+    np.array([6, 1, 1]),
+    np.array([[0.5, 0.25, 0.1], [1.5, 0.5, 0.2], [0.25, 1.5, 3.0]]),
+    np.array([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 4.0]]),
+    np.ones(3, dtype=bool),
+)
+
+
+def form_of(structure: Structure, form: str, cell_form: str, constant: float) -> str:
+    """Write a structure in one of the forms of the manual."""
+    cell, positions = structure.cell, structure.positions
+    unit = 'Bohr' if 'bohr' in form.lower() else 'Ang'
+    alat = constant * (BOHR_ANG if unit == 'Bohr' else 1.0)
+    points = {
+        'Bohr': positions / BOHR_ANG,
+        'NotScaledCartesianBohr': positions / BOHR_ANG,
+        'Ang': positions,
+        'NotScaledCartesianAng': positions,
+        'ScaledCartesian': positions / alat,
+        'LatticeConstant': positions / alat,
+        'Fractional': positions @ np.linalg.inv(cell),
+        'ScaledByLatticeVectors': positions @ np.linalg.inv(cell),
+    }[form]
+    lines = [f'LatticeConstant {constant!r} {unit}', f'AtomicCoordinatesFormat {form}']
+    if cell_form == 'vectors':
+        rows = [' '.join(f'{value:.14f}' for value in row) for row in (cell / alat).tolist()]
+        lines += ['%block LatticeVectors', *rows, '%endblock LatticeVectors']
+    else:
+        lengths = np.linalg.norm(cell, axis=1)
+        angles = [
+            math.degrees(math.acos(cell[i] @ cell[j] / lengths[i] / lengths[j])) for i, j in ((1, 2), (0, 2), (0, 1))
+        ]
+        row = ' '.join(f'{value:.14f}' for value in [*(lengths / alat), *angles])
+        lines += ['%block LatticeParameters', row, '%endblock LatticeParameters']
+    species = sorted(set(structure.numbers.tolist()))
+    lines += ['%block ChemicalSpeciesLabel']
+    lines += [f'{index} {number} {SYMBOLS[number]}' for index, number in enumerate(species, 1)]
+    lines += ['%endblock', '%block AtomicCoordinatesAndAtomicSpecies']
+    for number, point in zip(structure.numbers.tolist(), points.tolist(), strict=True):
+        lines.append(' '.join(f'{value:.14f}' for value in point) + f' {species.index(number) + 1} 12.011')
+    return '\n'.join([*lines, '%endblock'])
+
+
+FORMS = [
+    'Bohr',
+    'NotScaledCartesianBohr',
+    'Ang',
+    'NotScaledCartesianAng',
+    'ScaledCartesian',
+    'LatticeConstant',
+    'Fractional',
+    'ScaledByLatticeVectors',
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    form=st.sampled_from(FORMS),
+    cell_form=st.sampled_from(['vectors', 'parameters']),
+    constant=st.floats(0.5, 12.0),
+    lengths=st.tuples(*[st.floats(3.0, 6.0)] * 3),
+    angles=st.tuples(*[st.floats(70.0, 110.0)] * 3),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_every_form_of_the_manual_gives_the_structure(
+    form: str, cell_form: str, constant: float, lengths: Any, angles: Any, seed: int
+) -> None:
+    alpha, beta, gamma = np.radians(angles)
+    slant = (math.cos(alpha) - math.cos(beta) * math.cos(gamma)) / math.sin(gamma)
+    cell = np.array(
+        [
+            [lengths[0], 0, 0],
+            [lengths[1] * math.cos(gamma), lengths[1] * math.sin(gamma), 0],
+            [
+                lengths[2] * math.cos(beta),
+                lengths[2] * slant,
+                lengths[2] * math.sqrt(math.sin(beta) ** 2 - slant**2),
+            ],
+        ]
+    )
+    generator = np.random.default_rng(seed)
+    corners = np.array([[0.1, 0.1, 0.1], [0.6, 0.1, 0.1], [0.1, 0.6, 0.1], [0.1, 0.1, 0.6]])
+    points = (corners + generator.uniform(-0.05, 0.05, (4, 3))) @ cell
+    given_structure = Structure(generator.choice([1, 5, 6, 13], 4), points, cell, np.ones(3, dtype=bool))
+    found = structure_of(read_fdf(form_of(given_structure, form, cell_form, constant)))
+    np.testing.assert_array_equal(found.numbers, given_structure.numbers)
+    np.testing.assert_allclose(found.positions, given_structure.positions, atol=1e-9)
+    np.testing.assert_allclose(found.cell, cell, atol=1e-9)
+    assert found.pbc.all(), 'no direction has 5 Å of vacuum'
+
+
+def test_defaults_of_the_structure_are_those_of_siesta() -> None:
+    """Bohr, a cubic cell of the lattice constant, and the number of atoms from the block."""
+    text = '%block ChemicalSpeciesLabel\n1 13 Al\n%endblock\nLatticeConstant 4.05 Ang\n'
+    text += '%block AtomicCoordinatesAndAtomicSpecies\n0 0 1.0 1\n%endblock'
+    found = structure_of(read_fdf(text))
+    np.testing.assert_allclose(found.cell, 4.05 * np.eye(3))
+    np.testing.assert_allclose(found.positions, [[0, 0, BOHR_ANG]])
+    assert not structure_of(read_fdf(text.replace('LatticeConstant 4.05 Ang', ''))).cell.any()
+
+
+def test_an_origin_is_added_in_the_unit_of_the_coordinates() -> None:
+    text = form_of(ARTIFICIAL, 'Bohr', 'vectors', 1.0)
+    text += '\n%block AtomicCoordinatesOrigin\n 1.0 0.0 -0.5\n%endblock'
+    shifted = structure_of(read_fdf(text)).positions - ARTIFICIAL.positions
+    np.testing.assert_allclose(shifted, np.tile([BOHR_ANG, 0, -BOHR_ANG / 2], (3, 1)), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ('change', 'reason'),
+    [
+        (('1 1 H', '1 -1 H'), 'ghost'),
+        (('1 1 H', '1 201 H'), 'synthetic'),
+        (('1 1 H', '1 H'), 'not understood'),
+        (('Format Ang', 'Format Inch'), 'Inch'),
+        (('LatticeConstant 1.0 Ang', 'NumberOfAtoms 4\nLatticeConstant 1.0 Ang'), 'announces 4 atoms and gives 3'),
+        (('LatticeConstant 1.0 Ang', 'AtomicCoordinatesOrigin COP\nLatticeConstant 1.0 Ang'), 'three numbers'),
+        (('%block LatticeVectors', '%block Zmatrix\nmolecule\n%endblock\n%block LatticeVectors'), 'zmatrix'),
+        (('%block LatticeVectors', '%block SuperCell\n2 0 0\n%endblock\n%block LatticeVectors'), 'supercell'),
+        (('0.00000000000000 4.0', '4.00000000000000 0.0'), 'no volume'),
+        ((' 2 12.011', ' 7 12.011'), 'species 7'),
+    ],
+)
+def test_structures_that_are_not_read_are_refused(change: tuple[str, str], reason: str) -> None:
+    text = form_of(ARTIFICIAL, 'Ang', 'vectors', 1.0)
+    assert change[0] in text
+    with pytest.raises(StructureError, match=reason):
+        structure_of(read_fdf(text.replace(*change)))
+
+
+def test_coordinates_in_lattice_constants_need_one() -> None:
+    text = form_of(ARTIFICIAL, 'ScaledCartesian', 'vectors', 2.0).replace('LatticeConstant 2.0 Ang', '')
+    with pytest.raises(StructureError, match='LatticeConstant'):
+        structure_of(read_fdf(text))
+
+
+def test_a_molecule_is_isolated_wherever_its_cell_cuts_it(benzene: Structure) -> None:
+    reference = place(benzene, 8.0)
+    for shift in ([0, 0, 0], [6.0, 1.0, 0.3], [-3.0, 9.9, 100.0]):
+        wrapped = (reference.positions + shift) % np.diag(reference.cell)
+        text = form_of(Structure(reference.numbers, wrapped, reference.cell), 'Ang', 'vectors', 1.0)
+        found = structure_of(read_fdf(text))
+        assert not found.pbc.any()
+        assert content_hash(found) == content_hash(benzene)
+
+
+def test_vacuum_and_k_points_decide_what_repeats(benzene: Structure) -> None:
+    sheet = Structure(np.array([6, 6]), np.array([[0, 0, 1.0], [1.23, 0.71, 1.0]]), np.diag([2.46, 4.26, 12.0]))
+    text = form_of(sheet, 'Ang', 'vectors', 1.0)
+    assert structure_of(read_fdf(text)).pbc.tolist() == [True, True, False]
+    mesh = '\n%block kgrid_Monkhorst_Pack\n3 0 0 0.\n0 2 0 0.\n0 0 2 0.\n%endblock'
+    assert structure_of(read_fdf(text + mesh)).pbc.all()
+    boxed = form_of(place(benzene, 8.0), 'Ang', 'vectors', 1.0)
+    assert structure_of(read_fdf(boxed + '\nkgrid_cutoff 10 Ang')).pbc.all()
+    gamma = '\n%block kgrid_Monkhorst_Pack\n1 0 0 0.\n0 1 0 0.\n0 0 1 0.\n%endblock'
+    assert not structure_of(read_fdf(boxed + gamma)).pbc.any()
+    assert protocol_of(parameters_of(read_fdf(write_fdf(benzene, parameters()) + gamma))) == 'paper'
+
+
+@pytest.mark.parametrize('name', FLAKES)
+def test_recorded_flakes_are_written_as_they_were(name: str) -> None:
+    fdf = read_fdf(FLAKES[name].fdf)
+    structure, found = structure_of(fdf), parameters_of(fdf)
+    assert not structure.pbc.any()
+    # Coronene is one of the runs whose density was kept, on a coarser grid.
+    cutoff = 100.0 if name == 'z-C24H12' else 150.0
+    assert found == parameters(mesh_cutoff_ry=cutoff)
+    assert protocol_of(found) == ('paper' if cutoff == 150.0 else 'custom')
+    assert comparable(read_fdf(write_fdf(structure, found))) == comparable(fdf)
+    moved = Structure(structure.numbers, structure.positions - 7.0)
+    assert comparable(read_fdf(write_fdf(moved, found))) == comparable(fdf), 'an isolated structure has no position'
+
+
+@pytest.mark.parametrize('name', ALLOYS)
+def test_recorded_alloys_share_parameters_that_name_a_length(name: str) -> None:
+    common = parameters(
+        mesh_cutoff_ry=200.0,
+        electronic_temperature_kelvin=1000.0,
+        mixing_weight=0.05,
+        mixing_history=6,
+        max_scf_iterations=200,
+        k_length_ang=14.0,
+        k_shift=[0.5, 0.5, 0.5],
+    )
+    fdf = read_fdf(ALLOYS[name].fdf)
+    structure = structure_of(fdf)
+    assert structure.pbc.all()
+    explicit = parameters_of(fdf)
+    assert explicit == common.model_copy(update={'k_length_ang': None, 'k_grid': explicit.k_grid})
+    assert explicit.k_grid == {'hea-00-bcc-0': [3, 3, 5], 'hea-00-fcc-0': [2, 4, 4]}[name]
+    assert parameters_of(fdf, [common]) == common
+    for known in (explicit, common):
+        assert comparable(read_fdf(write_fdf(structure, known))) == comparable(fdf)
+
+
+@pytest.mark.parametrize('name', [name for name in RUNS if name not in ('geometry-not-converged', 'no-input')])
+def test_every_recorded_input_is_read_and_written(name: str) -> None:
+    fdf = read_fdf(RUNS[name].fdf)
+    assert comparable(read_fdf(write_fdf(structure_of(fdf), parameters_of(fdf)))) == comparable(fdf)
+
+
+def test_a_relaxation_is_no_label() -> None:
+    with pytest.raises(EngineError, match='moves atoms'):
+        parameters_of(read_fdf(RUNS['geometry-not-converged'].fdf))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.builds(
+        parameters,
+        protocol=st.sampled_from(['fast', 'balanced', 'stringent', 'paper']),
+        xc_authors=st.sampled_from(['CA', 'PW92']),
+        basis_size=st.sampled_from(['SZ', 'SZP', 'DZ', 'DZP', 'TZ', 'TZP']),
+        energy_shift_ev=st.none() | st.sampled_from([0.01, 0.05, 0.272114]),
+        split_norm=st.none() | st.sampled_from([0.15, 0.3]),
+        mesh_cutoff_ry=st.sampled_from([100.0, 250.5]),
+        electronic_temperature_kelvin=st.sampled_from([5.0, 50.0, 300.0, 1234.5]),
+        density_tolerance=st.none() | st.sampled_from([1e-4, 2.5e-6]),
+        mixing_weight=st.sampled_from([0.05, 0.25, 1.0]),
+        spin=st.sampled_from(['none', 'polarized']),
+        vacuum_ang=st.sampled_from([5.0, 10.0, 12.345]),
+        extra_fdf=st.dictionaries(
+            st.sampled_from(['netcharge', 'scfmixermethod', 'paobasis', 'slabdipolecorrection']),
+            st.sampled_from(['T', '0.5 eV', 'C 2\nn=2 0 2\n']),
+        ),
+    )
+)
+def test_parameters_survive_the_input(made: SiestaParameters) -> None:
+    structure = Structure(np.array([6, 6, 1]), np.array([[0, 0, 0], [1.2, 0, 0], [-1.1, 0.2, 0]]))
+    text = write_fdf(structure, made)
+    assert parameters_of(read_fdf(text)) == made
+    assert content_hash(structure_of(read_fdf(text))) == content_hash(structure)
+
+
+def test_what_an_input_leaves_out_is_the_default_of_siesta(benzene: Structure) -> None:
+    """Values of the manual of SIESTA 4.1."""
+    found = parameters_of(read_fdf(form_of(place(benzene, 8.0), 'Ang', 'vectors', 1.0)))
+    assert found.model_dump() == {
+        'xc_functional': 'LDA',
+        'xc_authors': 'CA',
+        'basis_size': 'DZP',
+        'energy_shift_ev': None,
+        'split_norm': None,
+        'mesh_cutoff_ry': 300.0,
+        'electronic_temperature_kelvin': 300.0,
+        'mixing_weight': 0.25,
+        'mixing_history': 2,
+        'max_scf_iterations': 1000,
+        'density_tolerance': None,
+        'spin': 'none',
+        'k_grid': None,
+        'k_length_ang': None,
+        'k_shift': [0.0, 0.0, 0.0],
+        'vacuum_ang': 8.0,
+        'extra_fdf': {},
+    }
+
+
+@pytest.mark.parametrize(
+    ('line', 'expected'),
+    [
+        ('ElectronicTemperature 25 meV', {'electronic_temperature_kelvin': 290.113}),
+        ('ElectronicTemperature 0.002 Ry', {'electronic_temperature_kelvin': 315.775}),
+        ('MeshCutoff 2.0 keV', None),
+        ('MeshCutoff 1000 eV', {'mesh_cutoff_ry': 73.4986}),
+        ('Mesh.Cutoff 100. Hartree', {'mesh_cutoff_ry': 200.0}),
+        ('PAO.EnergyShift 0.02 Ry', {'energy_shift_ev': 0.272114}),
+        ('DM.NumberPulay 4\nDM.MixingWeight 2.d-2', {'mixing_history': 4, 'mixing_weight': 0.02}),
+        ('SpinPolarized .true.', {'spin': 'polarized'}),
+        ('Spin non-polarized', {'spin': 'none'}),
+        ('Spin non-collinear', None),
+        ('SpinOrbit T', None),
+        ('XC.functional GGA\nXC.authors pbe', {'xc_functional': 'GGA', 'xc_authors': 'PBE'}),
+        ('XC.authors PBE', None),
+        ('PAO.BasisSize standard', {'basis_size': 'DZP'}),
+        ('PAO.BasisSize huge', None),
+        ('MD.TypeOfRun CG\nMD.NumCGsteps 0', {}),
+        ('MD.NumCGsteps 20', None),
+        ('MD.TypeOfRun Verlet', None),
+        ('NetCharge 1.0', {'extra_fdf': {'netcharge': '1.0'}}),
+        ('WriteMullikenPop 1\nSaveRho T\nMaxWalltime 3600', {}),
+        ('MaxSCFIterations many', None),
+    ],
+)
+def test_values_are_read_with_their_units(benzene: Structure, line: str, expected: dict[str, Any] | None) -> None:
+    fdf = read_fdf(form_of(place(benzene, 8.0), 'Ang', 'vectors', 1.0) + '\n' + line)
+    if expected is None:
+        with pytest.raises(EngineError):
+            parameters_of(fdf)
+        return
+    base = parameters_of(read_fdf(form_of(place(benzene, 8.0), 'Ang', 'vectors', 1.0))).model_dump()
+    found = parameters_of(fdf).model_dump()
+    for name, value in (base | expected).items():
+        assert found[name] == (pytest.approx(value, rel=1e-5) if isinstance(value, float) else value), name
+
+
+def test_a_cell_that_is_left_to_siesta_has_no_known_vacuum(benzene: Structure) -> None:
+    text = form_of(place(benzene, 8.0), 'Ang', 'vectors', 1.0).replace('LatticeConstant 1.0 Ang', '')
+    with pytest.raises(EngineError, match='vacuum is not known'):
+        parameters_of(read_fdf(text))
+
+
+@pytest.mark.parametrize(
+    ('overrides', 'reason'),
+    [
+        ({'extra_fdf': {'Mesh-Cutoff': '100 Ry'}}, "as 'meshcutoff'"),
+        ({'extra_fdf': {'meshcutoff': '100 Ry'}}, 'mesh_cutoff_ry'),
+        ({'extra_fdf': {'dmnumberpulay': '3'}}, 'mixing_history'),
+        ({'extra_fdf': {'latticeconstant': '1 Ang'}}, 'structure'),
+        ({'extra_fdf': {'mdnumcgsteps': '10'}}, 'moves atoms'),
+        ({'extra_fdf': {'saverho': 'T'}}, 'does not change the label'),
+        ({'extra_fdf': {'paobasis': '%block x'}}, 'holds one of'),
+        ({'extra_fdf': {'netcharge': ' '}}, 'empty'),
+        ({'k_grid': [2, 2, 2], 'k_length_ang': 10.0}, 'not both'),
+        ({'k_shift': [0.5, 0.5, 0.5]}, 'needs k_grid'),
+        ({'k_grid': [2, 2]}, 'k_grid'),
+        ({'xc_functional': 'GGA'}, 'not those of GGA: .*PBE'),
+        ({'vacuum_ang': 4.9}, 'vacuum_ang'),
+        ({'basis_size': 'dzp'}, 'basis_size'),
+        ({'electronic_temperature_kelvin': 0.0}, 'electronic_temperature_kelvin'),
+    ],
+)
+def test_parameters_that_contradict_are_refused(overrides: dict[str, Any], reason: str) -> None:
+    with pytest.raises(EngineError, match=reason):
+        parameters(**overrides)
+
+
+def test_meshes_follow_the_cell_and_leave_open_directions_alone() -> None:
+    sampled = parameters(k_length_ang=14.0, k_shift=[0.5, 0.5, 0.5])
+    cell = np.diag([5.24, 2.62, 30.0])
+    assert k_points(sampled, cell) == ([3, 5, 1], [0.5, 0.5, 0.0])
+    assert k_points(sampled, cell, [True, False, False]) == ([3, 1, 1], [0.5, 0.0, 0.0])
+    assert k_points(sampled, cell, [False] * 3) is None
+    assert k_points(parameters(), cell) is None
+    assert k_points(parameters(k_grid=[1, 1, 1]), cell) is None
+    assert k_points(parameters(k_grid=[2, 2, 2]), cell) == ([2, 2, 2], [0.0, 0.0, 0.0])
+
+
+def test_keywords_are_split_as_aiida_siesta_wants_them() -> None:
+    general, basis = keywords(
+        parameters('stringent', spin='polarized', extra_fdf={'paobasis': 'C 2\nn=2 0 2\n', 'netcharge': '1'})
+    )
+    assert basis == {
+        'pao-basis-size': 'DZP',
+        'pao-energy-shift': '0.05 eV',
+        '%block paobasis': '\nC 2\nn=2 0 2\n%endblock paobasis',
+    }
+    assert general['mesh-cutoff'] == '350 Ry'
+    assert general['spin'] == 'polarized'
+    assert general['netcharge'] == '1'
+    assert not [key for key in general if 'pao' in key]
+
+
+def test_the_layout_is_that_of_aiida_siesta(benzene: Structure) -> None:
+    text = write_fdf(benzene, parameters())
+    heads = re.findall(r'^# -- (.*) follows', text, re.MULTILINE)
+    assert heads == ['Basis Set Info', 'Structural Info']
+    assert '    1     6      C\n    2     1      H\n' in text
+    coordinates = text.split('%block atomiccoordinatesandatomicspecies\n')[1].splitlines()
+    assert re.fullmatch(r'( +\d+\.\d{10}){3}    1      C      1', coordinates[0])
+    assert text.isascii()
