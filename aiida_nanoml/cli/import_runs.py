@@ -228,17 +228,19 @@ class RunImporter:
         remote = orm.RemoteData(remote_path=str(run.folder.resolve()), computer=self._computer)
         remote.base.extras.set(DIGEST, run.digest)
         inputs = inputs_of_run(folder, finished, pseudos, origin, remote, self._shared)
-        node = None
+        failure = ''
+        done = False
         try:
             _, node = run_get_node(SiestaCalculation, **inputs)
+            done = bool(node.is_finished_ok)
+            failure = f'exit status {node.exit_status}: {node.exit_message}'
         finally:
-            if node is None or not node.is_finished_ok:
+            if not done:
                 # What is not complete leaves nothing behind; deleting the inputs takes all that was made of them.
-                inputs_made = [made.pk for made in (remote, inputs['structure']) if made.is_stored]
-                delete_nodes(inputs_made, dry_run=False)
-        if not node.is_finished_ok:
-            run.status, run.reason = SKIPPED, f'exit status {node.exit_status}: {node.exit_message}'
-            run.gap_ev = None
+                own = [made.pk for made in (remote, inputs['structure']) if made.is_stored]
+                delete_nodes(own, dry_run=False)
+        if not done:
+            run.status, run.reason, run.gap_ev = SKIPPED, failure, None
             return
         labels = node.outputs.labels
         run.status, run.uuid, run.part = IMPORTED, node.uuid, (inputs['structure'].pk, labels.pk)

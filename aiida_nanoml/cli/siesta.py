@@ -75,7 +75,7 @@ def import_(
     runs = find_runs(folders, _family_of_name if family_from_name else lambda _: family or '')
     if not runs:
         raise click.ClickException(
-            f'there is no run in {", ".join(map(str, folders))}: no folder with an input (.fdf) or output (.out) of SIESTA'
+            f'there is no run in {", ".join(map(str, folders))}: no folder holds an input (.fdf) or output (.out)'
         )
     if batch_size is None and not single and len(runs) > SINGLE_LIMIT:
         batch_size = BATCH_SIZE

@@ -28,7 +28,7 @@ def make_family(folder: Path, label: str, kind: type, **contents: str) -> Pseudo
 def test_our_family_is_installed_once(aiida_profile_clean, cli_json, cli):
     first = cli_json('pseudos', 'install')
     assert (first['label'], first['status'], first['elements']) == ('nanoml-tm-lda-ca', 'installed', ELEMENTS)
-    assert first['md5']['C'] == hashlib.md5(bundled()['C'].read_bytes()).hexdigest()
+    assert first['md5']['C'] == hashlib.md5(bundled()['C'].read_bytes(), usedforsecurity=False).hexdigest()
     second = cli_json('pseudos', 'install')
     assert (second['status'], second['uuid']) == ('present', first['uuid'])
     assert orm.QueryBuilder().append(PsfData).count() == len(ELEMENTS)
