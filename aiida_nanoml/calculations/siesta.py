@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,6 +51,7 @@ class SiestaCalculation(AiidaSiestaCalculation):  # type: ignore[misc]
         )
         options = spec.inputs['metadata']['options']
         options['parser_name'].default = 'nanoml.siesta'
+        options['max_wallclock_seconds'].default = 3600  # aiida-siesta tells SIESTA, and cannot do without
         options['resources'].default = lambda: {'num_machines': 1, 'num_mpiprocs_per_machine': 1}
         spec.inputs.validator = validate_inputs
         spec.output(
@@ -84,11 +84,6 @@ class SiestaCalculation(AiidaSiestaCalculation):  # type: ignore[misc]
             ]
             return calcinfo
         calcinfo = super().prepare_for_submission(folder)
-        if options.get('max_wallclock_seconds') is None:
-            with folder.open(options.input_filename, 'r', encoding='utf-8') as handle:
-                text = handle.read()
-            with folder.open(options.input_filename, 'w', encoding='utf-8') as handle:
-                handle.write(re.sub(r'^maxwalltime None\n', '', text, flags=re.MULTILINE))
         requested = self.inputs.settings.get_dict() if 'settings' in self.inputs else {}
         additional = {key.upper(): value for key, value in requested.items()}.get('ADDITIONAL_RETRIEVE_LIST', [])
         kept = [name for name in calcinfo.retrieve_list if name != '*.ion.xml' or name in additional]

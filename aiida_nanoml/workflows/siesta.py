@@ -294,8 +294,9 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         return ProcessHandlerReport(True)
 
     def _give_up(self, code: ExitCode, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        tried = ', '.join(f'{name} {value}' for name, value in self.ctx.changes.items())
-        reason = f'{node.exit_message} (after: {tried})' if tried else node.exit_message
+        # The label says what was tried, too.
+        labelled = 'labels' in node.outputs
+        reason = str(node.outputs.labels.labels.messages[0]) if labelled else node.exit_message
         return ProcessHandlerReport(True, code.format(reason=reason))
 
 
