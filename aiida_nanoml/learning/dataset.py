@@ -127,7 +127,7 @@ class Dataset:
 def model_inputs(features: NDArray[np.float64], baseline: NDArray[np.float64] | None) -> NDArray[np.float64]:
     """Put the baseline beside the features, as a model that corrects it wants them.
 
-    The error of a cheap engine depends on its gap more than on anything else: on 85 flakes labelled with SIESTA, this
+    The error of a cheap engine depends on its gap more than on anything else: on 84 flakes labelled with SIESTA, this
     column takes a quarter off the error of a correction that sees the descriptor alone.
 
     :param features: shape (N, F).

@@ -76,8 +76,7 @@ def plot_parity(
     alone = {}
     if baseline is not None:
         reference = as_gaps(baseline[0], 'reference gaps of the baseline')
-        name = f'{list(checked)[-1]}, baseline alone'
-        alone[name] = reference, as_gaps(baseline[1], 'the baseline', n_rows=len(reference))
+        alone['baseline alone'] = reference, as_gaps(baseline[1], 'the baseline', n_rows=len(reference))
     everything = np.concatenate([values for pair in (checked | alone).values() for values in pair])
     margin = 0.04 * max(float(np.ptp(everything)), 0.1)
     limits = float(everything.min()) - margin, float(everything.max()) + margin
@@ -113,7 +112,7 @@ def plot_parity(
         axes.set(xlim=limits, ylim=limits, aspect='equal')
         axes.set_xlabel(f'Gap, {engine_label} (eV)')
         axes.set_ylabel('Predicted gap (eV)')
-        axes.set_title(title)
+        axes.set_title(title, fontsize=_RC['axes.titlesize'] if '\n' not in title else _RC['legend.fontsize'])
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
             axis.set_minor_locator(AutoMinorLocator(2))

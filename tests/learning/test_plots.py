@@ -101,7 +101,7 @@ def test_a_baseline_is_judged_beside_the_correction_of_it(tmp_path):
     plot_parity(tmp_path / 'parity.svg', {'test': (reference, corrected)}, 'Correction', 'E', baseline)
     text = '\n'.join(svg_text(tmp_path / 'parity.svg'))
     assert 'test: R² = 0.9' in text
-    assert 'test, baseline alone: R² = ' in text
+    assert 'baseline alone: R² = ' in text
     assert 'MAE = 0.500 eV' in text
     with pytest.raises(DatasetError, match='the baseline has 3 rows'):
         plot_parity(tmp_path / 'b.svg', {'test': (reference, corrected)}, 'C', 'E', (reference, reference[:3]))
