@@ -35,8 +35,8 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     :param output: ``linear``, or ``softplus``: a smooth bend that never predicts a gap below zero.
     :param initializer: ``he_normal`` or ``glorot_uniform`` kernels with zero biases, or ``random_uniform``: kernels and
         biases uniform within ±0.05.
-    :param loss: ``mse``, ``mae`` or ``huber``, of target / ``target_scale_ev``. Gaps have a long upper tail, which ``mae``
-        takes less to heart.
+    :param loss: ``mse``, ``mae`` or ``huber``, of target / ``target_scale_ev``. Gaps have a long upper tail, which
+        ``mae`` takes less to heart.
     :param learning_rate: of Adam.
     :param schedule: ``constant``, or ``cosine``: the learning rate falls to zero over ``epochs``.
     :param batch_size: rows of one step.
@@ -209,7 +209,8 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     @property
     def loss_label(self) -> str:
         """What the numbers in ``history_`` are, for the axis of a learning curve."""
-        return f'{self.loss.upper() if self.loss != "huber" else "Huber loss"} of target / ({self.target_scale_ev:g} eV)'
+        loss = self.loss.upper() if self.loss != 'huber' else 'Huber loss'
+        return f'{loss} of target / ({self.target_scale_ev:g} eV)'
 
     def fitted_state(self) -> dict[str, Any]:
         """Everything that the prediction depends on besides the hyperparameters, by layer: arrays and scales."""
