@@ -38,6 +38,7 @@ CHAINS = (
     (
         'docs/tutorials/first_model.md',
         'docs/howto/exchange_files.md',
+        'docs/howto/correction.md',
         'docs/howto/own_structures.md',
         'docs/howto/own_descriptor.md',
         'docs/howto/resume.md',
