@@ -1,0 +1,71 @@
+"""``aiida-nanoml starter``: real gaps for whoever has no SIESTA."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from importlib.resources import files
+
+import pytest
+from aiida import orm
+
+from aiida_nanoml.cli.starter import ARCHIVE, GROUP
+from aiida_nanoml.provenance.lineage import trace
+from aiida_nanoml.structures import StructureSet
+from tests.stand_in.fixtures import recorded_runs
+
+N_RUNS = 85
+PATH = files('aiida_nanoml.starter') / ARCHIVE
+
+
+def test_the_starter_is_imported_once_with_every_run(aiida_profile_clean, cli_json, cli, tmp_path):
+    answer = cli_json('starter')
+    assert (answer['status'], answer['n_structures'], answer['families']) == ('imported', N_RUNS, ['h', 's'])
+    structures, labels = (orm.load_node(answer[kind]) for kind in ('structures', 'labels'))
+    assert (structures.label, labels.label) == ('starter-structures', 'starter-labels')
+    assert set(structures.structures.hashes) == set(labels.labels.hashes)
+    assert answer['source']['protocol'] == 'paper'
+    gaps = dict(zip(labels.labels.hashes, labels.labels.energies['gap_ev'], strict=True))
+    for name, run in recorded_runs('flake').items():
+        if not name.startswith('z-'):
+            digest = StructureSet.from_structures([run.structure]).hashes[0]
+            assert gaps[digest] == pytest.approx(run.about['gap_ev'], abs=1e-6), name
+
+    (origin,) = trace(labels).labelling
+    assert (origin.n_jobs, origin.version) == (N_RUNS, '4.1-b4-133')
+    process = orm.load_node(origin.jobs[0].uuid)
+    assert process.is_imported
+    assert {'aiida.fdf', 'aiida.out', 'aiida.EIG'} <= set(process.outputs.retrieved.list_object_names())
+
+    number = orm.QueryBuilder().append(orm.Node).count()
+    again = cli_json('starter')
+    assert (again['status'], again['uuid']) == ('present', answer['uuid'])
+    assert orm.QueryBuilder().append(orm.Node).count() == number
+    assert cli('starter').stdout.endswith(
+        'next: aiida-nanoml dataset build starter-structures --labels starter-labels --name starter\n'
+    )
+    folder = recorded_runs('flake')['h-0000'].unpack(tmp_path)
+    (run,) = cli_json('siesta', 'import', folder)['runs']
+    assert (run['status'], run['uuid'] in {job.uuid for job in origin.jobs}) == ('present', True)
+
+
+def test_a_lost_group_is_brought_back(aiida_profile_clean, cli_json):
+    answer = cli_json('starter')
+    orm.Group.collection.delete(orm.load_group(GROUP).pk)
+    assert cli_json('starter')['uuid'] == answer['uuid']
+
+
+def test_the_archive_is_small_and_neutral(tmp_path):
+    """It comes with the package: nobody's name, address or machine is in it."""
+    content = PATH.read_bytes()
+    assert len(content) < 6_000_000
+    with zipfile.ZipFile(PATH) as archive:
+        metadata = json.loads(archive.read('metadata.json'))
+        database = archive.read('db.sqlite3')
+        texts = [archive.read(name) for name in archive.namelist() if name.startswith('repo/')]
+    assert metadata['export_version'] == 'main_0001'
+    assert set(re.findall(rb'[\w.]+@[a-z][\w.-]*', database)) <= {b'aiida@localhost'} | set(re.findall(rb'\w@[a-z]', database))
+    for text in (database, *texts):
+        for word in (b'/root', b'/home/', b'/tmp/', b'/work/'):  # noqa: S108
+            assert word not in text
