@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from aiida_nanoml.cli import quickstart_siesta
 from aiida_nanoml.cli.output import aligned, metric_table, note
 
 PROFILE = 'nanoml-quickstart'
@@ -41,13 +42,29 @@ ACTIVATE_FILE = 'activate'
 @click.option(
     '--fresh', is_flag=True, help='Do not follow an unfinished run: submit anew, with what is finished cached.'
 )
+@click.option(
+    '--siesta/--no-siesta',
+    'with_siesta',
+    default=True,
+    show_default=True,
+    help='Go on to gaps of recorded SIESTA runs.',
+)
 @click.option('--json', 'as_json', is_flag=True, help='Print the summary as one JSON object.')
 def quickstart(
-    folder: Path, count: int, unseen: int, engine: str, protocol: str, jobs: int | None, fresh: bool, as_json: bool
+    folder: Path,
+    count: int,
+    unseen: int,
+    engine: str,
+    protocol: str,
+    jobs: int | None,
+    fresh: bool,
+    with_siesta: bool,
+    as_json: bool,
 ) -> None:
     """Run the main job in a profile of its own: flakes, labels, features, network, predictions, provenance.
 
-    Your own AiiDA profiles are not touched. Interrupted, it goes on from what is stored; run again, it answers from the
+    Then the starter data, gaps of SIESTA, are learnt: alone, and as a correction to the engine of the first part. Your
+    own AiiDA profiles are not touched. Interrupted, it goes on from what is stored; run again, it answers from the
     cache.
 
     \b
@@ -70,14 +87,18 @@ def quickstart(
     request = {'count': count, 'unseen': unseen, 'engine': engine, 'protocol': protocol}
     process = None if fresh else _unfinished(request)
     attached = process is not None
+    jobs = jobs or len(os.sched_getaffinity(0))
     if process is None:
-        process = _submit(code, request, jobs or len(os.sched_getaffinity(0)))
+        process = _submit(code, request, jobs)
     note(
         f'{"following the unfinished" if attached else "submitted"} GapWorkChain<{process.pk}>: {count} + {unseen} '
         f'flakes of each of {", ".join(FLAKES)}, engine {engine}, protocol {protocol}'
     )
+    second = None
     try:
         follow(process)
+        if with_siesta and process.is_finished_ok:
+            second = quickstart_siesta.learn_from_siesta(request, code, process, jobs)
     except KeyboardInterrupt:
         note('\ninterrupted: the daemon goes on with the work. Run the same command again to follow it,')
         note(f'or stop it: source {_relative(folder / ACTIVATE_FILE)} && verdi daemon stop')
@@ -91,12 +112,18 @@ def quickstart(
             f'{process.pk}; then run the same command again.'
         )
     summary = _summarise(process, folder)
+    if second is not None:
+        summary['siesta'] = quickstart_siesta.summarise(second, folder)
+    summary['nodes'] = _count_nodes()
     summary['wall_s'] = round(time.monotonic() - start, 1)
     (folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')
     if as_json:
         click.echo(json.dumps(summary))
     else:
-        _report(process, folder, summary)
+        _report(process, summary)
+        if second is not None:
+            quickstart_siesta.report(second, summary['siesta'])
+        _report_end(folder, summary)
 
 
 def _enter(folder: Path) -> None:
@@ -173,7 +200,7 @@ def _summarise(process: Any, folder: Path) -> dict[str, Any]:
     labels = outputs.labels.base.attributes
     return {
         'wall_s': 0.0,
-        'nodes': orm.QueryBuilder().append(orm.Node).count(),
+        'nodes': 0,
         'cached': cached == len(calculations),
         'calculations': len(calculations),
         'calculations_from_cache': cached,
@@ -196,7 +223,13 @@ def _summarise(process: Any, folder: Path) -> dict[str, Any]:
     }
 
 
-def _report(process: Any, folder: Path, summary: dict[str, Any]) -> None:
+def _count_nodes() -> int:
+    from aiida import orm
+
+    return int(orm.QueryBuilder().append(orm.Node).count())
+
+
+def _report(process: Any, summary: dict[str, Any]) -> None:
     attributes = process.outputs.dataset.base.attributes
     excluded = ', '.join(f'{count} {reason}' for reason, count in attributes.get('excluded').items())
     click.echo(f'\nGap from {attributes.get("n_features")} features, labels: {summary["labels"]}')
@@ -211,12 +244,16 @@ def _report(process: Any, folder: Path, summary: dict[str, Any]) -> None:
     click.echo(aligned(rows))
     click.echo(f'MAE {summary["validation"]["mae_ev"]:.3f} eV')
     _report_lineage(process)
+
+
+def _report_end(folder: Path, summary: dict[str, Any]) -> None:
     answered = 'everything' if summary['cached'] else f'{summary["calculations_from_cache"]}'
     source = f'{answered} of {summary["calculations"]} calculations from the cache'
     click.echo(f'\n{summary["wall_s"]:.0f} s, {source}, {summary["nodes"]} nodes in the profile')
     click.echo(f'figures and summary: {_relative(folder)}/')
     click.echo(f'\nnext, after `source {_relative(folder / ACTIVATE_FILE)}`:')
-    click.echo(f'  aiida-nanoml trace {summary["prediction_uuid"][:8]}')
+    last = summary.get('siesta', summary)
+    click.echo(f'  aiida-nanoml trace {last["prediction_uuid"][:8]}')
     click.echo(f'  aiida-nanoml model show {summary["model_uuid"][:8]}')
     click.echo('  aiida-nanoml flakes generate --family h --size 3 --count 5 --seed 7')
 

@@ -22,11 +22,7 @@ LABELS = {'structures': 'starter-structures', 'labels': 'starter-labels'}
 def starter(as_json: bool) -> None:
     """Import gaps of C-BN flakes that SIESTA gave, with every run behind them, to train on without SIESTA."""
     load_storage()
-    nodes = _sets()
-    status = 'present' if nodes else 'imported'
-    if not nodes:
-        _import()
-        nodes = _sets()
+    nodes, status = starter_sets()
     structures, labels = nodes['structures'], nodes['labels']
     gaps = labels.labels.energies['gap_ev']
     numbers = {
@@ -46,6 +42,15 @@ def starter(as_json: bool) -> None:
         },
         f'dataset build {LABELS["structures"]} --labels {LABELS["labels"]} --name starter',
     )
+
+
+def starter_sets() -> tuple[dict[str, Any], str]:
+    """Give the structures and labels by these names, imported if need be, and ``present`` or ``imported``."""
+    nodes = _sets()
+    if nodes:
+        return nodes, 'present'
+    _import()
+    return _sets(), 'imported'
 
 
 def _sets() -> dict[str, Any]:

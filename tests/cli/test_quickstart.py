@@ -19,10 +19,22 @@ COUNT = 20
 PROGRAM = Path(sys.executable).with_name('aiida-nanoml')
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
+def start(folder: Path, *options: str) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if name != 'AIIDA_PATH'}
     return subprocess.Popen(
-        [PROGRAM, 'quickstart', '--folder', folder, '--count', str(COUNT), '--unseen', '1', '--protocol', 'fast'],
+        [
+            PROGRAM,
+            'quickstart',
+            '--folder',
+            folder,
+            '--count',
+            str(COUNT),
+            '--unseen',
+            '1',
+            '--protocol',
+            'fast',
+            *options,
+        ],
         # A configuration in the home of the user must stay untouched: here it would be made anew.
         env=environment | {'HOME': str(folder.parent), 'AIIDA_PATH': str(folder)},
         stdout=subprocess.PIPE,
@@ -72,7 +84,7 @@ def folder(tmp_path: Path):
 
 
 def test_kills_lose_nothing_a_second_run_is_cached_and_what_it_proposes_runs(folder: Path) -> None:
-    first = start(folder)
+    first = start(folder, '--protocol', 'fast')
     wait_for(first, 'submitted GapWorkChain')
     time.sleep(8)
     os.killpg(first.pid, signal.SIGKILL)
@@ -82,7 +94,7 @@ def test_kills_lose_nothing_a_second_run_is_cached_and_what_it_proposes_runs(fol
     for process in victims:
         process.kill()
 
-    second = start(folder)
+    second = start(folder, '--protocol', 'fast')
     wait_for(second, 'following the unfinished GapWorkChain')
     time.sleep(2)
     os.killpg(second.pid, signal.SIGINT)
@@ -90,7 +102,7 @@ def test_kills_lose_nothing_a_second_run_is_cached_and_what_it_proposes_runs(fol
     assert second.returncode == 130
     assert 'Run the same command again' in interrupted
 
-    output = finish(start(folder))
+    output = finish(start(folder, '--protocol', 'fast'))
     assert 'following the unfinished GapWorkChain' in output
     summary = json.loads((folder / 'summary.json').read_text())
     assert summary['cached'] is False
@@ -102,13 +114,22 @@ def test_kills_lose_nothing_a_second_run_is_cached_and_what_it_proposes_runs(fol
     assert not daemon_processes(folder)
     assert not (folder.parent / '.aiida').exists()
 
-    again = finish(start(folder))
+    again = finish(start(folder, '--protocol', 'fast', '--no-siesta'))
     cached = json.loads((folder / 'summary.json').read_text())
     assert cached['cached'] is True
     assert 'everything of' in again
     assert cached['families'] == summary['families']
 
-    script = f'source quickstart/activate && aiida-nanoml trace {summary["prediction_uuid"][:8]} --json'
+    second_part = summary['siesta']
+    held_out = {name: metrics['held-out'] for name, metrics in second_part['metrics'].items()}
+    assert held_out[second_part['better']]['mae'] == min(metrics['mae'] for metrics in held_out.values())
+    assert held_out['correction']['n'] == second_part['n_rows'] >= 80
+    assert Path(second_part['figure']).read_bytes().startswith(b'\x89PNG')
+    assert second_part['labels'] in output
+    script = f'source quickstart/activate && aiida-nanoml trace {second_part["prediction_uuid"][:8]} --json'
     proposed = subprocess.run(['bash', '-c', script], cwd=folder.parent, capture_output=True, text=True, check=True)
     lineage = json.loads(proposed.stdout)
-    assert sum(origin['n_structures'] for origin in lineage['labelling']) == 2 * COUNT
+    [siesta] = [origin for origin in lineage['labelling'] if origin['engine'] == 'siesta']
+    assert siesta['n_structures'] == siesta['n_jobs'] == second_part['n_rows']
+    assert all(job['imported'] for job in siesta['jobs'])
+    assert set(siesta['pseudopotentials']) == {'H', 'B', 'C', 'N'}
