@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -32,8 +31,8 @@ if TYPE_CHECKING:
 HEAVIEST = 94
 """Plutonium: no pseudopotentials are in use for heavier elements."""
 
-PROGRAM_FILE = 'program.json'
-"""Notes in the folder of a structure which process works there, so that a later worker can end a stray one."""
+FOLDER_VARIABLE = 'NANOML_PROGRAM_FOLDER'
+"""Variable of the environment that tells where a program works, so that a later worker can end a stray one."""
 
 PROBE_S = 60.0
 """The version is said at once; a program that takes longer (seconds) is not SIESTA."""
@@ -255,7 +254,7 @@ class SiestaEngine(Engine):
                     stdout=output,
                     stderr=errors,
                     cwd=folder,
-                    env=self._environment,
+                    env=self._environment | {FOLDER_VARIABLE: str(folder)},
                     start_new_session=True,
                 )
             except OSError as error:
@@ -264,9 +263,6 @@ class SiestaEngine(Engine):
                 ) from error
         self._programs[folder] = program
         try:
-            with suppress(psutil.Error):
-                note = {'pid': program.pid, 'created': program.create_time()}
-                (folder / PROGRAM_FILE).write_text(json.dumps(note), encoding='ascii')
             if self._stopped:
                 _end(program.pid)
             status = program.wait(self.runtime.time_limit_s)
@@ -304,10 +300,10 @@ def _clear(folder: Path) -> None:
     """Remove what a killed worker left of a structure, after ending the program that may still run there."""
     if not folder.exists():
         return
-    with suppress(OSError, ValueError, KeyError, TypeError, psutil.Error):
-        note = json.loads((folder / PROGRAM_FILE).read_bytes())
-        if psutil.Process(note['pid']).create_time() == note['created']:
-            _end(note['pid'])
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(FOLDER_VARIABLE) == str(folder):
+                _end(process.pid)
     shutil.rmtree(folder)
 
 
