@@ -117,14 +117,12 @@ def report(nodes: dict[str, Any], summary: dict[str, Any]) -> None:
     click.echo(metric_table(rows))
     click.echo(f'baseline: {summary["baseline"]}')
     predictions = nodes['prediction'].outputs.predictions
-    columns = [predictions.get_array(name) for name in ('names', 'value', 'std')]
-    table: list[list[object]] = [['unseen flake', f'gap of {summary["labels"].split(",")[0]} (eV)', 'spread (eV)']]
-    table += [
-        [name, f'{value:.3f}', f'{spread:.3f}'] for name, value, spread in list(zip(*columns, strict=True))[:SHOWN]
-    ]
+    names, gaps, spreads = (predictions.get_array(name)[:SHOWN] for name in ('names', 'value', 'std'))
+    table: list[list[object]] = [['unseen flake', 'gap (eV)', 'spread (eV)']]
+    table += [[name, f'{gap:.3f}', f'{spread:.3f}'] for name, gap, spread in zip(names, gaps, spreads, strict=True)]
     click.echo(f'\nGap of {summary["labels"]}, by the better one: {summary["better"]}')
     click.echo(aligned(table))
-    click.echo(f'\nLineage of the prediction for {predictions.get_array("names")[0]}')
+    click.echo(f'\nLineage of the prediction for {names[0]}')
     click.echo(trace(predictions).render())
 
 
