@@ -179,7 +179,7 @@ def export(node: DatasetData, output: Path, target_scale: float, force: bool, as
     for path in paths:
         refuse_overwriting(path, force)
     rows = node.dataset
-    write_xy(*paths, rows.X, rows.y, target_scale)
+    write_xy(paths[0], paths[1], rows.X, rows.y, target_scale)
     emit(
         as_json,
         record(node, n_rows=len(rows), n_features=rows.X.shape[1], files=[str(path) for path in paths]),
