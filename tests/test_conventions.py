@@ -26,7 +26,6 @@ FOLDERS = {
     'aiida.data': 'data',
     'aiida.calculations': 'calculations',
     'aiida.calculations.importers': 'calculations.importers',
-    'aiida.calculations.importers': 'calculations.importers',
     'aiida.parsers': 'parsers',
     'aiida.workflows': 'workflows',
 }
@@ -49,7 +48,9 @@ def identify(point: EntryPoint) -> str:
 
 def test_there_are_plugins_of_every_kind() -> None:
     assert {point.group for point in PLUGINS} == set(FOLDERS)
-    assert {point.name for point in PROCESSES} == {f'nanoml.{name}' for name in ('label', 'train', 'predict', 'siesta', 'gap')}
+    assert {point.name for point in PROCESSES} == {
+        f'nanoml.{name}' for name in ('label', 'train', 'predict', 'siesta', 'gap')
+    }
 
 
 @pytest.mark.parametrize('point', PLUGINS, ids=identify)

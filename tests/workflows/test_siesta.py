@@ -163,6 +163,16 @@ def test_a_failure_is_cured(start, name: str, overrides: dict, expected: list[in
     assert (labels.status[0], labels.messages[0]) == ('ok', message)
 
 
+def test_a_relaxation_goes_on_and_gives_no_label(start) -> None:
+    builder = start(RUNS['relaxation-1'], COARSE)
+    builder.parameters = orm.Dict(builder.parameters.get_dict() | {'md-type-of-run': 'CG', 'md-num-cg-steps': 4})
+    outputs, node = finish(builder)
+    assert codes(node) == [451, 451, 451, 0]
+    assert 'labels' not in outputs
+    heights = [site.position[2] for site in outputs['output_structure'].sites]
+    assert heights[1] - heights[0] == pytest.approx(0.79, abs=0.03)  # between experiment, 0.74 Å, and where it began
+
+
 def test_more_wall_time_is_given(start) -> None:
     _, node = finish(start(RUNS['z-C24H12'], COARSE, options={'max_wallclock_seconds': 12}))
     assert codes(node) == [400, 0]
