@@ -48,13 +48,17 @@ def run_builder(builder: ProcessBuilder) -> ProcessNode:
 
     log_to_stderr()
     # Without a broker nobody tells that a child has finished: it is asked for.
-    runner = get_manager().create_runner(communicator=None, poll_interval=0.5)
+    manager = get_manager()
+    runner = manager.create_runner(communicator=None, poll_interval=0.5)
     process = _instantiate(runner, builder)
     progress = runner.loop.create_task(_show_progress(process.node))
+    manager.set_runner(runner)  # SSH connections look for it, and would otherwise make one that needs the broker
     try:
         runner.run_get_node(process)
     finally:
         progress.cancel()
+        runner.loop.run_until_complete(asyncio.wait([progress]))
+        manager.reset_runner()
     raise_if_failed(process.node)
     return process.node
 
