@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-HOST = 'nanoml-cluster'
+HOST = 'cluster'
 """What the SSH configuration calls the cluster."""
 
 PARTITION = 'short'
@@ -54,14 +54,15 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU
+SelectTypeParameters=CR_CPU_Memory
+DefMemPerCPU=500
 SlurmdParameters=config_overrides
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=200000
 PropagateResourceLimits=NONE
 MailProg=/bin/true
 ReturnToService=2
 KillWait=5
-NodeName={machine} NodeAddr=127.0.0.1 CPUs={cores} State=UNKNOWN
+NodeName={machine} NodeAddr=127.0.0.1 CPUs={cores} RealMemory=2000 State=UNKNOWN
 PartitionName={partition} Nodes={machine} Default=YES MaxTime=60 State=UP
 """
 

@@ -18,8 +18,8 @@ from aiida_nanoml.calculations.label import LabelCalculation
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import ENERGIES, FINISHED, LabelSet
 from aiida_nanoml.structures import StructureSet
-from aiida_nanoml.worker.schemas import REPORT_FILE, Report
 from tests.remote.cluster import PARTITION, Cluster
+from tests.stand_in.fixtures import recorded_runs
 
 LabelWorkChain = WorkflowFactory('nanoml.label')
 
@@ -75,18 +75,48 @@ def test_labels_from_slurm_equal_local_ones(
     records = [cluster.history()[job.get_job_id()] for job in jobs]
     assert [record['JobState'] for record in records] == ['COMPLETED'] * 3
     assert [record['Partition'] for record in records] == [PARTITION] * 3
+    assert [record['ProcCnt'] for record in records] == ['2'] * 3
     spans = sorted((moment(record['StartTime']), moment(record['EndTime'])) for record in records)
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
     assert min(moment(record['SubmitTime']) for record in records) < spans[1][0], 'the others waited'
 
 
-def test_a_job_uses_the_cores_that_it_asks_for(label, cluster: Cluster, make_chains) -> None:
-    chains = make_chains(*range(2, 10))
-    labels, node = label(chains, TWO_CORES, engine='paced', protocol='quick', parameters={'wait_s': 0.5})
+def test_a_job_shares_its_cores_among_runs_of_siesta(
+    label, cluster: Cluster, cluster_code_factory, siesta_stand_in: Path, siesta_pseudos: dict, tmp_path: Path
+) -> None:
+    """Two recorded flakes, each started with ``srun`` in the allocation of one job, wait for each other."""
+    meeting = tmp_path / 'meeting'
+    meeting.mkdir()
+    program = tmp_path / 'siesta'
+    program.write_text(
+        f"""#!/bin/sh
+given=$(mktemp)
+cat > $given
+if [ -s $given ]; then
+    touch {meeting}/$SLURM_STEP_ID
+    until [ $(ls {meeting} | wc -l) -eq 2 ]; do sleep 0.1; done
+fi
+exec {siesta_stand_in} < $given
+"""
+    )
+    program.chmod(0o755)
+    runs = [recorded_runs('flake')[name] for name in ('h-0000', 'h-0001')]
+    structures = StructureSet.from_structures([run.structure for run in runs])
+    labels, node = label(
+        structures,
+        TWO_CORES,
+        {'max_memory_kb': 1_000_000},
+        engine='siesta',
+        protocol='paper',
+        engine_code=cluster_code_factory(program, 'siesta', default_calc_job_plugin='nanoml.siesta', with_mpi=True),
+        pseudos={element: siesta_pseudos[element] for element in structures.elements},
+        time_limit_s=60.0,
+        max_rounds=1,
+    )
     (job,) = jobs_of(node)
+    assert set(labels.status) == {FINISHED}
+    np.testing.assert_allclose(labels.energies['gap_ev'], [run.about['gap_ev'] for run in runs], rtol=0, atol=1e-4)
     assert cluster.history()[job.get_job_id()]['ProcCnt'] == '2'
-    report = Report.model_validate_json(job.outputs.retrieved.base.repository.get_object_content(REPORT_FILE))
-    assert labels.wall_s.sum() > 1.3 * report.wall_s > 0
 
 
 @pytest.mark.parametrize(
