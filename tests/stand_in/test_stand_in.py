@@ -165,11 +165,12 @@ def test_a_run_can_take_its_time(run) -> None:
 def test_a_new_recording_keeps_what_the_run_left(tmp_path: Path) -> None:
     folder = RUNS['z-C24H12'].unpack(tmp_path / 'original')
     (folder / 'aiida.DM').write_bytes(b'large')
-    record(folder, tmp_path / 'new', {'kind': 'flake', 'exit_status': 0})
+    about = {'kind': 'flake', 'exit_status': 0, 'kept': ['H.ion.xml']}
+    record(folder, tmp_path / 'new', about)
     again = type(RUNS['z-C24H12'])(tmp_path / 'new').unpack(tmp_path / 'again')
     assert {path.name for path in again.iterdir()} == {path.name for path in folder.iterdir()} - {'aiida.DM'}
     assert (again / 'aiida.out').read_bytes() == (folder / 'aiida.out').read_bytes()
-    assert json.loads((tmp_path / 'new' / 'run.json').read_text()) == {'exit_status': 0, 'kind': 'flake', 'when': {}}
+    assert json.loads((tmp_path / 'new' / 'run.json').read_text()) == about | {'when': {}}
 
 
 def test_the_recordings_are_small() -> None:
