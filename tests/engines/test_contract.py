@@ -40,6 +40,14 @@ def test_built_in_engines_are_under_test() -> None:
     assert 'xtb' in INSTALLED
 
 
+@pytest.mark.parametrize('name', sorted(set(engine_names()) - set(INSTALLED)))
+def test_an_engine_that_lacks_something_says_how_to_get_it(name: str) -> None:
+    sentence = get_engine(name).missing()
+    assert sentence is not None
+    assert 'install' in sentence
+    assert get_engine(name).protocols(), 'what it would do can be seen all the same'
+
+
 def test_declaration(engine: Engine) -> None:
     assert engine.name in engine_names()
     assert {'energy', 'gap'} <= engine.properties <= PROPERTIES
@@ -200,6 +208,18 @@ def test_label_rule_counts_two_electrons_a_level() -> None:
     assert (even.homo_ev, even.lumo_ev, even.gap_ev, even.open_shell) == (-1.0, 0.5, 1.5, False)
     odd = Label.from_levels(-1.0, [-2.0, -1.0, 0.5, 3.0], 5)
     assert (odd.homo_ev, odd.lumo_ev, odd.gap_ev, odd.open_shell) == (0.5, 3.0, 2.5, True)
+    assert odd.levels_ev is not None
+    assert odd.levels_ev.tolist() == [[-2.0, -1.0, 0.5, 3.0]]
+
+
+def test_label_rule_counts_one_electron_a_level_of_either_spin() -> None:
+    label = Label.from_levels(-1.0, [[-3.0, -2.0, 0.0], [1.0, -2.5, 0.5]], 3)
+    assert (label.homo_ev, label.lumo_ev, label.gap_ev, label.open_shell) == (-2.0, 0.0, 2.0, True)
+    assert label.levels_ev is not None
+    assert label.levels_ev.tolist() == [[-3.0, -2.0, 0.0], [-2.5, 0.5, 1.0]]
+    restricted = Label.from_levels(-1.0, [-3.0, -2.0, 0.0], 4)
+    doubled = Label.from_levels(-1.0, [[-3.0, -2.0, 0.0]] * 2, 4)
+    assert (doubled.homo_ev, doubled.lumo_ev) == (restricted.homo_ev, restricted.lumo_ev)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiida_nanoml.engines.label_set import ENERGIES, LabelSet, LabelSource
+from aiida_nanoml.engines.label_set import ENERGIES, VECTORS, LabelSet, LabelSource, Ragged
 from aiida_nanoml.errors import DatasetError
 
 SOURCE = LabelSource('xtb', '0.4', 'GFN1-xTB (tblite)', 'balanced', {'accuracy': 1.0})
@@ -127,3 +127,93 @@ def test_a_source_survives_its_dictionary() -> None:
 def test_an_incomplete_or_unknown_source_is_refused(values: dict) -> None:
     with pytest.raises(DatasetError, match='not a label source'):
         LabelSource.from_dict(values)
+
+
+def test_pseudopotentials_need_to_agree_where_both_name_them() -> None:
+    carbon, nitride = (
+        replace(SOURCE, pseudopotentials={'C': 'a', 'H': 'b'}),
+        replace(SOURCE, pseudopotentials={'N': 'c'}),
+    )
+    other = replace(SOURCE, pseudopotentials={'C': 'x', 'N': 'c'})
+    assert carbon.compatible(nitride)
+    assert nitride.compatible(other)
+    assert not carbon.compatible(other)
+    assert carbon.joined(nitride).pseudopotentials == {'C': 'a', 'H': 'b', 'N': 'c'}
+    assert not carbon.joined(nitride).compatible(other), 'what is compatible with both parts need not be with the whole'
+    with pytest.raises(DatasetError, match='different origin'):
+        carbon.joined(other)
+    assert not carbon.compatible(replace(carbon, version='0.5'))
+    assert LabelSource.from_dict(carbon.to_dict()) == carbon
+
+
+def test_a_source_from_before_pseudopotentials_were_known_is_read() -> None:
+    old = SOURCE.to_dict()
+    del old['pseudopotentials']
+    assert LabelSource.from_dict(old) == SOURCE
+
+
+@given(order=st.permutations([{'C': 'a'}, {'N': 'c'}, {'C': 'x'}]))
+def test_joining_never_mixes_pseudopotentials(order: list[dict[str, str]]) -> None:
+    sets = [
+        make_labels([str(row)], [1.0], replace(SOURCE, pseudopotentials=pseudopotentials))
+        for row, pseudopotentials in enumerate(order)
+    ]
+    with pytest.raises(DatasetError, match='different origin'):
+        LabelSet.concatenate(sets)
+    kept = [part for part in sets if part.source.pseudopotentials != {'C': 'x'}]
+    assert LabelSet.concatenate(kept).source.pseudopotentials == {'C': 'a', 'N': 'c'}
+
+
+VECTOR_ROWS = st.lists(st.lists(st.floats(-9, 9), max_size=4), min_size=1, max_size=6)
+
+
+@given(rows=VECTOR_ROWS, data=st.data())
+def test_vectors_follow_their_rows(rows: list[list[float]], data: st.DataObject) -> None:
+    names = [f'row {row}' for row in range(len(rows))]
+    labels = replace(make_labels(names, [1.0] * len(rows)), vectors={'levels_ev': Ragged.from_rows(rows)})
+    picked = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=8))
+    selected = labels.select(np.array(picked, dtype=np.int64))
+    assert [selected.vectors['levels_ev'][row].tolist() for row in range(len(picked))] == [rows[row] for row in picked]
+    again = LabelSet.from_arrays(labels.source, labels.to_arrays())
+    assert [again.vectors['levels_ev'][row].tolist() for row in range(len(rows))] == rows
+    mask = np.array([bool(row) for row in rows])
+    assert len(labels.select(mask).vectors['levels_ev'].values) == sum(map(len, rows))
+
+
+def test_joined_sets_keep_the_vectors_that_only_some_have() -> None:
+    first = replace(make_labels(['a', 'b'], [1.0, None]), vectors={'levels_ev': Ragged.from_rows([[1.0, 2.0], []])})
+    second = make_labels(['c'], [2.0])
+    third = replace(make_labels(['b'], [3.0]), vectors={'stress_ev_per_ang3': Ragged.from_rows([np.eye(3)])})
+    joined = LabelSet.concatenate([first, second, third])
+    levels = {str(name): joined.vectors['levels_ev'][row].tolist() for row, name in enumerate(joined.hashes)}
+    stress = {str(name): joined.vectors['stress_ev_per_ang3'][row].tolist() for row, name in enumerate(joined.hashes)}
+    assert levels == {'a': [1.0, 2.0], 'b': [], 'c': []}
+    assert stress == {'a': [], 'b': np.eye(3).ravel().tolist(), 'c': []}
+    assert LabelSet.concatenate([second]).vectors == {}
+
+
+@pytest.mark.parametrize(
+    ('vectors', 'reason'),
+    [
+        ({'moments': Ragged.from_rows([[1.0]])}, 'no column of vectors'),
+        ({'levels_ev': Ragged.from_rows([[1.0], [2.0]])}, 'has 2 rows, expected 1'),
+        ({'levels_ev': Ragged.from_rows([[float('nan')]])}, 'not finite'),
+    ],
+)
+def test_vectors_that_do_not_fit_are_refused(vectors: dict, reason: str) -> None:
+    with pytest.raises(DatasetError, match=reason):
+        replace(make_labels(['a'], [1.0]), vectors=vectors)
+
+
+@pytest.mark.parametrize('offsets', [[], [1, 2], [0, 3], [0, 2, 1, 2], [[0, 2]]])
+def test_offsets_that_do_not_fit_are_refused(offsets: list) -> None:
+    with pytest.raises(DatasetError, match='offsets'):
+        Ragged(np.zeros(2), np.array(offsets, dtype=np.int64))
+
+
+def test_a_column_of_vectors_without_its_offsets_is_missing_something() -> None:
+    labels = replace(make_labels(['a'], [1.0]), vectors={name: Ragged.from_rows([[1.0]]) for name in VECTORS})
+    arrays = labels.to_arrays()
+    del arrays['levels_ev_offsets']
+    with pytest.raises(DatasetError, match='levels_ev_offsets'):
+        LabelSet.from_arrays(SOURCE, arrays)

@@ -28,6 +28,7 @@ FAILURES = {
     'out-of-memory': 'out_of_memory',
     'polarization': 'basis_error',
     'scf-continued-8': 'not_converged',
+    **{f'relaxation-{step}': 'geometry_not_converged' for step in (1, 2, 3)},
     'scf-hopeless': 'not_converged',
     'scf-not-converged': 'not_converged',
     'scf-oscillates': 'not_converged',
