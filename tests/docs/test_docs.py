@@ -9,7 +9,8 @@ Fenced blocks, by their info string:
 - ``bash``: not run, for the reason in NOT_RUN, but its syntax is checked.
 - anything else is no code.
 
-Pages that go on from another one run after it, in the same folder and profile; each chain has its own of both.
+Pages that go on from another one run after it, in the same folder and profile; each chain has its own of both. The page
+about clusters runs on one of the loopback, with recorded runs in the place of SIESTA.
 """
 
 from __future__ import annotations
@@ -17,18 +18,22 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import click
 import pytest
 from aiida.plugins import CalculationFactory, WorkflowFactory
 
 import aiida_nanoml.errors
+from aiida_nanoml.cli import root
 from aiida_nanoml.learning.registry import MODEL_KINDS, hyperparameters
 from aiida_nanoml.workflows.protocols import ProtocolError
+from tests.remote.cluster import missing_packages, running_cluster
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / 'docs'
@@ -44,10 +49,12 @@ CHAINS = (
         'docs/howto/resume.md',
         'docs/topics/provenance.md',
     ),
+    ('docs/tutorials/starter.md', 'docs/howto/import_siesta.md', 'docs/howto/pseudopotentials.md'),
     ('docs/tutorials/python_api.md',),
     ('docs/howto/own_engine.md',),
     ('docs/topics/engines.md',),
 )
+CLUSTER_CHAIN = ('docs/howto/cluster.md',)
 OWN_PREPARATION = 'aiida-nanoml doctor --fix'
 PREPARATION = """
 from aiida import load_profile
@@ -64,9 +71,9 @@ NOT_RUN = {
     ('CONTRIBUTING.md', 'pre-commit install'): 'changes the clone',
     ('docs/tutorials/quickstart.md', 'make quickstart'): 'takes minutes; tests/cli runs the command behind it',
     ('docs/tutorials/quickstart.md', 'source quickstart/activate'): 'stands on the results of the quickstart',
-    ('docs/howto/cluster.md', 'verdi computer setup'): 'needs a remote computer',
-    ('docs/howto/cluster.md', 'verdi code create'): 'needs a remote computer',
-    ('docs/howto/cluster.md', 'aiida-nanoml label'): 'needs a remote computer',
+    ('docs/howto/cluster.md', 'ssh cluster'): 'needs the network',
+    ('docs/howto/cluster.md', 'aiida-nanoml flakes generate'): 'takes days on a cluster',
+    ('docs/howto/import_siesta.md', 'aiida-nanoml siesta import'): 'relies on the folders of the starter data',
     ('docs/howto/own_engine.md', 'pip install .'): 'changes the environment',
     ('docs/topics/engines.md', 'pip install'): 'needs the network',
 }
@@ -131,7 +138,7 @@ def test_masking_keeps_the_words() -> None:
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_block_is_run_or_excused(page: Path) -> None:
     """No block of code is left out by accident; those that are not run have at least the right syntax."""
-    chained = set(itertools.chain(*CHAINS))
+    chained = set(itertools.chain(*CHAINS, CLUSTER_CHAIN))
     for block in blocks(page):
         where = f'{block.page}:{block.line}'
         if block.kind in ('console', 'python', 'file'):
@@ -150,14 +157,59 @@ def test_every_excuse_is_used() -> None:
     assert unused == []
 
 
+def test_commands_that_are_not_run_have_their_options() -> None:
+    found = 0
+    for block in itertools.chain(*map(blocks, PAGES)):
+        for line in block.text.replace('\\\n', ' ').splitlines() if block.kind == 'bash' else ():
+            program, *arguments = shlex.split(line)
+            if program != 'aiida-nanoml':
+                continue
+            command: click.Command = root
+            context = click.Context(root)
+            while isinstance(command, click.Group):
+                command = command.get_command(context, arguments.pop(0))
+                context = click.Context(command, parent=context)
+            command.make_parser(context).parse_args(arguments)
+            found += 1
+    assert found
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize('chain', CHAINS, ids=lambda chain: chain[0])
 def test_blocks_run(chain: tuple[str, ...], tmp_path: Path) -> None:
     """Every block does what the page says, in a fresh profile."""
-    environment = os.environ | {'AIIDA_PATH': str(tmp_path)}
+    run_chain(chain, tmp_path)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(bool(missing_packages()), reason=f'needs the Debian packages {", ".join(missing_packages())}')
+def test_blocks_run_on_a_cluster(tmp_path: Path, siesta_stand_in: Path) -> None:
+    """The page holds for a cluster of the loopback; only its paths are others, and nobody asks to log in rarely."""
+    with running_cluster() as cluster:
+        places = {
+            '/scratch/{username}/aiida': str(cluster.work),
+            '/home/you/nanoml/bin': str(Path(sys.executable).parent),
+            '/home/you/bin/siesta': str(siesta_stand_in),
+            'safe_interval: 10': 'safe_interval: 0',
+        }
+        run_chain(CLUSTER_CHAIN, tmp_path, places, HOME=str(cluster.home))
+
+
+def run_chain(
+    chain: tuple[str, ...], tmp_path: Path, places: Mapping[str, str] | None = None, **variables: str
+) -> None:
+    """Run the blocks of some pages.
+
+    :param places: text in the blocks that stands for something else here.
+    :param variables: environment of the blocks.
+    """
+    environment = os.environ | {'AIIDA_PATH': str(tmp_path)} | variables
     environment['PATH'] = os.pathsep.join([str(Path(sys.executable).parent), environment['PATH']])
     environment['NO_COLOR'] = '1'
     everything = [block for name in chain for block in blocks(ROOT / name)]
+    for text, place in (places or {}).items():
+        assert any(text in block.text for block in everything), f'{text} is nowhere in {chain}'
+        everything = [replace(block, text=block.text.replace(text, place)) for block in everything]
     folder = tmp_path / 'work'
     folder.mkdir()
     try:
@@ -218,8 +270,8 @@ def test_exit_codes_are_documented() -> None:
     defined = {
         (f'{name} {kind}', code.status, label, code.message)
         for factory, kind, names in (
-            (CalculationFactory, 'job', ('label', 'train', 'predict')),
-            (WorkflowFactory, 'workflow', ('label', 'gap')),
+            (CalculationFactory, 'job', ('label', 'train', 'predict', 'siesta')),
+            (WorkflowFactory, 'workflow', ('label', 'gap', 'siesta')),
         )
         for name in names
         for label, code in factory(f'nanoml.{name}').spec().exit_codes.items()
