@@ -52,7 +52,7 @@ class UsedPseudopotential:
 
     species: str
     file: str = ''
-    shells: tuple[tuple[str, str, str], ...] = ()
+    shells: tuple[tuple[str, ...], ...] = ()
     relativistic: bool = False
     method: str = ''
     valence_charge: float | None = None
@@ -89,7 +89,7 @@ def used_pseudopotentials(output: str) -> dict[str, UsedPseudopotential]:
         elif match := _UUID.match(line):
             current.uuid = match[1].lower()
         elif match := _SHELL.match(line):
-            current.shells += (match.groups(),)  # type: ignore[assignment]
+            current.shells += (match.groups(),)
         elif _RELATIVISTIC.match(line):
             current.relativistic = True
         elif match := _METHOD.match(line):
