@@ -101,6 +101,7 @@ def label(
     if submit:
         submit_builder(builder, name, as_json)
         return
+    builder.metadata.label = name
     process = run_builder(builder)
     node = process.outputs.labels
     node.label = name
