@@ -100,7 +100,6 @@ class LabelCalculation(WorkerCalculation):
             calcinfo.remote_copy_list = [(parent.computer.uuid, journal, '.')]
         if 'engine_code' not in self.inputs:
             return calcinfo
-        calcinfo.prepend_text = self.inputs.engine_code.prepend_text
         calcinfo.local_copy_list = [
             (pseudo.uuid, pseudo.filename, self._pseudo_path(element, pseudo))
             for element, pseudo in self.inputs.pseudos.items()
