@@ -132,6 +132,7 @@ def test_exchange_files_keep_every_digit(cli, cli_json, dataset_node, tmp_path):
     assert (imported.dataset.y == rows.y).all()
     assert content['labels'] == {
         'engine': 'imported', 'title': 'SIESTA', 'version': '4.1', 'protocol': 'LDA-CA DZP', 'parameters': {},
+        'pseudopotentials': {},
     }  # fmt: skip
     assert content['families'] == ['h']
     assert sum(content['split'].values()) == len(rows)
