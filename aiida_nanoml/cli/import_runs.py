@@ -232,8 +232,8 @@ class RunImporter:
         done = False
         try:
             _, node = run_get_node(SiestaCalculation, **inputs)
-            done = bool(node.is_finished_ok)
-            failure = f'exit status {node.exit_status}: {node.exit_message}'
+            done = node.is_finished_ok and 'labels' in node.outputs
+            failure = f'the parser gave no label, exit status {node.exit_status}: {node.exit_message}'
         finally:
             if not done:
                 # What is not complete leaves nothing behind; deleting the inputs takes all that was made of them.

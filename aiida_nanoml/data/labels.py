@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -72,6 +74,21 @@ class LabelSetData(ArrayData):  # type: ignore[misc]
             # Nodes from before there were engines with pseudopotentials say nothing about them.
             pseudopotentials=attributes.get('pseudopotentials', {}),
         )
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays by name; of a stored node they are read all at once, which is much faster than one by one."""
+        if not self.is_stored:
+            return dict(super().arrays)
+        names: dict[str, list[str]] = defaultdict(list)
+        for file, entry in self.base.repository.metadata.get('o', {}).items():
+            names[entry['k']].append(file.removesuffix('.npy'))  # equal arrays are kept once
+        arrays = {}
+        for key, stream in self.backend.get_repository().iter_object_streams(list(names)):
+            content = stream.read()
+            for name in names[key]:
+                arrays[name] = np.load(io.BytesIO(content), allow_pickle=False)
+        return arrays
 
     @property
     def labels(self) -> LabelSet:

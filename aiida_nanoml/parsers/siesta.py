@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+from functools import cached_property
 from typing import Any
 
+from aiida import orm
+from aiida.common.links import LinkType
 from aiida.engine import CalcJob, ExitCode
 from aiida_siesta.parsers.siesta import SiestaParser as AiidaSiestaParser
 
@@ -106,14 +109,14 @@ class SiestaParser(AiidaSiestaParser):  # type: ignore[misc]
         elif failure is not None:
             tried = f' (after: {recovery})' if recovery else ''
             entry = {'status': failure.code, 'message': failure.message + tried, 'wall_s': float('nan')}
-        structures = StructureSet.from_structures([structure_of_inputs(self.node.inputs.structure)])
+        structures = StructureSet.from_structures([structure_of_inputs(self._inputs['structure'])])
         self.out('labels', LabelSetData(tabulate(source, structures, {0: entry})))
 
     def _source(self, version: str) -> LabelSource | None:
         """Say what made the label: what the inputs say, else what the input file amounts to."""
-        inputs = self.node.inputs
+        inputs = self._inputs
         if 'source' in inputs:
-            content = inputs.source.get_dict()
+            content = inputs['source'].get_dict()
             protocol = content['protocol']
             settings = SiestaEngine.Parameters.model_validate(content['parameters'])
         else:
@@ -123,8 +126,8 @@ class SiestaParser(AiidaSiestaParser):  # type: ignore[misc]
                 self.logger.warning(f'there is no label, since the input is not one of the engine siesta: {error}')
                 return None
             protocol = protocol_of(settings)
-        symbols = {kind.name: kind.symbol for kind in inputs.structure.kinds}
-        pseudos = inputs.pseudos if 'pseudos' in inputs else {}
+        symbols = {kind.name: kind.symbol for kind in inputs['structure'].kinds}
+        pseudos = inputs.get('pseudos', {})
         return LabelSource(
             engine=SiestaEngine.name,
             version=version,
@@ -136,14 +139,27 @@ class SiestaParser(AiidaSiestaParser):  # type: ignore[misc]
 
     def _moves_atoms(self) -> bool:
         """Whether the run relaxes: its label would belong to another geometry than the one given."""
+        if 'remote_folder' in self._inputs:  # the importer takes no runs that move atoms
+            return False
         return 'mdtypeofrun' in read_fdf(self._input()).values
 
     def _input(self) -> str:
         name = self.node.get_option('input_filename')
-        if 'remote_folder' in self.node.inputs:  # an imported run has the input that it was made with
+        if 'remote_folder' in self._inputs:  # an imported run has the input that it was made with
             return self._read(name)
         content: str = self.node.base.repository.get_object_content(name)
         return content
+
+    @cached_property
+    def retrieved(self) -> orm.FolderData:
+        """The files of the run; AiiDA asks the graph for the node at every use."""
+        return super().retrieved
+
+    @cached_property
+    def _inputs(self) -> dict[str, Any]:
+        """All inputs; AiiDA asks the graph at every look at one."""
+        inputs: dict[str, Any] = self.node.base.links.get_incoming(link_type=LinkType.INPUT_CALC).nested()
+        return inputs
 
     def _read(self, name: str) -> str:
         try:

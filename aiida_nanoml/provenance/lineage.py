@@ -19,6 +19,7 @@ TRAIN_JOB = 'aiida.calculations:nanoml.train'
 PREDICT_JOB = 'aiida.calculations:nanoml.predict'
 GENERATORS = ('generate_flake_set', 'generate_flake_sets')
 STRUCTURE_IMPORT = 'import_structures'
+RUN_READERS = ('import_siesta_runs', 'collect_runs')
 DATASET_IMPORT = 'import_dataset'
 
 LABELS = 'nanoml.labels'
@@ -117,7 +118,8 @@ class LabelClaim:
 class StructureOrigin:
     """Structures that were generated or read from a file, or that no process made.
 
-    :param way: ``generated``, ``imported``, ``made by`` another function, or ``stored`` without a process.
+    :param way: ``generated``, ``imported``, ``read from finished runs``, ``made by`` another function, or ``stored``
+        without a process.
     :param parameters: of the generator with its seed, or the name of the file.
     """
 
@@ -470,6 +472,8 @@ class _Graph:
                     way, parameters = 'generated', dict(self.nodes[inputs['parameters']]['attributes'])
                 elif function == STRUCTURE_IMPORT:
                     way, parameters = 'imported', {'filename': self.nodes[inputs['file']]['attributes']['filename']}
+                elif function in RUN_READERS:
+                    way = 'read from finished runs'
                 else:
                     way = f'made by {function}'
             nodes = tuple(map(self.data_step, members))
