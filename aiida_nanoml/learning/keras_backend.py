@@ -22,6 +22,10 @@ def import_keras() -> Any:
     os.environ.setdefault('KERAS_BACKEND', 'tensorflow')
     with contextlib.nullcontext() if 'keras' in sys.modules else _quiet_stderr():
         import keras
+    from absl import logging as absl_logging
+
+    # AiiDA sets up logging anew, which closes every handler there is; that of absl would close the stream of others.
+    absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
     if keras.backend.backend() != 'tensorflow':
         raise ModelError(
             f'Keras runs on {keras.backend.backend()!r}, networks are trained on TensorFlow: '
