@@ -165,7 +165,7 @@ def _go_on(
         builder.options = builder.options.get_dict() | job_options(wallclock, None)
     name = name or node.label
     if submit:
-        submit_builder(builder, name, as_json)
+        submit_builder(builder, name, as_json, 'campaign status')
         return
     builder.metadata.label = name
     process = run_builder(builder)

@@ -99,7 +99,7 @@ def label(
         pseudo_family,
     )
     if submit:
-        submit_builder(builder, name, as_json)
+        submit_builder(builder, name, as_json, 'campaign status')
         return
     builder.metadata.label = name
     process = run_builder(builder)

@@ -63,10 +63,11 @@ def run_builder(builder: ProcessBuilder) -> ProcessNode:
     return process.node
 
 
-def submit_builder(builder: ProcessBuilder, name: str, as_json: bool) -> None:
+def submit_builder(builder: ProcessBuilder, name: str, as_json: bool, follow: str = 'trace') -> None:
     """Hand a process to the daemon and say how to follow it.
 
     :param name: label of the process; its results are not there yet.
+    :param follow: the command that shows what becomes of the process.
     :raises ClickException: nobody would take it, or inputs that do not fit.
     """
     from aiida.engine import submit
