@@ -189,7 +189,7 @@ def _validate_program(inputs: dict[str, Any], engine: type[Engine]) -> str | Non
     if not engine.runs_program:
         return f'the engine {engine.name} runs no program: leave out {", ".join(given)}' if given else None
     if 'engine_code' not in inputs:
-        return f'the engine {engine.name} runs a program: name it with `engine_code` (--engine-code)'
+        return f'the engine {engine.name} runs a program: name its code, such as {engine.name}@cluster'
     program, code = inputs['engine_code'], inputs.get('code')
     if code is not None and code.computer is not None and program.computer.pk != code.computer.pk:
         return f'{program.full_label} and {code.full_label} must be on one computer'

@@ -41,7 +41,11 @@ if TYPE_CHECKING:
 @click.option('--mode', type=click.Choice(['batch', 'single']), help='Batches, or a run for each structure.')
 @click.option('--time-limit', type=click.FloatRange(0, min_open=True), help='Seconds that one structure may take.')
 @CODE
-@click.option('--engine-code', type=WorkerCode(), help='Program that the engine runs, such as siesta@cluster.')
+@click.option(
+    '--engine-code',
+    type=WorkerCode(),
+    help='Program that the engine runs, such as siesta@cluster, if --code names the worker.',
+)
 @click.option('--pseudo-family', help='Family of pseudopotentials; default: ours, see `pseudos list`.')
 @WALLCLOCK
 @QUEUE
@@ -71,7 +75,8 @@ def label(
     """Compute the gaps of STRUCTURES with an electronic-structure engine, in batches.
 
     A structure that fails does not disturb the others. What is labelled stays: with caching on, the same command goes
-    on from there.
+    on from there. With --engine siesta, --code names SIESTA; the worker on the same computer runs it in batches, and
+    without one each structure has a run of its own.
     """
     import numpy as np
 
@@ -89,7 +94,7 @@ def label(
     }
     overrides = {key: value for key, value in given.items() if value is not None} | {'parameters': parameters}
     builder = LabelWorkChain.get_builder_from_protocol(
-        code or default_code(),
+        code if code is not None or engine_code is not None else default_code(),
         structures,
         engine,
         protocol,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,9 @@ SINGLE_RUNS = {'siesta': 'nanoml.siesta'}
 """Workflows that run one structure of an engine with recovery from errors."""
 
 MODES = ('batch', 'single')
+
+WORKER = 'nanoml-worker'
+"""Name of the worker's executable, and label of its code."""
 
 MERGE_WIDTH = 100
 """The cost of a calculation function grows with the square of its links: merging goes through a tree of this width."""
@@ -92,6 +96,7 @@ class LabelWorkChain(WorkChain):
             serializer=orm.to_aiida_type,
             help='Label again what failed in `known`, too.',
         )
+        spec.inputs['code'].required = False  # single runs have no worker
         spec.inputs.validator = validate_workflow
         spec.outline(
             cls.setup,
@@ -111,7 +116,7 @@ class LabelWorkChain(WorkChain):
     @classmethod
     def get_builder_from_protocol(
         cls,
-        code: orm.AbstractCode,
+        code: orm.AbstractCode | None,
         structures: StructureSetData,
         engine: str = 'xtb',
         protocol: str | None = None,
@@ -122,23 +127,31 @@ class LabelWorkChain(WorkChain):
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol.
 
-        :param code: the executable ``nanoml-worker``.
+        :param code: the executable ``nanoml-worker``; for an engine that runs a program, this program does as well.
         :param structures: the structures to label.
         :param engine: registered name of the engine.
         :param protocol: ``fast``, ``balanced``, ``stringent`` or another one of the engine.
         :param overrides: inputs that replace those of the protocol.
         :param options: scheduler options of each batch.
-        :param engine_code: the program of an engine that runs one, on the computer of ``code``.
+        :param engine_code: the program of an engine that runs one. Without ``code``, the worker on its computer is
+            taken; where there is none, each structure has a run of its own.
         :param pseudo_family: label of the family that has the pseudopotentials of the elements; None: the default one.
         :raises ProtocolError: unknown protocol or override.
         :raises EngineError: the family does not exist or lacks an element.
         """
         builder = cls.get_builder()
-        builder.code = code
         builder.structures = structures
         for name, value in label_inputs(engine, protocol, overrides).items():
             builder[name] = value
         builder.options = orm.Dict(dict(options or {}))
+        if get_engine(engine).runs_program and engine_code is None and code is not None and not _is_worker(code):
+            code, engine_code = None, code
+        if code is None and engine_code is not None:
+            code = _worker_beside(engine_code)
+            if code is None and not (overrides or {}).get('mode'):
+                builder.mode = orm.Str('single')
+        if code is not None:
+            builder.code = code
         if engine_code is not None:
             builder.engine_code = engine_code
             family = pseudo_family or default_family().label
@@ -407,4 +420,17 @@ def validate_workflow(inputs: dict[str, Any], port: Any) -> str | None:
     engine, mode = inputs.get('engine'), inputs.get('mode')
     if engine is not None and mode is not None and mode.value == 'single' and engine.value not in SINGLE_RUNS:
         return f'the engine {engine.value} has no single runs: use the mode batch'
+    if 'code' in port and 'code' not in inputs and mode is not None and mode.value == 'batch':
+        return 'batches are run by the worker: name its code with `code`, or use the mode single'
     return validate_inputs(inputs, port)
+
+
+def _is_worker(code: orm.AbstractCode) -> bool:
+    return code.label == WORKER or PurePosixPath(str(getattr(code, 'filepath_executable', ''))).name == WORKER
+
+
+def _worker_beside(program: orm.InstalledCode) -> orm.AbstractCode | None:
+    query = orm.QueryBuilder().append(orm.Computer, filters={'id': program.computer.pk}, tag='computer')
+    query.append(orm.AbstractCode, with_computer='computer', filters={'label': WORKER}, tag='code')
+    codes = query.order_by({'code': {'ctime': 'desc'}}).all(flat=True)
+    return next((code for code in codes if not code.is_hidden), None)

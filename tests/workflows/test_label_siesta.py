@@ -11,6 +11,7 @@ from aiida import orm
 from aiida.engine import run_get_node
 from aiida.plugins import WorkflowFactory
 
+from aiida_nanoml.calculations.pseudopotentials import install_family
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.provenance.campaign import campaign_status
 from aiida_nanoml.provenance.lineage import trace
@@ -98,6 +99,34 @@ def test_a_row_that_fails_in_a_batch_is_recovered_in_a_single_run(label) -> None
     assert again.is_finished_ok
     assert around <= 30
     assert around + 5 * 3000 // 50 + recovery * 3000 // 100 <= 1000
+
+
+def test_the_program_alone_names_the_computer(code, siesta_code, siesta_pseudos, aiida_profile, tmp_path) -> None:
+    """The worker beside it runs batches; where there is none, each structure has a run of its own."""
+    install_family()
+    structures = StructureSetData(isolated(recorded_runs('flake')['h-0000'])).store()
+    given = {'engine': 'siesta', 'protocol': 'paper'}
+    builder = LabelWorkChain.get_builder_from_protocol(siesta_code, structures, **given)
+    assert (builder.code.uuid, builder.engine_code.uuid) == (code.uuid, siesta_code.uuid)
+    assert builder.mode.value == 'batch'
+    assert sorted(builder.pseudos) == ['B', 'C', 'H', 'N']
+
+    elsewhere = orm.Computer(
+        label='elsewhere',
+        hostname='localhost',
+        workdir=str(tmp_path),
+        transport_type='core.local',
+        scheduler_type='core.direct',
+    ).store()
+    program = orm.InstalledCode(label='siesta', computer=elsewhere, filepath_executable='/opt/siesta').store()
+    builder = LabelWorkChain.get_builder_from_protocol(program, structures, **given)
+    assert builder.engine_code.uuid == program.uuid
+    assert builder.code is None
+    assert builder.mode.value == 'single'
+
+    worker = LabelWorkChain.get_builder_from_protocol(code, structures, **given)
+    with pytest.raises(ValueError, match='name its code, such as siesta@cluster'):
+        run_get_node(worker)
 
 
 @pytest.mark.parametrize(
