@@ -17,9 +17,12 @@ from aiida_nanoml.calculations.base import validate_code
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.engines.siesta.fdf import vacuum_of
 from aiida_nanoml.engines.siesta.parameters import MINIMUM_VACUUM_ANG
-from aiida_nanoml.engines.siesta.pseudopotentials import read_header
+from aiida_nanoml.engines.siesta.pseudopotentials import PseudopotentialHeader, read_header
 from aiida_nanoml.errors import EvaluationError, NanomlError
 from aiida_nanoml.structures import Structure, StructureSet
+
+_HEADERS: dict[str, PseudopotentialHeader | None] = {}
+"""Headers of pseudopotentials by MD5: a campaign looks at the same few files thousands of times."""
 
 
 class SiestaCalculation(AiidaSiestaCalculation):  # type: ignore[misc]
@@ -189,8 +192,9 @@ def refuse_pseudos(
             return (
                 f'the pseudopotential {pseudo.filename} is for {pseudo.element}, but the kind {name} is {symbols[name]}'
             )
-        with pseudo.open(mode='rb') as handle:
-            header = read_header(handle.read().decode('utf-8', errors='replace'))
+        if pseudo.md5 not in _HEADERS:
+            _HEADERS[pseudo.md5] = read_header(pseudo.get_content(mode='rb').decode('utf-8', errors='replace'))
+        header = _HEADERS[pseudo.md5]
         if header is None or header.functional is None:
             continue
         made = (header.functional[0].upper(), header.functional[1].upper())

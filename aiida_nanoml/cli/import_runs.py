@@ -40,6 +40,7 @@ from aiida_nanoml.engines.siesta.folder import (
     source_of_run,
 )
 from aiida_nanoml.errors import EvaluationError
+from aiida_nanoml.structures import StructureSet
 
 IMPORTED, PRESENT, SKIPPED = 'imported', 'present', 'skipped'
 
@@ -231,20 +232,19 @@ class RunImporter:
         failure = ''
         done = False
         try:
-            _, node = run_get_node(SiestaCalculation, **inputs)
-            done = node.is_finished_ok and 'labels' in node.outputs
+            made, node = run_get_node(SiestaCalculation, **inputs)
+            done = node.is_finished_ok and LABELS in made
             failure = f'the parser gave no label, exit status {node.exit_status}: {node.exit_message}'
         finally:
             if not done:
                 # What is not complete leaves nothing behind; deleting the inputs takes all that was made of them.
-                own = [made.pk for made in (remote, inputs['structure']) if made.is_stored]
+                own = [new.pk for new in (remote, inputs['structure']) if new.is_stored]
                 delete_nodes(own, dry_run=False)
         if not done:
             run.status, run.reason, run.gap_ev = SKIPPED, failure, None
             return
-        labels = node.outputs.labels
-        run.status, run.uuid, run.part = IMPORTED, node.uuid, (inputs['structure'].pk, labels.pk)
-        run.hash = str(labels.get_array('hashes')[0])
+        run.status, run.uuid, run.part = IMPORTED, node.uuid, (inputs['structure'].pk, made[LABELS].pk)
+        run.hash = str(StructureSet.from_structures([finished.structure]).hashes[0])
 
     def _finish(self, batch: _Batch) -> Iterator[FoundRun]:
         root = batch.runs[0].root
