@@ -49,7 +49,8 @@ def run_builder(builder: ProcessBuilder) -> ProcessNode:
     log_to_stderr()
     # Without a broker nobody tells that a child has finished: it is asked for.
     manager = get_manager()
-    runner = manager.create_runner(communicator=None, poll_interval=0.5)
+    # A loop of its own: runners share one otherwise, and the runner that is replaced below would close it.
+    runner = manager.create_runner(communicator=None, poll_interval=0.5, loop=asyncio.new_event_loop())
     process = _instantiate(runner, builder)
     progress = runner.loop.create_task(_show_progress(process.node))
     manager.set_runner(runner)  # SSH connections look for it, and would otherwise make one that needs the broker

@@ -20,7 +20,7 @@ from aiida_nanoml.cli.campaign import duration
 from aiida_nanoml.data.structures import StructureSetData
 
 PROGRAMS = Path(sys.executable).parent
-COUNT = 24
+COUNT = 40
 
 
 @pytest.fixture
@@ -134,10 +134,9 @@ def test_a_killed_campaign_goes_on_after_a_restart_of_its_daemon(command) -> Non
         '--submit', '--name', 'killed',
     )  # fmt: skip
     wait_until(lambda: status()['n_done'] > 0)
-    command('verdi', 'daemon', 'restart')
-    process = status()
-    command('verdi', 'process', 'kill', process['pk'])
+    command('verdi', 'process', 'kill', status()['pk'])
     wait_until(lambda: status()['ended'])
+    command('verdi', 'daemon', 'restart')
     before = status()
     assert before['state'] == 'killed'
     assert 0 < before['n_done'] < COUNT

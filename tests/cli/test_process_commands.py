@@ -206,3 +206,12 @@ def test_plot_of_something_else(cli, structures_node, tmp_path):
     error = cli('plot', structures_node.pk, '-o', tmp_path / 'figure.png', status=1).stderr
     assert 'cannot be drawn' in error
     assert not list(tmp_path.iterdir())
+
+
+def test_a_command_runs_although_a_runner_was_there_before(cli, code, structures_node) -> None:
+    """Runners share an event loop unless they are given one, and a runner that is replaced closes its loop."""
+    from aiida.manage import get_manager
+
+    get_manager().get_runner()
+    for _ in range(2):
+        cli('label', structures_node.uuid, '--protocol', 'fast', '--code', code.pk)

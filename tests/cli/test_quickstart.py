@@ -110,7 +110,7 @@ def test_kills_lose_nothing_a_second_run_is_cached_and_what_it_proposes_runs(fol
     assert {name: family['n'] for name, family in summary['families'].items()} == {'h': COUNT, 's': COUNT}
     assert Path(summary['figure']).read_bytes().startswith(b'\x89PNG')
     assert 'GFN1-xTB (tblite)' in output
-    assert f'aiida-nanoml trace {summary["prediction_uuid"][:8]}' in output
+    assert f'aiida-nanoml trace {summary["siesta"]["prediction_uuid"][:8]}' in output
     assert not daemon_processes(folder)
     assert not (folder.parent / '.aiida').exists()
 
