@@ -25,8 +25,6 @@ class LabelCalculation(WorkerCalculation):
 
     TASK = 'label'
     RETRIEVED = (RESULTS_FILE, JOURNAL_FILE)
-    RUNS_FOLDER = 'runs'
-    """Where an engine's program runs, below the folder of the job."""
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
@@ -117,8 +115,6 @@ class LabelCalculation(WorkerCalculation):
             'pseudopotentials': {
                 element: self._pseudo_path(element, pseudo) for element, pseudo in self.inputs.pseudos.items()
             },
-            'folder': self.RUNS_FOLDER,
-            'time_limit_s': self.inputs.time_limit_s.value,
         }
 
     def _program_processes(self) -> int:

@@ -14,8 +14,9 @@ from typing import Any
 
 import click
 
-from aiida_nanoml.cli.options import CODE_LABEL, JSON, example
+from aiida_nanoml.cli.options import JSON, example
 from aiida_nanoml.cli.output import aligned
+from aiida_nanoml.worker import WORKER
 
 OK = 'ok'
 MISSING = 'missing'
@@ -171,9 +172,9 @@ def _caching(profile: Any) -> Finding:
 def _code(_: Any) -> Finding:
     from aiida import orm
 
-    codes = [code for code in orm.QueryBuilder().append(orm.InstalledCode).all(flat=True) if code.label == CODE_LABEL]
+    codes = [code for code in orm.QueryBuilder().append(orm.InstalledCode).all(flat=True) if code.label == WORKER]
     if not codes:
-        return Finding('code', MISSING, f'no code {CODE_LABEL}', 'aiida-nanoml doctor --fix, or verdi code create')
+        return Finding('code', MISSING, f'no code {WORKER}', 'aiida-nanoml doctor --fix, or verdi code create')
     names = []
     for code in codes:
         if code.computer.transport_type == 'core.local' and not Path(code.filepath_executable).is_file():

@@ -9,11 +9,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aiida_nanoml.worker import WORKER
+
 if TYPE_CHECKING:
     from aiida.manage.configuration import Profile
     from aiida.orm import Computer, InstalledCode
 
-WORKER = 'nanoml-worker'
 CACHED = 'aiida.calculations:nanoml.*'
 """Pattern of the processes whose results may be taken from the graph."""
 

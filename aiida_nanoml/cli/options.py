@@ -11,8 +11,7 @@ import click
 from aiida.cmdline.params import types
 
 from aiida_nanoml.cli.groups import NO_PROFILE, one_line
-
-CODE_LABEL = 'nanoml-worker'
+from aiida_nanoml.worker import WORKER
 
 TITLES = {
     'nanoml.structures': 'a set of structures',
@@ -146,15 +145,15 @@ def default_code() -> Any:
     from aiida.orm import AbstractCode, QueryBuilder
 
     load_storage()
-    query = QueryBuilder().append(AbstractCode, filters={'label': CODE_LABEL})
+    query = QueryBuilder().append(AbstractCode, filters={'label': WORKER})
     codes = [code for code in query.all(flat=True) if not code.is_hidden]
     if not codes:
         raise click.ClickException(
-            f'there is no code {CODE_LABEL}: make it with `aiida-nanoml doctor --fix`, or name another one with --code'
+            f'there is no code {WORKER}: make it with `aiida-nanoml doctor --fix`, or name another one with --code'
         )
     if len(codes) > 1:
         known = ', '.join(sorted(f'{code.full_label} (pk {code.pk})' for code in codes))
-        raise click.ClickException(f'there are several codes {CODE_LABEL}, choose one with --code: {known}')
+        raise click.ClickException(f'there are several codes {WORKER}, choose one with --code: {known}')
     return codes[0]
 
 
@@ -163,7 +162,7 @@ NAME = click.option('--name', default='', help='Label of what is made, to name i
 FORCE = click.option('--force', is_flag=True, help='Replace files that are there.')
 SUBMIT = click.option('--submit', is_flag=True, help='Hand the process to the daemon instead of waiting for it.')
 CODE = click.option(
-    '--code', type=WorkerCode(), help=f'The executable nanoml-worker; default: the only code named {CODE_LABEL}.'
+    '--code', type=WorkerCode(), help=f'The executable nanoml-worker; default: the only code named {WORKER}.'
 )
 WALLCLOCK = click.option('--wallclock', type=click.IntRange(1), help='Wall time of a job in seconds.')
 QUEUE = click.option('--queue', help='Queue of the scheduler.')

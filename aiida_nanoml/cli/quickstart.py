@@ -200,7 +200,6 @@ def _summarise(process: Any, folder: Path) -> dict[str, Any]:
     labels = outputs.labels.base.attributes
     return {
         'wall_s': 0.0,
-        'nodes': 0,
         'cached': cached == len(calculations),
         'calculations': len(calculations),
         'calculations_from_cache': cached,

@@ -25,6 +25,7 @@ from aiida_nanoml.engines.base import REFUSALS
 from aiida_nanoml.engines.label_set import FINISHED, LabelSet
 from aiida_nanoml.engines.registry import get_engine
 from aiida_nanoml.errors import DatasetError
+from aiida_nanoml.worker import WORKER
 from aiida_nanoml.worker.label import INTERRUPTED, TIMED_OUT
 from aiida_nanoml.workflows.protocols import protocol_inputs, protocol_names
 
@@ -35,9 +36,6 @@ SINGLE_RUNS = {'siesta': 'nanoml.siesta'}
 """Workflows that run one structure of an engine with recovery from errors."""
 
 MODES = ('batch', 'single')
-
-WORKER = 'nanoml-worker'
-"""Name of the worker's executable, and label of its code."""
 
 MERGE_WIDTH = 100
 """The cost of a calculation function grows with the square of its links: merging goes through a tree of this width."""
