@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiida_nanoml.features.registry import descriptor_identity, descriptor_names, make_descriptor
+from aiida_nanoml.features.registry import describe, descriptor_identity, descriptor_names, freeze, make_descriptor
 
 if TYPE_CHECKING:
     from aiida_nanoml.features.quadruplets import QuadrupletDescriptor
 
-__all__ = ['QuadrupletDescriptor', 'descriptor_identity', 'descriptor_names', 'make_descriptor']
+__all__ = [
+    'QuadrupletDescriptor',
+    'describe',
+    'descriptor_identity',
+    'descriptor_names',
+    'freeze',
+    'make_descriptor',
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,16 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import ModelError
-from aiida_nanoml.features.registry import make_descriptor
-from aiida_nanoml.learning.arrays import Floats, as_gaps
+from aiida_nanoml.features.registry import describe
+from aiida_nanoml.learning.arrays import as_gaps
 from aiida_nanoml.learning.dataset import model_inputs
-from aiida_nanoml.learning.gap_network import GapNetwork
 from aiida_nanoml.learning.model_files import load_domain, load_model
-from aiida_nanoml.learning.registry import Model
+from aiida_nanoml.learning.training import predict_with_spread
 from aiida_nanoml.structures import StructureSet
 from aiida_nanoml.worker.files import read_arrays, read_job, write_arrays
 from aiida_nanoml.worker.schemas import (
@@ -54,7 +51,7 @@ def predict(folder: Path) -> Report:
         structures = StructureSet.from_arrays(read_arrays(folder / STRUCTURES_FILE))
         if not card.descriptor:
             raise ModelError('the model does not say which descriptor made its features: give features, not structures')
-        features = make_descriptor(card.descriptor['name'], **card.descriptor['params']).transform(structures)
+        features = describe(card.descriptor, structures)
         arrays = {} if job.baseline is None else read_arrays(folder / BASELINE_FILE)
     check_baseline(card.baseline, job.baseline)
     baseline = None
@@ -87,19 +84,3 @@ def check_baseline(learnt: Mapping[str, Any] | None, given: Mapping[str, Any] | 
             f'the model corrects gaps of {wanted} ({wanted.to_dict()}), the baseline is from {found} '
             f'({found.to_dict()}): its errors are others. Label the structures with the engine of the model.'
         )
-
-
-def predict_with_spread(model: Model, features: Floats, baseline: Floats | None = None) -> tuple[Floats, Floats]:
-    """Predict and give the spread over the members of an ensemble.
-
-    :param features: shape (n, F).
-    :param baseline: shape (n,), eV, of a model that learnt the correction to it.
-    :returns: values (n,) in eV, baseline plus correction, and their standard deviation (n,) in eV, NaN for a single
-        model.
-    """
-    inputs = model_inputs(features, baseline)
-    if isinstance(model, GapNetwork) and model.members > 1:
-        values, spread = model.predict(inputs, return_std=True)
-    else:
-        values, spread = np.asarray(model.predict(inputs)), np.full(len(inputs), np.nan)
-    return (values if baseline is None else baseline + values), spread

@@ -4,11 +4,21 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from sklearn.preprocessing import StandardScaler
 
 from aiida_nanoml.errors import DescriptorError
-from aiida_nanoml.features import QuadrupletDescriptor, descriptor_identity, descriptor_names, make_descriptor
+from aiida_nanoml.features import (
+    QuadrupletDescriptor,
+    describe,
+    descriptor_identity,
+    descriptor_names,
+    freeze,
+    make_descriptor,
+)
+from aiida_nanoml.features.registry import is_frozen, learns
+from aiida_nanoml.structures import StructureSet, flake_lattice
 
 
 def write_distribution(folder, monkeypatch, entry, module):
@@ -36,6 +46,55 @@ class AtomCount(TransformerMixin, BaseEstimator):
     def get_feature_names_out(self, input_features=None):
         return np.array(['n_atoms'], dtype=object)
 """
+
+SIZES = """
+import numpy as np
+from aiida_nanoml.errors import DescriptorError
+from sklearn.base import BaseEstimator, TransformerMixin
+
+class Sizes(TransformerMixin, BaseEstimator):
+    learns = True
+    def __init__(self, known=None):
+        self.known = known
+    def fit(self, structures, y=None):
+        self.known_ = sorted({int(count) for count in structures.counts}) if self.known is None else self.known
+        return self
+    def frozen(self):
+        return Sizes(self._sizes())
+    def restricted(self, feature_names):
+        return Sizes([size for size in self._sizes() if f'size_{size}' in feature_names])
+    def transform(self, structures):
+        return (structures.counts[:, None] == np.array(self._sizes())).astype(float)
+    def get_feature_names_out(self, input_features=None):
+        return np.array([f'size_{size}' for size in self._sizes()], dtype=object)
+    def _sizes(self):
+        if self.known is None and not hasattr(self, 'known_'):
+            raise DescriptorError('fit it first')
+        return self.known_ if self.known is None else self.known
+
+class Forgetful(Sizes):
+    def frozen(self):
+        return self
+"""
+
+
+@pytest.fixture
+def learner(tmp_path, monkeypatch):
+    """Make the third-party descriptor `sizes`: one column for each number of atoms in the training rows."""
+    write_distribution(
+        tmp_path,
+        monkeypatch,
+        'sizes = thirdparty_descriptors:Sizes\nforgetful = thirdparty_descriptors:Forgetful',
+        SIZES,
+    )
+
+
+@pytest.fixture(scope='module')
+def sized():
+    """Flakes of 36, 60 and 72 atoms."""
+    return StructureSet.from_structures(
+        [flake_lattice(family, size) for family, size in (('z', 2), ('h', 2), ('z', 3))]
+    )
 
 
 def test_made_by_name():
@@ -69,9 +128,46 @@ def test_an_unregistered_transformer_has_no_identity():
         descriptor_identity(StandardScaler())
 
 
+def test_a_descriptor_that_learns_is_frozen_into_its_parameters(learner, sized):
+    made = make_descriptor('sizes')
+    assert learns(made)
+    assert not is_frozen(made)
+    frozen = freeze(made, sized.select([0, 1]))
+    identity = json.loads(json.dumps(descriptor_identity(frozen)))
+    assert identity['params'] == {'known': [36, 60]}
+    assert describe(identity, sized).tolist() == [[1, 0], [0, 1], [0, 0]]
+    again = make_descriptor('sizes', **identity['params'])
+    assert freeze(again, sized) is again, 'what was learnt must not be learnt anew'
+
+
+def test_what_was_learnt_and_not_frozen_has_no_identity(learner, sized):
+    with pytest.raises(DescriptorError, match="'sizes' learns from structures: fit it"):
+        descriptor_identity(make_descriptor('sizes').fit(sized))
+    with pytest.raises(DescriptorError, match=r'frozen\(\) of Forgetful keeps something outside'):
+        freeze(make_descriptor('forgetful'), sized)
+
+
+def test_some_of_the_columns_in_any_order(learner, sized):
+    for name, params in (('sizes', {'known': [36, 60, 72]}), ('quadruplets', {})):
+        full = descriptor_identity(make_descriptor(name, **params))
+        chosen = full['feature_names'][2::-2]
+        np.testing.assert_array_equal(
+            describe(full | {'feature_names': chosen}, sized), describe(full, sized)[:, [2, 0]], err_msg=name
+        )
+    with pytest.raises(DescriptorError, match=r"'quadruplets' has not the column 'C\|XYZ'"):
+        describe(full | {'feature_names': ['C|CCC', 'C|XYZ']}, sized)
+
+
+def test_a_descriptor_that_learns_nothing_is_frozen_as_it_is(sized):
+    made = make_descriptor('quadruplets')
+    assert not learns(made)
+    assert freeze(made, sized) is made
+
+
 def test_third_party_descriptor(tmp_path, monkeypatch):
     write_distribution(tmp_path, monkeypatch, 'atom_count = thirdparty_descriptors:AtomCount', COUNTER)
-    assert descriptor_names() == ['atom_count', 'quadruplets']
+    assert {'atom_count', 'quadruplets'} <= set(descriptor_names())
+    assert descriptor_names() == sorted(descriptor_names())
     made = make_descriptor('atom_count', unit=2)
     assert descriptor_identity(made) == {
         'name': 'atom_count',
