@@ -181,20 +181,19 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
         :param X: (n, n_features) features, as given to :meth:`fit`.
         :param return_std: also return the standard deviation over the members. It measures what the training left
-            open, not the error: calibrate it on validation rows before it is quoted as one.
-        :returns: (n,) gaps, eV; with ``return_std`` also (n,) deviations, eV.
-        :raises ModelError: not trained, features of another length, or ``return_std`` with a single member.
+            open, not the error: :class:`~aiida_nanoml.learning.uncertainty.Calibration` makes one of the other.
+        :returns: (n,) gaps, eV; with ``return_std`` also (n,) deviations, eV, NaN with a single member.
+        :raises ModelError: not trained, or features of another length.
         :raises DatasetError: shapes, NaN or infinity.
         """
         if not hasattr(self, 'network_'):
             raise ModelError('the network is not trained: call fit or load a model first')
         features = as_features(X)
         require_width(features, self.n_features_in_)
-        if return_std and self.members < 2:
-            raise ModelError('the spread of a single network is not defined: train with members of 2 or more')
         keras = import_keras()
         network = self.network_
-        if return_std:
+        members = return_std and self.members > 1
+        if members:
             network = keras.Model(network.input, network.get_layer('members_ev').output)
         rows = features.astype(np.float32)
         parts = [
@@ -202,9 +201,9 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             for start in range(0, len(rows), _PREDICTION_ROWS)
         ]
         gaps = np.concatenate(parts).reshape(len(rows), -1)
-        if return_std:
+        if members:
             return gaps.mean(axis=1), gaps.std(axis=1, ddof=1)
-        return gaps[:, 0]
+        return (gaps[:, 0], np.full(len(rows), np.nan)) if return_std else gaps[:, 0]
 
     @property
     def loss_label(self) -> str:

@@ -3,7 +3,7 @@
 ========================  =====================================================================
 ``model.json``            the card: :class:`ModelCard`
 ``network.keras``         the trained network, raw features to eV (gap networks)
-``estimator.skops``       the trained pipeline (baselines)
+``estimator.skops``       the trained pipeline (models of scikit-learn)
 ``history.json``          losses of every epoch (gap networks)
 ``training_domain.npz``   what the training set covers, when it was given
 ========================  =====================================================================
@@ -158,14 +158,14 @@ def export_model(folder: Path | str, path: Path | str) -> None:
 
     :param folder: written by :func:`save_model`; a gap network.
     :param path: ends in ``.keras``, or in ``.h5`` for legacy HDF5 (``cbn_trained_model.h5``).
-    :raises ModelError: a baseline, another ending, or an unreadable model.
+    :raises ModelError: no gap network, another ending, or an unreadable model.
     """
     path = Path(path)
     if path.suffix not in ('.keras', '.h5'):
         raise ModelError(f'{path.name}: a network is exported as .keras or .h5')
     model, card = load_model(folder)
     if not isinstance(model, GapNetwork):
-        raise ModelError(f'the model is a {card.kind!r} baseline: only gap networks are exported as Keras files')
+        raise ModelError(f'the model is of the kind {card.kind!r}: only gap networks are exported as Keras files')
     logger = logging.getLogger('absl')
     level = logger.level
     logger.setLevel(logging.ERROR)  # Keras warns that HDF5 is legacy, which is what was asked for.

@@ -7,19 +7,19 @@ from types import MappingProxyType
 from typing import Any
 
 from aiida_nanoml.errors import ModelError
-from aiida_nanoml.learning.baselines import (
-    Baseline,
-    ForestBaseline,
-    LinearBaseline,
-    RidgeBaseline,
-    SvmBaseline,
-    TreeBaseline,
+from aiida_nanoml.learning.estimators import (
+    ForestEstimator,
+    GapEstimator,
+    LinearEstimator,
+    RidgeEstimator,
+    SvmEstimator,
+    TreeEstimator,
 )
 from aiida_nanoml.learning.gap_network import GapNetwork
 from aiida_nanoml.learning.hyperparameters import check_hyperparameters, default_hyperparameters
 from aiida_nanoml.learning.presets import PRESETS
 
-Model = GapNetwork | Baseline
+Model = GapNetwork | GapEstimator
 
 MODEL_KINDS: Mapping[str, str] = MappingProxyType(
     {
@@ -34,15 +34,15 @@ MODEL_KINDS: Mapping[str, str] = MappingProxyType(
         'svm': 'support-vector regression',
     }
 )
-"""One line of description by kind: presets of the gap network, then baselines."""
+"""One line of description by kind: presets of the gap network, then the models of scikit-learn."""
 
-_BASELINES: Mapping[str, type[Baseline]] = MappingProxyType(
+_ESTIMATORS: Mapping[str, type[GapEstimator]] = MappingProxyType(
     {
-        'linear': LinearBaseline,
-        'ridge': RidgeBaseline,
-        'tree': TreeBaseline,
-        'forest': ForestBaseline,
-        'svm': SvmBaseline,
+        'linear': LinearEstimator,
+        'ridge': RidgeEstimator,
+        'tree': TreeEstimator,
+        'forest': ForestEstimator,
+        'svm': SvmEstimator,
     }
 )
 
@@ -55,8 +55,8 @@ def model_class(kind: str) -> type[Model]:
     """
     if kind in PRESETS:
         return GapNetwork
-    if kind in _BASELINES:
-        return _BASELINES[kind]
+    if kind in _ESTIMATORS:
+        return _ESTIMATORS[kind]
     raise ModelError(f'unknown kind of model {kind!r}; known: {", ".join(MODEL_KINDS)}')
 
 

@@ -14,13 +14,12 @@ from aiida_nanoml.learning.arrays import Floats
 from aiida_nanoml.learning.dataset import Dataset
 from aiida_nanoml.learning.distance import TrainingDomain
 from aiida_nanoml.learning.gap_network import GapNetwork
-from aiida_nanoml.learning.metrics import regression_metrics
 from aiida_nanoml.learning.model_files import save_model
 from aiida_nanoml.learning.plots import plot_learning_curve, plot_parity
-from aiida_nanoml.learning.registry import Model, make_model
-from aiida_nanoml.learning.splits import SPLITS, fold_rows
+from aiida_nanoml.learning.registry import make_model
+from aiida_nanoml.learning.splits import SPLITS
+from aiida_nanoml.learning.training import HELD_OUT, fit_model, metrics_by_part, predict_held_out, predict_with_spread
 from aiida_nanoml.worker.files import read_arrays, read_job, write_arrays
-from aiida_nanoml.worker.predict import predict_with_spread
 from aiida_nanoml.worker.schemas import (
     DATASET_FILE,
     LEARNING_CURVE_FILE,
@@ -30,10 +29,6 @@ from aiida_nanoml.worker.schemas import (
     Report,
     TrainJob,
 )
-
-HELD_OUT = 'held-out'
-
-Metrics = dict[str, dict[str, float | int | None]]
 
 
 def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
@@ -50,17 +45,16 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
     dataset = Dataset.from_arrays(read_arrays(folder / DATASET_FILE), tuple(job.feature_names))
     if (job.baseline is None) != (dataset.baseline is None):
         raise DatasetError('a baseline is a column of the data set and a source in the job: only one of them is there')
-    X_train, _ = dataset.part('train')
-    if len(X_train) == 0:
-        raise DatasetError('the data set has no training rows: split it before training')
-    model = make_model(job.kind, **job.hyperparameters)
-    _fit(model, dataset, progress)
+    model = fit_model(make_model(job.kind, **job.hyperparameters), dataset, progress)
     values, spread = predict_with_spread(model, dataset.X, dataset.baseline)
-    domain = TrainingDomain().fit(X_train)
-    metrics = _metrics(dataset, values)
+    domain = TrainingDomain().fit(dataset.part('train')[0])
+    metrics = metrics_by_part(dataset, values)
     if job.folds is not None:
         everything = dataset.with_split(np.full(len(dataset), HELD_OUT))
-        metrics |= _metrics(everything, _held_out(job, job.folds, dataset, progress))
+        held_out, _ = predict_held_out(
+            lambda: make_model(job.kind, **job.hyperparameters), dataset, job.folds, progress
+        )
+        metrics |= metrics_by_part(everything, held_out)
     card = {
         'kind': job.kind,
         'feature_names': list(dataset.input_names),
@@ -113,42 +107,3 @@ def parity_parts(
     parts = {name: (dataset.y[rows], values[rows]) for name, rows in masks.items()}
     last = list(masks.values())[-1]
     return parts, None if dataset.baseline is None else (dataset.y[last], dataset.baseline[last])
-
-
-def _held_out(job: TrainJob, folds: int, dataset: Dataset, progress: Callable[[int, int], None]) -> Floats:
-    """Predict each row with a model that did not see it: of the folds one is predicted and the next one watched."""
-    fold = fold_rows(dataset.hashes, folds, strata=dataset.families)
-    values = np.empty(len(dataset))
-    for number in range(folds):
-        parts = np.full(len(dataset), 'train', dtype='<U10')
-        parts[fold == (number + 1) % folds] = 'validation'
-        parts[fold == number] = 'test'
-        model = make_model(job.kind, **job.hyperparameters)
-        _fit(model, dataset.with_split(parts), progress)
-        values[fold == number] = predict_with_spread(model, dataset.X, dataset.baseline)[0][fold == number]
-    return values
-
-
-def _fit(model: Model, dataset: Dataset, progress: Callable[[int, int], None]) -> None:
-    X_validation, y_validation = dataset.part('validation')
-    validation = (X_validation, y_validation) if len(X_validation) else None
-    X_train, y_train = dataset.part('train')
-    if isinstance(model, GapNetwork):
-        model.fit(X_train, y_train, validation, progress=lambda epoch, epochs, _: progress(epoch, epochs))
-    else:
-        model.fit(X_train, y_train)
-
-
-def _metrics(dataset: Dataset, values: Floats) -> Metrics:
-    judged = {'': values} | ({} if dataset.baseline is None else {'baseline/': dataset.baseline})
-    metrics: Metrics = {}
-    for prefix, found in judged.items():
-        for part in (*SPLITS, HELD_OUT):
-            rows = dataset.split == part
-            if rows.any():
-                metrics[f'{prefix}{part}'] = regression_metrics(dataset.y[rows], found[rows])
-            for family in np.unique(dataset.families[rows]):
-                members = rows & (dataset.families == family)
-                if family:
-                    metrics[f'{prefix}{part}/{family}'] = regression_metrics(dataset.y[members], found[members])
-    return metrics

@@ -132,7 +132,7 @@ def test_only_networks_are_exported(saved, tmp_path):
     with pytest.raises(ModelError, match=r'exported as \.keras or \.h5'):
         export_model(saved, tmp_path / 'model.onnx')
     save_model(trained('ridge'), tmp_path / 'ridge', CARD | {'kind': 'ridge'})
-    with pytest.raises(ModelError, match="'ridge' baseline"):
+    with pytest.raises(ModelError, match="of the kind 'ridge'"):
         export_model(tmp_path / 'ridge', tmp_path / 'model.keras')
 
 

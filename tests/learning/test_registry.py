@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 
 from aiida_nanoml.errors import DatasetError, ModelError
-from aiida_nanoml.learning.baselines import Baseline
+from aiida_nanoml.learning.estimators import GapEstimator
 from aiida_nanoml.learning.gap_network import GapNetwork
 from aiida_nanoml.learning.metrics import regression_metrics
 from aiida_nanoml.learning.presets import PRESETS
 from aiida_nanoml.learning.registry import MODEL_KINDS, hyperparameters, make_model
 
-BASELINES = [kind for kind in MODEL_KINDS if kind not in PRESETS]
+ESTIMATORS = [kind for kind in MODEL_KINDS if kind not in PRESETS]
 
 
 @pytest.fixture(scope='module')
@@ -55,8 +55,8 @@ def test_lists_from_json_become_tuples():
     ('kind', 'given', 'message'),
     [
         ('resnet', {}, "unknown kind of model 'resnet'; known: fast, paper"),
-        ('ridge', {'beta': 1.0}, "unknown hyperparameter 'beta' of RidgeBaseline; valid: alpha"),
-        ('linear', {'alpha': 1.0}, "unknown hyperparameter 'alpha' of LinearBaseline; valid: none"),
+        ('ridge', {'beta': 1.0}, "unknown hyperparameter 'beta' of RidgeEstimator; valid: alpha"),
+        ('linear', {'alpha': 1.0}, "unknown hyperparameter 'alpha' of LinearEstimator; valid: none"),
         ('fast', {'epochs': '10'}, "epochs='10'"),
         ('fast', {'epochs': True}, 'epochs=True'),
         ('fast', {'hidden_layers': [8.0]}, 'hidden_layers'),
@@ -73,25 +73,25 @@ def test_wrong_requests_say_what_is_valid(kind, given, message):
         make_model(kind, **given)
 
 
-@pytest.mark.parametrize('kind', BASELINES)
-def test_baselines_learn_behind_the_interface_of_the_network(kind, rows):
+@pytest.mark.parametrize('kind', ESTIMATORS)
+def test_estimators_learn_behind_the_interface_of_the_network(kind, rows):
     X, y, X_test, y_test = rows
     model = make_model(kind)
-    assert isinstance(model, Baseline)
+    assert isinstance(model, GapEstimator)
     assert model.fit(X, y, validation_data=(X_test, y_test), progress=None) is model
     assert regression_metrics(y_test, model.predict(X_test))['r2'] > 0.8
     assert model.history_ == {}
     assert np.array_equal(make_model(kind).fit(X, y).predict(X_test), model.predict(X_test))
 
 
-def test_linear_baseline_finds_the_coefficients(rows):
+def test_linear_estimator_finds_the_coefficients(rows):
     X, _, X_test, _ = rows
     model = make_model('linear').fit(X, 1.0 + X @ np.arange(5.0))
     assert model.predict(X_test) == pytest.approx(1.0 + X_test @ np.arange(5.0))
 
 
-@pytest.mark.parametrize('kind', BASELINES)
-def test_baselines_refuse_what_the_network_refuses(kind, rows):
+@pytest.mark.parametrize('kind', ESTIMATORS)
+def test_estimators_refuse_what_the_network_refuses(kind, rows):
     X, y, X_test, _ = rows
     model = make_model(kind)
     with pytest.raises(ModelError, match='not trained'):

@@ -1,9 +1,9 @@
-"""Other learners that the gap network is compared with: scikit-learn pipelines behind the interface of the network."""
+"""Other learners than the gap network: pipelines of scikit-learn behind the interface of the network."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from aiida_nanoml.learning.gap_network import Progress
 from aiida_nanoml.learning.hyperparameters import Count, NotNegative, Positive, Seed, check_hyperparameters
 
 
-class Baseline(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class GapEstimator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """A scikit-learn regressor from a descriptor to the gap in eV.
 
     After :meth:`fit`: ``pipeline_``, ``n_features_in_``, and an empty ``history_`` (there are no epochs).
@@ -36,12 +36,12 @@ class Baseline(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         y: npt.ArrayLike,
         validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
         progress: Progress | None = None,
-    ) -> Baseline:
+    ) -> GapEstimator:
         """Train.
 
         :param X: (n, n_features) features.
         :param y: (n,) gaps, eV.
-        :param validation_data: taken so that all models are called alike; a baseline has nothing to watch.
+        :param validation_data: taken so that all models are called alike; an estimator has nothing to watch.
         :param progress: taken so that all models are called alike; never called, as there are no epochs.
         :raises DatasetError: shapes, NaN or infinity.
         :raises ModelError: hyperparameters of the wrong type.
@@ -54,11 +54,19 @@ class Baseline(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.n_features_in_ = features.shape[1]
         return self
 
-    def predict(self, X: npt.ArrayLike) -> Floats:
+    @overload
+    def predict(self, X: npt.ArrayLike, return_std: Literal[False] = False) -> Floats: ...
+
+    @overload
+    def predict(self, X: npt.ArrayLike, return_std: Literal[True]) -> tuple[Floats, Floats]: ...
+
+    def predict(self, X: npt.ArrayLike, return_std: bool = False) -> Floats | tuple[Floats, Floats]:
         """Predict gaps.
 
         :param X: (n, n_features) features, as given to :meth:`fit`.
-        :returns: (n,) gaps, eV.
+        :param return_std: also return the standard deviation that the model itself knows. It is no error until
+            :class:`~aiida_nanoml.learning.uncertainty.Calibration` makes one of it.
+        :returns: (n,) gaps, eV; with ``return_std`` also (n,) deviations, eV, NaN where a model knows none.
         :raises ModelError: not trained, or features of another length.
         :raises DatasetError: shapes, NaN or infinity.
         """
@@ -66,14 +74,19 @@ class Baseline(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             raise ModelError('the model is not trained: call fit or load a model first')
         features = as_features(X)
         require_width(features, self.n_features_in_)
-        return np.asarray(self.pipeline_.predict(features), dtype=np.float64)
+        gaps = np.asarray(self.pipeline_.predict(features), dtype=np.float64)
+        return (gaps, self._spread(features)) if return_std else gaps
+
+    def _spread(self, features: Floats) -> Floats:
+        """Standard deviation that the trained pipeline knows, (n,) in eV."""
+        return np.full(len(features), np.nan)
 
     def fitted_state(self) -> dict[str, Any]:
         """Everything that the prediction depends on besides the hyperparameters, by step of the pipeline."""
         return dict(self.pipeline_.steps)
 
 
-class LinearBaseline(Baseline):
+class LinearEstimator(GapEstimator):
     """Ordinary least squares on standardised features."""
 
     def _pipeline(self) -> Pipeline:
@@ -82,7 +95,7 @@ class LinearBaseline(Baseline):
         return make_pipeline(StandardScaler(), LinearRegression())
 
 
-class RidgeBaseline(Baseline):
+class RidgeEstimator(GapEstimator):
     """Least squares on standardised features with an L2 penalty.
 
     :param alpha: strength of the penalty.
@@ -97,7 +110,7 @@ class RidgeBaseline(Baseline):
         return make_pipeline(StandardScaler(), Ridge(alpha=self.alpha))
 
 
-class TreeBaseline(Baseline):
+class TreeEstimator(GapEstimator):
     """Decision tree.
 
     :param max_depth: of the tree; ``None``: until the leaves cannot be divided.
@@ -120,7 +133,7 @@ class TreeBaseline(Baseline):
         )
 
 
-class ForestBaseline(Baseline):
+class ForestEstimator(GapEstimator):
     """Random forest.
 
     :param n_trees: number of trees.
@@ -157,8 +170,15 @@ class ForestBaseline(Baseline):
             )
         )
 
+    def _spread(self, features: Floats) -> Floats:
+        """Over the trees."""
+        trees = self.pipeline_[-1].estimators_
+        if len(trees) < 2:
+            return super()._spread(features)
+        return np.asarray(np.std([tree.predict(features) for tree in trees], axis=0, ddof=1))
 
-class SvmBaseline(Baseline):
+
+class SvmEstimator(GapEstimator):
     """Support-vector regression on standardised features, with a radial kernel.
 
     :param penalty: weight of the rows outside the tube (C).
