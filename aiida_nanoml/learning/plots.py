@@ -16,33 +16,7 @@ import numpy.typing as npt
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.arrays import as_gaps
 from aiida_nanoml.learning.metrics import regression_metrics
-
-# Okabe and Ito's palette, told apart by colour-blind readers; markers differ as well, for print without colour.
-_STYLES = (
-    ('#9a9a9a', 'o', 12.0),
-    ('#E69F00', '^', 18.0),
-    ('#0072B2', 's', 13.0),
-    ('#009E73', 'D', 20.0),
-    ('#CC79A7', 'v', 24.0),
-    ('#D55E00', 'P', 26.0),
-)
-_RC = {
-    'font.family': 'sans-serif',
-    'font.sans-serif': ['DejaVu Sans'],
-    'font.size': 9.0,
-    'axes.labelsize': 10.0,
-    'axes.titlesize': 10.0,
-    'legend.fontsize': 8.0,
-    'xtick.labelsize': 8.5,
-    'ytick.labelsize': 8.5,
-    'axes.linewidth': 0.8,
-    'xtick.direction': 'in',
-    'ytick.direction': 'in',
-    'xtick.top': True,
-    'ytick.right': True,
-    'mathtext.default': 'regular',
-    'svg.hashsalt': 'aiida-nanoml',
-}
+from aiida_nanoml.learning.plot_style import RC, STYLES, new_figure, save_figure
 
 
 def plot_parity(
@@ -81,11 +55,11 @@ def plot_parity(
     margin = 0.04 * max(float(np.ptp(everything)), 0.1)
     limits = float(everything.min()) - margin, float(everything.max()) + margin
 
-    with mpl.rc_context(_RC):
-        figure, axes = _figure(4.2, 4.2)
+    with mpl.rc_context(RC):
+        figure, axes = new_figure(4.2, 4.2)
         axes.plot(limits, limits, color='black', linewidth=0.8, zorder=1)
         for number, (name, (reference, predicted)) in enumerate(checked.items()):
-            colour, marker, size = _STYLES[number % len(_STYLES)]
+            colour, marker, size = STYLES[number % len(STYLES)]
             axes.scatter(
                 reference,
                 predicted,
@@ -112,12 +86,12 @@ def plot_parity(
         axes.set(xlim=limits, ylim=limits, aspect='equal')
         axes.set_xlabel(f'Gap, {engine_label} (eV)')
         axes.set_ylabel('Predicted gap (eV)')
-        axes.set_title(title, fontsize=_RC['axes.titlesize'] if '\n' not in title else _RC['legend.fontsize'])
+        axes.set_title(title, fontsize=RC['axes.titlesize'] if '\n' not in title else RC['legend.fontsize'])
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
             axis.set_minor_locator(AutoMinorLocator(2))
         axes.legend(loc='upper left', frameon=False, borderaxespad=0.4, handletextpad=0.2, markerscale=1.4)
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def plot_learning_curve(
@@ -140,8 +114,8 @@ def plot_learning_curve(
     losses = as_gaps(history['loss'], 'loss')
     validation = as_gaps(history['val_loss'], 'val_loss', n_rows=len(losses)) if 'val_loss' in history else None
     epochs = np.arange(1, len(losses) + 1)
-    with mpl.rc_context(_RC):
-        figure, axes = _figure(4.8, 3.4)
+    with mpl.rc_context(RC):
+        figure, axes = new_figure(4.8, 3.4)
         axes.plot(epochs, losses, color='#0072B2', linewidth=1.2, label='Training')
         if validation is not None:
             best = int(np.argmin(validation))
@@ -164,23 +138,7 @@ def plot_learning_curve(
         axes.set_ylabel(loss_label)
         axes.set_title(title)
         axes.legend(frameon=False)
-        _save(figure, path)
-
-
-def _figure(width: float, height: float) -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout='constrained')
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
-
-
-def _save(figure: Any, path: Path | str) -> None:
-    try:
-        figure.savefig(path, dpi=300)
-    except ValueError as error:
-        raise DatasetError(f'{path}: {error}') from error
+        save_figure(figure, path)
 
 
 def _label_log_axis(axes: Any) -> None:
