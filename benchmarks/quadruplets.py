@@ -14,7 +14,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from aiida_nanoml.features import QuadrupletDescriptor
-from aiida_nanoml.features.quadruplets import CLASSES, ELEMENTS
+from aiida_nanoml.features.bonds import ELEMENTS
+from aiida_nanoml.features.quadruplets import CLASSES
 from aiida_nanoml.structures import FlakeParameters, StructureSet, generate_flakes
 
 N_FLAKES = 3000

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from aiida_nanoml.errors import DescriptorError
-from aiida_nanoml.structures.elements import SYMBOLS
-from aiida_nanoml.structures.neighbours import near_pairs
+from aiida_nanoml.features.bonds import ELEMENTS, HEAVY_BOND, HYDROGEN_BOND, bonds_of, fractions, place
 from aiida_nanoml.structures.structure_set import StructureSet
 
 CLASSES: tuple[str, ...] = tuple(
@@ -29,21 +28,10 @@ CLASSES: tuple[str, ...] = tuple(
 )
 """The 26 quadruplets of flakes with coherent domains, as ``centre|neighbours``; the first 22 are the usual set."""
 
-ELEMENTS = ('H', 'B', 'C', 'N')
-"""The elements that the descriptor knows, in the order of their fractions at the end of a row."""
-
-HEAVY_BOND = 1.9
-"""Heavy atoms nearer than this (Å) are bonded: between a stretched B-N bond and second neighbours at 2.5 Å."""
-
-HYDROGEN_BOND = 1.5
-"""Hydrogen nearer than this (Å) to a heavy atom is bonded: between B-H, 1.2 Å, and second neighbours at 2.1 Å."""
-
 UNKNOWN = ('error', 'overflow', 'drop')
 """What can be done with a heavy atom outside the class set."""
 
-# Species 0-3 (order of ELEMENTS); a neighbourhood is a number with one digit of base 4 for each species.
-_SPECIES = np.full(256, -1, dtype=np.int64)
-_SPECIES[[SYMBOLS.index(element) for element in ELEMENTS]] = np.arange(4)
+# A neighbourhood is a number with one digit of base 4 for each of the ELEMENTS.
 _DIGIT = 4 ** np.arange(4)
 _CODES = np.array(
     [
@@ -95,7 +83,7 @@ class QuadrupletDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[mis
             code = found[atom]
             kind = CLASSES[code] if code < len(CLASSES) else 'in none of the known classes'
             raise DescriptorError(
-                f'{_place(structures, atom)} is {kind}, outside the {self.classes} quadruplet classes '
+                f'{place(structures, atom)} is {kind}, outside the {self.classes} quadruplet classes '
                 f'({np.count_nonzero(outside)} atoms in all); use 26 classes, or unknown="overflow" or "drop".'
             )
         if outside.any() and self.unknown == 'drop':
@@ -110,10 +98,8 @@ class QuadrupletDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[mis
         bins = structures.rows[heavy] * n_bins + np.minimum(found[heavy], self.classes)
         histogram = np.bincount(bins, minlength=n * n_bins).reshape(n, n_bins)
         n_heavy = histogram.sum(axis=1, keepdims=True)
-        elements = structures.rows * len(ELEMENTS) + _SPECIES[structures.numbers]
-        amounts = np.bincount(elements, minlength=n * len(ELEMENTS)).reshape(n, len(ELEMENTS))
         kept = histogram if self.unknown == 'overflow' else histogram[:, : self.classes]
-        return np.concatenate([kept / n_heavy, amounts / structures.counts[:, None]], axis=1)
+        return np.concatenate([kept / n_heavy, fractions(structures)], axis=1)
 
     def unknown_counts(self, structures: StructureSet) -> NDArray[np.int64]:
         """Count the heavy atoms outside the class set in each structure (n,).
@@ -143,38 +129,17 @@ class QuadrupletDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[mis
 
 def _classified(structures: StructureSet) -> NDArray[np.int64]:
     """Class of each atom (A,): an index into CLASSES, its length for none of them, -1 for hydrogen."""
-    if not isinstance(structures, StructureSet):
-        raise DescriptorError(f'Quadruplets describe a StructureSet, not {type(structures).__name__}.')
-    periodic = np.flatnonzero(structures.pbc.any(axis=1))
-    if len(periodic):
-        raise DescriptorError(f'Structure {periodic[0]} is periodic; quadruplets describe isolated flakes only.')
-    species = _SPECIES[structures.numbers]
-    strange = np.flatnonzero(species < 0)
-    if len(strange):
-        raise DescriptorError(
-            f'{_place(structures, int(strange[0]))}: quadruplets know the elements {", ".join(ELEMENTS)} only.'
-        )
-    left, right, distances = near_pairs(structures.positions, structures.offsets, HEAVY_BOND)
+    species, ends, others = bonds_of(structures, 'quadruplets')
     hydrogen = species == 0
-    n_hydrogen = hydrogen[left].astype(np.int8) + hydrogen[right]
-    bonded = np.flatnonzero((n_hydrogen == 0) | ((n_hydrogen == 1) & (distances < HYDROGEN_BOND)))
-    ends, others = np.concatenate([left[bonded], right[bonded]]), np.concatenate([right[bonded], left[bonded]])
     n_bonds = np.bincount(ends, minlength=len(species))
     wrong = np.flatnonzero(n_bonds != np.where(hydrogen, 1, 3))
     if len(wrong):
         needed = 'one bonded heavy atom' if hydrogen[wrong[0]] else 'three bonded neighbours'
         raise DescriptorError(
-            f'{_place(structures, int(wrong[0]))} has {n_bonds[wrong[0]]} bonds, but a quadruplet needs {needed} '
+            f'{place(structures, int(wrong[0]))} has {n_bonds[wrong[0]]} bonds, but a quadruplet needs {needed} '
             f'(nearer than {HEAVY_BOND} Å, hydrogen {HYDROGEN_BOND} Å).'
         )
     around = np.bincount(ends, weights=_DIGIT[species[others]], minlength=len(species)).astype(np.int64)
     index = np.full(4 * 256, len(CLASSES), dtype=np.int64)
     index[_CODES] = np.arange(len(CLASSES))
     return np.where(hydrogen, -1, index[256 * species + around])
-
-
-def _place(structures: StructureSet, atom: int) -> str:
-    row = int(structures.rows[atom])
-    name = f' ({structures.names[row]})' if structures.names[row] else ''
-    symbol = SYMBOLS[structures.numbers[atom]]
-    return f'Structure {row}{name}: atom {atom - structures.offsets[row]} ({symbol})'
