@@ -1,4 +1,4 @@
-"""Figures for publication: parity of predicted and reference gaps, learning curves.
+"""Figures for publication: parity of predicted and reference gaps, learning curves, rounds of active learning.
 
 Figures are drawn without pyplot: no global state, no display. The ending of the path chooses the format (png, pdf,
 svg).
@@ -136,6 +136,52 @@ def plot_learning_curve(
         axes.set_xlim(0, len(losses) + 1)
         axes.set_xlabel('Epoch')
         axes.set_ylabel(loss_label)
+        axes.set_title(title)
+        axes.legend(frameon=False)
+        save_figure(figure, path)
+
+
+def plot_rounds(
+    path: Path | str,
+    curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]],
+    title: str,
+    engine_label: str,
+    target: float | None = None,
+) -> None:
+    """Draw the error against the number of labels learnt from, a curve for each way to choose what is labelled.
+
+    :param path: file to write.
+    :param curves: (n,) numbers of labels and (n,) mean absolute errors in eV by name.
+    :param title: above the figure.
+    :param engine_label: engine and protocol of the labels, for the axis.
+    :param target: error in eV that was aimed at, drawn as a line.
+    :raises DatasetError: no curve, an empty label, or arrays that do not match.
+    """
+    if not curves:
+        raise DatasetError('a figure of rounds needs at least one curve')
+    if not engine_label.strip():
+        raise DatasetError('a figure of rounds must say which engine and protocol gave the labels')
+    import matplotlib as mpl
+
+    with mpl.rc_context(RC):
+        figure, axes = new_figure(4.8, 3.4)
+        for number, (name, (counts, errors)) in enumerate(curves.items()):
+            labels = as_gaps(counts, f'numbers of labels of {name}')
+            colour, marker, _ = STYLES[1:][number % (len(STYLES) - 1)]
+            axes.plot(
+                labels,
+                as_gaps(errors, f'errors of {name}', n_rows=len(labels)),
+                color=colour,
+                marker=marker,
+                markersize=4,
+                linewidth=1.2,
+                label=name,
+            )
+        if target is not None:
+            axes.axhline(target, color='black', linewidth=0.8, linestyle=(0, (4, 1.5)), label='target')
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(f'Labels learnt from, {engine_label}')
+        axes.set_ylabel('Mean absolute error (eV)')
         axes.set_title(title)
         axes.legend(frameon=False)
         save_figure(figure, path)

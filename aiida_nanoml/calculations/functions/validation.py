@@ -7,25 +7,40 @@ from typing import Any
 import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
+from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from aiida_nanoml.calculations.functions.base import refusing
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.prediction import BASELINE, PredictionData
+from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.dataset import positions_of
+from aiida_nanoml.worker.schemas import REPORT_FILE, Report
 
 
 @calcfunction
 @refusing
-def compare_with_labels(predictions: PredictionData, labels: LabelSetData) -> dict[str, orm.Dict | orm.ArrayData]:
+def compare_with_labels(
+    predictions: PredictionData,
+    labels: LabelSetData,
+    structures: StructureSetData | None = None,
+    report: orm.FolderData | None = None,
+    baseline: LabelSetData | None = None,
+) -> dict[str, orm.Dict | orm.ArrayData]:
     """Compare predictions with labels of the same structures.
+
+    Structures with an odd electron count are left out: no model learns from such.
 
     :param predictions: predicted gaps in eV.
     :param labels: labels from the engine and protocol that the model learnt from.
-    :returns: ``metrics`` (r2, mae, rmse in eV, n, by family too, of a correction also of the baseline alone, and the
-        seconds that labelling took) and ``table`` with the columns ``names``, ``predicted``, ``labelled``,
-        ``distance`` and, of a correction, ``baseline``.
+    :param structures: those to compare; by default all that have a label.
+    :param report: what the prediction job retrieved, to tell what predicting cost.
+    :param baseline: labels that a correction started from, whose cost is part of that of the prediction.
+    :returns: ``metrics`` (r2, mae, rmse in eV, n, by family too, of a correction also of the baseline alone;
+        ``labelling_s``, the seconds that labelling took; with ``report``, what :func:`time_saved` gives) and ``table``
+        with the columns ``names``, ``predicted``, ``labelled``, ``distance`` and, of a correction, ``baseline``.
     :raises DatasetError: the labels are of another origin than the training labels, or none belongs to a prediction.
     """
     from aiida_nanoml.learning.metrics import regression_metrics
@@ -37,18 +52,25 @@ def compare_with_labels(predictions: PredictionData, labels: LabelSetData) -> di
             f'the model learnt from {learnt}, these labels are from {found.source.to_dict()}: their difference '
             'would mix the error of the model with that of the engine'
         )
-    found = found.select(found.finished)
-    positions = positions_of(predictions.get_array('hashes'), found.hashes)
-    compared = positions >= 0
+    asked = predictions.get_array('hashes')
+    wanted = np.isin(asked, asked if structures is None else structures.structures.hashes)
+    n_open_shell = int(np.isin(found.hashes[found.finished & found.open_shell], asked[wanted]).sum())
+    found = found.select(found.finished & ~found.open_shell)
+    positions = positions_of(asked, found.hashes)
+    compared = wanted & (positions >= 0)
     if not compared.any():
-        raise DatasetError('none of the predicted structures has a finished label')
+        raise DatasetError('none of the predicted structures has a finished label with an even electron count')
     columns = {name: column[compared] for name, column in predictions.arrays.items()}
     labelled = found.select(positions[compared])
     gaps = labelled.energies['gap_ev']
     metrics: dict[str, Any] = {
         'labelling_s': float(np.nansum(labelled.wall_s)),
-        'n_not_compared': int((~compared).sum()),
+        'n_not_compared': int((wanted & ~compared).sum()),
+        'n_open_shell': n_open_shell,
     }
+    if report is not None:
+        cheap = np.nan if baseline is None else baseline.labels.select(baseline.labels.finished).wall_s
+        metrics |= time_saved(labelled.wall_s, _job_seconds(report), len(asked), cheap)
     judged = {'': columns['value']} | ({'baseline/': columns[BASELINE]} if BASELINE in columns else {})
     for prefix, values in judged.items():
         metrics[f'{prefix}all'] = regression_metrics(gaps, values)
@@ -61,3 +83,34 @@ def compare_with_labels(predictions: PredictionData, labels: LabelSetData) -> di
     for name, column in shown.items():
         table.set_array(name, column)
     return {'metrics': orm.Dict(metrics), 'table': table}
+
+
+def time_saved(
+    label_s: NDArray[np.float64], job_s: float, n_predicted: int, baseline_s: NDArray[np.float64] | float = np.nan
+) -> dict[str, float | None]:
+    """Set what a prediction costs against what a label costs.
+
+    :param label_s: shape (n,), seconds that each label took; NaN where unknown.
+    :param job_s: seconds that the prediction job took, with everything that it loads.
+    :param n_predicted: structures in that job.
+    :param baseline_s: shape (m,), seconds that each label of the baseline took; NaN: without baseline.
+    :returns: by structure ``label_s_each`` and ``prediction_s_each`` (with the baseline), their ratio ``speedup``, and
+        ``saved_s``, what labelling everything that was predicted would have cost more; None where a time is unknown.
+    """
+    known = label_s[np.isfinite(label_s)]
+    cheap = np.asarray(baseline_s)[np.isfinite(baseline_s)]
+    prediction = job_s / n_predicted + (float(cheap.mean()) if cheap.size else 0.0)
+    label = float(known.mean()) if known.size else None
+    return {
+        'label_s_each': label,
+        'prediction_s_each': prediction,
+        'speedup': None if label is None else label / prediction,
+        'saved_s': None if label is None else n_predicted * (label - prediction),
+    }
+
+
+def _job_seconds(report: orm.FolderData) -> float:
+    try:
+        return Report.model_validate_json(report.base.repository.get_object_content(REPORT_FILE)).wall_s
+    except (FileNotFoundError, ValidationError) as error:
+        raise DatasetError(f'{report.uuid} is not what a prediction job retrieved: {error}') from error
