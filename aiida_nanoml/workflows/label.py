@@ -11,6 +11,7 @@ import numpy as np
 from aiida import orm
 from aiida.common import AttributeDict
 from aiida.engine import ProcessBuilder, ToContext, WorkChain, while_
+from aiida.engine.processes.workchains.awaitable import Awaitable
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from aiida.plugins import WorkflowFactory
 
@@ -208,7 +209,7 @@ class LabelWorkChain(WorkChain):
         return bool(self.ctx.interrupted or self.ctx.batch_rows or self.ctx.single_rows or self.ctx.running)
 
     def submit_jobs(self) -> Any:
-        """Fill the free places with jobs, then wait for the one that began first."""
+        """Fill the free places with jobs, then wait until one of them ends."""
         while len(self.ctx.running) < self.inputs.max_concurrent.value:
             if self.ctx.interrupted:
                 killed = self.ctx.interrupted.pop(0)
@@ -225,7 +226,25 @@ class LabelWorkChain(WorkChain):
                     return refusal
             else:
                 break
-        return ToContext(first=orm.load_node(self.ctx.running[0]['uuid']))
+        jobs = [orm.load_node(job['uuid']) for job in self.ctx.running]
+        if any(job.is_terminated for job in jobs):
+            return None  # its end may have been told while nothing waited
+        return ToContext(**{f'job_{job.pk}': job for job in jobs})
+
+    def _action_awaitables(self) -> None:
+        """Watch each job once, though every round waits for all that run."""
+        watched: set[int] = self.__dict__.setdefault('_watched', set())
+        awaited = self._awaitables
+        self._awaitables = [awaitable for awaitable in awaited if awaitable.pk not in watched]
+        super()._action_awaitables()
+        watched.update(awaitable.pk for awaitable in awaited)
+        self._awaitables = awaited
+
+    def _on_awaitable_finished(self, awaitable: Awaitable) -> None:
+        """Go on when one job has ended; AiiDA by itself goes on when all have."""
+        if awaitable in self._awaitables:
+            self._awaitables = [awaitable]
+            super()._on_awaitable_finished(awaitable)
 
     def _submit_batch(self, rows: list[int], parent_folder: orm.RemoteData | None = None) -> None:
         inputs = AttributeDict(self.exposed_inputs(LabelCalculation))
@@ -294,6 +313,7 @@ class LabelWorkChain(WorkChain):
             if not node.is_terminated:
                 running.append(job)
                 continue
+            self.ctx.pop(f'job_{node.pk}', None)
             if not node.is_finished_ok:
                 self.ctx.failure = f'{node.process_label}<{node.pk}> {node.exit_message or "failed"}'
                 self.report(self.ctx.failure)

@@ -33,6 +33,8 @@ class PacedEngine(Engine):
         kill_worker: list[int]
         killed_marker: str
         hung_marker: str
+        meet: list[int]
+        meeting: str
 
     settings: Parameters
 
@@ -54,6 +56,8 @@ class PacedEngine(Engine):
             Path(settings.hung_marker).touch()
             hangs = True
         time.sleep(3600 if hangs else settings.wait_s)
+        if n_atoms in settings.meet:
+            self.meet(n_atoms)
         if n_atoms in settings.crash:
             os.kill(os.getpid(), signal.SIGKILL)
         if n_atoms in settings.kill_worker and not Path(settings.killed_marker).exists():
@@ -65,3 +69,13 @@ class PacedEngine(Engine):
             raise EvaluationError('not_converged', f'{n_atoms} atoms never converge')
         levels = [-5.0] * ((n_atoms + 1) // 2) + [-5.0 + 0.1 * n_atoms]
         return Label.from_levels(-10.0 * n_atoms, levels, n_atoms)
+
+    def meet(self, n_atoms: int) -> None:
+        """Wait for all the others that are to meet here."""
+        settings = self.settings
+        Path(settings.meeting, str(n_atoms)).touch()
+        until = time.monotonic() + 120
+        while not all(Path(settings.meeting, str(other)).exists() for other in settings.meet):
+            if time.monotonic() > until:
+                raise EvaluationError('not_converged', f'{n_atoms} atoms met nobody')
+            time.sleep(0.05)
