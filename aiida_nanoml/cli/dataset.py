@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from aiida_nanoml.cli.launch import run_function
-from aiida_nanoml.cli.options import FORCE, JSON, NAME, DataNode, example
+from aiida_nanoml.cli.options import FORCE, JSON, NAME, DataNode, descriptor_choice, example, setting
 from aiida_nanoml.cli.output import counts, emit, identity_line, record, refuse_overwriting, source_line
 
 if TYPE_CHECKING:
     from aiida_nanoml.data.dataset import DatasetData
+
+
+DESCRIPTOR_HELP = 'Registered name of the descriptor, or several joined by +.'
+NATURE = {None: '', False: ' (structure only)', True: ' (runs a tight-binding calculation)'}
+SETTING_HELP = 'Parameter of the descriptor; of one of several, PART.KEY=VALUE; repeatable.'
 
 
 def split_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -46,9 +51,8 @@ def dataset() -> None:
     multiple=True,
     help='Labels from a cheaper engine that models are to correct; repeatable.',
 )
-@click.option('--descriptor', default='quadruplets', show_default=True, help='Registered name of the descriptor.')
-@click.option('--classes', type=int, default=22, show_default=True, help='Classes of quadruplets: 22 or 26.')
-@click.option('--unknown', default='drop', show_default=True, help='Classes beyond these: error, overflow or drop.')
+@click.option('--descriptor', default='quadruplets', show_default=True, help=DESCRIPTOR_HELP)
+@setting(SETTING_HELP)
 @split_options
 @NAME
 @JSON
@@ -57,8 +61,7 @@ def build(
     labels: tuple[Any, ...],
     baseline: tuple[Any, ...],
     descriptor: str,
-    classes: int,
-    unknown: str,
+    settings: tuple[tuple[str, Any], ...],
     validation: float,
     test: float,
     seed: int,
@@ -69,7 +72,8 @@ def build(
     """Describe labelled STRUCTURES, put the gaps beside the features, and split the rows.
 
     Several sets are joined. Rows whose label failed, rows with an odd electron count, repeated structures and, with a
-    baseline, rows without one are left out and counted.
+    baseline, rows without one are left out and counted. A descriptor that learns, such as clusters, sees the training
+    rows only.
     """
     from aiida.orm import Dict
 
@@ -77,15 +81,15 @@ def build(
     from aiida_nanoml.calculations.functions.labels import merge_labels
     from aiida_nanoml.calculations.functions.structures import merge_structures
 
-    params = {'classes': classes, 'unknown': unknown} if descriptor == 'quadruplets' else {}
-    rows = run_function(
+    node: DatasetData = run_function(
         assemble_dataset,
         structures=_joined(merge_structures, 'structures', structures),
         labels=_joined(merge_labels, 'labels', labels),
-        descriptor=Dict({'name': descriptor, 'params': params}),
+        descriptor=Dict(descriptor_choice(descriptor, settings)),
+        split=Dict({'validation': validation, 'test': test, 'seed': seed, 'by_family': not no_by_family}),
         **({'baseline': _joined(merge_labels, 'labels', baseline)} if baseline else {}),
     )
-    node = _split(rows, validation, test, seed, no_by_family, name)
+    node.label = name
     _emit_dataset(node, as_json)
 
 
@@ -98,7 +102,7 @@ def build(
 @click.argument('y', type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option('--labels-from', required=True, help='What gave the gaps: "NAME VERSION, PROTOCOL".')
 @click.option('--descriptor', help='The columns are those of this descriptor; default: features of unknown origin.')
-@click.option('--classes', type=int, default=22, show_default=True, help='With --descriptor quadruplets: 22 or 26.')
+@setting(SETTING_HELP)
 @click.option('--n-features', type=click.IntRange(1), default=26, show_default=True, help='Columns of X.')
 @click.option('--target-scale', type=float, default=4.0, show_default=True, help='Y holds the gap / this, in eV.')
 @click.option('--family', default='', help='Family of the rows.')
@@ -110,7 +114,7 @@ def import_(
     y: Path,
     labels_from: str,
     descriptor: str | None,
-    classes: int,
+    settings: tuple[tuple[str, Any], ...],
     n_features: int,
     target_scale: float,
     family: str,
@@ -124,7 +128,7 @@ def import_(
     """Read N rows of features from X and N gaps from Y, numbers separated by white space, and split the rows."""
     from aiida.orm import Dict, SinglefileData
 
-    from aiida_nanoml.calculations.functions.datasets import import_dataset
+    from aiida_nanoml.calculations.functions.datasets import import_dataset, split_dataset
     from aiida_nanoml.cli.options import load_storage
 
     parameters: dict[str, Any] = {
@@ -132,11 +136,12 @@ def import_(
         'target_scale_ev': target_scale,
         'family': family,
     }
+    if descriptor is None and settings:
+        raise click.UsageError('--set goes with --descriptor')
     if descriptor is None:
         parameters['n_features'] = n_features
     else:
-        params = {'classes': classes, 'unknown': 'drop'} if descriptor == 'quadruplets' else {}
-        parameters['descriptor'] = {'name': descriptor, 'params': params}
+        parameters['descriptor'] = descriptor_choice(descriptor, settings)
     load_storage()
     rows = run_function(
         import_dataset,
@@ -144,7 +149,10 @@ def import_(
         y=SinglefileData(y.absolute()),
         parameters=Dict(parameters),
     )
-    _emit_dataset(_split(rows, validation, test, seed, no_by_family, name), as_json)
+    split = {'validation': validation, 'test': test, 'seed': seed, 'by_family': not no_by_family}
+    node: DatasetData = run_function(split_dataset, dataset=rows, parameters=Dict(split))
+    node.label = name
+    _emit_dataset(node, as_json)
 
 
 def parse_source(text: str) -> dict[str, Any]:
@@ -201,31 +209,26 @@ def _joined(function: Any, prefix: str, nodes: Sequence[Any]) -> Any:
     return run_function(function, **{f'{prefix}_{number:03d}': node for number, node in enumerate(nodes)})
 
 
-def _split(rows: DatasetData, validation: float, test: float, seed: int, no_by_family: bool, name: str) -> DatasetData:
-    from aiida.orm import Dict
-
-    from aiida_nanoml.calculations.functions.datasets import split_dataset
-
-    parameters = {'validation': validation, 'test': test, 'seed': seed, 'by_family': not no_by_family}
-    node: DatasetData = run_function(split_dataset, dataset=rows, parameters=Dict(parameters))
-    node.label = name
-    return node
-
-
 def _emit_dataset(node: DatasetData, as_json: bool) -> None:
     keys = ('n_rows', 'n_features', 'families', 'split', 'excluded', 'unknown_classes', 'labels', 'target', 'unit')
     numbers = {key: node.base.attributes.get(key) for key in keys} | {'baseline': node.baseline_source}
     rows = node.dataset
     gaps = rows.y
     labels, descriptor = numbers['labels'], node.base.attributes.get('descriptor')
+    electronic = _electronic(descriptor)
     lines = {
         'data set': identity_line(node),
         'rows': f'{numbers["n_rows"]} ({counts(numbers["split"]) if numbers["split"] else "not split"})',
         'left out': counts(numbers['excluded']),
-        'features': f'{numbers["n_features"]}, {descriptor.get("name", "unknown descriptor")}',
+        'features': f'{numbers["n_features"]}, {descriptor.get("name", "unknown descriptor")}{NATURE[electronic]}',
         'gap': f'{gaps.min():.3f} to {gaps.max():.3f} eV, mean {gaps.mean():.3f} eV',
         'labels': source_line(labels) if labels else 'unknown',
     }
+    if node.learnt_rows is not None:
+        lines['features'] += f', learnt on {node.learnt_rows} training rows'
+    if node.selection is not None:
+        kept = f'{numbers["n_features"]} of {node.selection["n_before"]} columns'
+        lines['selection'] = f'{_written(node.selection)}: {kept}'
     if node.baseline_source and rows.baseline is not None:
         lines['baseline'] = f'{source_line(node.baseline_source)}, MAE {abs(gaps - rows.baseline).mean():.3f} eV'
     if numbers['unknown_classes']:
@@ -235,6 +238,10 @@ def _emit_dataset(node: DatasetData, as_json: bool) -> None:
         record(
             node,
             **numbers,
+            descriptor=descriptor.get('name'),
+            electronic=electronic,
+            learnt_rows=node.learnt_rows,
+            selection=node.selection,
             gap_min_ev=gaps.min().item(),
             gap_mean_ev=gaps.mean().item(),
             gap_max_ev=gaps.max().item(),
@@ -242,3 +249,18 @@ def _emit_dataset(node: DatasetData, as_json: bool) -> None:
         lines,
         f'train {node.label or node.pk}',
     )
+
+
+def _electronic(descriptor: Mapping[str, Any]) -> bool | None:
+    """Whether the descriptor runs an electronic calculation; None where it is not installed, or not known."""
+    from aiida_nanoml.errors import DescriptorError
+    from aiida_nanoml.features.registry import is_electronic, make_descriptor
+
+    try:
+        return is_electronic(make_descriptor(descriptor.get('name', ''), **descriptor.get('params', {})))
+    except DescriptorError:
+        return None
+
+
+def _written(selection: Mapping[str, Any]) -> str:
+    return ' '.join([selection['name'], *(f'{key}={value}' for key, value in selection['params'].items())])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +171,34 @@ QUEUE = click.option('--queue', help='Queue of the scheduler.')
 def setting(help_text: str) -> Callable[[Any], Any]:
     """Make the option ``--set KEY=VALUE``, which can be repeated."""
     return click.option('--set', 'settings', type=KeyValue(), multiple=True, help=help_text)
+
+
+def descriptor_choice(text: str, settings: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Make the choice of a descriptor, ``name`` and ``params``, from the options of the command line.
+
+    Atoms outside the classes of quadruplets are dropped and counted, unless the settings say something else.
+
+    :param text: registered name, or several joined by ``+``.
+    :param settings: parameters by name; of a combination, by ``PART.NAME``.
+    :raises UsageError: a setting does not say which part it is of, or names one that is not there.
+    """
+    names = [name.strip() for name in text.split('+')]
+    params: dict[str, dict[str, Any]] = {name: {} for name in names}
+    if 'quadruplets' in params:
+        params['quadruplets']['unknown'] = 'drop'
+    for key, value in settings:
+        part, dot, parameter = key.rpartition('.')
+        if not dot and len(names) == 1:
+            part = names[0]
+        if part not in params:
+            raise click.UsageError(
+                f'--set {key}: a parameter of {text} is written '
+                + ('NAME=VALUE' if len(names) == 1 else f'PART.NAME=VALUE, where PART is {" or ".join(names)}')
+            )
+        params[part][parameter] = value
+    if len(names) == 1:
+        return {'name': text, 'params': params[text]}
+    return {'name': 'combined', 'params': {'parts': [{'name': name, 'params': params[name]} for name in names]}}
 
 
 def output_file(help_text: str) -> Callable[[Any], Any]:

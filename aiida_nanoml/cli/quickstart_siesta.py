@@ -28,7 +28,7 @@ def learn_from_siesta(request: dict[str, Any], code: Any, first: Any, jobs: int)
     from aiida import orm
     from aiida.plugins import CalculationFactory
 
-    from aiida_nanoml.calculations.functions.datasets import assemble_dataset, split_dataset
+    from aiida_nanoml.calculations.functions.datasets import assemble_dataset
     from aiida_nanoml.cli.launch import run_function
     from aiida_nanoml.cli.starter import starter_sets
     from aiida_nanoml.workflows.label import LabelWorkChain
@@ -46,8 +46,8 @@ def learn_from_siesta(request: dict[str, Any], code: Any, first: Any, jobs: int)
         labels=labels,
         descriptor=orm.Dict({'name': 'quadruplets', 'params': {'classes': 22, 'unknown': 'drop'}}),
         baseline=baseline.outputs.labels,
+        split=orm.Dict({'by_family': True}),
     )
-    dataset = run_function(split_dataset, dataset=dataset, parameters=orm.Dict({'by_family': True}))
     trained: dict[str, Any] = {}
     for name, kind in (('correction', 'correction'), ('alone', 'fast')):
         builder = CalculationFactory('nanoml.train').get_builder()

@@ -22,6 +22,8 @@ class DatasetData(ArrayData):  # type: ignore[misc]
     :param excluded: number of structures left out, by reason.
     :param unknown_classes: number of heavy atoms whose class the descriptor does not know.
     :param baseline: engine, version, protocol and parameters behind the baseline of the rows, if they have one.
+    :param learnt_rows: number of training rows that the descriptor learnt its columns from, if it did.
+    :param selection: ``name``, ``params`` and ``n_before`` of what selected the columns, if anything did.
     :raises DatasetError: rows with a baseline whose source is not given, or the other way round.
     """
 
@@ -40,6 +42,12 @@ class DatasetData(ArrayData):  # type: ignore[misc]
         baseline: dict[str, Any] | None = OrmMetadataField(
             None, description='Engine, version, protocol and parameters of the baseline'
         )
+        learnt_rows: int | None = OrmMetadataField(
+            None, description='Training rows that the descriptor learnt its columns from'
+        )
+        selection: dict[str, Any] | None = OrmMetadataField(
+            None, description='What selected the columns on the training rows: name, params, n_before'
+        )
 
     def __init__(
         self,
@@ -49,6 +57,8 @@ class DatasetData(ArrayData):  # type: ignore[misc]
         excluded: Mapping[str, int] | None = None,
         unknown_classes: int = 0,
         baseline: Mapping[str, Any] | None = None,
+        learnt_rows: int | None = None,
+        selection: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -73,6 +83,8 @@ class DatasetData(ArrayData):  # type: ignore[misc]
                 'excluded': dict(excluded or {}),
                 'unknown_classes': unknown_classes,
                 'baseline': None if baseline is None else dict(baseline),
+                'learnt_rows': learnt_rows,
+                'selection': None if selection is None else dict(selection),
             }
         )
 
@@ -80,6 +92,18 @@ class DatasetData(ArrayData):  # type: ignore[misc]
     def baseline_source(self) -> dict[str, Any] | None:
         """Engine, version, protocol and parameters of the baseline, if the rows have one."""
         found: dict[str, Any] | None = self.base.attributes.get('baseline', None)  # absent before version 0.2
+        return found
+
+    @property
+    def learnt_rows(self) -> int | None:
+        """Number of training rows that the descriptor learnt its columns from, if it did."""
+        found: int | None = self.base.attributes.get('learnt_rows', None)
+        return found
+
+    @property
+    def selection(self) -> dict[str, Any] | None:
+        """``name``, ``params`` and ``n_before`` of what selected the columns, if anything did."""
+        found: dict[str, Any] | None = self.base.attributes.get('selection', None)
         return found
 
     @property

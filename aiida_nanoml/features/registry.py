@@ -35,7 +35,11 @@ A descriptor is a scikit-learn transformer: explicit constructor arguments, ``fi
     an instance that computes at least these of its columns, for less work than all.
 """
 
-_BUILT_IN = (EntryPoint('quadruplets', 'aiida_nanoml.features.quadruplets:QuadrupletDescriptor', GROUP),)
+_BUILT_IN = (
+    EntryPoint('quadruplets', 'aiida_nanoml.features.quadruplets:QuadrupletDescriptor', GROUP),
+    EntryPoint('clusters', 'aiida_nanoml.features.clusters:ClusterDescriptor', GROUP),
+    EntryPoint('combined', 'aiida_nanoml.features.combined:CombinedDescriptor', GROUP),
+)
 
 
 def descriptor_names() -> list[str]:

@@ -306,7 +306,18 @@ def _structures_line(origin: StructureOrigin) -> str:
 _FACTS = {
     STRUCTURES: ('n_structures', 'formulas', 'families'),
     LABELS: ('engine', 'engine_version', 'engine_title', 'protocol', 'n_rows', 'n_finished', 'failures'),
-    DATASET: ('n_rows', 'n_features', 'families', 'split', 'excluded', 'unknown_classes', 'labels', 'baseline'),
+    DATASET: (
+        'n_rows',
+        'n_features',
+        'families',
+        'split',
+        'excluded',
+        'unknown_classes',
+        'labels',
+        'baseline',
+        'learnt_rows',
+        'selection',
+    ),
     MODEL: ('kind', 'fingerprint', 'metrics', 'parameters', 'versions', 'labels', 'baseline'),
     PREDICTION: ('n_rows', 'target', 'unit', 'model_kind', 'model_fingerprint', 'max_distance', 'baseline'),
 }

@@ -10,7 +10,7 @@ from aiida.engine import ProcessBuilder, ToContext, WorkChain, if_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_nanoml.calculations.base import validate_code
-from aiida_nanoml.calculations.functions.datasets import assemble_dataset, split_dataset
+from aiida_nanoml.calculations.functions.datasets import assemble_dataset
 from aiida_nanoml.calculations.functions.structures import generate_flake_sets, merge_structures
 from aiida_nanoml.calculations.functions.validation import compare_with_labels
 from aiida_nanoml.calculations.predict import PredictCalculation
@@ -175,19 +175,19 @@ class GapWorkChain(WorkChain):
         return self.submit(LabelWorkChain, **inputs)
 
     def assemble(self) -> Any:
-        """Build the data set and split it."""
+        """Build the data set."""
         for child in ('labels', 'unseen_labels'):
             if child in self.ctx and not self.ctx[child].is_finished_ok:
                 return self._failed(self.exit_codes.ERROR_LABEL_FAILED, self.ctx[child])
         labels = self.ctx.labels.outputs.labels
         self.out('structures', self.ctx.structures)
         self.out('labels', labels)
-        dataset, node = assemble_dataset.run_get_node(
-            structures=self.ctx.structures, labels=labels, descriptor=self.inputs.descriptor
+        self.ctx.dataset, node = assemble_dataset.run_get_node(
+            structures=self.ctx.structures,
+            labels=labels,
+            descriptor=self.inputs.descriptor,
+            split=self.inputs.split,
         )
-        if not node.is_finished_ok:
-            return self._refused(node)
-        self.ctx.dataset, node = split_dataset.run_get_node(dataset=dataset, parameters=self.inputs.split)
         if not node.is_finished_ok:
             return self._refused(node)
         self.out('dataset', self.ctx.dataset)

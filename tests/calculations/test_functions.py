@@ -287,6 +287,49 @@ def test_data_sets_are_joined_without_repetition(
     assert node.base.attributes.get('unknown_classes') == 2
 
 
+def test_a_data_set_is_split_in_one_step(structures_node, labels_node) -> None:
+    parameters = orm.Dict({'validation': 0.25, 'test': 0.25, 'seed': 5})
+    node = assemble_dataset(structures_node, labels_node, orm.Dict(DESCRIPTOR), split=parameters)
+    apart = split_dataset(assemble_dataset(structures_node, labels_node, orm.Dict(DESCRIPTOR)), parameters)
+    assert node.dataset.split.tolist() == apart.dataset.split.tolist()
+    assert node.base.attributes.get('split') == apart.base.attributes.get('split')
+    assert node.learnt_rows is None
+    inputs = {'structures': structures_node, 'labels': labels_node, 'descriptor': orm.Dict(DESCRIPTOR)}
+    refused(assemble_dataset, 'DatasetError', 'no parameter shares', **inputs, split=orm.Dict({'shares': 0.2}))
+
+
+def test_a_descriptor_learns_from_training_rows_only(
+    structures_node, labels_node, flakes: StructureSet, third_party_path
+) -> None:
+    """A formula that only test rows have is no column, and is counted as unknown."""
+    node = assemble_dataset(structures_node, labels_node, orm.Dict({'name': 'formulas'}), split=orm.Dict({}))
+    formulas, training = np.array(flakes.formulas), node.dataset.split == 'train'
+    assert set(formulas[~training]) - set(formulas[training]), 'these flakes cannot show a leak'
+    assert list(node.dataset.feature_names) == sorted(set(formulas[training]))
+    assert node.learnt_rows == training.sum() == 8
+    unseen = ~np.isin(formulas, formulas[training])
+    assert node.base.attributes.get('unknown_classes') == unseen.sum()
+    assert (node.dataset.X.sum(axis=1) == ~unseen).all()
+
+
+def test_columns_that_were_learnt_stay_with_their_split(structures_node, labels_node, third_party_path) -> None:
+    inputs = {'structures': structures_node, 'labels': labels_node}
+    learning = orm.Dict({'name': 'formulas'})
+    refused(assemble_dataset, 'DatasetError', "'formulas' learns from training rows: give `split`", **inputs,
+            descriptor=learning)  # fmt: skip
+    node = assemble_dataset(**inputs, descriptor=learning, split=orm.Dict({}))
+    message = "belong to its split: the descriptor 'formulas' learnt them on its training rows"
+    refused(split_dataset, 'DatasetError', message, dataset=node, parameters=orm.Dict({'seed': 1}))
+    refused(merge_datasets, 'DatasetError', message, a=node, b=node)
+
+
+def test_what_was_learnt_elsewhere_needs_no_split(structures_node, labels_node, third_party_path) -> None:
+    frozen = orm.Dict({'name': 'formulas', 'params': {'known': ['C24H12']}})
+    node = assemble_dataset(structures_node, labels_node, frozen)
+    assert node.learnt_rows is None
+    assert split_dataset(node, orm.Dict({})).base.attributes.get('split') == {'train': 8, 'validation': 2, 'test': 2}
+
+
 @pytest.mark.parametrize(
     ('name', 'value', 'message'),
     [

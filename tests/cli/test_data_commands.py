@@ -97,7 +97,7 @@ def test_dataset_of_several_sets(cli_json, flakes, flake_labels):
     labels = [LabelSetData(flake_labels.select(np.arange(12)[half])).store().pk for half in halves]
     content = cli_json(
         'dataset', 'build', *structures, '--labels', labels[0], '--labels', labels[1],
-        '--classes', 26, '--validation', 0.25, '--test', 0.25, '--seed', 4,
+        '--set', 'classes=26', '--validation', 0.25, '--test', 0.25, '--seed', 4,
     )  # fmt: skip
     dataset = orm.load_node(content['uuid'])
     assert content['n_rows'] == 12
@@ -107,6 +107,22 @@ def test_dataset_of_several_sets(cli_json, flakes, flake_labels):
     position = {value: row for row, value in enumerate(flake_labels.hashes)}
     expected = [flake_labels.energies['gap_ev'][position[value]] for value in dataset.dataset.hashes]
     assert dataset.dataset.y.tolist() == expected
+
+
+def test_dataset_of_two_descriptors_side_by_side(cli, cli_json, structures_node, labels_node, third_party_path):
+    build = 'dataset', 'build', structures_node.pk, '--labels', labels_node.pk, '--descriptor', 'quadruplets+formulas'
+    content = cli_json(*build, '--set', 'quadruplets.classes=26')
+    node = orm.load_node(content['uuid'])
+    assert node.dataset.feature_names[0] == 'quadruplets/C|CCC'
+    assert content['learnt_rows'] == 8
+    assert content['descriptor'] == 'combined'
+    assert content['electronic'] is False
+    made = node.base.attributes.get('descriptor')['params']['parts']
+    assert made[0] == {'name': 'quadruplets', 'params': {'classes': 26, 'unknown': 'drop'}}
+    assert len(made[1]['params']['known']) == content['n_features'] - 30
+    assert 'structure only), learnt on 8 training rows' in cli('dataset', 'show', node.pk).stdout
+    error = cli(*build, '--set', 'classes=26', status=2).stderr
+    assert 'PART.NAME=VALUE, where PART is quadruplets or formulas' in error
 
 
 def test_dataset_refuses_structures_without_labels(cli, structures_node, flake_labels):

@@ -6,7 +6,7 @@ import click
 import pytest
 from aiida import orm
 
-from aiida_nanoml.cli.options import KeyValue, Numbers, job_options
+from aiida_nanoml.cli.options import KeyValue, Numbers, descriptor_choice, job_options
 from aiida_nanoml.cli.train import KINDS
 from aiida_nanoml.learning.registry import MODEL_KINDS
 
@@ -34,6 +34,32 @@ def test_setting_keeps_the_type(text, expected):
 def test_setting_refuses_what_it_cannot_read(text):
     with pytest.raises(click.BadParameter):
         KeyValue().convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ('text', 'settings', 'expected'),
+    [
+        ('clusters', [], {'name': 'clusters', 'params': {}}),
+        ('clusters', [('seed', 3), ('clusters.binary', False)], {'seed': 3, 'binary': False}),
+        ('quadruplets', [], {'unknown': 'drop'}),
+        ('quadruplets', [('unknown', 'error')], {'unknown': 'error'}),
+        (
+            'shells+clusters',
+            [('clusters.seed', 3)],
+            {'parts': [{'name': 'shells', 'params': {}}, {'name': 'clusters', 'params': {'seed': 3}}]},
+        ),
+    ],
+)
+def test_descriptor_and_its_settings(text, settings, expected):
+    choice = descriptor_choice(text, settings)
+    assert choice == (expected if 'name' in expected else {'name': choice['name'], 'params': expected})
+    assert choice['name'] == ('combined' if '+' in text else text)
+
+
+@pytest.mark.parametrize(('text', 'key'), [('a+b', 'seed'), ('a+b', 'c.seed'), ('a', 'b.seed')])
+def test_a_setting_of_no_descriptor_is_refused(text, key):
+    with pytest.raises(click.UsageError, match=f'--set {key}: a parameter of {text.replace("+", ".")} is written'):
+        descriptor_choice(text, [(key, 1)])
 
 
 def test_numbers():

@@ -70,6 +70,6 @@ def test_a_step_that_refuses_its_input_ends_the_work_with_520(code, flakes: Stru
     builder = make_builder(code, structures=StructureSetData(flakes.select([0, 1])))
     outputs, node = run_get_node(builder)
     assert node.exit_status == 520
-    assert 'split_dataset' in node.exit_message
+    assert 'assemble_dataset' in node.exit_message
     assert 'too few' in node.exit_message
     assert 'labels' in outputs, 'what was computed is handed out'

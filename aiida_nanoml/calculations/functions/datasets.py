@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
+from numpy.typing import NDArray
 
 from aiida_nanoml.calculations.functions.base import refusing
 from aiida_nanoml.data.dataset import DatasetData
@@ -24,23 +25,34 @@ from aiida_nanoml.learning.dataset import UNASSIGNED, Dataset, positions_of
 @calcfunction
 @refusing
 def assemble_dataset(
-    structures: StructureSetData, labels: LabelSetData, descriptor: orm.Dict, baseline: LabelSetData | None = None
+    structures: StructureSetData,
+    labels: LabelSetData,
+    descriptor: orm.Dict,
+    baseline: LabelSetData | None = None,
+    split: orm.Dict | None = None,
 ) -> DatasetData:
-    """Describe the labelled structures and put descriptor and gap side by side.
+    """Describe the labelled structures, put descriptor and gap side by side and, if asked, split the rows.
 
     Rows whose label failed, rows with an odd electron count, repeated structures and, with a baseline, rows without a
-    finished baseline are left out and counted.
+    finished baseline are left out and counted. A descriptor that learns is fitted to the training rows only.
 
     :param structures: the structures, in any order.
     :param labels: labels of these structures, from one engine and protocol.
     :param descriptor: ``name`` in the registry of descriptors and, optionally, ``params``.
     :param baseline: labels of these structures from a cheaper engine, for models that learn the correction to it.
-    :raises DatasetError: a structure has no label, no row is left, or labels and baseline are of one origin.
+    :param split: as the ``parameters`` of :func:`split_dataset`; without, the rows are not split.
+    :raises DatasetError: a structure has no label, no row is left, labels and baseline are of one origin, the split
+        cannot be made, or there is none for a descriptor that learns.
     :raises DescriptorError: the descriptor is unknown or cannot describe a structure.
     """
-    from aiida_nanoml.features.registry import descriptor_identity
+    from aiida_nanoml.features.registry import descriptor_identity, freeze, is_frozen
 
     transformer = _chosen_descriptor(descriptor.get_dict())
+    learnt = not is_frozen(transformer)
+    if learnt and split is None:
+        raise DatasetError(
+            f'the descriptor {descriptor["name"]!r} learns from training rows: give `split`, so that it sees no others'
+        )
     everything, found = structures.structures, labels.labels
     if baseline is not None and baseline.label_source.compatible(found.source):
         raise DatasetError(f'labels and baseline are both from {found.source}: there is nothing to correct')
@@ -65,18 +77,24 @@ def assemble_dataset(
     }
     if not kept.any():
         raise DatasetError(f'no row is left of {len(everything)}: {excluded}. Look at the statuses of the labels.')
-    chosen = everything.select(kept)
+    chosen, gaps = everything.select(kept), rows.energies['gap_ev'][kept]
+    parts = np.full(len(chosen), UNASSIGNED, dtype='<U10')
+    if split is not None:
+        parts = _drawn_parts(chosen.hashes, chosen.families, split)
+    learning = np.flatnonzero(parts == 'train') if learnt else np.empty(0, dtype=np.int64)
+    if learnt:
+        transformer = freeze(transformer, chosen.select(learning), gaps[learning])
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the number of dropped atoms is stored with the data set
         features = transformer.transform(chosen)
     identity = descriptor_identity(transformer)
     dataset = Dataset(
         X=features,
-        y=rows.energies['gap_ev'][kept],
+        y=gaps,
         hashes=chosen.hashes,
         names=chosen.names,
         families=chosen.families,
-        split=np.full(len(chosen), UNASSIGNED, dtype='<U10'),
+        split=parts,
         feature_names=tuple(identity['feature_names']),
         baseline=None if baseline is None else cheap[kept],
     )
@@ -88,6 +106,7 @@ def assemble_dataset(
         {k: v for k, v in excluded.items() if v},
         unknown_classes,
         None if baseline is None else baseline.label_source.to_dict(),
+        learnt_rows=len(learning) if learnt else None,
     )
 
 
@@ -99,20 +118,13 @@ def split_dataset(dataset: DatasetData, parameters: orm.Dict) -> DatasetData:
     :param dataset: the data set; an earlier split is replaced.
     :param parameters: ``validation`` and ``test`` (shares), ``seed``, and ``by_family`` (the same shares
         of every family).
-    :raises DatasetError: unknown parameters, or shares that cannot be met.
+    :raises DatasetError: unknown parameters, shares that cannot be met, or columns that depend on an earlier split.
     """
-    from aiida_nanoml.learning.splits import split_rows
-
-    wanted = {'validation': 0.2, 'test': 0.2, 'seed': 0, 'by_family': True} | parameters.get_dict()
-    unknown = sorted(set(wanted) - {'validation', 'test', 'seed', 'by_family'})
-    if unknown:
-        raise DatasetError(f'a split has no parameter {", ".join(unknown)}; it has validation, test, seed, by_family')
+    _refuse_bound_columns(dataset)
     rows = dataset.dataset
-    by_family = wanted.pop('by_family')
-    split = split_rows(rows.hashes, strata=rows.families if by_family else None, **wanted)
     attributes = dataset.base.attributes
     return DatasetData(
-        rows.with_split(split),
+        rows.with_split(_drawn_parts(rows.hashes, rows.families, parameters)),
         attributes.get('descriptor'),
         attributes.get('labels'),
         attributes.get('excluded'),
@@ -127,9 +139,11 @@ def merge_datasets(**sets: DatasetData) -> DatasetData:
     """Join data sets in the order of their link labels; the split is dropped, split the result again.
 
     :raises DatasetError: the features come from different descriptors, or the targets or baselines from different
-        engines or protocols.
+        engines or protocols, or columns depend on the split of their set.
     """
     nodes = [sets[key] for key in sorted(sets)]
+    for node in nodes:
+        _refuse_bound_columns(node)
     for key, what in (('descriptor', 'descriptors'), ('unit', 'units')):
         _same(nodes, key, what)
     labels = _joined_source(nodes, 'labels', 'engines or protocols')
@@ -151,6 +165,32 @@ def merge_datasets(**sets: DatasetData) -> DatasetData:
         sum(node.base.attributes.get('unknown_classes') for node in nodes),
         baseline,
     )
+
+
+def _drawn_parts(hashes: NDArray[np.str_], families: NDArray[np.str_], parameters: orm.Dict) -> NDArray[np.str_]:
+    from aiida_nanoml.learning.splits import split_rows
+
+    wanted = {'validation': 0.2, 'test': 0.2, 'seed': 0, 'by_family': True} | parameters.get_dict()
+    unknown = sorted(set(wanted) - {'validation', 'test', 'seed', 'by_family'})
+    if unknown:
+        raise DatasetError(f'a split has no parameter {", ".join(unknown)}; it has validation, test, seed, by_family')
+    by_family = wanted.pop('by_family')
+    return split_rows(hashes, strata=families if by_family else None, **wanted)
+
+
+def _refuse_bound_columns(node: DatasetData) -> None:
+    """Refuse columns that were learnt or selected on training rows: in another split these would be test rows."""
+    bound = []
+    if node.learnt_rows is not None:
+        bound.append(f'the descriptor {node.base.attributes.get("descriptor")["name"]!r} learnt them')
+    if node.selection is not None:
+        bound.append(f'{node.selection["name"]!r} selected them')
+    if bound:
+        raise DatasetError(
+            f'the columns of the data set {node.uuid} belong to its split: {" and ".join(bound)} on its training rows, '
+            'which another split would test on. Join the structures and labels instead, build a data set of them with '
+            'the wanted split (nanoml.assemble_dataset with `split`, `aiida-nanoml dataset build`), then select.'
+        )
 
 
 def _same(nodes: list[DatasetData], key: str, what: str) -> Any:

@@ -1,0 +1,123 @@
+"""Several descriptors side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from aiida_nanoml.errors import DescriptorError
+from aiida_nanoml.features.registry import freeze, is_electronic, is_frozen, learns, make_descriptor
+from aiida_nanoml.structures.structure_set import StructureSet
+
+SEPARATOR = '/'
+"""Between the name of a part and the name of its column."""
+
+
+class CombinedDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """The columns of several descriptors, one part after the other.
+
+    A column is named ``part/column``, for example ``quadruplets/C|CCC``. The combination learns if a part learns, and
+    runs an electronic calculation if a part does.
+
+    :param parts: for each part its ``name`` in the registry and, optionally, ``params``; every name once.
+    """
+
+    def __init__(self, parts: list[dict[str, Any]] | None = None) -> None:
+        self.parts = parts
+
+    @property
+    def learns(self) -> bool:
+        """Whether a part learns from training rows."""
+        return any(learns(part) for part in self._made().values())
+
+    @property
+    def electronic(self) -> bool:
+        """Whether a part runs an electronic calculation."""
+        return any(is_electronic(part) for part in self._made().values())
+
+    def fit(self, structures: StructureSet, y: NDArray[np.float64] | None = None) -> CombinedDescriptor:
+        """Fit every part.
+
+        :param structures: training rows.
+        :param y: shape (n,), their targets.
+        :raises DescriptorError: a part cannot be made or fitted.
+        """
+        self.parts_ = {name: freeze(part, structures, y) for name, part in self._made().items()}
+        return self
+
+    def frozen(self) -> CombinedDescriptor:
+        """Return a combination whose parameters hold what the parts learnt.
+
+        :raises DescriptorError: a part learns and was not fitted.
+        """
+        return _combination(self._ready())
+
+    def restricted(self, feature_names: list[str]) -> CombinedDescriptor:
+        """Return a combination that computes at least these columns; parts without any are left out.
+
+        :param feature_names: some of the names of the columns.
+        :raises DescriptorError: a part learns and was not fitted.
+        """
+        kept = {}
+        for name, part in self._ready().items():
+            prefix = f'{name}{SEPARATOR}'
+            wanted = [feature.removeprefix(prefix) for feature in feature_names if feature.startswith(prefix)]
+            if wanted:
+                kept[name] = part.restricted(wanted) if hasattr(part, 'restricted') else part
+        return _combination(kept)
+
+    def transform(self, structures: StructureSet) -> NDArray[np.float64]:
+        """Describe structures.
+
+        :param structures: n structures that every part can describe.
+        :returns: shape (n, number of columns).
+        :raises DescriptorError: a part cannot describe a structure, or learns and was not fitted.
+        """
+        return np.concatenate([part.transform(structures) for part in self._ready().values()], axis=1)
+
+    def unknown_counts(self, structures: StructureSet) -> NDArray[np.int64]:
+        """Count in each structure (n,) what the parts cannot tell, over all parts that count it."""
+        counts = np.zeros(len(structures), dtype=np.int64)
+        for part in self._ready().values():
+            if hasattr(part, 'unknown_counts'):
+                counts += part.unknown_counts(structures)
+        return counts
+
+    def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
+        """Give the name of each column, ``part/column``."""
+        names = [
+            f'{name}{SEPARATOR}{feature}'
+            for name, part in self._ready().items()
+            for feature in part.get_feature_names_out()
+        ]
+        return np.array(names, dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, 'parts_') or all(is_frozen(part) for part in self._made().values())
+
+    def _ready(self) -> dict[str, Any]:
+        parts: dict[str, Any] = self.parts_ if hasattr(self, 'parts_') else self._made()
+        for name, part in parts.items():
+            if not is_frozen(part):
+                raise DescriptorError(f'The part {name!r} learns from structures: fit the combination first.')
+        return parts
+
+    def _made(self) -> dict[str, Any]:
+        """Parts by name, as their parameters make them."""
+        if not isinstance(self.parts, list) or not self.parts:
+            raise DescriptorError('A combination needs `parts`: a list with the name and the params of each.')
+        made: dict[str, Any] = {}
+        for part in self.parts:
+            if not isinstance(part, dict) or 'name' not in part or set(part) - {'name', 'params'}:
+                raise DescriptorError(f'A part of a combination has a `name` and `params`, got {part!r}.')
+            if part['name'] in made:
+                raise DescriptorError(f'The part {part["name"]!r} is there twice: its columns could not be told apart.')
+            made[part['name']] = make_descriptor(part['name'], **part.get('params', {}))
+        return made
+
+
+def _combination(parts: dict[str, Any]) -> CombinedDescriptor:
+    return CombinedDescriptor([{'name': name, 'params': part.get_params(deep=False)} for name, part in parts.items()])
