@@ -34,6 +34,7 @@ _STEPS = np.array([(1, 1), (0, 2), (-1, 1), (-1, -1), (0, -2), (1, -1)])
 _REACH_X, _REACH_Y = int(LARGEST_RADIUS / 0.75**0.5), 2 * LARGEST_RADIUS
 
 _CENTRES_PER_BLOCK = 8192  # the six sums of a block stay in the processor's cache
+_CENTRES_AT_ONCE = 128  # of one structure, in the graph way
 _COUNT_BITS = 12  # a composition is one number: how many atoms of each element, and the element of the centre above
 _COUNT_UNITS = np.array([1 << (_COUNT_BITS * species) for species in range(len(ELEMENTS))], dtype=np.uint64)
 _CENTRE_SHIFT = _COUNT_BITS * len(ELEMENTS)
@@ -117,7 +118,8 @@ def embed(structures: StructureSet) -> Embedding:
         reason[rows[atoms]] = why
 
     degree = np.bincount(bonds.ends, minlength=n_atoms)
-    refuse((degree == 0) | (degree > np.where(heavy, 3, 1)), 'has no bond, or more than a site of the lattice has')
+    refuse(degree == 0, 'has no bond')
+    refuse(degree > np.where(heavy, 3, 1), 'has more bonds than an atom of the lattice can have')
     direction = _directions(structures, bonds)
     n_odd = np.bincount(bonds.ends, weights=direction % 2, minlength=n_atoms)
     odd = n_odd > 0
@@ -229,6 +231,7 @@ class _Grid:
         self.size = int(first[-1]) * self._stride
 
     def shift(self, step: NDArray[np.int64]) -> int:
+        """Give the distance of the cells of two sites that are a step apart."""
         return int(step[0]) * self._stride + int(step[1])
 
 
@@ -347,19 +350,25 @@ def graph_clusters(structures: StructureSet, radii: tuple[int, ...]) -> Clusters
         neighbours = np.full((width, stop - start), stop - start)
         neighbours[slots[own], ends[own] - start] = others[own] - start
         species = bonds.species[start:stop]
-        n_heavy = int(np.count_nonzero(species))
-        _graph_keys(species, neighbours, radii, keys[done : done + n_heavy], compositions[done : done + n_heavy])
-        done += n_heavy
+        centres = np.flatnonzero(species)
+        for first in range(0, len(centres), _CENTRES_AT_ONCE):
+            some = centres[first : first + _CENTRES_AT_ONCE]
+            filled = slice(done, done + len(some))
+            _graph_keys(species, neighbours, some, radii, keys[filled], compositions[filled])
+            done += len(some)
     return Clusters(structures.rows[heavy], keys, compositions)
 
 
 def _graph_keys(
-    species: NDArray[np.int64], neighbours: NDArray[np.int64], radii: tuple[int, ...], keys: _Keys, compositions: _Keys
+    species: NDArray[np.int64],
+    neighbours: NDArray[np.int64],
+    centres: NDArray[np.int64],
+    radii: tuple[int, ...],
+    keys: _Keys,
+    compositions: _Keys,
 ) -> None:
-    """Fill the keys and compositions of one structure; a neighbour beyond the last atom is none."""
-    centres = np.flatnonzero(species)
-    n_atoms, n_centres = len(species), len(centres)
-    reach = bonds_across(radii[-1])
+    """Fill the keys and compositions of some centres of one structure; a neighbour beyond the last atom is none."""
+    n_atoms, n_centres, reach = len(species), len(centres), bonds_across(radii[-1])
     distance = np.full((n_atoms, n_centres), reach + 1)
     distance[centres, np.arange(n_centres)] = 0
     layer = np.zeros((n_atoms + 1, n_centres), dtype=bool)
@@ -367,24 +376,26 @@ def _graph_keys(
     for bonds in range(1, reach + 1):
         layer[:-1] = np.logical_or.reduce(layer[neighbours]) & (distance > reach)
         distance[layer[:-1]] = bonds
-    units = _COUNT_UNITS[species]
-    own_units = units[centres]
-    first = _mixed((species[:, None] * 256 + distance + 1).astype(np.uint64))
-    colours = np.zeros((n_atoms + 1, n_centres), dtype=np.uint64)
+
+    # Only atoms within reach of some centre matter: a large structure costs no more than its clusters.
+    near = np.flatnonzero((distance <= reach).any(axis=1))
+    renumbered = np.full(n_atoms + 1, len(near))
+    renumbered[near] = np.arange(len(near))
+    neighbours, distance, units = renumbered[neighbours[:, near]], distance[near], _COUNT_UNITS[species[near]]
+    first = _mixed((species[near, None] * 256 + distance + 1).astype(np.uint64))
+    own = (species[centres].astype(np.uint64) << np.uint64(_CENTRE_SHIFT)) - _COUNT_UNITS[species[centres]]
+    colours = np.zeros((len(near) + 1, n_centres), dtype=np.uint64)
     for column, radius in enumerate(radii):
         bonds = bonds_across(radius)
         inside = distance <= bonds
-        mask = np.where(inside, np.uint64(2**64 - 1), np.uint64(0))
-        colours[:-1] = first & mask
+        colours[:-1] = first * inside
         for _ in range(2 * bonds):
-            heard = colours[neighbours[0]]
-            for others in neighbours[1:]:
+            heard = colours[:-1] * _WEIGHT
+            for others in neighbours:
                 heard += colours[others]
-            heard += colours[:-1] * _WEIGHT
-            colours[:-1] = _mixed(heard) & mask
+            colours[:-1] = _mixed(heard) * inside
         keys[:, column] = _mixed(colours.sum(axis=0))
-        centre = species[centres].astype(np.uint64) << np.uint64(_CENTRE_SHIFT)
-        compositions[:, column] = units @ inside.astype(np.uint64) - own_units + centre
+        compositions[:, column] = units @ inside.astype(np.uint64) + own
 
 
 # Both ways ------------------------------------------------------------------------------------------------------------

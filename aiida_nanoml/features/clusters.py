@@ -106,7 +106,7 @@ class ClusterDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def fit_transform(self, structures: StructureSet, y: Any = None, **fit_params: Any) -> Any:
         """Learn the clusters of structures and describe these: :meth:`fit` and :meth:`transform` in one pass."""
         clusters = self._fitted(structures)
-        return self.transform(structures) if clusters is None else self._rows(structures, clusters)
+        return self.transform(structures) if clusters is None else self._rows(structures, clusters, self._known())
 
     def transform(self, structures: StructureSet) -> Any:
         """Describe structures.
@@ -117,7 +117,7 @@ class ClusterDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         :raises DescriptorError: before ``fit``, or if structures cannot be described.
         """
         known = self._known()
-        return self._rows(structures, _enumerated(structures, known.radii, known.geometry))
+        return self._rows(structures, _enumerated(structures, known.radii, known.geometry), known)
 
     def unknown_counts(self, structures: StructureSet) -> NDArray[np.int64]:
         """Count what the vocabulary does not have: pairs of a heavy atom and a radius, in each structure (n,).
@@ -239,10 +239,10 @@ class ClusterDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         known: _Vocabulary = self.known_
         return known
 
-    def _rows(self, structures: StructureSet, clusters: Clusters) -> Any:
+    def _rows(self, structures: StructureSet, clusters: Clusters, known: _Vocabulary) -> Any:
         from scipy.sparse import coo_array, csr_array, hstack
 
-        known, n = self._known(), len(structures)
+        n = len(structures)
         pairs = [np.empty((2, 0), dtype=np.int64)]
         for number, part in enumerate(known.parts):
             columns = part.columns_of(clusters.keys[:, number])
@@ -258,7 +258,7 @@ class ClusterDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _check_parameters(self) -> None:
         radii = self.radii
-        if not isinstance(radii, Sequence | np.ndarray) or isinstance(radii, str) or not len(radii):
+        if not isinstance(radii, Sequence) or isinstance(radii, str) or not radii:
             raise DescriptorError(f'`radii` must be some integers from 1 to {LARGEST_RADIUS}, not {radii!r}.')
         if not all(_is_integer(radius) and 1 <= radius <= LARGEST_RADIUS for radius in radii):
             raise DescriptorError(f'`radii` must be integers from 1 to {LARGEST_RADIUS}, not {list(radii)!r}.')
@@ -389,4 +389,4 @@ def _enumerated_as_needed(structures: StructureSet, radii: tuple[int, ...], geom
 
 
 def _is_integer(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool)
