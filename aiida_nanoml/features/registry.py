@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
-from aiida_nanoml.errors import DescriptorError
+from aiida_nanoml.errors import DescriptorError, NanomlError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +39,8 @@ _BUILT_IN = (
     EntryPoint('quadruplets', 'aiida_nanoml.features.quadruplets:QuadrupletDescriptor', GROUP),
     EntryPoint('clusters', 'aiida_nanoml.features.clusters:ClusterDescriptor', GROUP),
     EntryPoint('combined', 'aiida_nanoml.features.combined:CombinedDescriptor', GROUP),
+    EntryPoint('shells', 'aiida_nanoml.features.shells:ShellDescriptor', GROUP),
+    EntryPoint('tight_binding', 'aiida_nanoml.features.tight_binding:TightBindingDescriptor', GROUP),
 )
 
 
@@ -55,22 +57,7 @@ def make_descriptor(name: str, **params: Any) -> Any:
     :returns: the descriptor; one that learns has to be fitted yet, unless its arguments hold what it learnt.
     :raises DescriptorError: if there is no such descriptor, it cannot be loaded, or a parameter is unknown or wrong.
     """
-    registered = _registered()
-    if name not in registered:
-        raise DescriptorError(f'There is no descriptor {name!r}; registered: {", ".join(sorted(registered))}.')
-    try:
-        kind = registered[name].load()
-    except Exception as error:  # whatever another package does at import
-        raise DescriptorError(
-            f'The descriptor {name!r} ({registered[name].value}) cannot be loaded: {type(error).__name__}: {error}'
-        ) from error
-    known = inspect.signature(kind).parameters
-    unknown = sorted(set(params) - set(known))
-    if unknown:
-        raise DescriptorError(
-            f'The descriptor {name!r} has no parameter {", ".join(unknown)}; it has: {", ".join(sorted(known))}.'
-        )
-    descriptor = kind(**params)
+    descriptor = make_registered('descriptor', _registered(), name, params, DescriptorError)
     if not learns(descriptor):
         descriptor.get_feature_names_out()
     return descriptor
@@ -113,6 +100,16 @@ def freeze(descriptor: Any, structures: StructureSet, y: NDArray[np.float64] | N
     return found
 
 
+def dense_features(descriptor: Any, structures: StructureSet) -> NDArray[np.float64]:
+    """Describe structures, by an array also where the descriptor gives a sparse matrix.
+
+    :returns: shape (n, number of columns).
+    """
+    features = descriptor.transform(structures)
+    dense: NDArray[np.float64] = features.toarray() if hasattr(features, 'toarray') else features
+    return dense
+
+
 def describe(identity: Mapping[str, Any], structures: StructureSet) -> NDArray[np.float64]:
     """Make the features of structures that an identity stands for.
 
@@ -134,7 +131,7 @@ def describe(identity: Mapping[str, Any], structures: StructureSet) -> NDArray[n
     if len(wanted) < len(names) and hasattr(descriptor, 'restricted'):
         descriptor = descriptor.restricted(wanted)
         names = [str(name) for name in descriptor.get_feature_names_out()]
-    features: NDArray[np.float64] = descriptor.transform(structures)
+    features = dense_features(descriptor, structures)
     if names == wanted:
         return features
     column_of = {name: column for column, name in enumerate(names)}
@@ -171,9 +168,38 @@ def descriptor_identity(descriptor: Any) -> dict[str, Any]:
     return plain
 
 
+def registered_in(group: str, built_in: Iterable[EntryPoint]) -> dict[str, EntryPoint]:
+    """Give the entry points of a group by name; those of this package come first and cannot be replaced."""
+    return {entry.name: entry for entry in (*entry_points(group=group), *built_in)}
+
+
+def make_registered(
+    what: str, registered: Mapping[str, EntryPoint], name: str, params: Mapping[str, Any], error: type[NanomlError]
+) -> Any:
+    """Make what is registered under a name.
+
+    :param what: what it is, for messages.
+    :param registered: entry points of classes by name.
+    :param params: arguments of the constructor.
+    :param error: what to raise if there is no such name, the class cannot be loaded, or a parameter is unknown.
+    """
+    if name not in registered:
+        raise error(f'There is no {what} {name!r}; registered: {", ".join(sorted(registered))}.')
+    try:
+        kind = registered[name].load()
+    except Exception as fault:  # whatever another package does at import
+        raise error(
+            f'The {what} {name!r} ({registered[name].value}) cannot be loaded: {type(fault).__name__}: {fault}'
+        ) from fault
+    known = inspect.signature(kind).parameters
+    unknown = sorted(set(params) - set(known))
+    if unknown:
+        raise error(f'The {what} {name!r} has no parameter {", ".join(unknown)}; it has: {", ".join(sorted(known))}.')
+    return kind(**params)
+
+
 def _registered() -> dict[str, EntryPoint]:
-    """Entry points by name; those of this package come first and cannot be replaced."""
-    return {entry.name: entry for entry in (*entry_points(group=GROUP), *_BUILT_IN)}
+    return registered_in(GROUP, _BUILT_IN)
 
 
 def _loads_as(entry: EntryPoint, kind: type) -> bool:
