@@ -197,7 +197,7 @@ def descriptor_choice(text: str, settings: Sequence[tuple[str, Any]]) -> dict[st
             )
         params[part][parameter] = value
     if len(names) == 1:
-        return {'name': text, 'params': params[text]}
+        return {'name': names[0], 'params': params[names[0]]}
     return {'name': 'combined', 'params': {'parts': [{'name': name, 'params': params[name]} for name in names]}}
 
 

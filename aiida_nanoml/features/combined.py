@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from aiida_nanoml.errors import DescriptorError
-from aiida_nanoml.features.registry import freeze, is_electronic, is_frozen, learns, make_descriptor
+from aiida_nanoml.features.registry import dense_features, freeze, is_electronic, is_frozen, learns, make_descriptor
 from aiida_nanoml.structures.structure_set import StructureSet
 
 SEPARATOR = '/'
@@ -76,7 +76,7 @@ class CombinedDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         :returns: shape (n, number of columns).
         :raises DescriptorError: a part cannot describe a structure, or learns and was not fitted.
         """
-        return np.concatenate([part.transform(structures) for part in self._ready().values()], axis=1)
+        return np.concatenate([dense_features(part, structures) for part in self._ready().values()], axis=1)
 
     def unknown_counts(self, structures: StructureSet) -> NDArray[np.int64]:
         """Count in each structure (n,) what the parts cannot tell, over all parts that count it."""

@@ -86,6 +86,28 @@ def fold_rows(
     return fold_of[inverse]
 
 
+def check_leakage(identities: npt.ArrayLike, split: npt.ArrayLike, names: npt.ArrayLike | None = None) -> None:
+    """Refuse a structure that is in two parts: a model would be judged on what it has learnt by heart.
+
+    :param identities: (n,) content hash of the structure behind each row.
+    :param split: (n,) part of each row; rows that are in none, ``''``, are not looked at.
+    :param names: (n,) labels for people, for the message; default: the identities.
+    :raises DatasetError: rows of equal identity in two parts.
+    """
+    rows, parts = _as_names(identities, 'identities'), _as_names(split, 'split')
+    known = rows if names is None else _as_names(names, 'names')
+    pairs = np.unique(np.stack([rows, parts])[:, parts != ''], axis=1)
+    found, counts = np.unique(pairs[0], return_counts=True)
+    leaked = found[counts > 1]
+    if len(leaked):
+        shown = ', '.join(str(known[rows == identity][0]) for identity in leaked[:3])
+        raise DatasetError(
+            f'{len(leaked)} structures are in more than one part of the split, the first are {shown}: errors on them '
+            'say nothing about unseen structures. Split the rows again, which keeps equal structures together, or '
+            'allow leakage'
+        )
+
+
 def _draw(
     identities: npt.ArrayLike, seed: int, strata: npt.ArrayLike | None
 ) -> tuple[dict[str, list[int]], npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiida_nanoml.errors import DatasetError
-from aiida_nanoml.learning.splits import SPLITS, fold_rows, split_rows
+from aiida_nanoml.learning.splits import SPLITS, check_leakage, fold_rows, split_rows
 
 
 def named(n):
@@ -138,3 +138,20 @@ def test_known_folds_hold_on_every_machine():
 def test_folds_must_be_an_integer_of_at_least_two(folds):
     with pytest.raises(DatasetError, match='number of folds'):
         fold_rows(named(10), folds)
+
+
+def test_a_structure_in_two_parts_is_refused():
+    hashes = np.array(['a', 'b', 'c', 'a', 'b', 'd', 'd'])
+    check_leakage(hashes, np.array(['train', 'test', 'test', 'train', 'test', 'validation', 'validation']))
+    check_leakage(hashes, np.array(['train', 'test', 'test', '', '', 'validation', '']))
+    leaking = np.array(['train', 'test', 'test', 'validation', 'train', 'train', 'train'])
+    with pytest.raises(DatasetError, match='2 structures are in more than one part of the split, the first are a, b:'):
+        check_leakage(hashes, leaking)
+    with pytest.raises(DatasetError, match='the first are A0, B1:'):
+        check_leakage(hashes, leaking, np.array(['A0', 'B1', 'C2', 'A3', 'B4', 'D5', 'D6']))
+
+
+@given(st.integers(5, 40), st.integers(0, 3))
+def test_a_split_never_leaks(n, seed):
+    repeated = np.concatenate([named(n), named(3)])
+    check_leakage(repeated, split_rows(repeated, seed=seed))

@@ -45,7 +45,7 @@ def assemble_dataset(
         cannot be made, or there is none for a descriptor that learns.
     :raises DescriptorError: the descriptor is unknown or cannot describe a structure.
     """
-    from aiida_nanoml.features.registry import descriptor_identity, freeze, is_frozen
+    from aiida_nanoml.features.registry import dense_features, descriptor_identity, freeze, is_frozen
 
     transformer = _chosen_descriptor(descriptor.get_dict())
     learnt = not is_frozen(transformer)
@@ -86,7 +86,7 @@ def assemble_dataset(
         transformer = freeze(transformer, chosen.select(learning), gaps[learning])
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the number of dropped atoms is stored with the data set
-        features = transformer.transform(chosen)
+        features = dense_features(transformer, chosen)
     identity = descriptor_identity(transformer)
     dataset = Dataset(
         X=features,
