@@ -50,7 +50,7 @@ CHAINS = (
         'docs/topics/provenance.md',
     ),
     ('docs/tutorials/starter.md', 'docs/howto/import_siesta.md', 'docs/howto/pseudopotentials.md'),
-    ('docs/tutorials/python_api.md',),
+    ('docs/tutorials/python_api.md', 'docs/topics/features.md'),
     ('docs/howto/own_engine.md',),
     ('docs/topics/engines.md',),
 )
