@@ -12,8 +12,9 @@ from aiida_nanoml.calculations.base import WorkerCalculation, write_npz
 from aiida_nanoml.data.dataset import DatasetData
 from aiida_nanoml.data.model import ModelData
 from aiida_nanoml.data.prediction import BASELINE, PredictionData
-from aiida_nanoml.errors import NanomlError
+from aiida_nanoml.errors import DatasetError, NanomlError
 from aiida_nanoml.worker.schemas import (
+    CALIBRATION_FILE,
     DATASET_FILE,
     LEARNING_CURVE_FILE,
     MODEL_FOLDER,
@@ -27,7 +28,7 @@ class TrainCalculation(WorkerCalculation):
     """Train a model on the training rows of a data set and judge it on all parts of its split."""
 
     TASK = 'train'
-    RETRIEVED = (RESULTS_FILE, MODEL_FOLDER, PARITY_FILE, LEARNING_CURVE_FILE)
+    RETRIEVED = (RESULTS_FILE, MODEL_FOLDER, PARITY_FILE, LEARNING_CURVE_FILE, CALIBRATION_FILE)
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
@@ -57,12 +58,19 @@ class TrainCalculation(WorkerCalculation):
             validator=validate_folds,
             help='Also predict every row with a model that did not see it, in a cross-validation of this many folds.',
         )
+        spec.input(
+            'allow_leakage',
+            valid_type=orm.Bool,
+            required=False,
+            serializer=orm.to_aiida_type,
+            help='Accept that models are judged on structures, or by columns, that training rows have decided on.',
+        )
         spec.inputs.validator = validate_inputs
         spec.output('model', valid_type=ModelData, help='The trained model.')
-        spec.output('metrics', valid_type=orm.Dict, help='r2, mae, rmse (eV) and n by part, and by part and family.')
+        spec.output('metrics', valid_type=orm.Dict, help='Errors and coverage by part, and by part and family.')
         spec.output('fitted', valid_type=PredictionData, help='Predictions for every row of the data set.')
         spec.output('history', valid_type=orm.XyData, required=False, help='Losses of every epoch (networks).')
-        spec.output('figures', valid_type=orm.FolderData, help='Parity plot and, for networks, learning curve.')
+        spec.output('figures', valid_type=orm.FolderData, help='Parity plot, calibration, learning curve.')
 
     def job(self) -> TrainJob:
         """Return kind, hyperparameters and what the features and targets are."""
@@ -75,6 +83,7 @@ class TrainCalculation(WorkerCalculation):
             labels=attributes.get('labels'),
             baseline=self._baseline_source(),
             folds=self.inputs.folds.value if 'folds' in self.inputs else None,
+            allow_leakage='allow_leakage' in self.inputs and self.inputs.allow_leakage.value,
         )
 
     def write_arrays(self, folder: Folder) -> list[str]:
@@ -105,7 +114,7 @@ def validate_folds(folds: orm.Int | None, _: Any) -> str | None:
 
 
 def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
-    """Refuse unknown kinds of model and hyperparameters before anything is submitted."""
+    """Refuse unknown kinds of model and hyperparameters, and leakage, before anything is submitted."""
     from aiida_nanoml.learning.registry import make_model
 
     if 'kind' not in inputs:
@@ -113,6 +122,26 @@ def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     hyperparameters = inputs['hyperparameters'].get_dict() if 'hyperparameters' in inputs else {}
     try:
         make_model(inputs['kind'].value, **hyperparameters)
+        if 'dataset' in inputs and not ('allow_leakage' in inputs and inputs['allow_leakage'].value):
+            refuse_leakage(inputs['dataset'], 'folds' in inputs)
     except NanomlError as error:
         return str(error)
     return None
+
+
+def refuse_leakage(dataset: DatasetData, folds: bool) -> None:
+    """Refuse a data set on which a model would be judged better than it is.
+
+    :param folds: whether there is a cross-validation, which predicts training rows as well.
+    :raises DatasetError: a structure is in two parts of the split, or a cross-validation would test on rows that the
+        columns were learnt or selected on.
+    """
+    from aiida_nanoml.learning.splits import check_leakage
+
+    rows = dataset.dataset
+    check_leakage(rows.hashes, rows.split, rows.names)
+    if folds and (dataset.learnt_rows is not None or dataset.selection is not None):
+        raise DatasetError(
+            'the columns of the data set were learnt or selected on its training rows, which a cross-validation tests '
+            'on: train without folds and look at the test rows, or allow leakage'
+        )

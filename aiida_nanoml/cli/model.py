@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from aiida_nanoml.cli.options import FORCE, JSON, DataNode, example, output_file
-from aiida_nanoml.cli.output import emit, identity_line, metric_table, record, refuse_overwriting, source_line
+from aiida_nanoml.cli.output import (
+    emit,
+    identity_line,
+    interval_line,
+    metric_table,
+    record,
+    refuse_overwriting,
+    source_line,
+)
 
 if TYPE_CHECKING:
     from aiida_nanoml.data.model import ModelData
@@ -34,6 +42,7 @@ def show(node: ModelData, as_json: bool) -> None:
         'labels': source_line(card.labels) if card.labels else 'unknown',
         **({'corrects': source_line(card.baseline)} if card.baseline else {}),
         'descriptor': (card.descriptor or {}).get('name', 'unknown'),
+        **interval_line(card.metrics, 'test'),
         'settings': ', '.join(f'{key} {value}' for key, value in card.parameters.items()) or 'none',
         'made with': ', '.join(f'{key} {value}' for key, value in card.versions.items()),
     }

@@ -98,6 +98,17 @@ def metric_table(metrics: Mapping[str, Mapping[str, float | int | None]], indent
     return aligned(rows, indent)
 
 
+def interval_line(metrics: Mapping[str, Mapping[str, float | int | None]], part: str) -> dict[str, str]:
+    """Say in one row of a table what share of known gaps lies in the predicted intervals; no row without any."""
+    found = metrics.get(part, {})
+    if 'coverage_68' not in found:
+        return {}
+    if found['coverage_68'] is None:
+        return {'intervals': 'not calibrated: that needs 20 validation rows, or --folds'}
+    shares = ', '.join(f'{level} %: {found[f"coverage_{level}"]:.0%}' for level in (68, 95))
+    return {'intervals': f'{shares} of {found["n"]} rows ({part}), {found["outside"]} out of the training domain'}
+
+
 def counts(values: Mapping[str, int]) -> str:
     """Show numbers by name in one cell."""
     return ', '.join(f'{name} {number}' for name, number in values.items()) or 'none'

@@ -25,16 +25,21 @@ TRAINING, PREDICTION = 'TrainCalculation', 'PredictCalculation'
 @click.argument('node', type=AnyNode())
 @output_file('File to write; its ending chooses the format: .png, .pdf or .svg.')
 @click.option('--learning-curve', is_flag=True, help='Of a model or training: losses over the epochs.')
+@click.option('--calibration', is_flag=True, help='Errors against predicted standard deviations.')
 @FORCE
 @JSON
-def plot(node: Any, output: Path, learning_curve: bool, force: bool, as_json: bool) -> None:
-    """Draw NODE: predicted against computed gaps, or the learning curve.
+def plot(node: Any, output: Path, learning_curve: bool, calibration: bool, force: bool, as_json: bool) -> None:
+    """Draw NODE: predicted against computed gaps, their errors against standard deviations, or the learning curve.
 
     NODE is a model, a training, predictions of rows whose gaps are known (a data set, or predictions that were
     validated), the history of a training, or a workflow that made a model.
     """
+    if learning_curve and calibration:
+        raise click.UsageError('choose --learning-curve or --calibration: a file holds one figure')
     refuse_overwriting(output, force)
-    if learning_curve or type_name(node) == 'core.array.xy':
+    if calibration:
+        numbers = _draw_calibration(node, output)
+    elif learning_curve or type_name(node) == 'core.array.xy':
         numbers = _draw_learning_curve(node, output)
     else:
         numbers = _draw_parity(node, output)
@@ -54,6 +59,33 @@ def _draw_parity(node: Node, output: Path) -> dict[str, Any]:
     return {'drawn': 'parity', 'n_rows': sum(len(known) for known, _ in parts.values())}
 
 
+def _draw_calibration(node: Node, output: Path) -> dict[str, Any]:
+    import numpy as np
+
+    from aiida_nanoml.engines.label_set import LabelSource
+    from aiida_nanoml.learning.plots import plot_calibration
+    from aiida_nanoml.worker.train import calibration_parts, parity_title
+
+    job = _job(node)
+    trained = job.process_label == TRAINING
+    predictions = job.outputs.fitted if trained else job.outputs.predictions
+    if predictions.calibration is None:
+        raise click.ClickException(
+            f'the model behind pk {node.pk} has no calibration: train with 20 validation rows or more, or with --folds'
+        )
+    if 'dataset' in job.inputs:
+        parts = calibration_parts(job.inputs.dataset.dataset, predictions.arrays)
+    else:
+        table = _validated(predictions)
+        error = np.abs(table.get_array('predicted') - table.get_array('labelled'))
+        parts = {'unseen': (table.get_array('std'), error)}
+    attributes = (job.outputs if trained else job.inputs).model.base.attributes
+    title = parity_title(attributes.get('kind'), attributes.get('baseline', None))
+    source = str(LabelSource.from_dict(attributes.get('labels')))
+    plot_calibration(output, parts, predictions.calibration, title, source)
+    return {'drawn': 'calibration', 'n_rows': sum(len(error) for _, error in parts.values())}
+
+
 def _parts(node: Node) -> tuple[Parts, Pair | None, Node]:
     """Known and predicted gaps by part of the split, the baseline that is corrected in the last part, and the model."""
     from aiida_nanoml.data.prediction import BASELINE
@@ -64,12 +96,17 @@ def _parts(node: Node) -> tuple[Parts, Pair | None, Node]:
     predictions = job.outputs.predictions
     if 'dataset' in job.inputs:
         return *_by_split(job.inputs.dataset, predictions), job.inputs.model
+    table = _validated(predictions)
+    known = table.get_array('labelled')
+    baseline = (known, table.get_array(BASELINE)) if BASELINE in table.arrays else None
+    return {'unseen': (known, table.get_array('predicted'))}, baseline, job.inputs.model
+
+
+def _validated(predictions: Node) -> Any:
+    """The table of the last comparison of predictions with labels."""
     for link in sorted(predictions.base.links.get_outgoing().all(), key=lambda link: -link.node.pk):
         if link.node.process_label == 'compare_with_labels' and link.node.is_finished_ok:
-            table = link.node.outputs.table
-            known = table.get_array('labelled')
-            baseline = (known, table.get_array(BASELINE)) if BASELINE in table.arrays else None
-            return {'unseen': (known, table.get_array('predicted'))}, baseline, job.inputs.model
+            return link.node.outputs.table
     raise click.ClickException(
         f'the gaps of the structures behind the predictions (pk {predictions.pk}) are not known: label them, then '
         'compare with `aiida-nanoml validate`'

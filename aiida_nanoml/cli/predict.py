@@ -25,6 +25,7 @@ from aiida_nanoml.cli.output import aligned, emit, identity_line, record, source
 if TYPE_CHECKING:
     from aiida_nanoml.data.labels import LabelSetData
     from aiida_nanoml.data.model import ModelData
+    from aiida_nanoml.learning.uncertainty import Calibration
 
 SHOWN_ROWS = 10
 
@@ -55,7 +56,9 @@ def predict(
     A model that corrects a baseline needs it: the column of DATASET, or with --baseline the labels of STRUCTURES from
     the engine that it corrects.
 
-    The distance to the training set says how far a row is from what the model has seen; 1 is typical.
+    The standard deviation is that of the error, calibrated on rows that the model did not learn from. The distance to
+    the training set says how far a row is from what the model has seen; 1 is typical. A row is outside when it is
+    beyond what the training set covers: its standard deviation may be too small.
     """
     from aiida_nanoml.calculations.predict import PredictCalculation
     from aiida_nanoml.data.prediction import BASELINE
@@ -74,15 +77,21 @@ def predict(
     process = run_builder(builder)
     node = process.outputs.predictions
     node.label = name
-    names, values, spread, distances = (node.get_array(key).tolist() for key in ('names', 'value', 'std', 'distance'))
-    spread = [None if math.isnan(value) else value for value in spread]  # a single model has no spread
+    names, values, distances, outside = (
+        node.get_array(key).tolist() for key in ('names', 'value', 'distance', 'outside')
+    )
+    # Without calibration there is no deviation, and a single model has no spread.
+    deviations, spread = (
+        [None if math.isnan(value) else value for value in node.get_array(key).tolist()] for key in ('std', 'spread')
+    )
     corrected = node.get_array(BASELINE).tolist() if BASELINE in node.arrays else None
-    table: list[list[str]] = [['name', 'gap (eV)', 'spread (eV)', 'distance']]
+    table: list[list[str]] = [['name', 'gap (eV)', 'std (eV)', 'distance', 'domain']]
     if corrected:
         table[0].append('baseline (eV)')
     for row in range(min(SHOWN_ROWS, len(names))):
-        shown = '-' if spread[row] is None else f'{spread[row]:.3f}'
-        table.append([names[row], f'{values[row]:.3f}', shown, f'{distances[row]:.2f}'])
+        shown = '-' if deviations[row] is None else f'{deviations[row]:.3f}'
+        where = 'outside' if outside[row] else 'inside'
+        table.append([names[row], f'{values[row]:.3f}', shown, f'{distances[row]:.2f}', where])
         if corrected:
             table[-1].append(f'{corrected[row]:.3f}')
     if len(names) > SHOWN_ROWS:
@@ -97,8 +106,11 @@ def predict(
             max_distance=node.base.attributes.get('max_distance'),
             names=names,
             value_ev=values,
-            std_ev=spread,
+            std_ev=deviations,
+            spread_ev=spread,
             distance=distances,
+            outside=outside,
+            calibration=node.base.attributes.get('calibration'),
             baseline_ev=corrected,
             baseline=node.base.attributes.get('baseline'),
         ),
@@ -106,8 +118,19 @@ def predict(
             'predictions': identity_line(node),
             'gap': f'{min(values):.3f} to {max(values):.3f} eV, {len(values)} rows',
             **({'corrects': source_line(node.base.attributes.get('baseline'))} if corrected else {}),
+            'intervals': _intervals(node.calibration),
             'distance': f'up to {max(distances):.2f} (1: typical of the training set)',
+            'outside': f'{sum(outside)} of {len(outside)} rows are beyond what the training set covers',
         },
         f'trace {node.label or node.pk}',
         aligned(table),
+    )
+
+
+def _intervals(calibration: Calibration | None) -> str:
+    if calibration is None:
+        return 'not calibrated: the model was trained with fewer than 20 validation rows, and without --folds'
+    return (
+        f'68 %: ± {calibration.factor_68:.2f} std, 95 %: ± {calibration.factor_95:.2f} std, by {calibration.rows} '
+        f'{calibration.part} rows'
     )

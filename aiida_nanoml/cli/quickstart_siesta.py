@@ -117,9 +117,9 @@ def report(nodes: dict[str, Any], summary: dict[str, Any]) -> None:
     click.echo(metric_table(rows))
     click.echo(f'baseline: {summary["baseline"]}')
     predictions = nodes['prediction'].outputs.predictions
-    names, gaps, spreads = (predictions.get_array(name)[:SHOWN] for name in ('names', 'value', 'std'))
-    table: list[list[object]] = [['unseen flake', 'gap (eV)', 'spread (eV)']]
-    table += [[name, f'{gap:.3f}', f'{spread:.3f}'] for name, gap, spread in zip(names, gaps, spreads, strict=True)]
+    names, gaps, deviations = (predictions.get_array(name)[:SHOWN] for name in ('names', 'value', 'std'))
+    table: list[list[object]] = [['unseen flake', 'gap (eV)', 'std (eV)']]
+    table += [[name, f'{gap:.3f}', f'{std:.3f}'] for name, gap, std in zip(names, gaps, deviations, strict=True)]
     click.echo(f'\nGap of {summary["labels"]}, by the better one: {summary["better"]}')
     click.echo(aligned(table))
     click.echo(f'\nLineage of the prediction for {names[0]}')

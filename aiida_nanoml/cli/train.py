@@ -21,7 +21,7 @@ from aiida_nanoml.cli.options import (
     job_options,
     setting,
 )
-from aiida_nanoml.cli.output import emit, identity_line, metric_table, record, source_line
+from aiida_nanoml.cli.output import emit, identity_line, interval_line, metric_table, record, source_line
 
 if TYPE_CHECKING:
     from aiida_nanoml.data.dataset import DatasetData
@@ -36,6 +36,7 @@ KINDS = ('fast', 'paper', 'transfer', 'correction', 'linear', 'ridge', 'tree', '
 )
 @click.option('--alone', is_flag=True, help='Learn the gap itself, although DATASET has a baseline.')
 @click.option('--folds', type=click.IntRange(3), help='Also cross-validate with this many folds.')
+@click.option('--allow-leakage', is_flag=True, help='Accept structures that are in two parts of the split.')
 @click.option('--epochs', type=int, help='Largest number of passes over the training rows.')
 @click.option('--batch-size', type=int, help='Rows of one step.')
 @click.option('--hidden-layers', type=Numbers(), help='Neurons of each hidden layer, for example 300,50,25.')
@@ -53,6 +54,7 @@ def train(
     kind: str | None,
     alone: bool,
     folds: int | None,
+    allow_leakage: bool,
     settings: tuple[tuple[str, Any], ...],
     code: Any,
     wallclock: int | None,
@@ -88,6 +90,8 @@ def train(
         builder.alone = Bool(alone)
     if folds is not None:
         builder.folds = Int(folds)
+    if allow_leakage:
+        builder.allow_leakage = Bool(allow_leakage)
     builder.metadata.options = job_options(wallclock, queue)
     if submit:
         submit_builder(builder, name, as_json)
@@ -107,11 +111,14 @@ def train(
             fingerprint=fingerprint,
             baseline=baseline,
             metrics=metrics,
+            calibration=node.base.attributes.get('calibration'),
+            domain_limit=node.base.attributes.get('domain_limit'),
             parameters=node.base.attributes.get('parameters'),
         ),
         {'model': identity_line(node), 'kind': kind}
         | ({'corrects': source_line(baseline)} if baseline else {})
-        | {'fingerprint': fingerprint[:12]},
+        | {'fingerprint': fingerprint[:12]}
+        | interval_line(metrics, 'held-out' if folds else 'test'),
         f'plot {node.label or node.pk} -o parity.png',
         metric_table(metrics),
     )

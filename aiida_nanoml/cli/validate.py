@@ -8,7 +8,7 @@ import click
 
 from aiida_nanoml.cli.launch import run_function
 from aiida_nanoml.cli.options import JSON, NAME, DataNode, example
-from aiida_nanoml.cli.output import emit, identity_line, metric_table, record
+from aiida_nanoml.cli.output import emit, identity_line, interval_line, metric_table, record
 
 if TYPE_CHECKING:
     from aiida_nanoml.data.labels import LabelSetData
@@ -35,6 +35,7 @@ def validate(predictions: PredictionData, labels: LabelSetData, name: str, as_js
             'metrics': identity_line(node),
             'labelling': f'{metrics["labelling_s"]:.1f} s',
             'not compared': metrics['n_not_compared'],
+            **interval_line(parts, 'all'),
         },
         f'plot {predictions.label or predictions.pk} -o validation.png',
         metric_table(parts),

@@ -13,8 +13,8 @@ from aiida_nanoml.errors import ModelError
 from aiida_nanoml.learning.model_card import CARD_FILE, ModelCard, read_card
 
 ATTRIBUTES = (
-    'kind', 'target', 'unit', 'descriptor', 'labels', 'baseline', 'feature_names', 'n_features', 'metrics',
-    'parameters', 'fingerprint', 'versions',
+    'kind', 'target', 'unit', 'descriptor', 'labels', 'baseline', 'feature_names', 'n_features', 'metrics', 'allow_leakage',
+    'calibration', 'domain_limit', 'parameters', 'fingerprint', 'versions',
 )  # fmt: skip
 
 
@@ -27,7 +27,16 @@ class ModelCaching(NodeCaching):  # type: ignore[misc]
         del objects['repository_hash']
         objects['attributes'] = {
             key: objects['attributes'].get(key)
-            for key in ('fingerprint', 'descriptor', 'labels', 'baseline', 'target', 'unit')
+            for key in (
+                'fingerprint',
+                'descriptor',
+                'labels',
+                'baseline',
+                'target',
+                'unit',
+                'calibration',
+                'domain_limit',
+            )
         }
         return objects
 
@@ -52,7 +61,16 @@ class ModelData(FolderData):  # type: ignore[misc]
         )
         feature_names: list[str] | None = OrmMetadataField(None, description='Names of the features, in order')
         n_features: int = OrmMetadataField(description='Number of features')
-        metrics: dict[str, Any] = OrmMetadataField(description='r2, mae, rmse (eV) and n by part and family')
+        allow_leakage: bool | None = OrmMetadataField(
+            None, description='Whether structures in two parts of the split were accepted'
+        )
+        metrics: dict[str, Any] = OrmMetadataField(
+            description='r2, mae, rmse (eV), n, coverage of the intervals and rows outside, by part and family'
+        )
+        calibration: dict[str, Any] | None = OrmMetadataField(
+            None, description='What makes a standard deviation of the spread'
+        )
+        domain_limit: float | None = OrmMetadataField(None, description='Distance beyond which a row is outside')
         parameters: dict[str, Any] = OrmMetadataField(description='Hyperparameters')
         fingerprint: str = OrmMetadataField(description='sha256 over hyperparameters and weights')
         versions: dict[str, str] = OrmMetadataField(description='Versions of the libraries that trained it')

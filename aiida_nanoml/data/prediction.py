@@ -11,19 +11,22 @@ from aiida.orm.pydantic import OrmMetadataField
 from numpy.typing import NDArray
 
 from aiida_nanoml.errors import DatasetError
+from aiida_nanoml.learning.uncertainty import Calibration
 
-COLUMNS = ('hashes', 'names', 'families', 'value', 'std', 'distance')
+PREDICTED = ('value', 'std', 'spread', 'distance', 'outside')
+COLUMNS = ('hashes', 'names', 'families', *PREDICTED)
 BASELINE = 'baseline'
 
 
 class PredictionData(ArrayData):  # type: ignore[misc]
-    """Predicted values with their spread and their distance to the training set.
+    """Predicted values, how far they may be off, and whether the model knows such structures.
 
-    :param columns: ``hashes``, ``names``, ``families`` (strings), ``value`` (eV), ``std`` (eV, spread over the members
-        of an ensemble, NaN for a single model) and ``distance`` (to the training set; 1 is typical), each of shape
-        (N,). Of a correction also ``baseline`` (eV), which ``value`` includes.
-    :param model: ``fingerprint``, ``kind``, ``target``, ``unit``, ``labels`` and ``baseline`` of the model that made
-        them.
+    :param columns: ``hashes``, ``names``, ``families`` (strings), ``value`` (eV), ``std`` (eV, of the error; NaN for a
+        model without calibration), ``spread`` (eV, over the members of an ensemble; NaN for a single model),
+        ``distance`` (to the training set; 1 is typical) and ``outside`` (bool, beyond what the training set covers),
+        each of shape (N,). Of a correction also ``baseline`` (eV), which ``value`` includes.
+    :param model: ``fingerprint``, ``kind``, ``target``, ``unit``, ``labels``, ``baseline`` and ``calibration`` of the
+        model that made them.
     :raises DatasetError: columns are missing or differ in length, or a value is not finite.
     """
 
@@ -37,6 +40,10 @@ class PredictionData(ArrayData):  # type: ignore[misc]
         baseline: dict[str, Any] | None = OrmMetadataField(
             None, description='Engine, version and protocol of the baseline that the model corrects'
         )
+        calibration: dict[str, Any] | None = OrmMetadataField(
+            None, description='What made std of spread, and the widths of the intervals; None: std is NaN'
+        )
+        n_outside: int = OrmMetadataField(description='Rows beyond what the training set covers')
         max_distance: float = OrmMetadataField(description='Largest distance to the training set')
 
     def __init__(
@@ -60,9 +67,17 @@ class PredictionData(ArrayData):  # type: ignore[misc]
                 'model_fingerprint': model['fingerprint'],
                 'labels': dict(model['labels'] or {}),
                 'baseline': model.get('baseline'),
+                'calibration': model.get('calibration'),
+                'n_outside': int(np.count_nonzero(columns['outside'])),
                 'max_distance': float(np.max(columns['distance'])),
             }
         )
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What made ``std``, and gives the widths of intervals; ``None``: the model has none, and ``std`` is NaN."""
+        fields = self.base.attributes.get('calibration')
+        return None if fields is None else Calibration(**fields)
 
     def _validate(self) -> bool:
         super()._validate()
@@ -82,3 +97,5 @@ def _check(columns: Mapping[str, NDArray[Any]]) -> None:
         bad = np.flatnonzero(~np.isfinite(columns[name]))
         if bad.size:
             raise DatasetError(f'prediction {bad[0]}: {name} is not a finite number')
+    if np.asarray(columns['outside']).dtype != bool:
+        raise DatasetError('the column outside of predictions must be true or false')

@@ -11,6 +11,8 @@ from aiida_nanoml.errors import DatasetError, ModelError
 
 Floats = npt.NDArray[np.float64]
 
+_ROUNDING = 1e-10
+
 
 def as_features(X: npt.ArrayLike, name: str = 'X') -> Floats:
     """Return a feature matrix as finite ``float64``.
@@ -55,6 +57,15 @@ def require_width(features: Floats, n_features: int) -> None:
             f'the model was trained on {n_features} features, these rows have {features.shape[1]}: '
             'compute them with the descriptor named in the model card'
         )
+
+
+def constant_columns(features: Floats) -> npt.NDArray[np.bool_]:
+    """Columns that are the same in all rows, but for rounding.
+
+    :param features: (n, n_features) matrix.
+    :returns: (n_features,).
+    """
+    return np.asarray(np.ptp(features, axis=0) <= _ROUNDING * np.abs(features).max(axis=0))
 
 
 def _as_floats(values: Any, name: str) -> Floats:

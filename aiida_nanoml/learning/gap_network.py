@@ -17,7 +17,7 @@ from pydantic import Field
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from aiida_nanoml.errors import ModelError
-from aiida_nanoml.learning.arrays import Floats, as_features, as_gaps, require_width
+from aiida_nanoml.learning.arrays import Floats, as_features, as_gaps, constant_columns, require_width
 from aiida_nanoml.learning.hyperparameters import Count, Flag, NotNegative, Positive, Seed, check_hyperparameters
 from aiida_nanoml.learning.keras_backend import import_keras
 
@@ -365,5 +365,5 @@ def _moments(features: Floats, standardize: bool) -> tuple[Floats, Floats]:
         return np.zeros(n_features), np.ones(n_features)
     variance = features.var(axis=0)
     # A constant column has a variance of rounding errors, and dividing by those would blow up rows that differ.
-    variance[np.ptp(features, axis=0) == 0] = 1.0
+    variance[constant_columns(features)] = 1.0
     return features.mean(axis=0), variance

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aiida_nanoml.errors import ModelError
+from aiida_nanoml.learning.uncertainty import Calibration
 
 CARD_FILE = 'model.json'
 
@@ -31,11 +32,20 @@ class ModelCard(BaseModel):
     baseline: dict[str, Any] | None = Field(
         default=None, description='engine, version and protocol of the baseline; None: the model gives the gap itself'
     )
+    allow_leakage: bool = Field(
+        default=False, description='whether structures in two parts of the split were accepted: then metrics flatter'
+    )
     metrics: dict[str, dict[str, float | int | None]] = Field(
-        default_factory=dict, description='r2, mae, rmse (eV) and n by part'
+        default_factory=dict, description='r2, mae, rmse (eV), n, coverage and rows outside by part'
+    )
+    calibration: Calibration | None = Field(
+        default=None, description='what makes a standard deviation of the spread; None: too few rows to tell'
     )
     parameters: dict[str, Any] = Field(default_factory=dict, description='hyperparameters')
     n_features: int = Field(default=0, description='length of a row of features')
+    domain_limit: float | None = Field(
+        default=None, description='distance beyond which a row is outside of what the training rows cover'
+    )
     best_epoch: int | None = Field(default=None, description='epoch whose weights were kept (gap networks)')
     fingerprint: str = Field(default='', description='sha256 over hyperparameters and weights')
     versions: dict[str, str] = Field(default_factory=dict, description='versions of the libraries that trained it')

@@ -52,7 +52,7 @@ _KERAS_CLASSES = frozenset(
 _TRUSTED_TYPES = ('sklearn.tree._tree.Tree',)
 
 
-_FILLED = ('parameters', 'n_features', 'best_epoch', 'fingerprint', 'versions')
+_FILLED = ('parameters', 'n_features', 'domain_limit', 'best_epoch', 'fingerprint', 'versions')
 
 
 def save_model(
@@ -101,6 +101,7 @@ def save_model(
         skops.io.dump(model.pipeline_, folder / ESTIMATOR_FILE)
     full.versions = {name: _version(name) for name in ('aiida-nanoml', 'numpy', *libraries)}
     if domain is not None:
+        full.domain_limit = domain.limit_
         domain.save(folder / DOMAIN_FILE)
     # Last, so that a folder with a card is complete.
     (folder / CARD_FILE).write_text(full.model_dump_json(indent=2) + '\n', encoding='utf-8')

@@ -1,4 +1,4 @@
-"""Figures for publication: parity of predicted and reference gaps, learning curves, rounds of active learning.
+"""Figures for publication: parity, learning curves, calibration, rounds of active learning.
 
 Figures are drawn without pyplot: no global state, no display. The ending of the path chooses the format (png, pdf,
 svg).
@@ -17,6 +17,7 @@ from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.arrays import as_gaps
 from aiida_nanoml.learning.metrics import regression_metrics
 from aiida_nanoml.learning.plot_style import RC, STYLES, new_figure, save_figure
+from aiida_nanoml.learning.uncertainty import LEVELS, Calibration
 
 
 def plot_parity(
@@ -138,6 +139,62 @@ def plot_learning_curve(
         axes.set_ylabel(loss_label)
         axes.set_title(title)
         axes.legend(frameon=False)
+        save_figure(figure, path)
+
+
+def plot_calibration(
+    path: Path | str,
+    parts: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]],
+    calibration: Calibration,
+    title: str,
+    engine_label: str,
+) -> None:
+    """Draw errors against predicted standard deviations, with the bounds of the intervals and how many rows they hold.
+
+    :param path: file to write.
+    :param parts: (n,) standard deviations and (n,) errors without sign, eV, by name; later ones on top.
+    :param calibration: gives the intervals.
+    :param title: above the figure.
+    :param engine_label: engine and protocol of the reference, for the axis.
+    :raises DatasetError: no part, an empty label, or arrays that do not match.
+    """
+    if not parts:
+        raise DatasetError('a calibration plot needs at least one part')
+    if not engine_label.strip():
+        raise DatasetError('a calibration plot must say which engine and protocol gave the reference')
+    import matplotlib as mpl
+
+    checked = {}
+    for name, (std, error) in parts.items():
+        deviations = as_gaps(std, f'standard deviations of {name}')
+        checked[name] = deviations, as_gaps(error, f'errors of {name}', n_rows=len(deviations))
+    widest = max(float(deviations.max()) for deviations, _ in checked.values())
+    with mpl.rc_context(RC):
+        figure, axes = new_figure(4.8, 3.6)
+        ends = np.array([0.0, 1.04 * widest])
+        for width, dashes, level in zip(calibration.half_widths(ends), ('-', (0, (4, 1.5))), LEVELS, strict=True):
+            axes.plot(ends, width, color='black', linewidth=0.9, linestyle=dashes, label=f'{level:.0%} interval')
+        for number, (name, (deviations, error)) in enumerate(checked.items(), start=len(STYLES) - len(checked)):
+            colour, marker, size = STYLES[1 + number % (len(STYLES) - 1)]
+            inside = [np.mean(error <= width) for width in calibration.half_widths(deviations)]
+            axes.scatter(
+                deviations,
+                error,
+                s=size * _shrink(len(error)),
+                c=colour,
+                marker=marker,
+                alpha=0.75,
+                linewidths=0.3,
+                edgecolors='white',
+                label=f'{name}, n = {len(error)}: they hold {inside[0]:.0%} and {inside[1]:.0%}',
+                zorder=2 + number,
+            )
+        axes.set_xlim(*ends)
+        axes.set_ylim(0, None)
+        axes.set_xlabel('Predicted standard deviation (eV)')
+        axes.set_ylabel(f'Error against {engine_label} (eV)')
+        axes.set_title(title, fontsize=RC['axes.titlesize'] if '\n' not in title else RC['legend.fontsize'])
+        axes.legend(loc='upper left', frameon=False, handletextpad=0.4)
         save_figure(figure, path)
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.arrays import Floats
 from aiida_nanoml.learning.dataset import Dataset, model_inputs
+from aiida_nanoml.learning.distance import TrainingDomain
 from aiida_nanoml.learning.metrics import regression_metrics
 from aiida_nanoml.learning.registry import Model
 from aiida_nanoml.learning.splits import SPLITS, fold_rows
+from aiida_nanoml.learning.uncertainty import Calibration, interval_metrics
 
 HELD_OUT = 'held-out'
 """Part of a data set that stands for all rows, each predicted by a model that did not see it."""
 
 Metrics = dict[str, dict[str, float | int | None]]
+Columns = dict[str, NDArray[Any]]
 EpochProgress = Callable[[int, int], None]
 """Called after every epoch with the epoch (from 1) and the number of epochs."""
 
@@ -51,57 +56,105 @@ def fit_model(model: Model, dataset: Dataset, progress: EpochProgress | None = N
 
 
 def predict_with_spread(model: Model, features: Floats, baseline: Floats | None = None) -> tuple[Floats, Floats]:
-    """Predict and give the spread over the members of an ensemble.
+    """Predict rows, and say how much the model itself leaves open.
 
+    :param model: trained.
     :param features: shape (n, F).
     :param baseline: shape (n,), eV, of a model that learnt the correction to it.
-    :returns: values (n,) in eV, baseline plus correction, and their spread (n,) in eV, NaN for a single model.
+    :returns: values (n,) in eV, baseline plus correction, and their spread (n,) in eV, NaN where a model knows none.
+    :raises ModelError: features of another length.
     """
     values, spread = model.predict(model_inputs(features, baseline), return_std=True)
     return (values if baseline is None else baseline + values), spread
 
 
+def predict_columns(
+    model: Model,
+    domain: TrainingDomain,
+    calibration: Calibration | None,
+    features: Floats,
+    baseline: Floats | None = None,
+) -> Columns:
+    """Predict rows, and say how far each prediction may be off.
+
+    :param model: trained.
+    :param domain: of the same training rows.
+    :param calibration: ``None``: there is none, and ``std`` is NaN.
+    :param features: shape (n, F).
+    :param baseline: shape (n,), eV, of a model that learnt the correction to it.
+    :returns: ``value`` (eV, baseline plus correction), ``std`` (eV, calibrated), ``spread`` (eV, of the model, NaN
+        where it knows none), ``distance`` (1 is typical of the training rows) and ``outside`` (bool), each (n,).
+    :raises ModelError: features of another length.
+    """
+    values, spread = predict_with_spread(model, features, baseline)
+    inputs = model_inputs(features, baseline)
+    return {
+        'value': values,
+        'std': np.full(len(values), np.nan) if calibration is None else calibration.std(values, spread),
+        'spread': spread,
+        'distance': domain.distance(inputs),
+        'outside': domain.outside(inputs),
+    }
+
+
 def predict_held_out(
     make: Callable[[], Model], dataset: Dataset, folds: int, progress: EpochProgress | None = None
-) -> tuple[Floats, Floats]:
+) -> tuple[Columns, Calibration | None]:
     """Predict each row with a model that did not see it: of the folds one is predicted and the next one watched.
 
     :param make: gives an untrained model for each fold.
     :param dataset: its split does not matter.
     :param folds: at least 3.
-    :returns: values (n,) and their spread (n,), eV.
+    :returns: the columns of :func:`predict_columns`, and the calibration by all rows, which gave their ``std``.
     :raises DatasetError: fewer distinct structures than folds.
     """
     fold = fold_rows(dataset.hashes, folds, strata=dataset.families)
-    values, spread = np.empty(len(dataset)), np.empty(len(dataset))
+    columns: Columns = {}
     for number in range(folds):
         parts = np.full(len(dataset), 'train', dtype='<U10')
         parts[fold == (number + 1) % folds] = 'validation'
         parts[fold == number] = 'test'
-        model = fit_model(make(), dataset.with_split(parts), progress)
+        divided = dataset.with_split(parts)
+        model = fit_model(make(), divided, progress)
+        domain = TrainingDomain().fit(divided.part('train')[0])
         rows = fold == number
         baseline = None if dataset.baseline is None else dataset.baseline[rows]
-        values[rows], spread[rows] = predict_with_spread(model, dataset.X[rows], baseline)
-    return values, spread
+        for name, found in predict_columns(model, domain, None, dataset.X[rows], baseline).items():
+            columns.setdefault(name, np.empty(len(dataset), dtype=found.dtype))[rows] = found
+    calibration = Calibration.fit(dataset.y, columns['value'], columns['spread'], 'held-out')
+    if calibration is not None:
+        columns['std'] = calibration.std(columns['value'], columns['spread'])
+    return columns, calibration
 
 
-def metrics_by_part(dataset: Dataset, values: Floats) -> Metrics:
+def metrics_by_part(
+    dataset: Dataset,
+    values: Floats,
+    columns: Mapping[str, NDArray[Any]] | None = None,
+    calibration: Calibration | None = None,
+) -> Metrics:
     """Judge predictions by part of the split, and by part and family (``'test/h'``).
 
     :param dataset: with a split.
     :param values: shape (N,), predictions for its rows, eV.
-    :returns: :func:`~aiida_nanoml.learning.metrics.regression_metrics` by part. Of a data set with a baseline also
-        those of the baseline alone (``'baseline/test'``).
+    :param columns: of :func:`predict_columns`, to judge the intervals as well.
+    :param calibration: that gave the ``std`` of ``columns``.
+    :returns: :func:`~aiida_nanoml.learning.metrics.regression_metrics` by part, with ``columns`` also
+        :func:`~aiida_nanoml.learning.uncertainty.interval_metrics`. Of a data set with a baseline also the former of
+        the baseline alone (``'baseline/test'``).
     """
-    judged = {'': values} | ({} if dataset.baseline is None else {'baseline/': dataset.baseline})
-    metrics: Metrics = {}
-    for prefix, found in judged.items():
-        for part in (*SPLITS, HELD_OUT):
-            rows = dataset.split == part
-            if rows.any():
-                metrics[f'{prefix}{part}'] = regression_metrics(dataset.y[rows], found[rows])
-            for family in np.unique(dataset.families[rows]):
-                members = rows & (dataset.families == family)
-                if family:
-                    metrics[f'{prefix}{part}/{family}'] = regression_metrics(dataset.y[members], found[members])
+    parts = {part: dataset.split == part for part in (*SPLITS, HELD_OUT)}
+    groups: dict[str, NDArray[np.bool_]] = {}
+    for part, rows in parts.items():
+        families = sorted(set(dataset.families[rows].tolist()) - {''})
+        groups |= {part: rows} | {f'{part}/{family}': rows & (dataset.families == family) for family in families}
+    groups = {name: rows for name, rows in groups.items() if rows.any()}
+    metrics: Metrics = {name: regression_metrics(dataset.y[rows], values[rows]) for name, rows in groups.items()}
+    if columns is not None:
+        for name, rows in groups.items():
+            members = {key: column[rows] for key, column in columns.items()}
+            metrics[name] |= interval_metrics(dataset.y[rows], members, calibration)
+    if dataset.baseline is not None:
+        for name, rows in groups.items():
+            metrics[f'baseline/{name}'] = regression_metrics(dataset.y[rows], dataset.baseline[rows])
     return metrics

@@ -12,7 +12,7 @@ from aiida.parsers import Parser
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from aiida_nanoml.data.prediction import BASELINE
+from aiida_nanoml.data.prediction import BASELINE, PREDICTED
 from aiida_nanoml.worker.files import read_arrays
 from aiida_nanoml.worker.schemas import ERROR_FILE, REPORT_FILE, RESULTS_FILE, Report
 
@@ -59,7 +59,7 @@ class WorkerParser(Parser):
     @staticmethod
     def predicted(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Pick what was computed for each row out of ``results.npz``."""
-        columns = {name: arrays[name] for name in ('value', 'std', 'distance')}
+        columns = {name: arrays[name] for name in PREDICTED}
         return columns | ({BASELINE: arrays[BASELINE]} if BASELINE in arrays else {})
 
     def parse_without_report(self, folder: Path) -> ExitCode:

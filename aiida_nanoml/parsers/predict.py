@@ -15,7 +15,7 @@ from aiida_nanoml.worker.schemas import Report
 
 
 class PredictParser(WorkerParser):
-    """Predictions with spread and distance to the training set."""
+    """Predictions with their standard deviation and distance to the training set."""
 
     def parse_results(self, report: Report, arrays: Mapping[str, NDArray[Any]], folder: Path) -> None:
         """Make the prediction node, which must have one row for each row that was sent."""

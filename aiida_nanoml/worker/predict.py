@@ -10,9 +10,8 @@ from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import ModelError
 from aiida_nanoml.features.registry import describe
 from aiida_nanoml.learning.arrays import as_gaps
-from aiida_nanoml.learning.dataset import model_inputs
 from aiida_nanoml.learning.model_files import load_domain, load_model
-from aiida_nanoml.learning.training import predict_with_spread
+from aiida_nanoml.learning.training import predict_columns
 from aiida_nanoml.structures import StructureSet
 from aiida_nanoml.worker.files import read_arrays, read_job, write_arrays
 from aiida_nanoml.worker.schemas import (
@@ -57,11 +56,9 @@ def predict(folder: Path) -> Report:
     baseline = None
     if card.baseline is not None:
         baseline = as_gaps(arrays['baseline'], 'the baseline', n_rows=len(features))
-    values, spread = predict_with_spread(model, features, baseline)
-    distances = domain.distance(model_inputs(features, baseline))
-    results = {'value': values, 'std': spread, 'distance': distances}
+    results = predict_columns(model, domain, card.calibration, features, baseline)
     write_arrays(folder / RESULTS_FILE, results if baseline is None else results | {'baseline': baseline})
-    return Report(status='ok', content={'n_rows': len(values)})
+    return Report(status='ok', content={'n_rows': len(features)})
 
 
 def check_baseline(learnt: Mapping[str, Any] | None, given: Mapping[str, Any] | None) -> None:

@@ -22,6 +22,7 @@ BASELINE_FILE = 'baseline.npz'
 MODEL_FOLDER = 'model'
 PARITY_FILE = 'Energy_gap_prediction.png'
 LEARNING_CURVE_FILE = 'learning_curve.png'
+CALIBRATION_FILE = 'calibration.png'
 
 
 class _Schema(BaseModel):
@@ -52,6 +53,7 @@ class TrainJob(_Schema):
         default=None, description='engine, version, protocol and parameters of the baseline; None: learn without'
     )
     folds: int | None = Field(default=None, ge=3, description='folds of a cross-validation beside the training')
+    allow_leakage: bool = Field(default=False, description='accept structures that are in two parts of the split')
 
 
 class PredictJob(_Schema):
@@ -66,7 +68,20 @@ class PredictJob(_Schema):
     )
 
 
-Job = LabelJob | TrainJob | PredictJob
+class StudyJob(_Schema):
+    """Evaluate the points of a study on ``dataset.npz``."""
+
+    task: Literal['study'] = 'study'
+    study: str = Field(description='registered name of the study')
+    settings: dict[str, Any] = Field(description='what differs from the defaults of the study')
+    kind: str = Field(description='kind of model')
+    hyperparameters: dict[str, Any] = Field(description='what differs from the kind')
+    seed: int = Field(ge=0, description='seed of the models')
+    feature_names: list[str]
+    allow_leakage: bool = Field(default=False, description='accept structures that are in two parts of the split')
+
+
+Job = LabelJob | TrainJob | PredictJob | StudyJob
 
 
 class Report(_Schema):

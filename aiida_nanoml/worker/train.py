@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import DatasetError
@@ -15,12 +16,14 @@ from aiida_nanoml.learning.dataset import Dataset
 from aiida_nanoml.learning.distance import TrainingDomain
 from aiida_nanoml.learning.gap_network import GapNetwork
 from aiida_nanoml.learning.model_files import save_model
-from aiida_nanoml.learning.plots import plot_learning_curve, plot_parity
+from aiida_nanoml.learning.plots import plot_calibration, plot_learning_curve, plot_parity
 from aiida_nanoml.learning.registry import make_model
-from aiida_nanoml.learning.splits import SPLITS
-from aiida_nanoml.learning.training import HELD_OUT, fit_model, metrics_by_part, predict_held_out, predict_with_spread
+from aiida_nanoml.learning.splits import SPLITS, check_leakage
+from aiida_nanoml.learning.training import HELD_OUT, fit_model, metrics_by_part, predict_columns, predict_held_out
+from aiida_nanoml.learning.uncertainty import Calibration
 from aiida_nanoml.worker.files import read_arrays, read_job, write_arrays
 from aiida_nanoml.worker.schemas import (
+    CALIBRATION_FILE,
     DATASET_FILE,
     LEARNING_CURVE_FILE,
     MODEL_FOLDER,
@@ -45,28 +48,42 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
     dataset = Dataset.from_arrays(read_arrays(folder / DATASET_FILE), tuple(job.feature_names))
     if (job.baseline is None) != (dataset.baseline is None):
         raise DatasetError('a baseline is a column of the data set and a source in the job: only one of them is there')
+    if not job.allow_leakage:
+        check_leakage(dataset.hashes, dataset.split, dataset.names)
     model = fit_model(make_model(job.kind, **job.hyperparameters), dataset, progress)
-    values, spread = predict_with_spread(model, dataset.X, dataset.baseline)
     domain = TrainingDomain().fit(dataset.part('train')[0])
-    metrics = metrics_by_part(dataset, values)
-    if job.folds is not None:
-        everything = dataset.with_split(np.full(len(dataset), HELD_OUT))
-        held_out, _ = predict_held_out(
+    raw = predict_columns(model, domain, None, dataset.X, dataset.baseline)
+    held_out: dict[str, Any] = {}
+    if job.folds is None:
+        rows = dataset.split == 'validation'
+        calibration = Calibration.fit(dataset.y[rows], raw['value'][rows], raw['spread'][rows], 'validation')
+    else:
+        # More rows than the validation, and none of them decided when a training ends.
+        held_out, calibration = predict_held_out(
             lambda: make_model(job.kind, **job.hyperparameters), dataset, job.folds, progress
         )
-        metrics |= metrics_by_part(everything, held_out)
+    columns = raw if calibration is None else raw | {'std': calibration.std(raw['value'], raw['spread'])}
+    metrics = metrics_by_part(dataset, columns['value'], columns, calibration)
+    if held_out:
+        everything = dataset.with_split(np.full(len(dataset), HELD_OUT))
+        metrics |= metrics_by_part(everything, held_out['value'], held_out, calibration)
     card = {
         'kind': job.kind,
         'feature_names': list(dataset.input_names),
         'descriptor': job.descriptor,
         'labels': job.labels,
         'baseline': job.baseline,
+        'allow_leakage': job.allow_leakage,
         'metrics': metrics,
+        'calibration': calibration,
     }
     saved = save_model(model, folder / MODEL_FOLDER, card, domain)
-    parts, baseline = parity_parts(dataset, values)
-    title = parity_title(job.kind, job.baseline)
-    plot_parity(folder / PARITY_FILE, parts, title, str(LabelSource.from_dict(job.labels)), baseline)
+    parts, baseline = parity_parts(dataset, columns['value'])
+    title, source = parity_title(job.kind, job.baseline), str(LabelSource.from_dict(job.labels))
+    plot_parity(folder / PARITY_FILE, parts, title, source, baseline)
+    if calibration is not None:
+        judged = calibration_parts(dataset, columns)
+        plot_calibration(folder / CALIBRATION_FILE, judged, calibration, title, source)
     history = {name: np.array(losses) for name, losses in model.history_.items()}
     if isinstance(model, GapNetwork):
         plot_learning_curve(
@@ -74,7 +91,7 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
         )
     write_arrays(
         folder / RESULTS_FILE,
-        {'value': values, 'std': spread, 'distance': domain.distance(dataset.inputs)}
+        columns
         | ({} if dataset.baseline is None else {'baseline': dataset.baseline})
         | {f'history_{name}': losses for name, losses in history.items()},
     )
@@ -107,3 +124,14 @@ def parity_parts(
     parts = {name: (dataset.y[rows], values[rows]) for name, rows in masks.items()}
     last = list(masks.values())[-1]
     return parts, None if dataset.baseline is None else (dataset.y[last], dataset.baseline[last])
+
+
+def calibration_parts(dataset: Dataset, columns: Mapping[str, NDArray[Any]]) -> dict[str, tuple[Floats, Floats]]:
+    """Standard deviation and error by part of the split, of the parts that were not trained on.
+
+    :param columns: ``value`` and ``std`` of the rows of the data set, each (N,), eV.
+    """
+    errors = np.abs(columns['value'] - dataset.y)
+    masks = {name: dataset.split == name for name in SPLITS if name != 'train' and name in dataset.split}
+    masks = masks or {'rows': np.ones(len(dataset), dtype=bool)}
+    return {name: (columns['std'][rows], errors[rows]) for name, rows in masks.items()}

@@ -405,12 +405,17 @@ def test_import_parameters_that_cannot_be_used_are_refused(
 
 # Validation
 
+UNCERTAINTY = {name: np.full(12, np.nan) for name in ('std', 'spread')} | {
+    'distance': np.ones(12),
+    'outside': np.arange(12) == 3,
+}
+
 
 @pytest.fixture
 def prediction(dataset_node: DatasetData, model_node: ModelData) -> PredictionData:
     arrays = dataset_node.dataset.to_arrays()
     columns = {name: arrays[name] for name in ('hashes', 'names', 'families')}
-    columns |= {'value': arrays['y'] + 0.5, 'std': np.full(12, np.nan), 'distance': np.ones(12)}
+    columns |= {'value': arrays['y'] + 0.5} | UNCERTAINTY
     return PredictionData(columns, model_node.base.attributes.all)
 
 
@@ -420,6 +425,7 @@ def test_predictions_are_compared_with_labels_of_the_same_structures(prediction,
     metrics = found['metrics'].get_dict()
     assert metrics['all']['mae'] == pytest.approx(0.5)
     assert metrics['z']['n'] == 9
+    assert (metrics['all']['coverage_95'], metrics['all']['outside']) == (None, 1), 'the model has no calibration'
     assert metrics['n_not_compared'] == 3
     assert metrics['labelling_s'] == pytest.approx(0.9)
     table = found['table']
@@ -431,7 +437,7 @@ def test_the_baseline_is_judged_beside_the_correction_of_it(
 ) -> None:
     arrays = corrected_node.dataset.to_arrays()
     columns = {name: arrays[name] for name in ('hashes', 'names', 'families', 'baseline')}
-    columns |= {'value': arrays['y'] + 0.1, 'std': np.full(12, np.nan), 'distance': np.ones(12)}
+    columns |= {'value': arrays['y'] + 0.1} | UNCERTAINTY
     found = compare_with_labels(PredictionData(columns, correction_node.base.attributes.all), labels_node)
     metrics = found['metrics'].get_dict()
     assert metrics['all']['mae'] == metrics['z']['mae'] == pytest.approx(0.1)

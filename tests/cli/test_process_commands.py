@@ -31,7 +31,11 @@ def test_usual_way(aiida_profile_clean, cli, cli_json, code, tmp_path):
     prediction = cli_json('predict', 'gap-model', 'flakes', '--name', 'predictions')
     node = orm.load_node(prediction['uuid'])
     assert prediction['value_ev'] == node.get_array('value').tolist()
-    assert prediction['std_ev'] == [None] * 10
+    assert prediction['std_ev'] == prediction['spread_ev'] == [None] * 10, 'too few rows to calibrate by'
+    assert prediction['calibration'] is None
+    assert [outside for name, outside in zip(prediction['names'], prediction['outside'], strict=True)] == [
+        bool(value) for value in node.get_array('outside')
+    ]
     of_rows = cli_json('predict', 'gap-model', 'gaps')
     assert dict(zip(of_rows['names'], of_rows['value_ev'], strict=True)) == pytest.approx(
         dict(zip(prediction['names'], prediction['value_ev'], strict=True))

@@ -39,7 +39,9 @@ def columns(split_flakes: Dataset) -> dict[str, np.ndarray]:
         'families': split_flakes.families,
         'value': split_flakes.y + 0.1,
         'std': np.full(n_rows, np.nan),
+        'spread': np.full(n_rows, np.nan),
         'distance': np.linspace(0, 2, n_rows),
+        'outside': np.arange(n_rows) > n_rows - 3,
     }
 
 
@@ -177,6 +179,8 @@ def test_predictions_keep_their_columns(prediction_node: PredictionData, columns
     for name in COLUMNS:
         np.testing.assert_array_equal(node.get_array(name), columns[name])
     assert node.base.attributes.get('max_distance') == 2.0
+    assert node.base.attributes.get('n_outside') == 2
+    assert node.calibration is None
 
 
 @pytest.mark.parametrize(
@@ -186,6 +190,7 @@ def test_predictions_keep_their_columns(prediction_node: PredictionData, columns
         ({'value': np.full(12, np.nan)}, 'prediction 0: value is not a finite'),
         ({'distance': np.full(12, np.inf)}, 'distance is not a finite'),
         ({'names': None}, 'lack the columns names'),
+        ({'outside': np.zeros(12)}, 'must be true or false'),
     ],
 )
 def test_predictions_that_cannot_be_used_are_refused(

@@ -80,6 +80,35 @@ def test_unusable_input_is_refused(tmp_path):
     (tmp_path / 'domain.npz').write_bytes(b'PK\x03\x04')
     with pytest.raises(ModelError, match='not a readable training domain'):
         TrainingDomain.load(tmp_path / 'domain.npz')
-    np.savez(tmp_path / 'other.npz', mean=np.zeros(3), scale=np.ones(2), rows=np.ones((4, 2)), typical_distance=1.0)
+    distances = {'typical_distance': 1.0, 'limit': 2.0}
+    np.savez(tmp_path / 'other.npz', mean=np.zeros(3), scale=np.ones(2), rows=np.ones((4, 2)), **distances)
     with pytest.raises(ModelError, match='do not fit together'):
         TrainingDomain.load(tmp_path / 'other.npz')
+
+
+def test_a_row_is_outside_when_it_is_far_or_beyond_the_range_of_a_feature():
+    rows = np.random.Generator(np.random.PCG64(2)).uniform(size=(300, 3))
+    rows[:, 2] = 0.3
+    domain = TrainingDomain().fit(rows)
+    assert not domain.outside(rows).any()
+    centre = np.array([[0.5, 0.5, 0.3]])
+    first, last = np.eye(3)[[0, 2]]
+    assert domain.outside(centre).tolist() == [False]
+    assert domain.outside(centre + 1.2 * first).tolist() == [True]
+    assert domain.outside(centre + 1e-3 * last).tolist() == [True], 'the feature never changed in training'
+    assert domain.distance(centre + 1e-3 * last) < domain.limit_
+    assert domain.outside(centre + 1e-9 * last).tolist() == [False], 'but for rounding'
+
+
+def test_few_rows_of_the_same_kind_are_outside():
+    random = np.random.Generator(np.random.PCG64(3))
+    assert TrainingDomain().fit(random.normal(size=(400, 5))).outside(random.normal(size=(4000, 5))).mean() < 0.03
+
+
+def test_rounding_is_no_scale():
+    """A feature that is constant but for rounding must not decide how far a row is."""
+    rows = np.random.Generator(np.random.PCG64(4)).normal(size=(50, 3))
+    rows[:, 1] = 0.3
+    rounded = rows + np.array([0, 1e-16, 0]) * np.arange(50)[:, None]
+    others = rows + 0.1
+    assert TrainingDomain().fit(rounded).distance(others) == pytest.approx(TrainingDomain().fit(rows).distance(others))

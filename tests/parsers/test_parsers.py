@@ -199,12 +199,17 @@ def test_a_journal_that_cannot_be_read(parse, tmp_path: Path, chains: StructureS
     assert (status, set(outputs)) == (302, set())
 
 
+def predicted(n_rows: int) -> dict[str, np.ndarray]:
+    return {name: np.ones(n_rows) for name in ('value', 'std', 'spread', 'distance')} | {
+        'outside': np.zeros(n_rows, dtype=bool)
+    }
+
+
 def test_a_training_becomes_five_nodes(parse, tmp_path: Path, dataset_node, model_folder: Path) -> None:
     n_rows = len(dataset_node.dataset)
     shutil.copytree(model_folder, tmp_path / MODEL_FOLDER)
     (tmp_path / 'Energy_gap_prediction.png').write_bytes(b'\x89PNG')
-    arrays = {'value': np.ones(n_rows), 'std': np.full(n_rows, np.nan), 'distance': np.ones(n_rows)}
-    write_arrays(tmp_path / RESULTS_FILE, arrays | {'history_loss': np.array([2.0, 1.0])})
+    write_arrays(tmp_path / RESULTS_FILE, predicted(n_rows) | {'history_loss': np.array([2.0, 1.0])})
     metrics = {'train': {'r2': None, 'mae': 0.1, 'rmse': 0.1, 'n': 8}}
     write_report(tmp_path, Report(status='ok', content={'metrics': metrics}))
     outputs, status, _ = parse('train', tmp_path, dataset=dataset_node)
@@ -218,7 +223,7 @@ def test_a_training_becomes_five_nodes(parse, tmp_path: Path, dataset_node, mode
 
 
 def test_a_training_without_model(parse, tmp_path: Path, dataset_node) -> None:
-    write_arrays(tmp_path / RESULTS_FILE, {'value': np.ones(12), 'std': np.ones(12), 'distance': np.ones(12)})
+    write_arrays(tmp_path / RESULTS_FILE, predicted(12))
     write_report(tmp_path, Report(status='ok', content={'metrics': {}}))
     outputs, status, message = parse('train', tmp_path, dataset=dataset_node)
     assert (status, set(outputs)) == (302, set())
@@ -229,7 +234,7 @@ def test_a_training_without_model(parse, tmp_path: Path, dataset_node) -> None:
 def test_there_is_one_prediction_a_row(
     parse, tmp_path: Path, structures_node, model_node, n_rows: int, expected: int
 ) -> None:
-    write_arrays(tmp_path / RESULTS_FILE, {name: np.ones(n_rows) for name in ('value', 'std', 'distance')})
+    write_arrays(tmp_path / RESULTS_FILE, predicted(n_rows))
     write_report(tmp_path, Report(status='ok'))
     outputs, status, _ = parse('predict', tmp_path, structures=structures_node, model=model_node)
     assert status == expected

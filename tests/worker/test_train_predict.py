@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +23,7 @@ from aiida_nanoml.worker.files import read_arrays, write_arrays
 from aiida_nanoml.worker.main import main
 from aiida_nanoml.worker.schemas import (
     BASELINE_FILE,
+    CALIBRATION_FILE,
     DATASET_FILE,
     JOB_FILE,
     LEARNING_CURVE_FILE,
@@ -88,12 +90,16 @@ def test_training_judges_every_part(train_job, split_flakes: Dataset) -> None:
     assert main(['train', '--folder', str(folder)]) == 0
     report = read_report(folder)
     arrays = read_arrays(folder / RESULTS_FILE)
-    assert set(arrays) == {'value', 'std', 'distance'}
-    assert np.isnan(arrays['std']).all(), 'a single model has no spread'
+    assert set(arrays) == {'value', 'std', 'spread', 'distance', 'outside'}
+    assert np.isnan(arrays['spread']).all(), 'a single model has no spread'
+    assert np.isnan(arrays['std']).all(), 'too few validation rows to calibrate by'
+    assert not (folder / CALIBRATION_FILE).exists()
     assert set(report.content['metrics']) == {'train', 'train/z', 'validation', 'validation/z', 'test', 'test/z'}
     rows = split_flakes.split == 'train'
     expected = regression_metrics(split_flakes.y[rows], arrays['value'][rows])
-    assert report.content['metrics']['train'] == pytest.approx(expected)
+    assert report.content['metrics']['train'] == pytest.approx(
+        expected | {'coverage_68': None, 'coverage_95': None, 'outside': 0}
+    )
     model, card = load_model(folder / MODEL_FOLDER)
     np.testing.assert_allclose(model.predict(split_flakes.X), arrays['value'])
     assert card.fingerprint == report.content['fingerprint']
@@ -108,8 +114,8 @@ def test_a_network_leaves_its_losses_and_a_spread(train_job) -> None:
     losses = {name: column for name, column in arrays.items() if name.startswith('history_')}
     assert {'history_loss', 'history_val_loss'} <= set(losses)
     assert all(np.isfinite(column).all() and 1 <= len(column) <= 3 for column in losses.values())
-    assert (arrays['std'] >= 0).all()
-    assert arrays['std'].max() > 0
+    assert (arrays['spread'] >= 0).all()
+    assert arrays['spread'].max() > 0
     assert (folder / LEARNING_CURVE_FILE).read_bytes().startswith(b'\x89PNG')
 
 
@@ -251,6 +257,57 @@ def test_every_row_is_judged_by_a_model_that_did_not_see_it(train_job, split_fla
     assert metrics['held-out']['n'] == metrics['held-out/z']['n'] == len(split_flakes)
     assert metrics['held-out']['mae'] > 0.05
     assert 'baseline/held-out' not in metrics
+
+
+def test_what_a_model_is_off_by_is_learnt_from_rows_that_it_did_not_see(
+    train_job, tmp_path: Path, split_flakes: Dataset, flake_descriptor: dict
+) -> None:
+    """Of 60 flakes, with one of the twelve repeated under other names, the held-out ones calibrate the intervals."""
+    random = np.random.Generator(np.random.PCG64(0))
+    dataset = Dataset(
+        X=random.uniform(size=(60, split_flakes.X.shape[1])),
+        y=random.uniform(1, 3, size=60),
+        hashes=np.array([f'{row:064x}' for row in range(60)]),
+        names=np.array([f'row {row}' for row in range(60)]),
+        families=np.full(60, 'z'),
+        split=np.repeat(['train', 'validation', 'test'], 20),
+        feature_names=split_flakes.feature_names,
+    )
+    folder = train_job('forest', dataset=dataset, job={'folds': 3}, n_trees=5)
+    assert main(['train', '--folder', str(folder)]) == 0, read_report(folder).message
+    arrays = read_arrays(folder / RESULTS_FILE)
+    _, card = load_model(folder / MODEL_FOLDER)
+    assert (card.calibration.part, card.calibration.rows) == ('held-out', 60)
+    np.testing.assert_allclose(arrays['std'], card.calibration.std(arrays['value'], arrays['spread']))
+    held_out = read_report(folder).content['metrics']['held-out']
+    assert held_out['coverage_68'] == pytest.approx(0.68, abs=0.02)
+    assert held_out['coverage_95'] == pytest.approx(0.95, abs=0.02)
+    assert (folder / CALIBRATION_FILE).read_bytes().startswith(b'\x89PNG')
+
+    other = tmp_path / 'predict'
+    shutil.copytree(folder / MODEL_FOLDER, other / MODEL_FOLDER)
+    (other / JOB_FILE).write_text(PredictJob(descriptor=flake_descriptor).model_dump_json(), encoding='utf-8')
+    far = dataset.X + np.where(np.arange(60) < 10, 5.0, 0.0)[:, None]
+    write_arrays(other / DATASET_FILE, dataset.to_arrays() | {'X': far})
+    assert main(['predict', '--folder', str(other)]) == 0, read_report(other).message
+    found = read_arrays(other / RESULTS_FILE)
+    assert found['outside'][:10].all()
+    np.testing.assert_array_equal(found['outside'][10:20], False)
+    np.testing.assert_allclose(found['std'][10:], arrays['std'][10:])
+
+
+@pytest.mark.parametrize('baseline', [None, 1.0])
+def test_a_constant_target_is_refused(
+    train_job, split_flakes: Dataset, cheap_labels: LabelSet, baseline: float | None
+) -> None:
+    column = None if baseline is None else np.full(12, baseline)
+    dataset = replace(split_flakes, y=np.where(split_flakes.split == 'train', 2.0, split_flakes.y), baseline=column)
+    job = {} if baseline is None else {'baseline': cheap_labels.source.to_dict()}
+    folder = train_job('ridge', dataset=dataset, job=job)
+    assert main(['train', '--folder', str(folder)]) == 1
+    report = read_report(folder)
+    assert report.code == 'DatasetError'
+    assert f'the same {"gap, 2 eV" if baseline is None else "correction to the baseline, 1 eV"}' in report.message
 
 
 def test_folds_and_baseline_go_together(train_job, corrected_flakes: Dataset, cheap_labels: LabelSet) -> None:

@@ -38,12 +38,14 @@ def compare_with_labels(
     :param structures: those to compare; by default all that have a label.
     :param report: what the prediction job retrieved, to tell what predicting cost.
     :param baseline: labels that a correction started from, whose cost is part of that of the prediction.
-    :returns: ``metrics`` (r2, mae, rmse in eV, n, by family too, of a correction also of the baseline alone;
+    :returns: ``metrics`` (r2, mae, rmse in eV, n, coverage, by family too, of a correction also of the baseline alone;
         ``labelling_s``, the seconds that labelling took; with ``report``, what :func:`time_saved` gives) and ``table``
-        with the columns ``names``, ``predicted``, ``labelled``, ``distance`` and, of a correction, ``baseline``.
+        with the columns ``names``, ``predicted``, ``labelled``, ``std``, ``distance``, ``outside`` and, of a correction,
+        ``baseline``.
     :raises DatasetError: the labels are of another origin than the training labels, or none belongs to a prediction.
     """
     from aiida_nanoml.learning.metrics import regression_metrics
+    from aiida_nanoml.learning.uncertainty import interval_metrics
 
     learnt = predictions.base.attributes.get('labels')
     found = labels.labels
@@ -71,15 +73,17 @@ def compare_with_labels(
     if report is not None:
         cheap = np.nan if baseline is None else baseline.labels.select(baseline.labels.finished).wall_s
         metrics |= time_saved(labelled.wall_s, _job_seconds(report), len(asked), cheap)
-    judged = {'': columns['value']} | ({'baseline/': columns[BASELINE]} if BASELINE in columns else {})
-    for prefix, values in judged.items():
-        metrics[f'{prefix}all'] = regression_metrics(gaps, values)
-        for family in sorted(set(columns['families'].tolist()) - {''}):
-            members = columns['families'] == family
-            metrics[f'{prefix}{family}'] = regression_metrics(gaps[members], values[members])
+    groups = {'all': np.ones(len(gaps), dtype=bool)}
+    groups |= {family: columns['families'] == family for family in sorted(set(columns['families'].tolist()) - {''})}
+    for group, rows in groups.items():
+        judged = {name: column[rows] for name, column in columns.items()}
+        intervals = interval_metrics(gaps[rows], judged, predictions.calibration)
+        metrics[group] = regression_metrics(gaps[rows], judged['value']) | intervals
+        if BASELINE in judged:
+            metrics[f'baseline/{group}'] = regression_metrics(gaps[rows], judged[BASELINE])
     table = orm.ArrayData()
     shown = {'names': columns['names'], 'predicted': columns['value'], 'labelled': gaps}
-    shown |= {name: columns[name] for name in ('distance', BASELINE) if name in columns}
+    shown |= {name: columns[name] for name in ('std', 'distance', 'outside', BASELINE) if name in columns}
     for name, column in shown.items():
         table.set_array(name, column)
     return {'metrics': orm.Dict(metrics), 'table': table}
