@@ -34,6 +34,9 @@ COULOMB_EV_ANG = 14.399645
 TEMPERATURE_EV = 0.1
 """Width of the occupation around the middle of the gap, so that charges do not jump where levels cross."""
 
+REACH_EV = 4.0
+"""Levels this far below HOMO or above LUMO do not feel the field of the charges any more; those half as far do."""
+
 _SHIFTS = (('C', 'B'), ('C', 'N'), ('C', 'H'), ('B', 'C'), ('B', 'H'), ('N', 'C'), ('N', 'H'))
 _HOPPINGS = (('B', 'C'), ('B', 'N'), ('C', 'C'), ('C', 'N'))
 _SECOND = (('B', 'B'), ('B', 'C'), ('C', 'C'), ('C', 'N'), ('N', 'N'))
@@ -128,29 +131,42 @@ class PiBlock:
         energies, orbitals = np.linalg.eigh(self._bare(parameters))
         return energies, orbitals
 
-    def frontier(self, parameters: NDArray[np.float64], width: int) -> Frontier:
+    def frontier(self, parameters: NDArray[np.float64], least: int) -> Frontier:
         """Give the levels around the gap by one diagonalisation and first-order perturbation theory among them.
 
+        The field of the charges mixes the bare levels up to :data:`REACH_EV` from HOMO and LUMO; a smooth cutoff there
+        keeps the result continuous and independent of the number of levels.
+
         :param parameters: in the order of :data:`PARAMETERS`.
-        :param width: number of occupied, and of empty, levels.
+        :param least: number of occupied, and of empty, levels to give at least.
         """
         energies, orbitals = self.bare_levels(parameters)
         occupations = self._occupations(energies)
         charges, field = self._field(parameters, orbitals, occupations)
-        n = energies.shape[1]
+        flakes, n = np.arange(len(energies)), energies.shape[1]
+        beyond = np.maximum(
+            energies[flakes, self.homo, None] - energies, energies - energies[flakes, self.homo + 1, None]
+        )
+        outer = np.clip(2 * beyond / REACH_EV - 1, 0, 1)
+        share = 1 - outer**2 * (3 - 2 * outer)
+        inside = share > 0
+        occupied = np.arange(n) <= self.homo[:, None]
+        width = int(max(least, (inside & occupied).sum(axis=1).max(), (inside & ~occupied).sum(axis=1).max()))
+
         wanted = self.homo[:, None] + np.arange(1 - width, 1 + width)
         exists = (wanted >= 0) & (wanted < n)
         index = np.clip(wanted, 0, n - 1)
         window = np.take_along_axis(orbitals, index[:, None], axis=2) * exists[:, None]
-        matrix = np.swapaxes(window, 1, 2) @ (field[:, :, None] * window)
+        mixed = window * np.take_along_axis(share, index, axis=1)[:, None]
+        matrix = np.swapaxes(mixed, 1, 2) @ (field[:, :, None] * mixed)
         diagonal = np.arange(2 * width)
         absent = np.where(wanted < 0, wanted - _FAR_EV, wanted + _FAR_EV)
         matrix[:, diagonal, diagonal] += np.where(exists, np.take_along_axis(energies, index, axis=1), absent)
         levels, mixing = np.linalg.eigh(matrix)
         first, last = np.argmax(exists, axis=1), 2 * width - 1 - np.argmax(exists[:, ::-1], axis=1)
-        inside = np.clip(diagonal, first[:, None], last[:, None])
+        nearest = np.clip(diagonal, first[:, None], last[:, None])
         return Frontier(
-            levels=np.take_along_axis(levels, inside, axis=1),
+            levels=np.take_along_axis(levels, nearest, axis=1),
             orbitals=window @ mixing,
             charges=charges,
             field=field,

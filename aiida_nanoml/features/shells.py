@@ -84,7 +84,7 @@ class ShellDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         :param structures: isolated flakes of H, B, C and N; n of them.
         :returns: one row for each structure (n, ``len(get_feature_names_out())``), without unit.
         :raises DescriptorError: if a structure is periodic, has other elements, a heavy atom without three bonded
-            neighbours, or a hydrogen atom without one.
+            neighbours, a hydrogen atom without one, or parts that no bond connects.
         """
         self._check_parameters()
         graph = _graph(structures)
@@ -175,9 +175,13 @@ def _graph(structures: StructureSet) -> _Graph:
     edge = np.bincount(ends[species[others] == 0], minlength=len(species))[atoms]
     kinds = species[atoms]
 
-    first = np.ones(len(atoms), dtype=bool)
-    first[1:] = row[1:] != row[:-1]
-    parity = _steps_from(first, left, right) % 2
+    part = _components(len(atoms), left, right)
+    starts = np.zeros(len(atoms), dtype=bool)
+    starts[np.unique(part, return_index=True)[1]] = True
+    broken = np.flatnonzero(np.bincount(row[starts]) > 1)
+    if len(broken):
+        raise DescriptorError(f'Structure {broken[0]} falls into parts that no bond connects; shells need one flake.')
+    parity = _steps_from(starts, left, right) % 2
     odd = np.zeros(len(structures), dtype=bool)
     odd[row[left[parity[left] == parity[right]]]] = True
     alike = (kinds[left] == 2) == (kinds[right] == 2)

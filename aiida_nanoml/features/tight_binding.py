@@ -192,7 +192,8 @@ def _adjusted(blocks: list[PiBlock], gaps: NDArray[np.float64]) -> NDArray[np.fl
 def _features(block: PiBlock, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
     """The columns of the flakes of a block."""
     frontier = block.frontier(parameters, LEVELS)
-    homo, lumo = frontier.levels[:, LEVELS - 1], frontier.levels[:, LEVELS]
+    width = frontier.levels.shape[1] // 2
+    homo, lumo = frontier.levels[:, width - 1], frontier.levels[:, width]
     middle = 0.5 * (homo + lumo)
     gap = lumo - homo
     relative = frontier.levels - middle[:, None]
@@ -207,7 +208,8 @@ def _features(block: PiBlock, parameters: NDArray[np.float64]) -> NDArray[np.flo
         densities.append((frontier.orbitals**2 @ weight[:, :, None])[..., 0])
     hole, electron = densities
     moved = electron - hole
-    columns = [gap, middle, *(relative[:, level] for level in range(2 * LEVELS) if level not in (LEVELS - 1, LEVELS))]
+    below, above = range(width - LEVELS, width - 1), range(width + 1, width + LEVELS)
+    columns = [gap, middle, *(relative[:, level] for level in (*reversed(below), *above))]
     for density in densities:
         columns.append((density**2).sum(axis=1))
         columns.extend((density * (block.species == site)).sum(axis=1) for site in (1, 2, 3))
@@ -231,7 +233,7 @@ def _features(block: PiBlock, parameters: NDArray[np.float64]) -> NDArray[np.flo
 _NAMES = (
     'gap',
     'midgap',
-    *(f'homo-{below}' for below in range(LEVELS - 1, 0, -1)),
+    *(f'homo-{below}' for below in range(1, LEVELS)),
     *(f'lumo+{above}' for above in range(1, LEVELS)),
     *(f'{side}_{quantity}' for side in _SIDES for quantity in ('participation', *_SITES, 'edge', 'repulsion')),
     'overlap',
