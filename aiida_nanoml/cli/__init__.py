@@ -23,6 +23,7 @@ COMMANDS = {
     'starter': 'aiida_nanoml.cli.starter:starter',
     'dataset': 'aiida_nanoml.cli.dataset:dataset',
     'train': 'aiida_nanoml.cli.train:train',
+    'study': 'aiida_nanoml.cli.study:study',
     'model': 'aiida_nanoml.cli.model:model',
     'predict': 'aiida_nanoml.cli.predict:predict',
     'validate': 'aiida_nanoml.cli.validate:validate',

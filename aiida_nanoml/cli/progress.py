@@ -15,8 +15,19 @@ from aiida_nanoml.worker.schemas import OUTPUT_FILE
 
 Item = TypeVar('Item')
 
-STEPS = {'LabelCalculation': 'labelling', 'TrainCalculation': 'training', 'PredictCalculation': 'predicting'}
-UNITS = {'labelling': 'structures', 'training': 'epochs', 'predicting': 'rows', 'importing': 'folders'}
+STEPS = {
+    'LabelCalculation': 'labelling',
+    'TrainCalculation': 'training',
+    'PredictCalculation': 'predicting',
+    'StudyCalculation': 'studying',
+}
+UNITS = {
+    'labelling': 'structures',
+    'training': 'epochs',
+    'predicting': 'rows',
+    'importing': 'folders',
+    'studying': 'models',
+}
 LINE_EVERY_S = 10.0
 """Seconds between two lines about one step where the output is no terminal."""
 
@@ -155,4 +166,6 @@ def _job_size(node: Any, step: str) -> int:
         return len(rows)
     if step == 'training' and node.is_finished_ok and 'history' in node.outputs:
         return len(node.outputs.history.get_x()[1])
+    if step == 'studying' and node.is_terminated and 'rows' in node.outputs:
+        return int(node.outputs.rows.base.attributes.get('n_points'))
     return 1

@@ -6,7 +6,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from aiida_nanoml.structures import Structure, StructureSet
 from aiida_nanoml.worker.files import read_arrays, read_job, write_arrays
 from aiida_nanoml.worker.journal import Journal
 from aiida_nanoml.worker.schemas import JOURNAL_FILE, RESULTS_FILE, STRUCTURES_FILE, LabelJob, Report
+from aiida_nanoml.worker.termination import termination
 
 Progress = Callable[[int, int], None]
 
@@ -52,7 +52,7 @@ def label(folder: Path, processes: int, progress: Progress) -> Report:
         pseudopotentials=engine.pseudopotentials(),
     )
     evaluate = _evaluate_by_programs if engine.runs_program else _evaluate
-    with Journal(folder / JOURNAL_FILE, source.to_dict()) as journal, _termination() as terminated:
+    with Journal(folder / JOURNAL_FILE, source.to_dict()) as journal, termination() as terminated:
         pending = [row for row in range(len(structures)) if row not in journal.rows]
         progress(len(journal.rows), len(structures))
         for entry in evaluate(engine, structures, pending, processes, job.time_limit_s, terminated):
@@ -82,21 +82,6 @@ def _make_engine(job: LabelJob, folder: Path) -> Engine:
     if missing := engine_class.missing(runtime):
         raise EngineError(missing)
     return engine_class(parameters, runtime=runtime)
-
-
-@contextmanager
-def _termination() -> Iterator[list[int]]:
-    """Collect termination signals: a scheduler sends one before it kills, and the rows so far can still be written."""
-    received: list[int] = []
-    previous = {
-        number: signal.signal(number, lambda signum, _: received.append(signum))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _evaluate(

@@ -270,8 +270,8 @@ def test_exit_codes_are_documented() -> None:
     defined = {
         (f'{name} {kind}', code.status, label, code.message)
         for factory, kind, names in (
-            (CalculationFactory, 'job', ('label', 'train', 'predict', 'siesta')),
-            (WorkflowFactory, 'workflow', ('label', 'gap', 'siesta')),
+            (CalculationFactory, 'job', ('label', 'train', 'predict', 'study', 'siesta')),
+            (WorkflowFactory, 'workflow', ('label', 'gap', 'study', 'siesta')),
         )
         for name in names
         for label, code in factory(f'nanoml.{name}').spec().exit_codes.items()

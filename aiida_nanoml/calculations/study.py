@@ -1,0 +1,135 @@
+"""Calculation job ``nanoml.study``."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+
+from aiida import orm
+from aiida.common.datastructures import CalcInfo
+from aiida.common.folders import Folder
+from aiida.engine import CalcJobProcessSpec
+
+from aiida_nanoml.calculations.base import WorkerCalculation, write_npz
+from aiida_nanoml.calculations.train import validate_dataset
+from aiida_nanoml.data.dataset import DatasetData
+from aiida_nanoml.errors import NanomlError
+from aiida_nanoml.worker.schemas import DATASET_FILE, JOURNAL_FILE, RESULTS_FILE, StudyJob
+
+
+class StudyCalculation(WorkerCalculation):
+    """Train and judge the models of a study on one data set; a model that fails does not disturb the others."""
+
+    TASK = 'study'
+    RETRIEVED = (RESULTS_FILE, JOURNAL_FILE)
+
+    @classmethod
+    def define(cls, spec: CalcJobProcessSpec) -> None:
+        """Define inputs, outputs and exit codes."""
+        super().define(spec)
+        spec.input('dataset', valid_type=DatasetData, validator=validate_dataset, help='A data set with a split.')
+        define_study(spec)
+        spec.input(
+            'seed',
+            valid_type=orm.Int,
+            default=lambda: orm.Int(0),
+            serializer=orm.to_aiida_type,
+            validator=validate_seed,
+            help='Seed of the models.',
+        )
+        spec.input(
+            'parent_folder',
+            valid_type=orm.RemoteData,
+            required=False,
+            help='Folder of a job with the same inputs that was killed: the worker goes on from its journal.',
+        )
+        spec.inputs.validator = validate_inputs
+        spec.output('rows', valid_type=orm.ArrayData, help='A row for each point, and family; failed ones included.')
+
+    def job(self) -> StudyJob:
+        """Return what is studied, with which model and seed."""
+        return StudyJob(
+            **study_inputs(self.inputs),
+            seed=self.inputs.seed.value,
+            feature_names=self.inputs.dataset.base.attributes.get('feature_names'),
+            allow_leakage='allow_leakage' in self.inputs and self.inputs.allow_leakage.value,
+        )
+
+    def write_arrays(self, folder: Folder) -> list[str]:
+        """Write the data set."""
+        write_npz(folder, DATASET_FILE, self.inputs.dataset.arrays)
+        return [DATASET_FILE]
+
+    def prepare_for_submission(self, folder: Folder) -> CalcInfo:
+        """Write the job folder, and bring the journal of a job that was killed."""
+        calcinfo = super().prepare_for_submission(folder)
+        if 'parent_folder' in self.inputs:
+            parent = self.inputs.parent_folder
+            # A pattern, as a job that was killed early has no journal yet.
+            journal = str(PurePosixPath(parent.get_remote_path()) / f'{JOURNAL_FILE}*')
+            calcinfo.remote_copy_list = [(parent.computer.uuid, journal, '.')]
+        return calcinfo
+
+
+def define_study(spec: Any) -> None:
+    """Define the inputs that say what is studied; a job and a workflow have them in common."""
+    spec.input('study', valid_type=orm.Str, serializer=orm.to_aiida_type, help='Registered name of the study.')
+    spec.input(
+        'settings',
+        valid_type=orm.Dict,
+        required=False,
+        serializer=orm.to_aiida_type,
+        help='Settings that replace those of the study.',
+    )
+    spec.input('kind', valid_type=orm.Str, serializer=orm.to_aiida_type, help='Kind of model, for example `transfer`.')
+    spec.input(
+        'hyperparameters',
+        valid_type=orm.Dict,
+        required=False,
+        serializer=orm.to_aiida_type,
+        help='Hyperparameters that replace those of the kind.',
+    )
+    spec.input(
+        'allow_leakage',
+        valid_type=orm.Bool,
+        required=False,
+        serializer=orm.to_aiida_type,
+        help='Accept structures that are in two parts of the split.',
+    )
+
+
+def study_inputs(inputs: Any) -> dict[str, Any]:
+    """Read study, settings, kind and hyperparameters from the inputs of a process."""
+    return {
+        'study': inputs['study'].value,
+        'settings': inputs['settings'].get_dict() if 'settings' in inputs else {},
+        'kind': inputs['kind'].value,
+        'hyperparameters': inputs['hyperparameters'].get_dict() if 'hyperparameters' in inputs else {},
+    }
+
+
+def make_study_of(inputs: Any) -> Any:
+    """Make the study of the inputs of a process.
+
+    :raises NanomlError: unknown study, setting, kind or hyperparameter.
+    """
+    from aiida_nanoml.learning.studies import make_study
+
+    wanted = study_inputs(inputs)
+    return make_study(wanted['study'], wanted['settings'], wanted['kind'], wanted['hyperparameters'])
+
+
+def validate_seed(seed: orm.Int, _: Any) -> str | None:
+    """Refuse a seed below zero."""
+    return None if seed.value >= 0 else f'seed is {seed.value}: it must be at least 0'
+
+
+def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
+    """Refuse what is unknown or wrong before anything is submitted."""
+    if not {'study', 'kind'} <= set(inputs):
+        return None  # the ports themselves complain
+    try:
+        make_study_of(inputs)
+    except NanomlError as error:
+        return str(error)
+    return None

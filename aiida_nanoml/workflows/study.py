@@ -1,0 +1,299 @@
+"""Workflow ``nanoml.study``."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.engine import ProcessBuilder, ToContext, WorkChain, while_
+from aiida.engine.processes.workchains.workchain import WorkChainSpec
+
+from aiida_nanoml.calculations.base import validate_code
+from aiida_nanoml.calculations.functions.datasets import assemble_dataset
+from aiida_nanoml.calculations.functions.studies import family_structures, tabulate_study
+from aiida_nanoml.calculations.study import StudyCalculation, define_study, make_study_of, study_inputs
+from aiida_nanoml.data.labels import LabelSetData
+from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.errors import NanomlError
+from aiida_nanoml.workflows.label import validate_options, validate_positive
+
+DEFAULT_SPLIT = {'validation': 0.2, 'test': 0.2, 'by_family': True}
+ATTEMPTS = 3
+"""Times that a job may be killed before it is given up."""
+
+
+class StudyWorkChain(WorkChain):
+    """How well a gap is learnt, against features, families, rows or hyperparameters, over repeated seeds.
+
+    Every seed has a split and, where the descriptor draws or learns something, columns of its own: a data set, on which
+    one job trains all models of the study. A study that looks at one family at a time has a data set for each.
+    """
+
+    @classmethod
+    def define(cls, spec: WorkChainSpec) -> None:
+        """Define inputs, outline, outputs and exit codes."""
+        super().define(spec)
+        define_study(spec)
+        spec.input('structures', valid_type=StructureSetData, help='Labelled structures.')
+        spec.input('labels', valid_type=LabelSetData, help='Labels of these structures.')
+        spec.input('baseline', valid_type=LabelSetData, required=False,
+                   help='Labels from a cheaper engine: models learn the correction to it.')  # fmt: skip
+        spec.input('code', valid_type=orm.AbstractCode, validator=validate_code, help='The executable nanoml-worker.')
+        spec.input('descriptor', valid_type=orm.Dict, help='`name` and `params` of the descriptor.')
+        spec.input('split', valid_type=orm.Dict, default=lambda: orm.Dict(DEFAULT_SPLIT), validator=validate_split,
+                   serializer=orm.to_aiida_type, help='Shares and `by_family` of the splits.')  # fmt: skip
+        spec.input('seeds', valid_type=orm.List, default=lambda: orm.List([0, 1, 2]), validator=validate_seeds,
+                   serializer=orm.to_aiida_type,
+                   help='Seeds of the repetitions: of the split, the descriptor and the models.')  # fmt: skip
+        spec.input('max_concurrent', valid_type=orm.Int, default=lambda: orm.Int(2), validator=validate_positive,
+                   serializer=orm.to_aiida_type, help='Jobs that are at the computer at the same time.')  # fmt: skip
+        spec.input(
+            'options',
+            valid_type=orm.Dict,
+            default=lambda: orm.Dict({}),
+            serializer=orm.to_aiida_type,
+            validator=validate_options,
+            help='Options of each job: resources, wall time, queue, …',
+        )
+        spec.inputs.validator = validate_inputs
+        spec.outline(
+            cls.setup,
+            while_(cls.has_work)(
+                cls.submit_jobs,
+                cls.collect_jobs,
+            ),
+            cls.tabulate,
+        )
+        spec.output('table', valid_type=orm.ArrayData, help='All rows: an array for each column.')
+        spec.output('summary', valid_type=orm.ArrayData, help='Means and standard deviations over the seeds.')
+        spec.output('files', valid_type=orm.FolderData, help='The figure, and the tables as CSV.')
+        spec.exit_code(401, 'ERROR_JOB_FAILED', message='Jobs of the study failed; the table lacks them: {reason}')
+        spec.exit_code(402, 'ERROR_NO_ROWS', message='No job of the study gave results: {reason}')
+        spec.exit_code(520, 'ERROR_STEP_REFUSED', message='A step refused its input: {reason}')
+
+    @classmethod
+    def get_builder_for(
+        cls,
+        study: str,
+        code: orm.AbstractCode,
+        structures: StructureSetData,
+        labels: LabelSetData,
+        settings: Mapping[str, Any] | None = None,
+        descriptor: Mapping[str, Any] | None = None,
+        kind: str | None = None,
+        hyperparameters: Mapping[str, Any] | None = None,
+    ) -> ProcessBuilder:
+        """Return a builder with what the study is meant for.
+
+        :param study: registered name of the study.
+        :param code: the executable ``nanoml-worker``.
+        :param structures: labelled structures.
+        :param labels: their labels.
+        :param settings: settings that replace those of the study.
+        :param descriptor: ``name`` and ``params``; None: the one that the study is meant for.
+        :param kind: kind of model; None: one that trains in seconds.
+        :param hyperparameters: what differs from the kind.
+        :raises DatasetError: there is no such study.
+        """
+        from aiida_nanoml.learning.studies import study_class
+        from aiida_nanoml.learning.studies.base import DEFAULT_KIND
+
+        builder = cls.get_builder()
+        builder.study = orm.Str(study)
+        builder.code = code
+        builder.structures = structures
+        builder.labels = labels
+        builder.descriptor = orm.Dict(dict(descriptor or study_class(study).descriptor))
+        builder.kind = orm.Str(kind or DEFAULT_KIND)
+        if settings:
+            builder.settings = orm.Dict(dict(settings))
+        if hyperparameters:
+            builder.hyperparameters = orm.Dict(dict(hyperparameters))
+        return builder
+
+    def setup(self) -> None:
+        """List the data sets that are needed: one for each seed and, if the study wants it, each family."""
+        study = make_study_of(self.inputs)
+        families = self.inputs.structures.base.attributes.get('families') if study.one_family else ['']
+        self.ctx.families = {}
+        self.ctx.waiting = [{'seed': seed, 'family': family} for seed in self.inputs.seeds for family in families]
+        self.ctx.running = []
+        self.ctx.rows = []
+        self.ctx.failures = []
+        self.ctx.refusals = []
+
+    def has_work(self) -> bool:
+        """Whether data sets wait for a job, or jobs run."""
+        return bool(self.ctx.waiting or self.ctx.running)
+
+    def submit_jobs(self) -> Any:
+        """Fill the free places with jobs, then wait for the one that began first."""
+        while self.ctx.waiting and len(self.ctx.running) < self.inputs.max_concurrent.value:
+            task = self.ctx.waiting[0]
+            self.ctx.waiting = self.ctx.waiting[1:]
+            if 'dataset' not in task and not self._assemble(task):
+                continue
+            inputs = {name: self.inputs[name] for name in self.inputs if name in StudyCalculation.spec().inputs}
+            inputs |= {'dataset': orm.load_node(task['dataset']), 'seed': orm.Int(task['seed'])}
+            if 'parent' in task:
+                inputs['parent_folder'] = orm.load_node(task['parent'])
+            label = f'{self.inputs.study.value}, seed {task["seed"]}' + (task['family'] and f', {task["family"]}')
+            inputs['metadata'] = {'options': self.inputs.options.get_dict(), 'label': label}
+            node = self.submit(StudyCalculation, **inputs)
+            self.report(f'{node.process_label}<{node.pk}>: {label}')
+            self.ctx.running = [*self.ctx.running, task | {'uuid': node.uuid}]
+        if not self.ctx.running:
+            return None
+        return ToContext(first=orm.load_node(self.ctx.running[0]['uuid']))
+
+    def _assemble(self, task: dict[str, Any]) -> bool:
+        """Make the data set of a task.
+
+        :returns: whether that was possible.
+        """
+        structures, refusal = self._structures(task['family'])
+        if refusal is None:
+            split = DEFAULT_SPLIT | self.inputs.split.get_dict() | {'seed': task['seed']}
+            inputs = {
+                'structures': structures,
+                'labels': self.inputs.labels,
+                'descriptor': orm.Dict(with_seed(self.inputs.descriptor.get_dict(), task['seed'])),
+                'split': orm.Dict(split),
+            }
+            if 'baseline' in self.inputs:
+                inputs['baseline'] = self.inputs.baseline
+            dataset, refusal = self._run(assemble_dataset, **inputs)
+        if refusal is not None:
+            self.ctx.refusals = [*self.ctx.refusals, refusal]
+            return False
+        task['dataset'] = dataset.uuid
+        return True
+
+    def _structures(self, family: str) -> tuple[Any, str | None]:
+        attributes = self.inputs.structures.base.attributes
+        if not family or (attributes.get('families') == [family] and len(self._rows_by_family()) == 1):
+            return self.inputs.structures, None
+        if family not in self.ctx.families:
+            found, refusal = self._run(family_structures, structures=self.inputs.structures, family=orm.Str(family))
+            if refusal is not None:
+                return None, refusal
+            self.ctx.families = self.ctx.families | {family: found.uuid}
+        return orm.load_node(self.ctx.families[family]), None
+
+    def _rows_by_family(self) -> Counter[str]:
+        return rows_by_family(self.inputs.structures)
+
+    def _run(self, function: Any, **inputs: Any) -> tuple[Any, str | None]:
+        result, node = function.run_get_node(**inputs)
+        if node.is_finished_ok:
+            return result, None
+        refusal = f'{node.process_label}<{node.pk}>: {node.exit_message or node.exception}'
+        self.report(refusal)
+        return None, refusal
+
+    def collect_jobs(self) -> None:
+        """Keep the rows of ended jobs; a job that was killed goes on from its journal."""
+        running, waiting = [], self.ctx.waiting
+        for task in self.ctx.running:
+            node = orm.load_node(task['uuid'])
+            if not node.is_terminated:
+                running.append(task)
+                continue
+            attempts = task.get('attempts', 0) + 1
+            killed = node.exit_status in RESTARTED and attempts < ATTEMPTS and 'remote_folder' in node.outputs
+            if killed:
+                self.report(f'{node.process_label}<{node.pk}> {node.exit_message} It goes on.')
+                again = {key: task[key] for key in ('seed', 'family', 'dataset')}
+                waiting = [again | {'attempts': attempts, 'parent': node.outputs.remote_folder.uuid}, *waiting]
+                continue
+            if 'rows' in node.outputs:
+                self.ctx.rows = [*self.ctx.rows, node.outputs.rows.uuid]
+            if not node.is_finished_ok:
+                reason = f'{node.process_label}<{node.pk}> {node.exit_message or node.exception or "was killed"}'
+                self.report(reason)
+                self.ctx.failures = [*self.ctx.failures, reason]
+        self.ctx.running, self.ctx.waiting = running, waiting
+
+    def tabulate(self) -> Any:
+        """Put all rows into one table, and draw the figure."""
+        if not self.ctx.rows:
+            if self.ctx.refusals:
+                return self.exit_codes.ERROR_STEP_REFUSED.format(reason=self.ctx.refusals[0])
+            return self.exit_codes.ERROR_NO_ROWS.format(reason=self.ctx.failures[0])
+        nodes = [orm.load_node(uuid) for uuid in self.ctx.rows]
+        rows = {f'rows_{number:03d}': node for number, node in enumerate(sorted(nodes, key=_task_order))}
+        made, refusal = self._run(tabulate_study, study=orm.Dict(study_inputs(self.inputs)), **rows)
+        if refusal is not None:
+            return self.exit_codes.ERROR_STEP_REFUSED.format(reason=refusal)
+        self.out_many(made)
+        if self.ctx.failures:
+            return self.exit_codes.ERROR_JOB_FAILED.format(reason=self.ctx.failures[0])
+        if self.ctx.refusals:
+            return self.exit_codes.ERROR_STEP_REFUSED.format(reason=self.ctx.refusals[0])
+        return None
+
+
+RESTARTED = (300, 400)
+"""Exit statuses of a job that was killed."""
+
+
+def _task_order(rows: orm.ArrayData) -> tuple[int, int]:
+    """Order of results that does not depend on which job was the first: by seed, then by submission."""
+    return rows.base.attributes.get('seed'), rows.creator.pk
+
+
+def with_seed(descriptor: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Give a descriptor that draws something the seed of a repetition, unless its seed was chosen.
+
+    :param descriptor: ``name`` and ``params``; parts of a combination are treated alike.
+    """
+    from aiida_nanoml.features.registry import make_descriptor
+
+    params = dict(descriptor.get('params') or {})
+    if isinstance(params.get('parts'), list):
+        params['parts'] = [with_seed(part, seed) for part in params['parts']]
+        return {'name': descriptor['name'], 'params': params}
+    known = inspect.signature(type(make_descriptor(descriptor['name'], **params))).parameters
+    return {'name': descriptor['name'], 'params': ({'seed': seed} if 'seed' in known else {}) | params}
+
+
+def rows_by_family(structures: StructureSetData) -> Counter[str]:
+    """Count the structures of each family."""
+    return Counter(structures.get_array('families').tolist())
+
+
+def validate_seeds(seeds: orm.List, _: Any) -> str | None:
+    """Refuse anything but different whole numbers from 0."""
+    values = seeds.get_list()
+    if not values or any(type(seed) is not int or seed < 0 for seed in values) or len(set(values)) != len(values):
+        return f'seeds must be different whole numbers from 0, at least one; got {values}'
+    return None
+
+
+def validate_split(split: orm.Dict, _: Any) -> str | None:
+    """Refuse a split that fixes the seed, which every repetition has of its own."""
+    unknown = sorted(set(split.get_dict()) - set(DEFAULT_SPLIT))
+    if unknown:
+        return f'a split of a study has no parameter {", ".join(unknown)}; it has {", ".join(DEFAULT_SPLIT)}'
+    return None
+
+
+def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
+    """Refuse what cannot work before anything is computed: settings, models, too few rows, families that are absent."""
+    if not {'study', 'kind', 'structures', 'descriptor'} <= set(inputs):
+        return None  # the ports themselves complain
+    descriptor = inputs['descriptor'].get_dict()
+    if not isinstance(descriptor.get('name'), str) or set(descriptor) - {'name', 'params'}:
+        return f'a descriptor is chosen by `name` and `params`, got {descriptor}'
+    try:
+        split = DEFAULT_SPLIT | (inputs['split'].get_dict() if 'split' in inputs else {})
+        with_seed(descriptor, 0)
+        make_study_of(inputs).check(
+            rows_by_family(inputs['structures']), 1 - float(split['validation']) - float(split['test'])
+        )
+    except NanomlError as error:
+        return str(error)
+    return None
