@@ -170,6 +170,34 @@ def parse_source(text: str) -> dict[str, Any]:
     return {'engine': 'imported', **match.groupdict(), 'parameters': {}}
 
 
+@dataset.command(
+    epilog=example('aiida-nanoml dataset select gaps --by vt --set p=0.95 --name fewer'),
+    short_help='Keep the features worth keeping.',
+)
+@click.argument('node', type=DataNode('nanoml.dataset'))
+@click.option(
+    '--by', 'method', required=True, help='Selector: vt, mit, vt_mit, rcr, random, or one of another package.'
+)
+@setting('Parameter of the selector; repeatable.')
+@NAME
+@JSON
+def select(node: DatasetData, method: str, settings: tuple[tuple[str, Any], ...], name: str, as_json: bool) -> None:
+    """Keep the columns of NODE that its training rows say are worth keeping.
+
+    vt: variance above p (1 - p). mit: mutual information with the gap above threshold. vt_mit: one, then the other.
+    rcr: clusters by growing radius, up to n_features or max_radius. random: n_features by chance, to compare with.
+    """
+    from aiida.orm import Dict
+
+    from aiida_nanoml.calculations.functions.datasets import select_features
+
+    selected: DatasetData = run_function(
+        select_features, dataset=node, selection=Dict({'name': method, 'params': dict(settings)})
+    )
+    selected.label = name
+    _emit_dataset(selected, as_json)
+
+
 @dataset.command(epilog=example('aiida-nanoml dataset export gaps -o .'))
 @click.argument('node', type=DataNode('nanoml.dataset'))
 @click.option(

@@ -13,8 +13,8 @@ from aiida_nanoml.errors import ModelError
 from aiida_nanoml.learning.model_card import CARD_FILE, ModelCard, read_card
 
 ATTRIBUTES = (
-    'kind', 'target', 'unit', 'descriptor', 'labels', 'baseline', 'feature_names', 'n_features', 'metrics', 'allow_leakage',
-    'calibration', 'domain_limit', 'parameters', 'fingerprint', 'versions',
+    'kind', 'target', 'unit', 'descriptor', 'labels', 'baseline', 'feature_names', 'n_features', 'metrics',
+    'allow_leakage', 'calibration', 'domain_limit', 'parameters', 'fingerprint', 'versions',
 )  # fmt: skip
 
 

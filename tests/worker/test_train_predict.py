@@ -170,6 +170,19 @@ def test_structures_and_their_features_get_the_same_prediction(
     np.testing.assert_allclose(found[0]['distance'][learnt], 0, atol=1e-9)
 
 
+def test_a_structure_in_two_parts_is_refused_unless_asked_for(train_job, split_flakes: Dataset) -> None:
+    hashes = np.where(
+        split_flakes.split == 'test', split_flakes.hashes[split_flakes.split == 'train'][0], split_flakes.hashes
+    )
+    leaking = replace(split_flakes, hashes=hashes)
+    folder = train_job('ridge', leaking)
+    assert main(['train', '--folder', str(folder)]) == 1
+    assert 'structures are in more than one part of the split' in read_report(folder).message
+    allowed = train_job('ridge', leaking, 'allowed', {'allow_leakage': True})
+    assert main(['train', '--folder', str(allowed)]) == 0
+    assert load_model(allowed / MODEL_FOLDER)[1].allow_leakage is True
+
+
 def test_features_of_another_descriptor_are_refused(predict_job, split_flakes: Dataset, flake_descriptor: dict) -> None:
     other = flake_descriptor | {'params': {'classes': 26, 'unknown': 'error'}}
     folder = predict_job(descriptor=other)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,39 @@ def _joined_source(nodes: list[DatasetData], key: str, what: str) -> dict[str, A
 
 @calcfunction
 @refusing
+def select_features(dataset: DatasetData, selection: orm.Dict) -> DatasetData:
+    """Keep the columns that a selector finds worth keeping; it sees the training rows only.
+
+    :param dataset: a data set with a split. With a baseline, the target of the selector is the correction to it.
+    :param selection: ``name`` in the registry of selectors and, optionally, ``params``.
+    :raises DatasetError: the data set was not split, the selector is unknown, or it keeps no column.
+    """
+    from aiida_nanoml.features.selection import make_selector
+
+    name, params = _chosen(selection.get_dict(), 'selector')
+    selector = make_selector(name, **params)
+    rows = dataset.dataset
+    training = rows.split == 'train'
+    if not training.any():
+        raise DatasetError('the data set has no training rows to select by: split it first')
+    selector.fit(rows.X[training], rows.part('train')[1], feature_names=rows.feature_names)
+    kept = np.flatnonzero(selector.get_support())
+    names = tuple(rows.feature_names[column] for column in kept)
+    attributes = dataset.base.attributes
+    return DatasetData(
+        replace(rows, X=rows.X[:, kept], feature_names=names),
+        attributes.get('descriptor') | {'feature_names': list(names), 'n_features': len(names)},
+        attributes.get('labels'),
+        attributes.get('excluded'),
+        attributes.get('unknown_classes'),
+        dataset.baseline_source,
+        learnt_rows=dataset.learnt_rows,
+        selection={'name': name, 'params': selector.get_params(deep=False), 'n_before': len(rows.feature_names)},
+    )
+
+
+@calcfunction
+@refusing
 def import_dataset(x: orm.SinglefileData, y: orm.SinglefileData, parameters: orm.Dict) -> DatasetData:
     """Read the plain-text exchange files ``x.dat`` and ``y.dat``.
 
@@ -280,9 +314,15 @@ def import_dataset(x: orm.SinglefileData, y: orm.SinglefileData, parameters: orm
 def _chosen_descriptor(choice: Any) -> Any:
     from aiida_nanoml.features.registry import make_descriptor
 
+    name, params = _chosen(choice, 'descriptor')
+    return make_descriptor(name, **params)
+
+
+def _chosen(choice: Any, what: str) -> tuple[str, dict[str, Any]]:
+    """Name and parameters of a choice."""
     if not isinstance(choice, dict) or 'name' not in choice or set(choice) - {'name', 'params'}:
-        raise DatasetError(f'a descriptor is chosen by `name` and `params`, got {choice!r}')
+        raise DatasetError(f'a {what} is chosen by `name` and `params`, got {choice!r}')
     params = choice.get('params', {})
     if not isinstance(params, dict):
-        raise DatasetError(f'the `params` of a descriptor are a mapping, got {params!r}')
-    return make_descriptor(choice['name'], **params)
+        raise DatasetError(f'the `params` of a {what} are a mapping, got {params!r}')
+    return choice['name'], params
