@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterable
+from typing import Any
 
 from aiida import orm
 from aiida_pseudo.data.pseudo.psf import PsfData
@@ -117,6 +118,23 @@ def family_pseudos(label: str, elements: Iterable[str]) -> dict[str, SiestaPseud
             f'{", ".join(sorted(family.pseudos))}'
         )
     return {element: family.pseudos[element] for element in wanted}
+
+
+def program_inputs(
+    engine_code: orm.InstalledCode | None, pseudo_family: str | None, elements: Iterable[str]
+) -> dict[str, Any]:
+    """Return what a labelling needs of an engine that runs a program.
+
+    :param engine_code: the program; None: the engine runs none.
+    :param pseudo_family: label of the family of pseudopotentials; None: the default one.
+    :param elements: chemical symbols that the structures hold.
+    :returns: ``engine_code`` and ``pseudos``, or nothing.
+    :raises EngineError: there is no such family, it lacks an element, or it holds files that SIESTA does not read.
+    """
+    if engine_code is None:
+        return {}
+    family = pseudo_family or default_family().label
+    return {'engine_code': engine_code, 'pseudos': family_pseudos(family, elements)}
 
 
 def _families(label: str | None = None) -> list[PseudoPotentialFamily]:

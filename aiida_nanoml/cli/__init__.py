@@ -27,6 +27,7 @@ COMMANDS = {
     'model': 'aiida_nanoml.cli.model:model',
     'predict': 'aiida_nanoml.cli.predict:predict',
     'validate': 'aiida_nanoml.cli.validate:validate',
+    'active': 'aiida_nanoml.cli.active:active',
     'plot': 'aiida_nanoml.cli.plot:plot',
     'trace': 'aiida_nanoml.cli.trace:trace',
 }

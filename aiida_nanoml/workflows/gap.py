@@ -14,7 +14,7 @@ from aiida_nanoml.calculations.functions.datasets import assemble_dataset
 from aiida_nanoml.calculations.functions.structures import generate_flake_sets, merge_structures
 from aiida_nanoml.calculations.functions.validation import compare_with_labels
 from aiida_nanoml.calculations.predict import PredictCalculation
-from aiida_nanoml.calculations.pseudopotentials import default_family, family_pseudos
+from aiida_nanoml.calculations.pseudopotentials import program_inputs
 from aiida_nanoml.calculations.train import TrainCalculation
 from aiida_nanoml.data.dataset import DatasetData
 from aiida_nanoml.data.labels import LabelSetData
@@ -32,7 +32,8 @@ FLAKE_ELEMENTS = frozenset({'H', 'B', 'C', 'N'})
 class GapWorkChain(WorkChain):
     """The main job: flakes, labels, features, a trained network, predictions for unseen flakes, and their validation.
 
-    Either `flakes` are generated, or `structures` (and, to predict, `unseen`) are given.
+    Either `flakes` are generated, or `structures` (and, to predict, `unseen`) are given. With `baseline`, everything is
+    labelled with a cheaper engine too, and the model learns the correction to it.
     """
 
     @classmethod
@@ -45,7 +46,14 @@ class GapWorkChain(WorkChain):
         spec.input('n_unseen', valid_type=orm.Int, required=False, help='Flakes of each family kept for prediction.')
         spec.input('structures', valid_type=StructureSetData, required=False, help='Structures to learn from.')
         spec.input('unseen', valid_type=StructureSetData, required=False, help='Structures to predict.')
-        spec.expose_inputs(LabelWorkChain, namespace='label', exclude=('structures', 'code', 'options', 'known'))
+        given = ('structures', 'code', 'options')
+        spec.expose_inputs(LabelWorkChain, namespace='label', exclude=given)
+        spec.expose_inputs(
+            LabelWorkChain,
+            namespace='baseline',
+            exclude=given,
+            namespace_options={'required': False, 'populate_defaults': False, 'help': 'The cheaper engine, if any.'},
+        )
         spec.input('code', valid_type=orm.AbstractCode, validator=validate_code, help='The executable nanoml-worker.')
         spec.input('descriptor', valid_type=orm.Dict, help='`name` and `params` of the descriptor.')
         spec.input('split', valid_type=orm.Dict, help='Shares, seed and `by_family` of the split.')
@@ -79,7 +87,9 @@ class GapWorkChain(WorkChain):
         spec.output('history', valid_type=orm.XyData, required=False)
         spec.output('figures', valid_type=orm.FolderData)
         spec.output('predictions', valid_type=PredictionData, required=False, help='For the unseen structures.')
+        spec.output('baseline.labels', valid_type=LabelSetData, required=False, help='From the cheaper engine.')
         spec.output('validation.labels', valid_type=LabelSetData, required=False, help='Of the unseen structures.')
+        spec.output('validation.baseline', valid_type=LabelSetData, required=False, help='From the cheaper engine.')
         spec.output('validation.metrics', valid_type=orm.Dict, required=False)
         spec.output('validation.table', valid_type=orm.ArrayData, required=False)
         spec.exit_code(401, 'ERROR_LABEL_FAILED', message='Labelling failed, {reason}')
@@ -100,6 +110,8 @@ class GapWorkChain(WorkChain):
         options: Mapping[str, Any] | None = None,
         engine_code: orm.InstalledCode | None = None,
         pseudo_family: str | None = None,
+        baseline: str | None = None,
+        baseline_protocol: str | None = None,
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol.
 
@@ -109,21 +121,25 @@ class GapWorkChain(WorkChain):
         :param unseen: structures to predict, in place of flakes.
         :param engine: registered name of the engine.
         :param protocol: ``fast``, ``balanced`` or ``stringent``.
-        :param overrides: inputs that replace those of the protocol; under ``label``, those of ``nanoml.label``.
+        :param overrides: inputs that replace those of the protocol; under ``label`` and ``baseline``, those of
+            ``nanoml.label``.
         :param options: scheduler options of each job.
         :param engine_code: the program of an engine that runs one, on the computer of ``code``.
         :param pseudo_family: label of the family that has the pseudopotentials of the elements; None: the default one.
+        :param baseline: registered name of a cheaper engine, which the model is to correct; None: without.
+        :param baseline_protocol: its protocol; None: that of its default.
         :raises ProtocolError: unknown protocol or override.
         :raises EngineError: the family does not exist or lacks an element.
         """
         inputs = protocol_inputs('gap', protocol, overrides)
         builder = cls.get_builder()
-        builder.label = label_inputs(engine, protocol, inputs['label'])
-        if engine_code is not None:
-            builder.label.engine_code = engine_code
-            given = [node for node in (structures, unseen) if node is not None]
-            elements = {symbol for node in given for symbol in node.base.attributes.get('elements')} or FLAKE_ELEMENTS
-            builder.label.pseudos = family_pseudos(pseudo_family or default_family().label, elements)
+        given = [node for node in (structures, unseen) if node is not None]
+        elements = {symbol for node in given for symbol in node.base.attributes.get('elements')} or FLAKE_ELEMENTS
+        program = program_inputs(engine_code, pseudo_family, elements)
+        builder.label = label_inputs(engine, protocol, inputs['label']) | program
+        if baseline is not None:
+            builder.baseline = label_inputs(baseline, baseline_protocol, inputs['baseline'])
+            inputs['kind'] = (overrides or {}).get('kind', 'correction')
         builder.code = code
         if flakes is not None:
             builder.flakes = {name: orm.Dict(dict(parameters)) for name, parameters in flakes.items()}
@@ -164,29 +180,36 @@ class GapWorkChain(WorkChain):
 
     def label(self) -> ToContext:
         """Label the structures to learn from and, at the same time, the unseen ones to judge the predictions."""
-        children = {'labels': self._submit_labelling(self.ctx.structures)}
-        if self.ctx.unseen is not None:
-            children['unseen_labels'] = self._submit_labelling(self.ctx.unseen)
+        sets = {'': self.ctx.structures} | ({} if self.ctx.unseen is None else {'unseen_': self.ctx.unseen})
+        children = {}
+        for prefix, structures in sets.items():
+            children[f'{prefix}labels'] = self._submit_labelling('label', structures)
+            if 'baseline' in self.inputs:
+                children[f'{prefix}baseline'] = self._submit_labelling('baseline', structures)
+        self.ctx.labelled = list(children)
         return ToContext(**children)
 
-    def _submit_labelling(self, structures: StructureSetData) -> orm.WorkChainNode:
-        inputs = self.exposed_inputs(LabelWorkChain, namespace='label')
+    def _submit_labelling(self, namespace: str, structures: StructureSetData) -> orm.WorkChainNode:
+        inputs = self.exposed_inputs(LabelWorkChain, namespace=namespace)
         inputs |= {'structures': structures, 'code': self.inputs.code, 'options': self.inputs.options}
         return self.submit(LabelWorkChain, **inputs)
 
     def assemble(self) -> Any:
         """Build the data set."""
-        for child in ('labels', 'unseen_labels'):
-            if child in self.ctx and not self.ctx[child].is_finished_ok:
+        for child in self.ctx.labelled:
+            if not self.ctx[child].is_finished_ok:
                 return self._failed(self.exit_codes.ERROR_LABEL_FAILED, self.ctx[child])
         labels = self.ctx.labels.outputs.labels
         self.out('structures', self.ctx.structures)
         self.out('labels', labels)
+        if 'baseline' in self.ctx:
+            self.out('baseline.labels', self.ctx.baseline.outputs.labels)
         self.ctx.dataset, node = assemble_dataset.run_get_node(
             structures=self.ctx.structures,
             labels=labels,
             descriptor=self.inputs.descriptor,
             split=self.inputs.split,
+            **self._baseline('baseline'),
         )
         if not node.is_finished_ok:
             return self._refused(node)
@@ -208,6 +231,7 @@ class GapWorkChain(WorkChain):
     def predict(self) -> ToContext:
         """Predict the unseen structures."""
         inputs = {'model': self.ctx.training.outputs.model, 'structures': self.ctx.unseen, 'code': self.inputs.code}
+        inputs |= self._baseline('unseen_baseline')
         return ToContext(prediction=self.submit(PredictCalculation, **inputs, metadata=self._metadata('predict')))
 
     def validate(self) -> Any:
@@ -216,12 +240,17 @@ class GapWorkChain(WorkChain):
             return self._failed(self.exit_codes.ERROR_PREDICT_FAILED, self.ctx.prediction)
         labels = self.ctx.unseen_labels.outputs.labels
         compared, node = compare_with_labels.run_get_node(
-            predictions=self.ctx.prediction.outputs.predictions, labels=labels
+            predictions=self.ctx.prediction.outputs.predictions,
+            labels=labels,
+            report=self.ctx.prediction.outputs.retrieved,
+            **self._baseline('unseen_baseline'),
         )
         if not node.is_finished_ok:
             return self._refused(node)
         self.out('predictions', self.ctx.prediction.outputs.predictions)
         self.out('validation.labels', labels)
+        if 'unseen_baseline' in self.ctx:
+            self.out('validation.baseline', self.ctx.unseen_baseline.outputs.labels)
         self.out('validation.metrics', compared['metrics'])
         self.out('validation.table', compared['table'])
         return None
@@ -234,6 +263,9 @@ class GapWorkChain(WorkChain):
             if name in self.ctx.training.outputs:
                 self.out(name, self.ctx.training.outputs[name])
         return None
+
+    def _baseline(self, child: str) -> dict[str, LabelSetData]:
+        return {'baseline': self.ctx[child].outputs.labels} if child in self.ctx else {}
 
     def _metadata(self, task: str) -> dict[str, Any]:
         return {'options': self.inputs.options.get_dict(), 'label': f'{task} for {self.node.uuid[:8]}'}

@@ -19,7 +19,7 @@ from aiida_nanoml.calculations.base import validate_resources
 from aiida_nanoml.calculations.functions.labels import merge_labels
 from aiida_nanoml.calculations.functions.siesta import place_structures
 from aiida_nanoml.calculations.label import LabelCalculation, validate_inputs
-from aiida_nanoml.calculations.pseudopotentials import default_family, family_pseudos
+from aiida_nanoml.calculations.pseudopotentials import program_inputs
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.base import REFUSALS
@@ -151,10 +151,10 @@ class LabelWorkChain(WorkChain):
                 builder.mode = orm.Str('single')
         if code is not None:
             builder.code = code
-        if engine_code is not None:
-            builder.engine_code = engine_code
-            family = pseudo_family or default_family().label
-            builder.pseudos = family_pseudos(family, structures.base.attributes.get('elements'))
+        for name, value in program_inputs(
+            engine_code, pseudo_family, structures.base.attributes.get('elements')
+        ).items():
+            builder[name] = value
         return builder
 
     @classmethod

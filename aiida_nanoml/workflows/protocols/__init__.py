@@ -20,7 +20,8 @@ def protocol_inputs(workflow: str, protocol: str | None, overrides: Mapping[str,
 
     :param workflow: name of the YAML file, for example ``gap``.
     :param protocol: name of the protocol; None takes the default one.
-    :param overrides: values that replace those of the protocol; nested mappings are merged key by key.
+    :param overrides: values that replace those of the protocol; nested mappings are merged key by key, unless
+        they name something else, such as another descriptor.
     :raises ProtocolError: unknown protocol, or an override whose key the protocol does not have.
     """
     content = _read(workflow)
@@ -50,6 +51,7 @@ def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     merged = dict(base)
     for key, value in changes.items():
         nested = isinstance(merged.get(key), Mapping) and isinstance(value, Mapping)
+        nested = nested and not _is_another(merged[key], value)
         merged[key] = _merge(merged[key], value) if nested else value
     return merged
 
@@ -60,4 +62,11 @@ def _refuse_unknown(inputs: Mapping[str, Any], overrides: Mapping[str, Any], whe
             raise ProtocolError(f'there is no input {where}{key} to override; there are: {", ".join(inputs)}')
         # An empty mapping stands for free content, such as hyperparameters.
         if isinstance(inputs[key], Mapping) and inputs[key] and isinstance(value, Mapping):
+            if _is_another(inputs[key], value):
+                continue
             _refuse_unknown(inputs[key], value, f'{where}{key}.')
+
+
+def _is_another(base: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
+    """Whether a choice by name, such as that of a descriptor, is another one: the parameters go with the name."""
+    return 'name' in base and changes.get('name', base['name']) != base['name']
