@@ -18,6 +18,7 @@ from aiida_nanoml.cli.options import (
     QUEUE,
     SUBMIT,
     WALLCLOCK,
+    AnyNode,
     DataNode,
     KeyValue,
     default_code,
@@ -113,7 +114,7 @@ def _command(chosen: type[Study]) -> click.Command:
         params=parameters,
         callback=run,
         help=f'{inspect.getdoc(chosen)}\n\n\b\nSettings (--set), with their defaults:{settings}',
-        short_help=f'{chosen.title}.',
+        short_help=(inspect.getdoc(chosen) or '').split('\n\n')[0].replace('\n', ' '),
         epilog=example(
             EXAMPLES.get(chosen.name, f'aiida-nanoml study {command_name} flakes --labels labels -o {command_name}')
         ),
@@ -192,20 +193,32 @@ def _run(
 
 
 @click.command(epilog=example('aiida-nanoml study show curve -o curve'))
-@click.argument('node', type=DataNode('core.array'))
+@click.argument('node', type=AnyNode())
 @click.option(
     '-o', '--output', type=click.Path(path_type=Path, file_okay=False), help='Folder for the figure and the tables.'
 )
 @FORCE
 @JSON
 def show(node: Any, output: Path | None, force: bool, as_json: bool) -> None:
-    """Show the tables of a finished study again, and write its files; NODE is its table."""
-    process = node.creator.caller if node.creator is not None else None
-    if process is None or process.process_type != 'aiida.workflows:nanoml.study':
-        raise click.ClickException(f'{node.label or node.pk} is not the table of a study')
+    """Show the tables of a study again, and write its files; NODE is its table, or the process."""
+    process = _process_of(node)
+    if 'table' not in process.outputs:
+        state = process.exit_message or process.process_state.value
+        raise click.ClickException(f'the study {process.pk} has no table: {state}')
     if output is not None:
         refuse_overwriting_in(output, process.inputs.study.value, force)
     _emit(process, output, force, as_json)
+
+
+def _process_of(node: Node) -> ProcessNode:
+    from aiida.orm import Data, ProcessNode
+
+    process = node if isinstance(node, ProcessNode) else None
+    if isinstance(node, Data) and node.creator is not None:
+        process = node.creator.caller
+    if process is None or process.process_type != f'aiida.workflows:{WORKFLOW}':
+        raise click.ClickException(f'{node.label or node.pk} is neither a study nor its table')
+    return process
 
 
 def refuse_overwriting_in(output: Path, study_name: str, force: bool) -> None:
