@@ -102,9 +102,11 @@ def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
         given = inputs['dataset'].base.attributes.get('descriptor')
         trained = inputs['model'].base.attributes.get('descriptor')
         if given != trained:
+            from aiida_nanoml.features.registry import mismatch
+
             return (
-                f'the features come from the descriptor {given}, the model was trained on {trained}: build the '
-                'features with the descriptor of the model, or predict from structures'
+                f'{mismatch(given or {}, trained or {})}: build the features with the descriptor of the model, or '
+                'predict from structures'
             )
     return _refuse_baseline(inputs)
 

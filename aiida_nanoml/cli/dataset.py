@@ -260,7 +260,7 @@ def _emit_dataset(node: DatasetData, as_json: bool) -> None:
     if node.baseline_source and rows.baseline is not None:
         lines['baseline'] = f'{source_line(node.baseline_source)}, MAE {abs(gaps - rows.baseline).mean():.3f} eV'
     if numbers['unknown_classes']:
-        lines['note'] = f'{numbers["unknown_classes"]} heavy atoms are of a class unknown to the descriptor'
+        lines['note'] = f'{numbers["unknown_classes"]} neighbourhoods of heavy atoms have no column in the descriptor'
     emit(
         as_json,
         record(

@@ -20,7 +20,7 @@ class DatasetData(ArrayData):  # type: ignore[misc]
     :param descriptor: identity of the descriptor that made the features.
     :param labels: engine, version, protocol and parameters behind the target.
     :param excluded: number of structures left out, by reason.
-    :param unknown_classes: number of heavy atoms whose class the descriptor does not know.
+    :param unknown_classes: number of neighbourhoods of heavy atoms that have no column in the descriptor.
     :param baseline: engine, version, protocol and parameters behind the baseline of the rows, if they have one.
     :param learnt_rows: number of training rows that the descriptor learnt its columns from, if it did.
     :param selection: ``name``, ``params`` and ``n_before`` of what selected the columns, if anything did.
@@ -38,7 +38,7 @@ class DatasetData(ArrayData):  # type: ignore[misc]
         families: list[str] = OrmMetadataField(description='Families that occur, sorted')
         split: dict[str, int] = OrmMetadataField(description='Number of rows in each part; empty before splitting')
         excluded: dict[str, int] = OrmMetadataField(description='Number of structures left out, by reason')
-        unknown_classes: int = OrmMetadataField(description='Heavy atoms of a class unknown to the descriptor')
+        unknown_classes: int = OrmMetadataField(description='Neighbourhoods of heavy atoms without a column')
         baseline: dict[str, Any] | None = OrmMetadataField(
             None, description='Engine, version, protocol and parameters of the baseline'
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import reprlib
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
@@ -166,6 +167,21 @@ def descriptor_identity(descriptor: Any) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise DescriptorError(f'The parameters of the descriptor {names[0]!r} do not fit into JSON: {error}') from error
     return plain
+
+
+def mismatch(given: Mapping[str, Any], learnt: Mapping[str, Any]) -> str:
+    """Say in one sentence, without all the columns, how the identities of two descriptors differ.
+
+    :param given: of the features at hand.
+    :param learnt: of the features that a model was trained on.
+    """
+    texts = []
+    for identity in (given, learnt):
+        params = ', '.join(f'{key}={reprlib.repr(value)}' for key, value in identity.get('params', {}).items())
+        texts.append(f'{identity.get("name")} ({params}; {len(identity.get("feature_names", []))} columns)')
+    columns = zip(given.get('feature_names', []), learnt.get('feature_names', []), strict=False)
+    other = next((f', the first other column is {a!r} for {b!r}' for a, b in columns if a != b), '')
+    return f'the features come from the descriptor {texts[0]}, the model was trained on {texts[1]}{other}'
 
 
 def registered_in(group: str, built_in: Iterable[EntryPoint]) -> dict[str, EntryPoint]:

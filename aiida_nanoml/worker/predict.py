@@ -8,7 +8,7 @@ from typing import Any
 
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import ModelError
-from aiida_nanoml.features.registry import describe
+from aiida_nanoml.features.registry import describe, mismatch
 from aiida_nanoml.learning.arrays import as_gaps
 from aiida_nanoml.learning.model_files import load_domain, load_model
 from aiida_nanoml.learning.training import predict_columns
@@ -41,8 +41,8 @@ def predict(folder: Path) -> Report:
     if job.descriptor is not None:
         if job.descriptor != card.descriptor:
             raise ModelError(
-                f'the features come from the descriptor {job.descriptor}, the model was trained on {card.descriptor}. '
-                'Build the features with the descriptor of the model, or predict from structures.'
+                f'{mismatch(job.descriptor, card.descriptor or {})}. Build the features with the descriptor of the '
+                'model, or predict from structures.'
             )
         arrays = read_arrays(folder / DATASET_FILE)
         features = arrays['X']

@@ -125,6 +125,20 @@ def test_dataset_of_two_descriptors_side_by_side(cli, cli_json, structures_node,
     assert 'PART.NAME=VALUE, where PART is quadruplets or formulas' in error
 
 
+def test_features_are_selected_by_training_rows(cli, cli_json, dataset_node):
+    content = cli_json('dataset', 'select', dataset_node.pk, '--by', 'random', '--set', 'n_features=5', '--name', 'few')
+    assert content['n_features'] == 5
+    assert content['selection'] == {'name': 'random', 'params': {'n_features': 5, 'seed': 0}, 'n_before': 27}
+    assert content['split'] == {'train': 8, 'validation': 2, 'test': 2}
+    assert 'selection  random n_features=5 seed=0: 5 of 27 columns' in cli('dataset', 'show', 'few').stdout
+    refused = cli('dataset', 'select', dataset_node.pk, '--by', 'vt', '--set', 'p=0.5', status=1).stderr
+    assert 'the largest variance is' in refused
+    assert (
+        "no selector 'pca'; registered: mit, random"
+        in cli('dataset', 'select', dataset_node.pk, '--by', 'pca', status=1).stderr
+    )
+
+
 def test_dataset_refuses_structures_without_labels(cli, structures_node, flake_labels):
     from aiida_nanoml.data.labels import LabelSetData
 

@@ -17,7 +17,7 @@ from aiida_nanoml.features import (
     freeze,
     make_descriptor,
 )
-from aiida_nanoml.features.registry import is_frozen, learns
+from aiida_nanoml.features.registry import is_frozen, learns, mismatch
 from aiida_nanoml.structures import StructureSet, flake_lattice
 
 
@@ -80,6 +80,20 @@ def test_identity_is_json_and_makes_the_same_descriptor():
     again = make_descriptor(identity['name'], **identity['params'])
     assert descriptor_identity(again) == identity
     assert descriptor_identity(QuadrupletDescriptor()) != identity
+
+
+def test_how_two_identities_differ():
+    """Identities may have thousands of columns: nobody wants to read them."""
+    known = [f'C{number}' for number in range(500)]
+    given = {'name': 'formulas', 'params': {'known': known}, 'feature_names': known}
+    text = mismatch(given, given | {'feature_names': [*known[:3], *known[4:]]})
+    assert text == (
+        'the features come from the descriptor '
+        "formulas (known=['C0', 'C1', 'C2', 'C3', 'C4', 'C5', ...]; 500 columns), "
+        "the model was trained on formulas (known=['C0', 'C1', 'C2', 'C3', 'C4', 'C5', ...]; 499 columns), "
+        "the first other column is 'C3' for 'C4'"
+    )
+    assert 'trained on None (; 0 columns)' in mismatch(given, {})
 
 
 def test_an_unregistered_transformer_has_no_identity():
