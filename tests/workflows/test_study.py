@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -155,3 +156,39 @@ def test_seeds_reach_what_is_drawn_unless_chosen() -> None:
 
 def test_rows_are_counted_by_family(two_families: StructureSetData) -> None:
     assert rows_by_family(two_families) == {'h': 6, 's': 6}
+
+
+def test_a_killed_job_goes_on_from_its_journal(
+    code_factory, worker_command: Path, tmp_path: Path, structures_node, labels_node
+) -> None:
+    """The worker is killed when the first model is in the journal; a second job trains the others."""
+    script = tmp_path / 'killed-once'
+    script.write_text(
+        f"""#!/bin/sh
+[ -e journal.jsonl ] && exec {worker_command} "$@"
+{worker_command} "$@" &
+until [ -e journal.jsonl ] && [ "$(wc -l < journal.jsonl)" -ge 2 ]; do sleep 0.05; done
+kill -9 $!
+""",
+        encoding='utf-8',
+    )
+    script.chmod(0o755)
+    settings = {'grid': {'n_trees': [1, 3000, 2]}, 'sampling': 'grid'}
+    builder = make_builder(
+        code_factory(script, 'killed-once'),
+        structures_node,
+        labels_node,
+        study='hyperparameters',
+        settings=settings,
+        kind='forest',
+        seeds=[0],
+    )
+    outputs, node = run_get_node(builder)
+    assert node.is_finished_ok, node.exit_message
+    killed, resumed = (job for job in node.called if isinstance(job, orm.CalcJobNode))
+    assert killed.exit_status == 400
+    assert 'killed after' in killed.exit_message
+    assert resumed.inputs.parent_folder.creator.uuid == killed.uuid
+    table = outputs['table']
+    assert table.get_array('n_trees').tolist() == [1, 3000, 2]
+    assert table.get_array('wall_s')[0] == killed.outputs.rows.get_array('wall_s')[0], 'it was not trained again'
