@@ -105,8 +105,11 @@ def interval_line(metrics: Mapping[str, Mapping[str, float | int | None]], part:
         return {}
     if found['coverage_68'] is None:
         return {'intervals': 'not calibrated: that needs 20 validation rows, or --folds'}
-    shares = ', '.join(f'{level} %: {found[f"coverage_{level}"]:.0%}' for level in (68, 95))
-    return {'intervals': f'{shares} of {found["n"]} rows ({part}), {found["outside"]} out of the training domain'}
+    inner, outer = (f'{100 * (found[f"coverage_{level}"] or 0.0):.0f} %' for level in (68, 95))
+    return {
+        'intervals': f'68 % hold {inner} and 95 % hold {outer} of {found["n"]} rows ({part}), '
+        f'{found["outside"]} of them outside'
+    }
 
 
 def counts(values: Mapping[str, int]) -> str:

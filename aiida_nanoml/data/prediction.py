@@ -76,7 +76,7 @@ class PredictionData(ArrayData):  # type: ignore[misc]
     @property
     def calibration(self) -> Calibration | None:
         """What made ``std``, and gives the widths of intervals; ``None``: the model has none, and ``std`` is NaN."""
-        fields = self.base.attributes.get('calibration')
+        fields = self.base.attributes.get('calibration', None)  # absent before version 0.2
         return None if fields is None else Calibration(**fields)
 
     def _validate(self) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from aiida import orm
 from aiida.manage.caching import enable_caching
+
+from aiida_nanoml.data.dataset import DatasetData
+from aiida_nanoml.learning.dataset import Dataset
 
 PNG = b'\x89PNG'
 
@@ -33,9 +37,9 @@ def test_usual_way(aiida_profile_clean, cli, cli_json, code, tmp_path):
     assert prediction['value_ev'] == node.get_array('value').tolist()
     assert prediction['std_ev'] == prediction['spread_ev'] == [None] * 10, 'too few rows to calibrate by'
     assert prediction['calibration'] is None
-    assert [outside for name, outside in zip(prediction['names'], prediction['outside'], strict=True)] == [
-        bool(value) for value in node.get_array('outside')
-    ]
+    assert prediction['outside'] == node.get_array('outside').tolist()
+    assert 'not calibrated' in cli('model', 'show', 'gap-model').stdout
+    assert 'no calibration' in cli('plot', 'gap-model', '--calibration', '-o', tmp_path / 'c.png', status=1).stderr
     of_rows = cli_json('predict', 'gap-model', 'gaps')
     assert dict(zip(of_rows['names'], of_rows['value_ev'], strict=True)) == pytest.approx(
         dict(zip(prediction['names'], prediction['value_ev'], strict=True))
@@ -71,6 +75,41 @@ def test_usual_way(aiida_profile_clean, cli, cli_json, code, tmp_path):
     [cached] = cli_json('trace', again['uuid'])['labelling']
     assert {job['cached_from'] for job in cached['jobs']} == {job.uuid for job in jobs}
     assert made['n_structures'] == 10
+
+
+def test_intervals_that_held_out_rows_calibrate(
+    aiida_profile_clean, cli, cli_json, code, tmp_path, split_flakes, flake_labels, flake_descriptor
+):
+    random = np.random.Generator(np.random.PCG64(0))
+    X = random.uniform(size=(40, split_flakes.X.shape[1]))
+    dataset = Dataset(
+        X=X,
+        y=2.0 + X[:, 0] + random.normal(scale=0.1, size=40),
+        hashes=np.array([f'{row:064x}' for row in range(40)]),
+        names=np.array([f'row {row}' for row in range(40)]),
+        families=np.full(40, 'z'),
+        split=np.repeat(['train', 'validation', 'test'], [20, 10, 10]),
+        feature_names=split_flakes.feature_names,
+    )
+    node = DatasetData(dataset, flake_descriptor, flake_labels.source.to_dict()).store()
+    model = cli_json('train', node.pk, '--model', 'ridge', '--folds', 4, '--name', 'calibrated')
+    assert (model['calibration']['part'], model['calibration']['rows']) == ('held-out', 40)
+    assert model['metrics']['held-out']['coverage_95'] == pytest.approx(39 / 40)
+    assert 'of 10 rows (test)' in cli('model', 'show', 'calibrated').stdout
+    figures = orm.load_node(model['uuid']).creator.outputs.figures
+    assert 'calibration.png' in figures.base.repository.list_object_names()
+
+    prediction = cli_json('predict', 'calibrated', node.pk)
+    assert prediction['calibration'] == model['calibration']
+    assert min(prediction['std_ev']) > 0
+    assert 'by 40 held-out rows' in cli('predict', 'calibrated', node.pk).stdout
+    for key in ('calibrated', prediction['uuid']):
+        path = tmp_path / f'{key}.png'
+        drawn = cli_json('plot', key, '--calibration', '-o', path)
+        assert (drawn['drawn'], drawn['n_rows']) == ('calibration', 20)
+        assert path.read_bytes().startswith(PNG)
+    both = cli('plot', 'calibrated', '--calibration', '--learning-curve', '-o', tmp_path / 'both.png', status=2).stderr
+    assert 'one figure' in both
 
 
 def test_a_correction_from_two_labellings_to_a_traced_prediction(aiida_profile_clean, cli, cli_json, code, tmp_path):

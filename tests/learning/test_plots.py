@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from aiida_nanoml.errors import DatasetError
-from aiida_nanoml.learning.plots import plot_learning_curve, plot_parity
+from aiida_nanoml.learning.plots import plot_calibration, plot_learning_curve, plot_parity
+from aiida_nanoml.learning.uncertainty import Calibration
+
+ENGINE = 'GFN1-xTB (tblite), balanced'
 
 
 def parts():
@@ -105,3 +108,25 @@ def test_a_baseline_is_judged_beside_the_correction_of_it(tmp_path):
     assert 'MAE = 0.500 eV' in text
     with pytest.raises(DatasetError, match='the baseline has 3 rows'):
         plot_parity(tmp_path / 'b.svg', {'test': (reference, corrected)}, 'C', 'E', (reference, reference[:3]))
+
+
+def test_calibration_shows_intervals_and_what_they_hold(tmp_path):
+    random = np.random.Generator(np.random.PCG64(1))
+    std = random.uniform(0.05, 0.4, 200)
+    error = std * np.abs(random.normal(size=200))
+    calibration = Calibration(
+        part='validation', rows=200, spread=1.0, gap=0.0, constant_ev=0.0, factor_68=1.0, factor_95=1.96
+    )
+    path = tmp_path / 'calibration.svg'
+    plot_calibration(path, {'validation': (std, error), 'test': (std[:50], error[:50])}, calibration, 'Model', ENGINE)
+    text = '\n'.join(svg_text(path))
+    assert f'Error against {ENGINE} (eV)' in text
+    for name, (deviations, errors) in {'validation': (std, error), 'test': (std[:50], error[:50])}.items():
+        shares = [round(100 * np.mean(errors <= factor * deviations)) for factor in (1.0, 1.96)]
+        assert f'{name}, n = {len(errors)}: they hold {shares[0]}% and {shares[1]}%' in text
+    with pytest.raises(DatasetError, match='at least one part'):
+        plot_calibration(path, {}, calibration, 'Model', ENGINE)
+    with pytest.raises(DatasetError, match='engine and protocol'):
+        plot_calibration(path, {'test': (std, error)}, calibration, 'Model', ' ')
+    with pytest.raises(DatasetError, match='errors of test has 199 rows'):
+        plot_calibration(path, {'test': (std, error[1:])}, calibration, 'Model', ENGINE)
