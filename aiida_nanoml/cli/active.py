@@ -126,6 +126,7 @@ def active(
     """
     from aiida.orm import Bool, Float, Int
 
+    from aiida_nanoml.engines.registry import get_engine
     from aiida_nanoml.workflows.active import ActiveWorkChain
 
     stops = {
@@ -142,6 +143,7 @@ def active(
     if output is not None:
         refuse_overwriting(output, force)
     parts = _divided(settings)
+    get_engine(engine).parameters(protocol, dict(parts['engine']))  # says what is valid, before anything is stored
     label = {'batch_size': batch_size, 'max_concurrent': max_concurrent}
     numbers = {'n_held_out': n_held_out, 'n_initial': n_initial, 'n_per_round': per_round, 'validation': validation}
     given = numbers | {'strategy': strategy, 'kind': kind or (None if baseline is None else 'correction')}

@@ -52,7 +52,7 @@ def choose_rows(
     :param strategy: key of :data:`STRATEGIES`.
     :param count: how many rows, at least 1; where the pool is smaller, all of it.
     :param hashes: (n,) content hashes of the pool, all different.
-    :param std: (n,) predicted standard deviations (eV); for ``std`` and ``mixed``.
+    :param std: (n,) predicted standard deviations (eV), of an ensemble its spread; for ``std`` and ``mixed``.
     :param distance: (n,) distances to the training set, without unit; for ``distance``.
     :param describe: gives the features (m, F) of some rows of the pool; for ``distance`` and ``mixed``, and called with
         the short list only, since descriptors may be costly.

@@ -73,7 +73,10 @@ class ActiveWorkChain(WorkChain):
         spec.input('compare', valid_type=orm.Bool, default=lambda: orm.Bool(False), serializer=orm.to_aiida_type,
                    help='Afterwards learn from as many structures that are drawn at random.')  # fmt: skip
         spec.expose_inputs(
-            LabelWorkChain, namespace='label', exclude=('structures', 'code', 'options', 'interrupted', 'retry')
+            LabelWorkChain,
+            namespace='label',
+            exclude=('structures', 'code', 'options', 'interrupted', 'retry'),
+            namespace_options={'help': 'Engine, protocol and batches; labels that are `known`.'},
         )
         spec.input('code', valid_type=orm.AbstractCode, validator=validate_code, help='The executable nanoml-worker.')
         spec.input('descriptor', valid_type=orm.Dict, serializer=orm.to_aiida_type,

@@ -44,8 +44,10 @@ CHAINS = (
         'docs/tutorials/first_model.md',
         'docs/howto/exchange_files.md',
         'docs/howto/correction.md',
+        'docs/howto/active_learning.md',
         'docs/howto/studies.md',
         'docs/howto/own_structures.md',
+        'docs/howto/select_features.md',
         'docs/howto/own_descriptor.md',
         'docs/howto/resume.md',
         'docs/topics/provenance.md',
@@ -75,6 +77,7 @@ NOT_RUN = {
     ('docs/howto/cluster.md', 'ssh cluster'): 'needs the network',
     ('docs/howto/cluster.md', 'aiida-nanoml flakes generate'): 'takes days on a cluster',
     ('docs/howto/studies.md', 'aiida-nanoml study selection'): 'trains hundreds of networks',
+    ('docs/howto/active_learning.md', 'aiida-nanoml label flakes'): 'needs SIESTA on a cluster',
     ('docs/howto/import_siesta.md', 'aiida-nanoml siesta import'): 'relies on the folders of the starter data',
     ('docs/howto/own_engine.md', 'pip install .'): 'changes the environment',
     ('docs/topics/engines.md', 'pip install'): 'needs the network',
@@ -273,7 +276,7 @@ def test_exit_codes_are_documented() -> None:
         (f'{name} {kind}', code.status, label, code.message)
         for factory, kind, names in (
             (CalculationFactory, 'job', ('label', 'train', 'predict', 'study', 'siesta')),
-            (WorkflowFactory, 'workflow', ('label', 'gap', 'study', 'siesta')),
+            (WorkflowFactory, 'workflow', ('label', 'gap', 'study', 'siesta', 'active', 'validate')),
         )
         for name in names
         for label, code in factory(f'nanoml.{name}').spec().exit_codes.items()

@@ -8,7 +8,9 @@ from aiida import orm
 from aiida.engine import run_get_node
 from aiida.plugins import WorkflowFactory
 
+from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.engines.label_set import LabelSet
 from aiida_nanoml.structures import FlakeParameters, StructureSet, generate_flakes
 
 GapWorkChain = WorkflowFactory('nanoml.gap')
@@ -73,3 +75,31 @@ def test_a_step_that_refuses_its_input_ends_the_work_with_520(code, flakes: Stru
     assert 'assemble_dataset' in node.exit_message
     assert 'too few' in node.exit_message
     assert 'labels' in outputs, 'what was computed is handed out'
+
+
+def test_a_baseline_is_labelled_corrected_and_costed(code, flakes: StructureSet, flake_labels: LabelSet) -> None:
+    """The protocols fast and balanced of one engine differ little: a correction to the other one is nearly nothing."""
+    builder = make_builder(
+        code,
+        structures=StructureSetData(flakes.select(slice(9))),
+        unseen=StructureSetData(flakes.select(slice(9, None))),
+        baseline='xtb',
+        baseline_protocol='balanced',
+    )
+    builder.label.known = {'labels': LabelSetData(flake_labels)}
+    outputs, node = run_get_node(builder)
+    assert node.is_finished_ok, node.exit_message
+    source = outputs['dataset'].baseline_source
+    assert (source['engine'], source['protocol']) == ('xtb', 'balanced')
+    assert outputs['model'].base.attributes.get('baseline') == outputs['predictions'].base.attributes.get('baseline')
+    baseline = outputs['baseline']['labels']
+    np.testing.assert_array_equal(outputs['dataset'].dataset.baseline, baseline.labels.energies['gap_ev'])
+    assert outputs['validation']['baseline'].base.attributes.get('n_rows') == 3
+    metrics = outputs['validation']['metrics'].get_dict()
+    assert metrics['all']['n'] == metrics['baseline/all']['n'] == 3
+    assert metrics['all']['mae'] < 0.02
+    cheap = outputs['validation']['baseline'].labels.wall_s.mean()
+    assert metrics['prediction_s_each'] > cheap, 'a correction costs the label that it corrects'
+    protocols = sorted(job.inputs.protocol.value for job in node.called_descendants if 'engine' in job.inputs
+                       and isinstance(job, orm.CalcJobNode))  # fmt: skip
+    assert protocols == ['balanced', 'balanced'], 'the labels of the protocol fast were known'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def choose_structures(
     :param parameters: ``strategy`` (a key of :data:`~aiida_nanoml.learning.acquisition.STRATEGIES`), ``count`` and,
         where it matters, ``seed``; or ``names``, a list.
     :param asked: structures that are not to be chosen again, whatever became of them.
-    :param predictions: of the pool; for every strategy but ``random``.
+    :param predictions: of the pool; for every strategy but ``random``. The standard deviation is the spread of the
+        ensemble, and of a model without one the calibrated deviation.
     :param dataset: what the model learnt from; for ``distance`` and ``mixed``.
     :raises DatasetError: no candidate is left, one has no prediction, or the strategy needs what is not given.
     """
@@ -83,18 +85,23 @@ def choose_structures(
         hashes, rows = hashes[left], rows[left]
     if not len(rows):
         raise DatasetError('every structure of the pool was asked for already')
-    columns: dict[str, NDArray[np.float64]] = {}
+    columns: dict[str, Any] = {}
     if predictions is not None:
         positions = positions_of(hashes, predictions.get_array('hashes'))
         missing = everything.names[rows[positions < 0]]
         if len(missing):
             raise DatasetError(f'{len(missing)} structures have no prediction, the first is {str(missing[0])!r}')
-        columns = {name: predictions.get_array(name)[positions] for name in ('std', 'distance')}
+        spread = predictions.get_array('spread')[positions]
+        # The spread is what labels take away; the calibrated deviation has errors in it that stay.
+        columns['std'] = spread if np.isfinite(spread).all() else predictions.get_array('std')[positions]
+        columns['distance'] = predictions.get_array('distance')[positions]
     if dataset is not None:
         identity = dataset.base.attributes.get('descriptor')
         columns |= {'known': dataset.dataset.X}
         columns |= {'describe': lambda chosen: describe(identity, everything.select(rows[chosen]))}
-    chosen = choose_rows(wanted['strategy'], wanted['count'], hashes, seed=wanted.get('seed', 0), **columns)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # a descriptor counts what it drops where the data set is made
+        chosen = choose_rows(wanted['strategy'], wanted['count'], hashes, seed=wanted.get('seed', 0), **columns)
     return StructureSetData(everything.select(rows[chosen]))
 
 

@@ -40,8 +40,8 @@ def compare_with_labels(
     :param baseline: labels that a correction started from, whose cost is part of that of the prediction.
     :returns: ``metrics`` (r2, mae, rmse in eV, n, coverage, by family too, of a correction also of the baseline alone;
         ``labelling_s``, the seconds that labelling took; with ``report``, what :func:`time_saved` gives) and ``table``
-        with the columns ``names``, ``predicted``, ``labelled``, ``std``, ``distance``, ``outside`` and, of a correction,
-        ``baseline``.
+        with the columns ``names``, ``predicted``, ``labelled``, ``std``, ``distance``, ``outside`` and, of a
+        correction, ``baseline``.
     :raises DatasetError: the labels are of another origin than the training labels, or none belongs to a prediction.
     """
     from aiida_nanoml.learning.metrics import regression_metrics
