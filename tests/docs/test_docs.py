@@ -291,10 +291,10 @@ def test_named_errors_are_documented() -> None:
     assert documented == defined | {ProtocolError.__name__}
 
 
-def test_baselines_are_documented() -> None:
+def test_models_of_scikit_learn_are_documented() -> None:
     documented = {
         kind: {name.strip().strip('`') for name in names.split(',') if name.strip()}
-        for kind, _, names in rows('topics/gap_network.md', 'Baselines')
+        for kind, _, names in rows('topics/gap_network.md', 'Models of scikit-learn')
     }
     networks = {'fast', 'paper', 'transfer', 'correction'}
     assert documented == {kind: set(hyperparameters(kind)) for kind in MODEL_KINDS if kind not in networks}
