@@ -132,11 +132,13 @@ class SelectionStudy(Study):
         summary = self.summary(table)
         families = list(dict.fromkeys(summary['family'].tolist()))
         with mpl.rc_context(RC):
-            figure, panels = new_figure(0.4 + 3.6 * len(families), 3.6, panels=len(families))
+            figure, panels = new_figure(2.2 + 3.2 * len(families), 3.4, panels=len(families))
             for axes, family in zip(panels, families, strict=True):
                 self._panel(axes, chosen(summary, family=family), family)
             panels[0].set_ylabel('R² of the test rows')
-            panels[-1].legend(frameon=False, loc='lower right', fontsize=7)
+            figure.legend(
+                *panels[0].get_legend_handles_labels(), frameon=False, fontsize=7.5, loc='outside right center'
+            )
             figure.suptitle(f'Selection of features, model {self.model.kind}. Gaps: {source}', fontsize=9)
             save_figure(figure, path)
 
