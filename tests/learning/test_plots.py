@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aiida_nanoml.errors import DatasetError
-from aiida_nanoml.learning.plots import plot_calibration, plot_learning_curve, plot_parity
+from aiida_nanoml.learning.plots import plot_calibration, plot_learning_curve, plot_parity, plot_rounds
 from aiida_nanoml.learning.uncertainty import Calibration
 
 ENGINE = 'GFN1-xTB (tblite), balanced'
@@ -130,3 +130,24 @@ def test_calibration_shows_intervals_and_what_they_hold(tmp_path):
         plot_calibration(path, {'test': (std, error)}, calibration, 'Model', ' ')
     with pytest.raises(DatasetError, match='errors of test has 199 rows'):
         plot_calibration(path, {'test': (std, error[1:])}, calibration, 'Model', ENGINE)
+
+
+def test_rounds_say_what_was_labelled_and_how_it_was_chosen(tmp_path):
+    curves = {'mixed': ([10, 20, 30], [0.4, 0.2, 0.1]), 'random': ([10, 20, 30], [0.4, 0.3, 0.2])}
+    plot_rounds(tmp_path / 'rounds.svg', curves, '8 held-out structures', ENGINE, target=0.15)
+    text = svg_text(tmp_path / 'rounds.svg')
+    for words in ('mixed', 'random', 'target', f'Labels learnt from, {ENGINE}', 'Mean absolute error (eV)'):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ('curves', 'engine', 'message'),
+    [
+        ({}, ENGINE, 'at least one curve'),
+        ({'mixed': ([10], [0.4])}, ' ', 'which engine and protocol'),
+        ({'mixed': ([10, 20], [0.4])}, ENGINE, 'errors of mixed has 1 rows'),
+    ],
+)
+def test_rounds_that_cannot_be_drawn(tmp_path, curves, engine, message):
+    with pytest.raises(DatasetError, match=message):
+        plot_rounds(tmp_path / 'rounds.svg', curves, 'T', engine)
