@@ -38,7 +38,9 @@ def load_storage() -> None:
 
 
 class DataNode(types.DataParamType):  # type: ignore[misc]
-    """A stored node of one of the given types, by PK, UUID or label.
+    """A stored node of one of the given types, by PK, UUID or label; of a process, the one such node that it made.
+
+    A process that was handed to the daemon bears the label that its result would have got.
 
     :param entry_points: names in the group ``aiida.data``.
     """
@@ -47,6 +49,7 @@ class DataNode(types.DataParamType):  # type: ignore[misc]
 
     def __init__(self, *entry_points: str) -> None:
         super().__init__(sub_classes=tuple(f'aiida.data:{name}' for name in entry_points))
+        self._names = entry_points
         self._expected = ' or '.join(f'{TITLES.get(name, name)} ({name})' for name in entry_points)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -55,7 +58,28 @@ class DataNode(types.DataParamType):  # type: ignore[misc]
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
+            made = self._made_by(value)
+            if len(made) == 1:
+                return made[0]
             self.fail(f'expected {self._expected}, {_found(value, error)}', param, ctx)
+
+    def _made_by(self, value: Any) -> list[Any]:
+        """Give the nodes of the wanted types that a process returned or created outside its namespaces."""
+        from aiida.common import exceptions
+        from aiida.common.links import LinkType
+        from aiida.orm import ProcessNode
+        from aiida.orm.utils.loaders import NodeEntityLoader
+        from aiida.plugins import DataFactory
+
+        try:
+            node = NodeEntityLoader.load_entity(value)
+        except (exceptions.NotExistent, exceptions.MultipleObjectsError, ValueError):
+            return []
+        if not isinstance(node, ProcessNode) or not node.is_finished_ok:
+            return []
+        wanted = tuple(DataFactory(name) for name in self._names)
+        links = node.base.links.get_outgoing(node_class=wanted, link_type=(LinkType.CREATE, LinkType.RETURN)).all()
+        return [link.node for link in links if '__' not in link.link_label]
 
 
 class AnyNode(click.ParamType):

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from aiida import orm
 from aiida.common import AttributeDict
-from aiida.engine import ProcessBuilder, ToContext, WorkChain, while_
-from aiida.engine.processes.workchains.awaitable import Awaitable
+from aiida.engine import ProcessBuilder, while_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from aiida.plugins import WorkflowFactory
 
@@ -29,6 +28,7 @@ from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.worker import WORKER
 from aiida_nanoml.worker.label import INTERRUPTED, TIMED_OUT
 from aiida_nanoml.workflows.protocols import protocol_inputs, protocol_names
+from aiida_nanoml.workflows.rolling import RollingWorkChain
 
 RETRIED = frozenset({INTERRUPTED, TIMED_OUT, 'engine_crash'})
 """Failures of the machine rather than of the structure: such rows are labelled once more."""
@@ -42,7 +42,7 @@ MERGE_WIDTH = 100
 """The cost of a calculation function grows with the square of its links: merging goes through a tree of this width."""
 
 
-class LabelWorkChain(WorkChain):
+class LabelWorkChain(RollingWorkChain):
     """Label structures in batches, never with more than ``max_concurrent`` jobs at a time.
 
     Rows that failed for no fault of their own are labelled again. Where the engine has a workflow for single runs,
@@ -226,25 +226,7 @@ class LabelWorkChain(WorkChain):
                     return refusal
             else:
                 break
-        jobs = [orm.load_node(job['uuid']) for job in self.ctx.running]
-        if any(job.is_terminated for job in jobs):
-            return None  # its end may have been told while nothing waited
-        return ToContext(**{f'job_{job.pk}': job for job in jobs})
-
-    def _action_awaitables(self) -> None:
-        """Watch each job once, though every round waits for all that run."""
-        watched: set[int] = self.__dict__.setdefault('_watched', set())
-        awaited = self._awaitables
-        self._awaitables = [awaitable for awaitable in awaited if awaitable.pk not in watched]
-        super()._action_awaitables()
-        watched.update(awaitable.pk for awaitable in awaited)
-        self._awaitables = awaited
-
-    def _on_awaitable_finished(self, awaitable: Awaitable) -> None:
-        """Go on when one job has ended; AiiDA by itself goes on when all have."""
-        if awaitable in self._awaitables:
-            self._awaitables = [awaitable]
-            super()._on_awaitable_finished(awaitable)
+        return self.wait_for_any(job['uuid'] for job in self.ctx.running)
 
     def _submit_batch(self, rows: list[int], parent_folder: orm.RemoteData | None = None) -> None:
         inputs = AttributeDict(self.exposed_inputs(LabelCalculation))
@@ -313,7 +295,6 @@ class LabelWorkChain(WorkChain):
             if not node.is_terminated:
                 running.append(job)
                 continue
-            self.ctx.pop(f'job_{node.pk}', None)
             if not node.is_finished_ok:
                 self.ctx.failure = f'{node.process_label}<{node.pk}> {node.exit_message or "failed"}'
                 self.report(self.ctx.failure)

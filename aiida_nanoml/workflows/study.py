@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.engine import ProcessBuilder, ToContext, WorkChain, while_
+from aiida.engine import ProcessBuilder, while_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_nanoml.calculations.base import validate_code
@@ -19,13 +19,14 @@ from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.errors import NanomlError
 from aiida_nanoml.workflows.label import validate_options, validate_positive
+from aiida_nanoml.workflows.rolling import RollingWorkChain
 
 DEFAULT_SPLIT = {'validation': 0.2, 'test': 0.2, 'by_family': True}
 ATTEMPTS = 3
 """Times that a job may be killed before it is given up."""
 
 
-class StudyWorkChain(WorkChain):
+class StudyWorkChain(RollingWorkChain):
     """How well a gap is learnt, against features, families, rows or hyperparameters, over repeated seeds.
 
     Every seed has a split and, where the descriptor draws or learns something, columns of its own: a data set, on which
@@ -130,7 +131,7 @@ class StudyWorkChain(WorkChain):
         return bool(self.ctx.waiting or self.ctx.running)
 
     def submit_jobs(self) -> Any:
-        """Fill the free places with jobs, then wait for the one that began first."""
+        """Fill the free places with jobs, then wait until one of them ends."""
         while self.ctx.waiting and len(self.ctx.running) < self.inputs.max_concurrent.value:
             task = self.ctx.waiting[0]
             self.ctx.waiting = self.ctx.waiting[1:]
@@ -147,7 +148,7 @@ class StudyWorkChain(WorkChain):
             self.ctx.running = [*self.ctx.running, task | {'uuid': node.uuid}]
         if not self.ctx.running:
             return None
-        return ToContext(first=orm.load_node(self.ctx.running[0]['uuid']))
+        return self.wait_for_any(task['uuid'] for task in self.ctx.running)
 
     def _assemble(self, task: dict[str, Any]) -> bool:
         """Make the data set of a task.

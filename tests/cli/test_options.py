@@ -6,8 +6,10 @@ import click
 import pytest
 from aiida import orm
 
-from aiida_nanoml.cli.options import KeyValue, Numbers, descriptor_choice, job_options
+from aiida_nanoml.calculations.functions.structures import merge_structures
+from aiida_nanoml.cli.options import DataNode, KeyValue, Numbers, descriptor_choice, job_options
 from aiida_nanoml.cli.train import KINDS
+from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.learning.registry import MODEL_KINDS
 
 
@@ -125,3 +127,13 @@ def test_several_codes_are_listed(aiida_profile_clean, cli, flakes, code):
     assert 'nanoml-worker@localhost' in error
     assert 'nanoml-worker@other' in error
     assert '--code' in error
+
+
+def test_a_process_stands_for_the_one_node_that_it_made(make_chains):
+    """A process handed to the daemon bears the label; its result has none."""
+    sets = {f'structures_{number:03d}': StructureSetData(make_chains(number + 2)) for number in range(2)}
+    merged, process = merge_structures.run_get_node(**sets)
+    process.label = 'merging'
+    assert DataNode('nanoml.structures').convert('merging', None, None).uuid == merged.uuid
+    with pytest.raises(click.BadParameter, match='expected a set of labels'):
+        DataNode('nanoml.labels').convert('merging', None, None)
