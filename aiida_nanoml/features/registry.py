@@ -24,7 +24,7 @@ A descriptor is a scikit-learn transformer: explicit constructor arguments, ``fi
 :class:`~aiida_nanoml.structures.StructureSet`, and ``get_feature_names_out``. It may also have
 
 ``learns``
-    ``True`` if :meth:`fit` learns from its structures, for example which columns there are. Such a descriptor is fitted
+    ``True`` if ``fit`` learns from its structures, for example which columns there are. Such a descriptor is fitted
     on training rows only. Before, its columns are not known, and it raises
     :class:`~aiida_nanoml.errors.DescriptorError`. Its method ``frozen()`` gives an instance of the same class whose
     constructor arguments hold all that was learnt, in types of JSON: made again from these, it is fitted.

@@ -28,4 +28,4 @@ TABLE_1: Mapping[str, Mapping[str, tuple[float, ...]]] = MappingProxyType(
         ),
     }
 )
-"""Table 1 of the source by family: variance threshold p (1 - p) for the eight values of :data:`P`."""
+"""Table 1 of the source by family: variance threshold p (1 - p) for the eight values of ``P``."""
