@@ -182,14 +182,14 @@ def test_commands_that_are_not_run_have_their_options() -> None:
     assert found
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize('chain', CHAINS, ids=lambda chain: chain[-1])
 def test_blocks_run(chain: tuple[str, ...], tmp_path: Path) -> None:
     """Every block does what the page says, in a fresh profile."""
     run_chain(chain, tmp_path)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(bool(missing_packages()), reason=f'needs the Debian packages {", ".join(missing_packages())}')
 def test_blocks_run_on_a_cluster(tmp_path: Path, siesta_stand_in: Path) -> None:
     """The page holds for a cluster of the loopback; only its paths are others, and nobody asks to log in rarely."""
@@ -253,7 +253,7 @@ def run_console(group: list[Block], folder: Path, environment: dict[str, str]) -
 
 def run(command: list[str], script: str, block: Block, folder: Path, environment: dict[str, str]) -> str:
     done = subprocess.run(
-        command, input=script, cwd=folder, env=environment, text=True, capture_output=True, timeout=400, check=False
+        command, input=script, cwd=folder, env=environment, text=True, capture_output=True, timeout=800, check=False
     )
     assert done.returncode == 0, f'{block.page}:{block.line}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}'
     return done.stdout
