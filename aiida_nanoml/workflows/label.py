@@ -199,7 +199,8 @@ class LabelWorkChain(RollingWorkChain):
         self.ctx.placed = {}
         self.ctx.running = []
         self.ctx.rounds = dict.fromkeys(range(len(hashes)), 0)
-        self.ctx.label_uuids = [node.uuid for _, node in sorted(self.inputs.get('known', {}).items())]
+        self.ctx.known_uuids = [node.uuid for _, node in sorted(self.inputs.get('known', {}).items())]
+        self.ctx.made = []
         self.ctx.failure = 'there is nothing to label'
         if done:
             self.report(f'{len(rows)} structures to label anew, {len(done)} are known')
@@ -300,7 +301,7 @@ class LabelWorkChain(RollingWorkChain):
                 self.report(self.ctx.failure)
             labels = node.outputs.labels if 'labels' in node.outputs else None
             if labels is not None:
-                self.ctx.label_uuids.append(labels.uuid)
+                self.ctx.made.append([node.pk, labels.uuid])
             if job['batch']:
                 self._queue_again(job['rows'], labels)
         self.ctx.running = running
@@ -328,8 +329,9 @@ class LabelWorkChain(RollingWorkChain):
             self.ctx.single_rows = self.ctx.single_rows + alone
 
     def merge(self) -> Any:
-        """Join the labels of all jobs."""
-        nodes = [orm.load_node(uuid) for uuid in self.ctx.label_uuids]
+        """Join the labels of all jobs, in the order of their submission and not of their ends, which chance decides."""
+        made = [uuid for _, uuid in sorted(self.ctx.made)]
+        nodes = [orm.load_node(uuid) for uuid in (*self.ctx.known_uuids, *made)]
         if not nodes:
             return self.exit_codes.ERROR_BATCHES_FAILED.format(reason=self.ctx.failure)
         try:

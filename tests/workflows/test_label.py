@@ -91,8 +91,10 @@ def test_no_more_jobs_are_at_the_computer_than_allowed_and_free_places_are_fille
 ) -> None:
     """The throttle works before submission: what waits is not a job yet. The first job waits for the third one."""
     parameters = {'meet': [2, 4], 'meeting': str(tmp_path)}
-    _, node = label(make_chains(2, 3, 4, 5), parameters=parameters, batch_size=1, max_concurrent=2)
+    chains = make_chains(2, 3, 4, 5)
+    outputs, node = label(chains, parameters=parameters, batch_size=1, max_concurrent=2)
     assert node.is_finished_ok, node.exit_message
+    assert outputs['labels'].labels.hashes.tolist() == chains.hashes.tolist(), 'rows are in the order of their ends'
     jobs = sorted((job for job in node.called if isinstance(job, orm.CalcJobNode)), key=lambda job: job.pk)
     assert len(jobs) == 4
     ends = {job.pk: job.outputs.labels.ctime for job in jobs}
