@@ -82,6 +82,7 @@ NOT_RUN = {
     ('docs/howto/studies.md', 'aiida-nanoml study selection'): 'trains hundreds of networks',
     ('docs/howto/active_learning.md', 'aiida-nanoml label flakes'): 'needs SIESTA on a cluster',
     ('docs/howto/import_siesta.md', 'aiida-nanoml siesta import'): 'relies on the folders of the starter data',
+    ('docs/topics/results.md', 'aiida-nanoml study transfer'): 'needs thousands of labelled flakes',
     ('docs/topics/results.md', 'aiida-nanoml study selection'): 'takes minutes, and thousands of labelled flakes',
     ('docs/howto/own_engine.md', 'pip install .'): 'changes the environment',
     ('docs/topics/engines.md', 'pip install'): 'needs the network',
