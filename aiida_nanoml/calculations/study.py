@@ -11,7 +11,7 @@ from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
 
 from aiida_nanoml.calculations.base import WorkerCalculation, write_npz
-from aiida_nanoml.calculations.train import validate_dataset
+from aiida_nanoml.calculations.train import TrainCalculation, validate_dataset
 from aiida_nanoml.data.dataset import DatasetData
 from aiida_nanoml.errors import NanomlError
 from aiida_nanoml.worker.schemas import DATASET_FILE, JOURNAL_FILE, RESULTS_FILE, StudyJob
@@ -81,21 +81,7 @@ def define_study(spec: Any) -> None:
         serializer=orm.to_aiida_type,
         help='Settings that replace those of the study.',
     )
-    spec.input('kind', valid_type=orm.Str, serializer=orm.to_aiida_type, help='Kind of model, for example `transfer`.')
-    spec.input(
-        'hyperparameters',
-        valid_type=orm.Dict,
-        required=False,
-        serializer=orm.to_aiida_type,
-        help='Hyperparameters that replace those of the kind.',
-    )
-    spec.input(
-        'allow_leakage',
-        valid_type=orm.Bool,
-        required=False,
-        serializer=orm.to_aiida_type,
-        help='Accept structures that are in two parts of the split.',
-    )
+    spec.expose_inputs(TrainCalculation, include=('kind', 'hyperparameters', 'allow_leakage'))
 
 
 def study_inputs(inputs: Any) -> dict[str, Any]:

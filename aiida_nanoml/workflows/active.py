@@ -27,7 +27,7 @@ from aiida_nanoml.data.prediction import PredictionData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.errors import NanomlError
 from aiida_nanoml.learning.acquisition import STRATEGIES
-from aiida_nanoml.workflows.label import LabelWorkChain, label_inputs, validate_options
+from aiida_nanoml.workflows.label import LabelWorkChain, define_options, label_inputs
 from aiida_nanoml.workflows.protocols import protocol_inputs, protocol_names
 
 RANDOM = 'random'
@@ -86,8 +86,7 @@ class ActiveWorkChain(WorkChain):
         spec.input('baseline', valid_type=LabelSetData, required=False,
                    help='Labels of pool and held-out structures from a cheaper engine, to be corrected.')  # fmt: skip
         spec.expose_inputs(TrainCalculation, include=('kind', 'hyperparameters'))
-        spec.input('options', valid_type=orm.Dict, default=lambda: orm.Dict({}), serializer=orm.to_aiida_type,
-                   validator=validate_options, help='Options of each job: resources, wall time, queue, …')  # fmt: skip
+        define_options(spec)
         spec.inputs.validator = validate_inputs
         spec.outline(
             cls.prepare,

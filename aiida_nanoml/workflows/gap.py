@@ -23,7 +23,7 @@ from aiida_nanoml.data.prediction import PredictionData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.errors import NanomlError
 from aiida_nanoml.structures import FlakeParameters
-from aiida_nanoml.workflows.label import LabelWorkChain, label_inputs, validate_options
+from aiida_nanoml.workflows.label import LabelWorkChain, define_options, label_inputs
 from aiida_nanoml.workflows.protocols import protocol_inputs
 
 FLAKE_ELEMENTS = frozenset({'H', 'B', 'C', 'N'})
@@ -58,14 +58,7 @@ class GapWorkChain(WorkChain):
         spec.input('descriptor', valid_type=orm.Dict, help='`name` and `params` of the descriptor.')
         spec.input('split', valid_type=orm.Dict, help='Shares, seed and `by_family` of the split.')
         spec.expose_inputs(TrainCalculation, include=('kind', 'hyperparameters'))
-        spec.input(
-            'options',
-            valid_type=orm.Dict,
-            default=lambda: orm.Dict({}),
-            serializer=orm.to_aiida_type,
-            validator=validate_options,
-            help='Options of each job: resources, wall time, queue, …',
-        )
+        define_options(spec)
         spec.inputs.validator = validate_inputs
         spec.outline(
             cls.prepare_structures,

@@ -401,6 +401,12 @@ def label_inputs(
     return nodes | {name: orm.Int(inputs[name]) for name in ('batch_size', 'max_concurrent', 'max_rounds')}
 
 
+def define_options(spec: WorkChainSpec) -> None:
+    """Define the options of the jobs of a workflow."""
+    spec.input('options', valid_type=orm.Dict, default=lambda: orm.Dict({}), serializer=orm.to_aiida_type,
+               validator=validate_options, help='Options of each job: resources, wall time, queue, …')  # fmt: skip
+
+
 def validate_options(options: orm.Dict, port: Any) -> str | None:
     """Refuse options that no job can have."""
     return validate_resources(options.get_dict().get('resources'), port)

@@ -18,7 +18,7 @@ from aiida_nanoml.calculations.study import StudyCalculation, define_study, make
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.errors import NanomlError
-from aiida_nanoml.workflows.label import validate_options, validate_positive
+from aiida_nanoml.workflows.label import define_options, validate_positive
 from aiida_nanoml.workflows.rolling import RollingWorkChain
 
 DEFAULT_SPLIT = {'validation': 0.2, 'test': 0.2, 'by_family': True}
@@ -51,14 +51,7 @@ class StudyWorkChain(RollingWorkChain):
                    help='Seeds of the repetitions: of the split, the descriptor and the models.')  # fmt: skip
         spec.input('max_concurrent', valid_type=orm.Int, default=lambda: orm.Int(2), validator=validate_positive,
                    serializer=orm.to_aiida_type, help='Jobs that are at the computer at the same time.')  # fmt: skip
-        spec.input(
-            'options',
-            valid_type=orm.Dict,
-            default=lambda: orm.Dict({}),
-            serializer=orm.to_aiida_type,
-            validator=validate_options,
-            help='Options of each job: resources, wall time, queue, …',
-        )
+        define_options(spec)
         spec.inputs.validator = validate_inputs
         spec.outline(
             cls.setup,
