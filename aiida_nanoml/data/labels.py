@@ -11,7 +11,7 @@ from aiida.orm import ArrayData
 from aiida.orm.pydantic import OrmMetadataField
 from numpy.typing import NDArray
 
-from aiida_nanoml.engines.label_set import VECTORS, LabelSet, LabelSource
+from aiida_nanoml.engines.label_set import NUMBERS, VECTORS, LabelSet, LabelSource
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.dataset import positions_of
 
@@ -57,6 +57,7 @@ class LabelSetData(ArrayData):  # type: ignore[misc]
                 'failures': labels.failures,
                 'units': dict.fromkeys(labels.energies, 'eV')
                 | {'wall_s': 's'}
+                | {name: NUMBERS[name] for name in labels.numbers}
                 | {name: VECTORS[name] for name in labels.vectors},
             }
         )

@@ -52,10 +52,12 @@ class Label:
 
     :param energy_ev: total energy in eV; the free energy where levels are filled at an electronic temperature. Zero and
         core treatment differ between engines: compare labels of one engine and protocol only.
-    :param homo_ev: level ceil(N/2) (1-based) of the N electrons, spin-restricted, in eV.
+    :param homo_ev: level ceil(N/2) (1-based) of the N electrons, spin-restricted, in eV; NaN, like the next two, from an
+        engine without levels.
     :param lumo_ev: the next level, in eV.
     :param gap_ev: ``lumo_ev - homo_ev``.
-    :param n_electrons: number of electrons that the engine treats (valence electrons where cores are frozen).
+    :param n_electrons: number of electrons that the engine treats (valence electrons where cores are frozen); 0 from an
+        engine without electrons.
     :param open_shell: whether the number of electrons is odd. The restricted gap of such a structure means little.
     :param n_iterations: iterations to self-consistency, None where the engine does not tell.
     :param forces_ev_per_ang: forces ``(A, 3)`` in eV/Å, None where the engine does not compute them.
@@ -63,6 +65,10 @@ class Label:
         None where the engine does not compute it.
     :param levels_ev: levels ``(S, L)`` in eV: one row for restricted levels, two for the two spins; the levels of
         several k-points follow each other.
+    :param level_weights: electrons that a level holds, for each spin and k-point ``(S, K)``; they sum up to 2. None
+        where the engine does not compute a density of states.
+    :param fermi_ev: Fermi level in eV, None where the engine does not tell.
+    :param magnetic_moment_bohr: total spin moment of the structure in Bohr magnetons, None without spin.
     """
 
     energy_ev: float
@@ -75,6 +81,41 @@ class Label:
     forces_ev_per_ang: NDArray[np.float64] | None = field(default=None, compare=False)
     stress_ev_per_ang3: NDArray[np.float64] | None = field(default=None, compare=False)
     levels_ev: NDArray[np.float64] | None = field(default=None, compare=False)
+    level_weights: NDArray[np.float64] | None = field(default=None, compare=False)
+    fermi_ev: float | None = None
+    magnetic_moment_bohr: float | None = None
+
+    @classmethod
+    def from_energy(
+        cls,
+        energy_ev: float,
+        *,
+        forces_ev_per_ang: NDArray[np.float64] | None = None,
+        stress_ev_per_ang3: NDArray[np.float64] | None = None,
+        magnetic_moment_bohr: float | None = None,
+    ) -> Label:
+        """Make the label of an engine that knows no levels.
+
+        :param energy_ev: total energy in eV.
+        :param forces_ev_per_ang: forces ``(A, 3)`` in eV/Å.
+        :param stress_ev_per_ang3: stress ``(3, 3)`` in eV/Å³.
+        :param magnetic_moment_bohr: total spin moment in Bohr magnetons.
+        :raises EvaluationError: ``'engine_failure'`` on a number that is not finite.
+        """
+        given = (energy_ev, forces_ev_per_ang, stress_ev_per_ang3, magnetic_moment_bohr)
+        if not all(np.isfinite(value).all() for value in given if value is not None):
+            raise EvaluationError('engine_failure', 'the engine returned an energy, a force or a stress not finite')
+        return cls(
+            energy_ev=float(energy_ev),
+            homo_ev=float('nan'),
+            lumo_ev=float('nan'),
+            gap_ev=float('nan'),
+            n_electrons=0,
+            open_shell=False,
+            forces_ev_per_ang=forces_ev_per_ang,
+            stress_ev_per_ang3=stress_ev_per_ang3,
+            magnetic_moment_bohr=magnetic_moment_bohr,
+        )
 
     @classmethod
     def from_levels(

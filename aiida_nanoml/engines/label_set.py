@@ -14,7 +14,13 @@ from aiida_nanoml.errors import DatasetError
 FINISHED = 'ok'
 ENERGIES = ('energy_ev', 'homo_ev', 'lumo_ev', 'gap_ev')
 
-VECTORS = {'levels_ev': 'eV', 'forces_ev_per_ang': 'eV/Å', 'stress_ev_per_ang3': 'eV/Å³'}
+LEVELS = ('homo_ev', 'lumo_ev', 'gap_ev')
+"""Columns of :data:`ENERGIES` that an engine without levels leaves empty, all of them together."""
+
+NUMBERS = {'fermi_ev': 'eV', 'magnetic_moment_bohr': 'µB'}
+"""Optional columns with one number a row, and their units; NaN in a row that has none."""
+
+VECTORS = {'levels_ev': 'eV', 'level_weights': '', 'forces_ev_per_ang': 'eV/Å', 'stress_ev_per_ang3': 'eV/Å³'}
 """Optional columns with several numbers a row, and their units."""
 
 OFFSETS = '_offsets'
@@ -66,12 +72,16 @@ class LabelSource:
         """Tell whether labels of both sources may stand in one target.
 
         Everything must be equal, and the pseudopotentials of the elements that both name: a set without boron says
-        nothing about the one of boron.
+        nothing about the one of boron. A parameter that is None is the same as one that an older version did not have.
         """
         shared = self.pseudopotentials.keys() & other.pseudopotentials.keys()
-        return replace(self, pseudopotentials={}) == replace(other, pseudopotentials={}) and all(
+        return self._settings() == other._settings() and all(
             self.pseudopotentials[element] == other.pseudopotentials[element] for element in shared
         )
+
+    def _settings(self) -> LabelSource:
+        given = {name: value for name, value in self.parameters.items() if value is not None}
+        return replace(self, parameters=given, pseudopotentials={})
 
     def joined(self, other: LabelSource) -> LabelSource:
         """Return the source of labels of both, with the pseudopotentials of both.
@@ -140,12 +150,13 @@ class LabelSet:
     :param status: shape (n,), ``'ok'`` or the code of the failure.
     :param messages: shape (n,), a sentence for each failure; of a finished row how it was recovered, else ``''``.
     :param energies: ``energy_ev``, ``homo_ev``, ``lumo_ev``, ``gap_ev`` (eV), each of shape (n,); NaN where a
-        row failed.
+        row failed, the last three also where the engine knows no levels.
     :param n_electrons: shape (n,), valence electrons; 0 where a row failed.
     :param open_shell: shape (n,), whether the electron count is odd.
     :param wall_s: shape (n,), seconds spent on each row.
     :param vectors: columns of vectors, some of :data:`VECTORS`; a row without one is empty. The levels of two spins,
-        and of several k-points, follow each other; forces and stress are written row by row.
+        and of several k-points, follow each other; forces, stress and weights are written row by row.
+    :param numbers: columns of :data:`NUMBERS`, each of shape (n,); NaN in a row without.
     :raises DatasetError: lengths differ, or a finished row holds a number that is not finite.
     """
 
@@ -158,10 +169,14 @@ class LabelSet:
     open_shell: NDArray[np.bool_]
     wall_s: NDArray[np.float64]
     vectors: Mapping[str, Ragged] = field(default_factory=dict)
+    numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if set(self.energies) != set(ENERGIES):
             raise DatasetError(f'labels need exactly the columns {", ".join(ENERGIES)}; got {", ".join(self.energies)}')
+        unknown = sorted(set(self.numbers) - set(NUMBERS))
+        if unknown:
+            raise DatasetError(f'labels have no column {unknown[0]!r} of numbers; they have: {", ".join(NUMBERS)}')
         for name, column in self._columns().items():
             if column.shape != (len(self.hashes),):
                 raise DatasetError(f'label column {name!r} has shape {column.shape}, expected ({len(self.hashes)},)')
@@ -172,8 +187,10 @@ class LabelSet:
                 raise DatasetError(f'label column {name!r} has {len(vector)} rows, expected {len(self.hashes)}')
             if not np.isfinite(vector.values).all():
                 raise DatasetError(f'label column {name!r} holds a number that is not finite')
+        without_levels = np.isnan([self.energies[name] for name in LEVELS]).all(axis=0)
         for name in ENERGIES:
-            bad = np.flatnonzero(self.finished & ~np.isfinite(self.energies[name]))
+            empty = without_levels if name in LEVELS else np.zeros(len(self), dtype=bool)
+            bad = np.flatnonzero(self.finished & ~np.isfinite(self.energies[name]) & ~empty)
             if bad.size:
                 raise DatasetError(f'label row {bad[0]} counts as finished but its {name} is not a finite number')
 
@@ -214,6 +231,7 @@ class LabelSet:
             'n_electrons': self.n_electrons,
             'open_shell': self.open_shell,
             'wall_s': self.wall_s,
+            **self.numbers,
         }
 
     @classmethod
@@ -248,6 +266,7 @@ class LabelSet:
             open_shell=np.asarray(columns['open_shell'], dtype=np.bool_),
             wall_s=np.asarray(columns['wall_s'], dtype=np.float64),
             vectors=vectors,
+            numbers={name: np.asarray(columns[name], dtype=np.float64) for name in NUMBERS if name in columns},
         )
 
     @classmethod
@@ -268,7 +287,13 @@ class LabelSet:
                     f'{position} from {other.source}. Relabel one of them, or build two data sets.'
                 )
             source = source.joined(other.source)
-        columns = {name: np.concatenate([part._columns()[name] for part in sets]) for name in sets[0]._columns()}
+        names = [name for name in NUMBERS if any(name in part.numbers for part in sets)]
+        columns = {
+            name: np.concatenate(
+                [part._columns()[name] if name in part._columns() else np.full(len(part), np.nan) for part in sets]
+            )
+            for name in (*sets[0]._columns(), *names)
+        }
         names = [name for name in VECTORS if any(name in part.vectors for part in sets)]
         vectors = {
             name: Ragged.from_rows(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from aiida_nanoml.engines.base import Engine, Label
-from aiida_nanoml.engines.label_set import ENERGIES, FINISHED, VECTORS, LabelSet, LabelSource, Ragged
+from aiida_nanoml.engines.label_set import ENERGIES, FINISHED, NUMBERS, VECTORS, LabelSet, LabelSource, Ragged
 from aiida_nanoml.engines.registry import get_engine
 from aiida_nanoml.errors import EngineError, EvaluationError
 from aiida_nanoml.structures import Structure, StructureSet
@@ -153,6 +153,7 @@ def entry_of_label(label: Label, wall_s: float) -> dict[str, Any]:
         **{name: getattr(label, name) for name in ENERGIES},
         'n_electrons': label.n_electrons,
         'open_shell': label.open_shell,
+        **{name: getattr(label, name) for name in NUMBERS if getattr(label, name) is not None},
         # A billionth of each unit is far below what any engine resolves, and shortens the journal by half.
         **{
             name: np.round(getattr(label, name), 9).ravel().tolist()
@@ -199,4 +200,5 @@ def tabulate(source: LabelSource, structures: StructureSet, entries: dict[int, d
             for name in VECTORS
             if any(name in entry for entry in rows)
         },
+        numbers={name: column(name, float('nan')) for name in NUMBERS if any(name in entry for entry in rows)},
     )
