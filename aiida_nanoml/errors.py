@@ -11,6 +11,10 @@ class StructureError(NanomlError):
     """A structure, a set of structures or a request for structures is not physical or not readable."""
 
 
+class AlloyError(NanomlError):
+    """A lattice scan of alloys cannot be evaluated, or two scans cannot be compared."""
+
+
 class DescriptorError(NanomlError):
     """A descriptor cannot describe a structure, or features of two descriptors are mixed."""
 
