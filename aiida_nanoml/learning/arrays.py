@@ -28,21 +28,21 @@ def as_features(X: npt.ArrayLike, name: str = 'X') -> Floats:
     return features
 
 
-def as_gaps(y: npt.ArrayLike, name: str = 'y', n_rows: int | None = None) -> Floats:
-    """Return a target vector as finite ``float64``.
+def as_targets(y: npt.ArrayLike, name: str = 'y', n_rows: int | None = None) -> Floats:
+    """Return one target as finite ``float64``.
 
-    :param y: (n,) numbers in eV.
+    :param y: (n,) numbers in the unit of the target.
     :param name: what to call the vector in an error.
     :param n_rows: required length.
     :raises DatasetError: not one-dimensional, empty, wrong length, not numeric, NaN or infinity.
     """
-    gaps = _as_floats(y, name)
-    if gaps.ndim != 1 or not len(gaps):
-        raise DatasetError(f'{name} must have the shape (rows,), at least one row; got {gaps.shape}')
-    if n_rows is not None and len(gaps) != n_rows:
-        raise DatasetError(f'{name} has {len(gaps)} rows, the features have {n_rows}')
-    _require_finite(gaps, name)
-    return gaps
+    targets = _as_floats(y, name)
+    if targets.ndim != 1 or not len(targets):
+        raise DatasetError(f'{name} must have the shape (rows,), at least one row; got {targets.shape}')
+    if n_rows is not None and len(targets) != n_rows:
+        raise DatasetError(f'{name} has {len(targets)} rows, the features have {n_rows}')
+    _require_finite(targets, name)
+    return targets
 
 
 def require_width(features: Floats, n_features: int) -> None:

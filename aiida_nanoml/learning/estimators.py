@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from aiida_nanoml.errors import ModelError
-from aiida_nanoml.learning.arrays import Floats, as_features, as_gaps, require_width
+from aiida_nanoml.learning.arrays import Floats, as_features, as_targets, require_width
 from aiida_nanoml.learning.gap_network import Progress
 from aiida_nanoml.learning.hyperparameters import Count, NotNegative, Positive, Seed, check_hyperparameters
 
@@ -48,7 +48,7 @@ class GapEstimator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_hyperparameters(type(self), self.get_params(deep=False))
         features = as_features(X)
-        gaps = as_gaps(y, n_rows=len(features))
+        gaps = as_targets(y, n_rows=len(features))
         self.pipeline_ = self._pipeline().fit(features, gaps)
         self.history_: dict[str, list[float]] = {}
         self.n_features_in_ = features.shape[1]

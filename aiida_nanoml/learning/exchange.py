@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aiida_nanoml.errors import DatasetError
-from aiida_nanoml.learning.arrays import Floats, as_features, as_gaps
+from aiida_nanoml.learning.arrays import Floats, as_features, as_targets
 
 
 def read_xy(
@@ -59,7 +59,7 @@ def write_xy(
     """
     scale = _checked_scale(target_scale_ev)
     features = as_features(X)
-    targets = as_gaps(gap_ev, 'gap_ev', n_rows=len(features)) / scale
+    targets = as_targets(gap_ev, 'gap_ev', n_rows=len(features)) / scale
     Path(x_path).write_text(''.join(' '.join(map(repr, row)) + '\n' for row in features.tolist()), encoding='ascii')
     Path(y_path).write_text(''.join(f'{target!r}\n' for target in targets.tolist()), encoding='ascii')
 

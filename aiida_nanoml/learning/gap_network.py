@@ -17,7 +17,7 @@ from pydantic import Field
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from aiida_nanoml.errors import ModelError
-from aiida_nanoml.learning.arrays import Floats, as_features, as_gaps, constant_columns, require_width
+from aiida_nanoml.learning.arrays import Floats, as_features, as_targets, constant_columns, require_width
 from aiida_nanoml.learning.hyperparameters import Count, Flag, NotNegative, Positive, Seed, check_hyperparameters
 from aiida_nanoml.learning.keras_backend import import_keras
 
@@ -113,7 +113,7 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_hyperparameters(type(self), self.get_params(deep=False))
         features = as_features(X)
-        gaps = as_gaps(y, n_rows=len(features))
+        gaps = as_targets(y, n_rows=len(features))
         if validation_data is None:
             if self.early_stopping:
                 raise ModelError('early_stopping needs validation_data: pass it, or set early_stopping=False')
@@ -121,7 +121,7 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         else:
             watched = as_features(validation_data[0], 'validation X')
             require_width(watched, features.shape[1])
-            validation = watched, as_gaps(validation_data[1], 'validation y', n_rows=len(watched))
+            validation = watched, as_targets(validation_data[1], 'validation y', n_rows=len(watched))
 
         if self.output == 'softplus' and gaps.min() < 0:
             raise ModelError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from aiida_nanoml.learning.arrays import as_gaps
+from aiida_nanoml.learning.arrays import as_targets
 
 
 def regression_metrics(y: npt.ArrayLike, y_pred: npt.ArrayLike) -> dict[str, float | int | None]:
@@ -17,8 +17,8 @@ def regression_metrics(y: npt.ArrayLike, y_pred: npt.ArrayLike) -> dict[str, flo
         and ``rmse`` (eV), ``n`` (rows).
     :raises DatasetError: shapes that do not match, no row, NaN or infinity.
     """
-    reference = as_gaps(y, 'y')
-    error = as_gaps(y_pred, 'y_pred', n_rows=len(reference)) - reference
+    reference = as_targets(y, 'y')
+    error = as_targets(y_pred, 'y_pred', n_rows=len(reference)) - reference
     constant = bool(np.all(reference == reference[0]))
     total = float(np.sum((reference - reference.mean()) ** 2))
     return {

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aiida_nanoml.errors import DatasetError
-from aiida_nanoml.learning.arrays import as_gaps
+from aiida_nanoml.learning.arrays import as_targets
 from aiida_nanoml.learning.metrics import regression_metrics
 from aiida_nanoml.learning.plot_style import RC, STYLES, new_figure, save_figure
 from aiida_nanoml.learning.uncertainty import LEVELS, Calibration
@@ -46,12 +46,12 @@ def plot_parity(
 
     checked = {}
     for name, (y, y_pred) in parts.items():
-        reference = as_gaps(y, f'reference gaps of {name}')
-        checked[name] = reference, as_gaps(y_pred, f'predicted gaps of {name}', n_rows=len(reference))
+        reference = as_targets(y, f'reference gaps of {name}')
+        checked[name] = reference, as_targets(y_pred, f'predicted gaps of {name}', n_rows=len(reference))
     alone = {}
     if baseline is not None:
-        reference = as_gaps(baseline[0], 'reference gaps of the baseline')
-        alone['baseline alone'] = reference, as_gaps(baseline[1], 'the baseline', n_rows=len(reference))
+        reference = as_targets(baseline[0], 'reference gaps of the baseline')
+        alone['baseline alone'] = reference, as_targets(baseline[1], 'the baseline', n_rows=len(reference))
     everything = np.concatenate([values for pair in (checked | alone).values() for values in pair])
     margin = 0.04 * max(float(np.ptp(everything)), 0.1)
     limits = float(everything.min()) - margin, float(everything.max()) + margin
@@ -112,8 +112,8 @@ def plot_learning_curve(
         raise DatasetError('the history has no loss: only networks have learning curves')
     import matplotlib as mpl
 
-    losses = as_gaps(history['loss'], 'loss')
-    validation = as_gaps(history['val_loss'], 'val_loss', n_rows=len(losses)) if 'val_loss' in history else None
+    losses = as_targets(history['loss'], 'loss')
+    validation = as_targets(history['val_loss'], 'val_loss', n_rows=len(losses)) if 'val_loss' in history else None
     epochs = np.arange(1, len(losses) + 1)
     with mpl.rc_context(RC):
         figure, axes = new_figure(4.8, 3.4)
@@ -166,8 +166,8 @@ def plot_calibration(
 
     checked = {}
     for name, (std, error) in parts.items():
-        deviations = as_gaps(std, f'standard deviations of {name}')
-        checked[name] = deviations, as_gaps(error, f'errors of {name}', n_rows=len(deviations))
+        deviations = as_targets(std, f'standard deviations of {name}')
+        checked[name] = deviations, as_targets(error, f'errors of {name}', n_rows=len(deviations))
     widest = max(float(deviations.max()) for deviations, _ in checked.values())
     with mpl.rc_context(RC):
         figure, axes = new_figure(4.8, 3.6)
@@ -223,11 +223,11 @@ def plot_rounds(
     with mpl.rc_context(RC):
         figure, axes = new_figure(4.8, 3.4)
         for number, (name, (counts, errors)) in enumerate(curves.items()):
-            labels = as_gaps(counts, f'numbers of labels of {name}')
+            labels = as_targets(counts, f'numbers of labels of {name}')
             colour, marker, _ = STYLES[1:][number % (len(STYLES) - 1)]
             axes.plot(
                 labels,
-                as_gaps(errors, f'errors of {name}', n_rows=len(labels)),
+                as_targets(errors, f'errors of {name}', n_rows=len(labels)),
                 color=colour,
                 marker=marker,
                 markersize=4,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from aiida_nanoml.learning.arrays import Floats, as_gaps
+from aiida_nanoml.learning.arrays import Floats, as_targets
 
 LEVELS = (0.68, 0.95)
 """Probabilities of the intervals that are calibrated."""
@@ -63,8 +63,8 @@ class Calibration(BaseModel):
         """
         if len(np.atleast_1d(y)) < MIN_ROWS:
             return None
-        known = as_gaps(y)
-        predicted = as_gaps(values, 'values', n_rows=len(known))
+        known = as_targets(y)
+        predicted = as_targets(values, 'values', n_rows=len(known))
         errors = np.abs(predicted - known)
         weights = _likeliest(_terms(predicted, np.asarray(spread, dtype=np.float64)), errors)
         a, b, c = (float(np.sqrt(weight)) for weight in weights)
@@ -108,8 +108,8 @@ def interval_metrics(
         (rows out of the training domain).
     :raises DatasetError: lengths that differ, NaN or infinity.
     """
-    known = as_gaps(y)
-    errors = np.abs(as_gaps(columns['value'], 'value', n_rows=len(known)) - known)
+    known = as_targets(y)
+    errors = np.abs(as_targets(columns['value'], 'value', n_rows=len(known)) - known)
     coverage: list[float | None] = [None] * len(LEVELS)
     if calibration is not None:
         coverage = [float(np.mean(errors <= width)) for width in calibration.half_widths(columns['std'])]

@@ -9,7 +9,7 @@ from typing import Any
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import ModelError
 from aiida_nanoml.features.registry import describe, mismatch
-from aiida_nanoml.learning.arrays import as_gaps
+from aiida_nanoml.learning.arrays import as_targets
 from aiida_nanoml.learning.model_files import load_domain, load_model
 from aiida_nanoml.learning.training import predict_columns
 from aiida_nanoml.structures import StructureSet
@@ -55,7 +55,7 @@ def predict(folder: Path) -> Report:
     check_baseline(card.baseline, job.baseline)
     baseline = None
     if card.baseline is not None:
-        baseline = as_gaps(arrays['baseline'], 'the baseline', n_rows=len(features))
+        baseline = as_targets(arrays['baseline'], 'the baseline', n_rows=len(features))
     results = predict_columns(model, domain, card.calibration, features, baseline)
     write_arrays(folder / RESULTS_FILE, results if baseline is None else results | {'baseline': baseline})
     return Report(status='ok', content={'n_rows': len(features)})
