@@ -21,6 +21,9 @@ from aiida_nanoml.engines.siesta.pseudopotentials import PseudopotentialHeader, 
 from aiida_nanoml.errors import EvaluationError, NanomlError
 from aiida_nanoml.structures import Structure, StructureSet
 
+LEVEL_ENDINGS = ('EIG', 'KP')
+"""Endings of the files with the levels, and with the k-points that they belong to."""
+
 _HEADERS: dict[str, PseudopotentialHeader | None] = {}
 """Headers of pseudopotentials by MD5: a campaign looks at the same few files thousands of times."""
 
@@ -28,9 +31,9 @@ _HEADERS: dict[str, PseudopotentialHeader | None] = {}
 class SiestaCalculation(AiidaSiestaCalculation):  # type: ignore[misc]
     """Run SIESTA for one structure: the calculation of aiida-siesta, with a label as output.
 
-    Beyond aiida-siesta it retrieves the levels, gives every failure an exit code, and refuses what SIESTA would take
-    for physical. Files of basis orbitals (``*.ion.xml``) become nodes only if ``settings`` ask for them with
-    ``ADDITIONAL_RETRIEVE_LIST``.
+    Beyond aiida-siesta it retrieves the levels and k-points, gives every failure an exit code, and refuses what SIESTA
+    would take for physical. Files of basis orbitals (``*.ion.xml``) become nodes only if ``settings`` ask for them
+    with ``ADDITIONAL_RETRIEVE_LIST``.
     """
 
     @classmethod
@@ -75,14 +78,13 @@ class SiestaCalculation(AiidaSiestaCalculation):  # type: ignore[misc]
         spec.exit_code(520, 'ERROR_BASIS', message='The basis cannot be made: {reason}')
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
-        """Write the job folder as aiida-siesta does; retrieve the levels too. A finished run is retrieved only."""
+        """Write the job folder as aiida-siesta does; retrieve levels and k-points. A finished run is retrieved only."""
         options = self.inputs.metadata.options
         if 'remote_folder' in self.inputs:
             calcinfo = CalcInfo()
-            endings = ('xml', 'EIG')
             calcinfo.retrieve_list = [
                 options.output_filename,
-                *(f'{options.prefix}.{ending}' for ending in endings),
+                *(f'{options.prefix}.{ending}' for ending in ('xml', *LEVEL_ENDINGS)),
                 *(self._MESSAGES_FILE, self._JSON_FILE, self._BASIS_ENTHALPY_FILE),
             ]
             return calcinfo
@@ -90,7 +92,7 @@ class SiestaCalculation(AiidaSiestaCalculation):  # type: ignore[misc]
         requested = self.inputs.settings.get_dict() if 'settings' in self.inputs else {}
         additional = {key.upper(): value for key, value in requested.items()}.get('ADDITIONAL_RETRIEVE_LIST', [])
         kept = [name for name in calcinfo.retrieve_list if name != '*.ion.xml' or name in additional]
-        calcinfo.retrieve_list = [*kept, f'{options.prefix}.EIG']
+        calcinfo.retrieve_list = [*kept, *(f'{options.prefix}.{ending}' for ending in LEVEL_ENDINGS)]
         return calcinfo
 
 

@@ -52,8 +52,8 @@ class Label:
 
     :param energy_ev: total energy in eV; the free energy where levels are filled at an electronic temperature. Zero and
         core treatment differ between engines: compare labels of one engine and protocol only.
-    :param homo_ev: level ceil(N/2) (1-based) of the N electrons, spin-restricted, in eV; NaN, like the next two, from an
-        engine without levels.
+    :param homo_ev: level ceil(N/2) (1-based) of the N electrons, spin-restricted, in eV; NaN, like the next two, from
+        an engine without levels.
     :param lumo_ev: the next level, in eV.
     :param gap_ev: ``lumo_ev - homo_ev``.
     :param n_electrons: number of electrons that the engine treats (valence electrons where cores are frozen); 0 from an

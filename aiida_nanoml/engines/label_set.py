@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from aiida_nanoml.engines.density_of_states import DOS_WIDTH_EV, dos_at_fermi
 from aiida_nanoml.errors import DatasetError
 
 FINISHED = 'ok'
@@ -207,6 +208,23 @@ class LabelSet:
         """Number of failed rows for each failure code."""
         codes, counts = np.unique(self.status[~self.finished], return_counts=True)
         return {str(code): int(count) for code, count in zip(codes, counts, strict=True)}
+
+    def dos_fermi(self, width_ev: float = DOS_WIDTH_EV) -> NDArray[np.float64]:
+        """Give the density of states at the Fermi level of each row, (n,): states for each eV of the whole cell.
+
+        :param width_ev: Gaussian width in eV, see :func:`~aiida_nanoml.engines.density_of_states.density_of_states`.
+        :returns: NaN in a row without weights of its levels.
+        :raises EngineError: the width is not positive.
+        """
+        found = np.full(len(self), np.nan)
+        levels, weights = (self.vectors.get(name) for name in ('levels_ev', 'level_weights'))
+        fermi = self.numbers.get('fermi_ev')
+        if levels is None or weights is None or fermi is None:
+            return found
+        for row in np.flatnonzero(np.diff(weights.offsets) * np.isfinite(fermi)).tolist():
+            by_point = levels[row].reshape(len(weights[row]), -1)
+            found[row] = dos_at_fermi(by_point, weights[row], float(fermi[row]), width_ev)
+        return found
 
     def select(self, rows: NDArray[Any]) -> LabelSet:
         """Return the rows given by an index or boolean array."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +17,9 @@ from aiida_siesta.workflows.base import validate_inputs as validate_siesta_input
 
 from aiida_nanoml.calculations.pseudopotentials import default_family, family_pseudos
 from aiida_nanoml.calculations.siesta import SiestaCalculation, refuse_pseudos, refuse_structure
-from aiida_nanoml.errors import NanomlError
+from aiida_nanoml.engines.base import HARTREE_EV
+from aiida_nanoml.engines.siesta.fdf import KELVIN_EV, read_energy_ev
+from aiida_nanoml.errors import EngineError, NanomlError
 
 CAREFUL_WEIGHT = 0.05
 CAREFUL_HISTORY = 8
@@ -84,7 +87,7 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         :param structure: an isolated one stands in its box already, see ``nanoml.place_structures``.
         :param pseudos: pseudopotentials by element.
         :param pseudo_family: label of the family that has them, in place of ``pseudos``; None: the default one.
-        :param protocol: ``paper``, ``fast``, ``balanced`` or ``stringent``.
+        :param protocol: ``paper``, or another one of the engine.
         :param overrides: parameters of the engine that replace those of the protocol.
         :param options: options of each run; without any, one process and one hour.
         :raises EngineError: unknown protocol or parameter, or a pseudopotential that the family does not have.
@@ -102,7 +105,7 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         builder.parameters = shared(orm.Dict(general))
         builder.basis = shared(orm.Dict(basis))
         builder.source = shared(orm.Dict({'protocol': protocol, 'parameters': settings.model_dump()}))
-        sampling = k_points(settings, found.cell, found.pbc)
+        sampling = k_points(settings, found)
         if sampling is not None:
             kpoints = orm.KpointsData()
             kpoints.set_kpoints_mesh(sampling[0], offset=sampling[1])
@@ -169,7 +172,7 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
                 'Pulay history': f'{settings["scf-mixer-history"]}',
             }
             return self._cure(node, 'it oscillates', changes, parameters=settings, continued=False)
-        if _number(settings, 'electronic-temperature', 300.0) < CAREFUL_TEMPERATURE_K:
+        if temperature_kelvin(settings) < CAREFUL_TEMPERATURE_K:
             settings['electronic-temperature'] = f'{CAREFUL_TEMPERATURE_K:g} K'
             changes = {'electronic temperature': f'{CAREFUL_TEMPERATURE_K:g} K'}
             return self._cure(node, 'it oscillates', changes, parameters=settings, continued=False)
@@ -321,14 +324,26 @@ def scf_residuals(text: str) -> list[float]:
 
 
 def energy_shift_ry(basis: Mapping[str, Any]) -> float | None:
-    """Give the energy shift of a basis in Ry; None if it does not say one.
+    """Give the energy shift of a basis in Ry; None if it does not say one, or in a unit that is not known here.
 
     :param basis: fdf keys.
     """
-    if 'pao-energy-shift' not in basis:
+    try:
+        return read_energy_ev(str(basis.get('pao-energy-shift', ''))) / (HARTREE_EV / 2)
+    except EngineError:
         return None
-    value, _, unit = str(basis['pao-energy-shift']).partition(' ')
-    return float(value) * {'ev': 1 / 13.605693, 'mry': 1e-3, 'ha': 2.0, 'hartree': 2.0}.get(unit.strip().lower(), 1.0)
+
+
+def temperature_kelvin(settings: Mapping[str, Any]) -> float:
+    """Give the electronic temperature of an input in K, SIESTA's own where it does not say one.
+
+    :param settings: fdf keys.
+    :returns: infinity for a unit that is not known here: what is not understood is not to be lowered.
+    """
+    try:
+        return read_energy_ev(str(settings.get('electronic-temperature', '300 K'))) / KELVIN_EV
+    except EngineError:
+        return math.inf
 
 
 def shared(node: orm.Data) -> orm.Data:

@@ -105,7 +105,7 @@ def inputs_of_run(
             },
         },
     }
-    sampled = k_points(run.parameters, run.structure.cell, run.structure.pbc)
+    sampled = k_points(run.parameters, run.structure)
     if sampled is not None:
         inputs['kpoints'] = orm.KpointsData()
         inputs['kpoints'].set_kpoints_mesh(*sampled)

@@ -52,7 +52,7 @@ class SiestaEngine(Engine):
 
     name = 'siesta'
     title = 'SIESTA'
-    properties = frozenset({'energy', 'gap', 'forces', 'stress'})
+    properties = frozenset({'energy', 'gap', 'forces', 'stress', 'dos_fermi'})
     periodic = True
     runs_program = True
 

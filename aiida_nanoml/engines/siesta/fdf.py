@@ -170,7 +170,8 @@ def parameters_of(fdf: Fdf, known: Sequence[SiestaParameters] = ()) -> SiestaPar
     """Give the parameters of an input; what it does not say has the default value of SIESTA 4.1.
 
     :param known: parameters that the input may realise: the first that ask for the same is returned, so that a
-        ``k_length_ang`` is recognised in the meshes of different cells. After these, the protocols are tried.
+        ``k_length_ang`` or ``k_density`` is recognised in the meshes of different cells. After these, the protocols
+        are tried.
     :raises EngineError: atoms that move, a value that is not understood, non-collinear spin, a mesh that is not
         diagonal, or a box that is left to SIESTA.
     """
@@ -236,28 +237,32 @@ def keywords(parameters: SiestaParameters) -> tuple[dict[str, Any], dict[str, An
     return general, basis
 
 
-def k_points(
-    parameters: SiestaParameters, cell: NDArray[np.float64], pbc: Sequence[bool] | NDArray[np.bool_] = (True,) * 3
-) -> tuple[list[int], list[float]] | None:
-    """Give the diagonal Monkhorst-Pack mesh of a cell.
+def k_points(parameters: SiestaParameters, structure: Structure) -> tuple[list[int], list[float]] | None:
+    """Give the diagonal Monkhorst-Pack mesh of a structure; its open directions get one point.
 
-    :param cell: (3, 3) lattice vectors as rows in Å.
-    :param pbc: (3,) periodic directions; open ones get one point.
+    With ``k_density`` each of the d periodic directions gets round(c / length) points, at least one, where c to the
+    power of d is ``k_density`` / (number of atoms) times the product of the d lengths. All scalings of one cell have
+    the same mesh.
+
+    :param structure: cell in Å.
     :returns: divisions and displacements along each vector; None for the Gamma point alone.
     """
+    pbc = structure.pbc.tolist()
+    lengths = np.linalg.norm(structure.cell, axis=1)
     if parameters.k_grid is not None:
         wanted = list(parameters.k_grid)
         shift = list(parameters.k_shift)
     elif parameters.k_length_ang is not None:
-        lengths = np.linalg.norm(np.asarray(cell, dtype=np.float64), axis=1)
-        wanted = [
-            max(1, math.floor(parameters.k_length_ang / length + 0.5)) if repeats else 1
-            for length, repeats in zip(lengths.tolist(), pbc, strict=True)
-        ]
-        # A single displaced point would be at the edge of the zone: worse than Gamma.
-        shift = [step if n > 1 else 0.0 for n, step in zip(wanted, parameters.k_shift, strict=True)]
+        wanted = _divisions(parameters.k_length_ang, lengths, pbc)
+    elif parameters.k_density is not None and structure.pbc.any():
+        repeated = lengths[structure.pbc]
+        points = parameters.k_density / len(structure.numbers)
+        wanted = _divisions((points * float(repeated.prod())) ** (1 / len(repeated)), lengths, pbc)
     else:
         return None
+    if parameters.k_grid is None:
+        # A single displaced point would be at the edge of the zone: worse than Gamma.
+        shift = [step if n > 1 else 0.0 for n, step in zip(wanted, parameters.k_shift, strict=True)]
     mesh = [n if repeats else 1 for n, repeats in zip(wanted, pbc, strict=True)]
     shift = [step if repeats else 0.0 for step, repeats in zip(shift, pbc, strict=True)]
     return None if mesh == [1, 1, 1] and not any(shift) else (mesh, shift)
@@ -294,7 +299,7 @@ def write_fdf(structure: Structure, parameters: SiestaParameters) -> str:
         point = ' '.join(f'{value:18.10f}' for value in position)
         lines.append(f'{point} {species.index(number) + 1:4} {SYMBOLS[number]:>6} {atom:6}')
     lines.append('%endblock atomiccoordinatesandatomicspecies')
-    sampled = k_points(parameters, placed.cell, placed.pbc)
+    sampled = k_points(parameters, placed)
     if sampled is not None:
         mesh, shift = sampled
         lines += ['#', '# -- K-points Info follows', '#', '%block kgrid_monkhorst_pack']
@@ -303,6 +308,14 @@ def write_fdf(structure: Structure, parameters: SiestaParameters) -> str:
             lines.append(f'{row} {shift[axis]:18.10f}')
         lines.append('%endblock kgrid_monkhorst_pack')
     return '\n'.join(lines) + '\n'
+
+
+def read_energy_ev(text: str) -> float:
+    """Read an energy, or a temperature as one, the way SIESTA does: a number and a unit, Ry where there is none.
+
+    :raises EngineError: it is not understood.
+    """
+    return _quantity(text, _ENERGIES_EV, 'ry', 'an energy')
 
 
 def vacuum_of(structure: Structure) -> NDArray[np.float64]:
@@ -325,11 +338,19 @@ def _protocol_parameters() -> dict[str, SiestaParameters]:
     return {name: SiestaParameters.model_validate(protocol['parameters']) for name, protocol in protocols.items()}
 
 
+def _divisions(length: float, lengths: NDArray[np.float64], pbc: Sequence[bool]) -> list[int]:
+    # Noise in the lengths must not decide where the quotient lies halfway.
+    return [
+        max(1, math.floor(round(length / own, 6) + 0.5)) if repeats else 1
+        for own, repeats in zip(lengths.tolist(), pbc, strict=True)
+    ]
+
+
 def _realised(parameters: SiestaParameters, structure: Structure) -> dict[str, Any]:
     """Give the parameters as they act on one structure: with its mesh, and no vacuum where it is periodic."""
     values = parameters.model_dump()
-    del values['k_grid'], values['k_length_ang'], values['k_shift']
-    values['k_points'] = k_points(parameters, structure.cell, structure.pbc)
+    del values['k_grid'], values['k_length_ang'], values['k_density'], values['k_shift']
+    values['k_points'] = k_points(parameters, structure)
     if structure.pbc.any():
         del values['vacuum_ang']
     return values
@@ -360,6 +381,7 @@ def _explicit_parameters(fdf: Fdf, structure: Structure) -> SiestaParameters:
         'spin': _read_spin(fdf),
         'k_grid': mesh,
         'k_length_ang': None,
+        'k_density': None,
         'k_shift': displacement,
         'vacuum_ang': _read_vacuum(structure),
         'extra_fdf': _extra(fdf),
@@ -525,13 +547,15 @@ def _integer(name: str, text: str) -> int:
 
 def _physical(fdf: Fdf, key: str, units: Mapping[str, float], default_unit: str) -> float | None:
     text = fdf.values.get(key)
-    if text is None:
-        return None
+    return None if text is None else _quantity(text, units, default_unit, key)
+
+
+def _quantity(text: str, units: Mapping[str, float], default_unit: str, what: str) -> float:
     words = text.split()
     value = _float(words[0]) if words else None
     unit = words[1].lower() if len(words) > 1 else default_unit
     if value is None or unit not in units:
-        raise EngineError(f'the value of {key} in the fdf input is not understood: {text!r}')
+        raise EngineError(f'the value of {what} in the fdf input is not understood: {text!r}')
     return value * units[unit]
 
 

@@ -75,7 +75,11 @@ class RunFolder:
         return found
 
     def files(self) -> dict[str, str]:
-        """Give the MD5 of each file that decides about the result, by name."""
+        """Give the MD5 of each file that decides about the result, by name.
+
+        The file of k-points follows from the input, and is not among them: runs keep the identity under which they
+        were imported before it was read.
+        """
         names = [self.input, self.output, f'{self.prefix}.EIG', f'{self.prefix}.xml', 'MESSAGES']
         contents = {name: self.read(name) for name in [*names, *self.pseudopotentials.values()]}
         return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
@@ -51,9 +51,8 @@ _MONTHS = ('JAN', 'FEB', 'MAR', 'APR', 'MAY', 'JUN', 'JUL', 'AUG', 'SEP', 'OCT',
 class Run:
     """A finished single point.
 
-    :param label: energy, levels, forces and stress.
+    :param label: energy, levels, forces, stress and moment.
     :param version: version of SIESTA, for example ``4.1-b4-133``.
-    :param fermi_ev: Fermi level in eV.
     :param wall_s: seconds that SIESTA took; NaN where it does not tell.
     :param n_iterations: iterations to self-consistency.
     :param warnings: what SIESTA warned of in ``MESSAGES``.
@@ -61,7 +60,6 @@ class Run:
 
     label: Label
     version: str
-    fermi_ev: float
     wall_s: float
     n_iterations: int
     warnings: tuple[str, ...]
@@ -78,7 +76,8 @@ def read_run(
 
     The energy is the free energy at the end of the run. HOMO and LUMO are counted as
     :meth:`~aiida_nanoml.engines.base.Label.from_levels` does. With several k-points HOMO is the highest level at any of
-    them that does not exceed the Fermi level, and LUMO the lowest above it.
+    them that does not exceed the Fermi level, and LUMO the lowest above it. Several k-points have weights only where
+    the run left the file of k-points.
 
     :param read: gives the text of a file of the run by name, None where there is no such file.
     :param prefix: the system label of the run.
@@ -95,12 +94,16 @@ def read_run(
     if abs(electrons - round(electrons)) > 1e-4:
         raise EvaluationError('engine_failure', f'SIESTA counts {electrons:g} electrons, which is no whole number')
     converged = re.findall(r'^SCF cycle converged after\s+(\d+) iterations', text, re.M)
-    label = _label(energy, levels, fermi, round(electrons), int(converged[-1]), text)
+    label = replace(
+        _label(energy, levels, fermi, round(electrons), int(converged[-1]), text),
+        level_weights=_read_weights(read(f'{prefix}.KP'), prefix, levels.shape),
+        fermi_ev=fermi,
+        magnetic_moment_bohr=_read_moment(text) if len(levels) == 2 else None,
+    )
     warnings = tuple(line.partition(':')[2].strip() for line in messages.splitlines() if line.startswith('WARNING'))
     return Run(
         label=label,
         version=read_version(text) or 'unknown',
-        fermi_ev=fermi,
         wall_s=_wall_time(text, read('time.json')),
         n_iterations=int(converged[-1]),
         warnings=warnings,
@@ -192,6 +195,35 @@ def _read_levels(eig: str | None, prefix: str) -> tuple[NDArray[np.float64], flo
         except Exception as error:  # whatever the library raises on a file that ends early
             raise EvaluationError('truncated', f'the file {prefix}.EIG cannot be read: {error}') from error
     return np.round(levels, 9), fermi
+
+
+def _read_weights(kp: str | None, prefix: str, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+    """Give the electrons that a level holds, (S, K); None where several k-points have no known weights.
+
+    :param kp: the file of k-points: their number, and of each its number, three coordinates and the weight.
+    :param shape: (S, K, L) of the levels.
+    """
+    n_spins, n_points = shape[:2]
+    if kp:
+        try:
+            words = np.array(kp.split(), dtype=np.float64)
+            points = words[1:].reshape(n_points, 5)
+        except ValueError as error:
+            raise EvaluationError(
+                'truncated', f'the file {prefix}.KP does not give the {n_points} k-points that {prefix}.EIG has'
+            ) from error
+        weights = points[:, 4] / points[:, 4].sum()
+    elif n_points == 1:
+        weights = np.ones(1)
+    else:
+        return None
+    return np.tile(2 / n_spins * weights, (n_spins, 1))
+
+
+def _read_moment(text: str) -> float | None:
+    # Its length and the three components, of which collinear spin has the last.
+    found = re.findall(r'^ *spin moment: S , \{S\} =(?: +\S+){3} +(\S+)$', text, re.M)
+    return float(found[-1]) if found else None
 
 
 def _count_words(eig: str) -> int:

@@ -103,8 +103,11 @@ class SiestaParameters(EngineParameters):
     max_scf_iterations: int = Field(ge=1, description='limit of the self-consistency cycle')
     density_tolerance: float | None = Field(gt=0, description='change of the density matrix that ends the cycle')
     spin: Literal['none', 'polarized'] = Field(description='whether the two spins may differ')
-    k_grid: Mesh | None = Field(description='Monkhorst-Pack mesh along periodic directions; None: Gamma, or k_length')
+    k_grid: Mesh | None = Field(description='Monkhorst-Pack mesh along periodic directions; None: Gamma, or another k_')
     k_length_ang: float | None = Field(gt=0, description='mesh of round(length / lattice vector), at least 1')
+    k_density: float | None = Field(
+        default=None, gt=0, description='k-points times atoms of a mesh that depends on the shape of the cell only'
+    )
     k_shift: Shift = Field(description='displacement of the mesh in units of its step')
     vacuum_ang: float = Field(ge=MINIMUM_VACUUM_ANG, description='distance between the images of an isolated structure')
     extra_fdf: dict[str, str] = Field(description='further fdf input by canonical key; several lines make a block')
@@ -132,8 +135,10 @@ class SiestaParameters(EngineParameters):
         if self.xc_authors not in AUTHORS[self.xc_functional]:
             known = ', '.join(AUTHORS[self.xc_functional])
             raise ValueError(f'xc_authors {self.xc_authors!r} are not those of {self.xc_functional}: {known}')
-        if self.k_grid is not None and self.k_length_ang is not None:
-            raise ValueError('give k_grid or k_length_ang, not both')
-        if self.k_grid is None and self.k_length_ang is None and any(self.k_shift):
-            raise ValueError('k_shift needs k_grid or k_length_ang')
+        meshes = {name: getattr(self, name) for name in ('k_grid', 'k_length_ang', 'k_density')}
+        given = [name for name, value in meshes.items() if value is not None]
+        if len(given) > 1:
+            raise ValueError(f'give one of {", ".join(meshes)} and leave the others None; got {", ".join(given)}')
+        if not given and any(self.k_shift):
+            raise ValueError(f'k_shift displaces a mesh: it needs one of {", ".join(meshes)}')
         return self
