@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,23 @@ from numpy.typing import NDArray
 from aiida_nanoml.errors import DatasetError
 
 UNASSIGNED = ''
+GAP = 'gap'
+"""The target that is learnt unless another is named."""
+
 BASELINE_FEATURE = 'baseline_gap_ev'
-"""Name of the column that a baseline adds to what a model sees."""
+"""Name of the column that a baseline of gaps adds to what a model sees; that of another target bears its name."""
+
+COMPANION = 'y_'
+"""Beginning of the names of columns with further targets."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """N rows of features and one target.
+    """N rows of features and one target, perhaps with others that are learnt beside it.
 
     With a baseline, a model learns the correction to it: target minus baseline, from the features and the baseline
-    (Ramakrishnan, Dral, Rupp and von Lilienfeld, J. Chem. Theory Comput. 11, 2087 (2015)).
+    (Ramakrishnan, Dral, Rupp and von Lilienfeld, J. Chem. Theory Comput. 11, 2087 (2015)). The others are learnt as
+    they are.
 
     :param X: shape (N, F), features.
     :param y: shape (N,), target (for the gap: eV).
@@ -31,6 +38,10 @@ class Dataset:
     :param split: shape (N,), ``'train'``, ``'validation'``, ``'test'``, or ``''`` before splitting.
     :param feature_names: F names.
     :param baseline: shape (N,), the target as a cheaper engine gives it (for the gap: eV); ``None``: without.
+    :param target: what ``y`` is, a key of :data:`~aiida_nanoml.learning.targets.TARGETS`.
+    :param others: shape (N,) each, further targets by such a key, in alphabetical order.
+    :param groups: shape (N,), what a split keeps together, where that is more than equal structures; ``None``: it is
+        not.
     :raises DatasetError: shapes that do not fit, or a value that is not finite (named by row and column).
     """
 
@@ -42,6 +53,9 @@ class Dataset:
     split: NDArray[np.str_]
     feature_names: tuple[str, ...]
     baseline: NDArray[np.float64] | None = None
+    target: str = GAP
+    others: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    groups: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         if self.X.ndim != 2:
@@ -50,6 +64,9 @@ class Dataset:
             raise DatasetError(f'{self.X.shape[1]} feature columns but {len(self.feature_names)} feature names')
         if len(self.X) == 0:
             raise DatasetError('the data set has no rows')
+        object.__setattr__(self, 'others', dict(sorted(self.others.items())))
+        if self.target in self.others:
+            raise DatasetError(f'{self.target!r} is the target and one of the others: name it once')
         for name, column in self.to_arrays().items():
             shape = column.shape
             if name != 'X' and shape != (len(self.X),):
@@ -61,7 +78,8 @@ class Dataset:
                 f'row {row} ({self.names[row]}): feature {self.feature_names[column]!r} is not a finite number. '
                 'Remove or mend the row.'
             )
-        for what, values in (('target', self.y), ('baseline', self.baseline)):
+        others = ((f'target {name!r}', values) for name, values in self.others.items())
+        for what, values in (('target', self.y), ('baseline', self.baseline), *others):
             rows = np.flatnonzero(~np.isfinite(values)) if values is not None else np.empty(0)
             if rows.size:
                 raise DatasetError(
@@ -79,12 +97,24 @@ class Dataset:
     @property
     def input_names(self) -> tuple[str, ...]:
         """Names of the columns of :attr:`inputs`."""
-        return self.feature_names if self.baseline is None else (*self.feature_names, BASELINE_FEATURE)
+        if self.baseline is None:
+            return self.feature_names
+        return (*self.feature_names, BASELINE_FEATURE if self.target == GAP else f'baseline_{self.target}')
+
+    @property
+    def identities(self) -> NDArray[np.str_]:
+        """What a split keeps together, shape (N,): the groups, or else equal structures."""
+        return self.hashes if self.groups is None else self.groups
 
     def part(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return what a model sees and what it learns of one part of the split: the target, or the correction."""
+        """Return what a model sees and what it learns of one part of the split.
+
+        :returns: :attr:`inputs` of the rows, and the target, or the correction; (n,), with others (n, 1 + others).
+        """
         rows = self.split == name
         learnt = self.y if self.baseline is None else self.y - self.baseline
+        if self.others:
+            learnt = np.column_stack([learnt, *self.others.values()])
         return self.inputs[rows], learnt[rows]
 
     def with_split(self, split: NDArray[np.str_]) -> Dataset:
@@ -92,7 +122,7 @@ class Dataset:
         return replace(self, split=split)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the columns by name; ``baseline`` only where there is one."""
+        """Return the columns by name; ``baseline``, ``groups`` and ``y_<name>`` only where there are such."""
         arrays = {
             'X': self.X,
             'y': self.y,
@@ -101,12 +131,17 @@ class Dataset:
             'families': self.families,
             'split': self.split,
         }
-        return arrays if self.baseline is None else arrays | {'baseline': self.baseline}
+        optional = {'baseline': self.baseline, 'groups': self.groups}
+        arrays |= {name: column for name, column in optional.items() if column is not None}
+        return arrays | {f'{COMPANION}{name}': column for name, column in self.others.items()}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], feature_names: tuple[str, ...]) -> Dataset:
+    def from_arrays(
+        cls, arrays: Mapping[str, NDArray[Any]], feature_names: tuple[str, ...], target: str = GAP
+    ) -> Dataset:
         """Rebuild a data set from :meth:`to_arrays`.
 
+        :param target: what ``y`` is.
         :raises DatasetError: a column is missing or the data set is not valid.
         """
         try:
@@ -119,6 +154,13 @@ class Dataset:
                 split=np.asarray(arrays['split'], dtype=str),
                 feature_names=tuple(feature_names),
                 baseline=np.asarray(arrays['baseline'], dtype=np.float64) if 'baseline' in arrays else None,
+                target=target,
+                others={
+                    name.removeprefix(COMPANION): np.asarray(column, dtype=np.float64)
+                    for name, column in arrays.items()
+                    if name.startswith(COMPANION)
+                },
+                groups=np.asarray(arrays['groups'], dtype=str) if 'groups' in arrays else None,
             )
         except KeyError as error:
             raise DatasetError(f'the data set lacks the column {error}') from error
@@ -131,7 +173,7 @@ def model_inputs(features: NDArray[np.float64], baseline: NDArray[np.float64] | 
     column takes a quarter off the error of a correction that sees the descriptor alone.
 
     :param features: shape (N, F).
-    :param baseline: shape (N,), eV; ``None``: the model learnt without.
+    :param baseline: shape (N,), in the unit of the target; ``None``: the model learnt without.
     :returns: shape (N, F + 1), or the features as they are.
     """
     return features if baseline is None else np.column_stack([features, baseline])

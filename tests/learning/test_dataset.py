@@ -125,3 +125,35 @@ def test_a_baseline_must_be_whole() -> None:
 def test_positions_of_hashes() -> None:
     known = np.array(['a', 'b', 'c'])
     assert positions_of(np.array(['c', 'x', 'a', 'c']), known).tolist() == [2, -1, 0, 2]
+
+
+def test_other_targets_are_learnt_beside_the_first_in_alphabetical_order() -> None:
+    arrays = make_arrays() | {'baseline': BASELINE, 'split': np.array(['train', 'test', 'train', 'test'])}
+    arrays |= {'y_pressure': np.arange(4.0), 'y_magnetic_moment': np.full(4, 2.0)}
+    dataset = Dataset.from_arrays(arrays, NAMES, 'cohesive_energy')
+    assert list(dataset.others) == ['magnetic_moment', 'pressure']
+    assert dataset.input_names == (*NAMES, 'baseline_cohesive_energy')
+    _, learnt = dataset.part('train')
+    np.testing.assert_allclose(learnt, [[0.1, 2.0, 0.0], [0.1, 2.0, 2.0]])
+    again = Dataset.from_arrays(dataset.to_arrays(), NAMES, 'cohesive_energy')
+    assert list(again.to_arrays()) == list(dataset.to_arrays())
+    for name, column in dataset.to_arrays().items():
+        np.testing.assert_array_equal(again.to_arrays()[name], column)
+
+
+def test_another_target_must_be_whole_and_another_one() -> None:
+    arrays = make_arrays() | {'y_pressure': np.array([1.0, np.nan, 2.0, 3.0])}
+    with pytest.raises(DatasetError, match=r"row 1 \(flake 1\): the target 'pressure' is not a finite number"):
+        Dataset.from_arrays(arrays, NAMES)
+    with pytest.raises(DatasetError, match=r'y_pressure has shape \(3,\), expected \(4,\)'):
+        Dataset.from_arrays(arrays | {'y_pressure': np.ones(3)}, NAMES)
+    with pytest.raises(DatasetError, match="'pressure' is the target and one of the others"):
+        Dataset.from_arrays(arrays, NAMES, 'pressure')
+
+
+def test_groups_take_the_place_of_structures_where_there_are_any() -> None:
+    arrays = make_arrays()
+    assert Dataset.from_arrays(arrays, NAMES).identities.tolist() == arrays['hashes'].tolist()
+    grouped = Dataset.from_arrays(arrays | {'groups': np.array(['a', 'a', 'b', 'b'])}, NAMES)
+    assert grouped.identities.tolist() == ['a', 'a', 'b', 'b']
+    assert grouped.to_arrays()['groups'].tolist() == ['a', 'a', 'b', 'b']
