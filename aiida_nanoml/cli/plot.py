@@ -136,7 +136,7 @@ def _draw_learning_curve(node: Node, output: Path) -> dict[str, Any]:
     if job is None or job.process_label != TRAINING:
         raise click.ClickException(f'pk {node.pk} is not the history of a training')
     card = job.outputs.model.card
-    loss_label = make_model(card.kind, **card.parameters).loss_label
+    loss_label = make_model(card.kind, **card.parameters).loss_label(card.unit)
     plot_learning_curve(output, losses, f'Model {card.kind}', loss_label)
     return {'drawn': 'learning curve', 'n_epochs': len(losses['loss'])}
 

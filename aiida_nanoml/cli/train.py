@@ -26,7 +26,7 @@ from aiida_nanoml.cli.output import emit, identity_line, interval_line, metric_t
 if TYPE_CHECKING:
     from aiida_nanoml.data.dataset import DatasetData
 
-KINDS = ('fast', 'paper', 'transfer', 'correction', 'linear', 'ridge', 'tree', 'forest', 'svm')
+KINDS = ('fast', 'paper', 'transfer', 'correction', 'alloy', 'linear', 'ridge', 'tree', 'forest', 'svm')
 
 
 @click.command(epilog=example('aiida-nanoml train gaps --model fast --epochs 50 --name gap-model'))

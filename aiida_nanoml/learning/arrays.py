@@ -45,6 +45,24 @@ def as_targets(y: npt.ArrayLike, name: str = 'y', n_rows: int | None = None) -> 
     return targets
 
 
+def as_target_columns(y: npt.ArrayLike, name: str = 'y', n_rows: int | None = None) -> Floats:
+    """Return one target or several as columns of finite ``float64``.
+
+    :param y: (n,) or (n, n_targets) numbers, each column in the unit of its target.
+    :param name: what to call the columns in an error.
+    :param n_rows: required length.
+    :returns: (n, n_targets).
+    :raises DatasetError: another shape, empty, wrong length, not numeric, NaN or infinity.
+    """
+    columns = _as_floats(y, name)
+    if columns.ndim != 2 or 0 in columns.shape:
+        return as_targets(columns, name, n_rows)[:, None]
+    if n_rows is not None and len(columns) != n_rows:
+        raise DatasetError(f'{name} has {len(columns)} rows, the features have {n_rows}')
+    _require_finite(columns, name)
+    return columns
+
+
 def require_width(features: Floats, n_features: int) -> None:
     """Refuse features that a model was not trained on.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Any, Literal, overload
+from typing import Annotated, Any, ClassVar, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,18 +13,24 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from aiida_nanoml.errors import ModelError
-from aiida_nanoml.learning.arrays import Floats, as_features, as_targets, require_width
+from aiida_nanoml.learning.arrays import Floats, as_features, as_target_columns, require_width
 from aiida_nanoml.learning.gap_network import Progress
 from aiida_nanoml.learning.hyperparameters import Count, NotNegative, Positive, Seed, check_hyperparameters
 
 
 class GapEstimator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """A scikit-learn regressor from a descriptor to the gap in eV.
+    """A scikit-learn regressor from a descriptor to the gap, to another target, or to several at once.
 
-    After :meth:`fit`: ``pipeline_``, ``n_features_in_``, and an empty ``history_`` (there are no epochs).
+    Several targets are learnt standardised, so that none of them counts more than another.
+
+    After :meth:`fit`: ``pipeline_``, ``n_features_in_``, ``n_targets_``, and an empty ``history_`` (there are no
+    epochs).
     """
 
     pipeline_: Pipeline
+
+    several_targets: ClassVar[bool] = True
+    """Whether one such model can learn several targets."""
 
     @abstractmethod
     def _pipeline(self) -> Pipeline:
@@ -40,7 +46,7 @@ class GapEstimator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Train.
 
         :param X: (n, n_features) features.
-        :param y: (n,) gaps, eV.
+        :param y: (n,) values of one target, for the gap eV; or (n, n_targets), the main target first.
         :param validation_data: taken so that all models are called alike; an estimator has nothing to watch.
         :param progress: taken so that all models are called alike; never called, as there are no epochs.
         :raises DatasetError: shapes, NaN or infinity.
@@ -48,11 +54,30 @@ class GapEstimator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_hyperparameters(type(self), self.get_params(deep=False))
         features = as_features(X)
-        gaps = as_targets(y, n_rows=len(features))
-        self.pipeline_ = self._pipeline().fit(features, gaps)
+        targets = as_target_columns(y, n_rows=len(features))
+        self.check_targets(targets.shape[1])
+        pipeline = self._pipeline()
+        if targets.shape[1] > 1:
+            from sklearn.compose import TransformedTargetRegressor
+
+            name, regressor = pipeline.steps[-1]
+            pipeline.steps[-1] = (name, TransformedTargetRegressor(regressor, transformer=StandardScaler()))
+        self.pipeline_ = pipeline.fit(features, targets if targets.shape[1] > 1 else targets[:, 0])
         self.history_: dict[str, list[float]] = {}
         self.n_features_in_ = features.shape[1]
+        self.n_targets_ = targets.shape[1]
         return self
+
+    def check_targets(self, n_targets: int) -> None:
+        """Refuse several targets where the model can learn only one.
+
+        :raises ModelError: several targets.
+        """
+        if n_targets > 1 and not self.several_targets:
+            raise ModelError(
+                f'{type(self).__name__} learns one target, the data set has {n_targets}: build it without the others, '
+                'or take another kind of model'
+            )
 
     @overload
     def predict(self, X: npt.ArrayLike, return_std: Literal[False] = False) -> Floats: ...
@@ -61,24 +86,42 @@ class GapEstimator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def predict(self, X: npt.ArrayLike, return_std: Literal[True]) -> tuple[Floats, Floats]: ...
 
     def predict(self, X: npt.ArrayLike, return_std: bool = False) -> Floats | tuple[Floats, Floats]:
-        """Predict gaps.
+        """Predict the main target.
 
         :param X: (n, n_features) features, as given to :meth:`fit`.
         :param return_std: also return the standard deviation that the model itself knows. It is no error until
             :class:`~aiida_nanoml.learning.uncertainty.Calibration` makes one of it.
-        :returns: (n,) gaps, eV; with ``return_std`` also (n,) deviations, eV, NaN where a model knows none.
+        :returns: (n,) values in the unit of the target, for the gap eV; with ``return_std`` also (n,) deviations, NaN
+            where a model knows none.
         :raises ModelError: not trained, or features of another length.
         :raises DatasetError: shapes, NaN or infinity.
         """
+        features = self._checked(X)
+        values = self._answers(features)[:, 0]
+        return (values, self._spread(features)) if return_std else values
+
+    def predict_all(self, X: npt.ArrayLike) -> Floats:
+        """Predict all targets.
+
+        :param X: (n, n_features) features, as given to :meth:`fit`.
+        :returns: (n, n_targets), each in its unit, the main target first.
+        :raises ModelError: not trained, or features of another length.
+        :raises DatasetError: shapes, NaN or infinity.
+        """
+        return self._answers(self._checked(X))
+
+    def _checked(self, X: npt.ArrayLike) -> Floats:
         if not hasattr(self, 'pipeline_'):
             raise ModelError('the model is not trained: call fit or load a model first')
         features = as_features(X)
         require_width(features, self.n_features_in_)
-        gaps = np.asarray(self.pipeline_.predict(features), dtype=np.float64)
-        return (gaps, self._spread(features)) if return_std else gaps
+        return features
+
+    def _answers(self, features: Floats) -> Floats:
+        return np.asarray(self.pipeline_.predict(features), dtype=np.float64).reshape(len(features), -1)
 
     def _spread(self, features: Floats) -> Floats:
-        """Standard deviation that the trained pipeline knows, (n,) in eV."""
+        """Standard deviation of the main target that the trained pipeline knows, (n,) in its unit."""
         return np.full(len(features), np.nan)
 
     def fitted_state(self) -> dict[str, Any]:
@@ -172,19 +215,26 @@ class ForestEstimator(GapEstimator):
 
     def _spread(self, features: Floats) -> Floats:
         """Over the trees."""
-        trees = self.pipeline_[-1].estimators_
+        forest, scale = self.pipeline_[-1], 1.0
+        if self.n_targets_ > 1:
+            forest, scale = forest.regressor_, float(forest.transformer_.scale_[0])
+        trees = forest.estimators_
         if len(trees) < 2:
             return super()._spread(features)
-        return np.asarray(np.std([tree.predict(features) for tree in trees], axis=0, ddof=1))
+        answers = [tree.predict(features).reshape(len(features), -1)[:, 0] for tree in trees]
+        return np.asarray(scale * np.std(answers, axis=0, ddof=1))
 
 
 class SvmEstimator(GapEstimator):
     """Support-vector regression on standardised features, with a radial kernel.
 
     :param penalty: weight of the rows outside the tube (C).
-    :param tube_ev: half width of the tube within which an error costs nothing, eV (epsilon).
+    :param tube_ev: half width of the tube within which an error costs nothing, in the unit of the target, for the gap
+        eV (epsilon).
     :param kernel_width: coefficient gamma of the kernel, or ``scale``: 1 / (features x variance).
     """
+
+    several_targets = False
 
     def __init__(
         self, penalty: Positive = 10.0, tube_ev: NotNegative = 0.02, kernel_width: Literal['scale'] | Positive = 'scale'

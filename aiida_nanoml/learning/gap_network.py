@@ -1,4 +1,4 @@
-"""The gap network: dense layers from descriptor to gap, trained by a compiled loop.
+"""The gap network: dense layers from descriptor to gap, or to other targets, trained by a compiled loop.
 
 ``keras.Model.fit`` spends a millisecond or more of Python on every step, most of the time for networks this small. Here
 a whole epoch is one compiled function and the rows stay in memory; Keras gives the layers, the optimiser and the file
@@ -16,8 +16,8 @@ import numpy.typing as npt
 from pydantic import Field
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from aiida_nanoml.errors import ModelError
-from aiida_nanoml.learning.arrays import Floats, as_features, as_targets, constant_columns, require_width
+from aiida_nanoml.errors import DatasetError, ModelError
+from aiida_nanoml.learning.arrays import Floats, as_features, as_target_columns, constant_columns, require_width
 from aiida_nanoml.learning.hyperparameters import Count, Flag, NotNegative, Positive, Seed, check_hyperparameters
 from aiida_nanoml.learning.keras_backend import import_keras
 
@@ -28,11 +28,11 @@ _PREDICTION_ROWS = 16384
 
 
 class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """Feed-forward network from a descriptor to the gap.
+    """Feed-forward network from a descriptor to the gap, to another target, or to several at once.
 
     :param hidden_layers: neurons of each hidden layer.
     :param activation: of the hidden layers.
-    :param output: ``linear``, or ``softplus``: a smooth bend that never predicts a gap below zero.
+    :param output: ``linear``, or ``softplus``: a smooth bend that never predicts a value below zero.
     :param initializer: ``he_normal`` or ``glorot_uniform`` kernels with zero biases, or ``random_uniform``: kernels and
         biases uniform within ±0.05.
     :param loss: ``mse``, ``mae`` or ``huber``, of target / ``target_scale_ev``. Gaps have a long upper tail, which
@@ -45,16 +45,17 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     :param members: networks trained side by side from different initial weights; the prediction is their mean.
     :param standardize: shift and scale every feature to mean 0 and variance 1 over the training rows (one that is
         constant there is only shifted) and, with a ``linear`` output, shift the targets to mean 0.
-    :param target_scale_ev: targets are divided by this, eV. Best is about the standard deviation of the gaps; the
-        source takes 4 eV.
+    :param target_scale_ev: the target is divided by this, in its own unit, for the gap eV. Best is about the standard
+        deviation of the gaps; the source takes 4 eV. ``None``: each target is divided by its standard deviation over
+        the training rows; several targets need that.
     :param early_stopping: stop when the validation loss has not fallen for ``patience`` epochs, and keep the weights of
         the best epoch. Needs ``validation_data``.
     :param patience: in epochs.
     :param seed: of the initial weights and of the order of the rows. Same seed, same machine: same weights.
 
-    After :meth:`fit`: ``network_`` (a Keras model from raw features to eV), ``history_`` (``loss`` and, with validation
-    data, ``val_loss`` for every epoch, in units of the loss), ``best_epoch_`` (from 1, the epoch whose weights are
-    kept), ``n_features_in_``.
+    After :meth:`fit`: ``network_`` (a Keras model from raw features to the targets in their units), ``history_``
+    (``loss`` and, with validation data, ``val_loss`` for every epoch, in units of the loss), ``best_epoch_`` (from 1,
+    the epoch whose weights are kept), ``n_features_in_``, ``n_targets_``.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         weight_decay: NotNegative = 1.0,
         members: Count = 8,
         standardize: Flag = True,
-        target_scale_ev: Positive = 0.5,
+        target_scale_ev: Positive | None = 0.5,
         early_stopping: Flag = True,
         patience: Count = 30,
         seed: Seed = 0,
@@ -104,8 +105,8 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Train from new initial weights.
 
         :param X: (n, n_features) features.
-        :param y: (n,) gaps, eV.
-        :param validation_data: features and gaps to watch, never trained on.
+        :param y: (n,) values of one target, for the gap eV; or (n, n_targets), the main target first.
+        :param validation_data: features and targets to watch, never trained on.
         :param progress: called after every epoch.
         :raises DatasetError: shapes, NaN or infinity.
         :raises ModelError: hyperparameters of the wrong type, ``early_stopping`` without ``validation_data``, or a
@@ -113,7 +114,8 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_hyperparameters(type(self), self.get_params(deep=False))
         features = as_features(X)
-        gaps = as_targets(y, n_rows=len(features))
+        targets = as_target_columns(y, n_rows=len(features))
+        self.check_targets(targets.shape[1])
         if validation_data is None:
             if self.early_stopping:
                 raise ModelError('early_stopping needs validation_data: pass it, or set early_stopping=False')
@@ -121,24 +123,29 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         else:
             watched = as_features(validation_data[0], 'validation X')
             require_width(watched, features.shape[1])
-            validation = watched, as_targets(validation_data[1], 'validation y', n_rows=len(watched))
+            validation = watched, as_target_columns(validation_data[1], 'validation y', n_rows=len(watched))
+            if validation[1].shape[1] != targets.shape[1]:
+                raise DatasetError(f'y has {targets.shape[1]} targets, validation y has {validation[1].shape[1]}')
 
-        if self.output == 'softplus' and gaps.min() < 0:
+        if self.output == 'softplus' and targets.min() < 0:
             raise ModelError(
                 "a network with output='softplus' cannot answer below zero, and there are targets below zero: set "
-                "output='linear', or take the kind 'correction' for corrections to a baseline"
+                "output='linear', or take the kind 'correction' for corrections to a baseline, 'alloy' for targets of "
+                'either sign'
             )
         mean, variance = _moments(features, self.standardize)
-        offset = float(gaps.mean()) if self.standardize and self.output == 'linear' else 0.0
-        core = self._build_core(features.shape[1])
+        centred = self.standardize and self.output == 'linear'
+        offsets = targets.mean(axis=0) if centred else np.zeros(targets.shape[1])
+        scales = self._scales(targets)
+        core = self._build_core(features.shape[1], targets.shape[1])
 
-        def scaled(rows: Floats, targets: Floats) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        def scaled(rows: Floats, values: Floats) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
             return (
                 ((rows - mean) / np.sqrt(variance)).astype(np.float32),
-                ((targets - offset) / self.target_scale_ev).astype(np.float32),
+                ((values - offsets) / scales).astype(np.float32),
             )
 
-        loop = _Loop(self, core, scaled(features, gaps), None if validation is None else scaled(*validation))
+        loop = _Loop(self, core, scaled(features, targets), None if validation is None else scaled(*validation))
         history: dict[str, list[float]] = {'loss': []}
         if validation is not None:
             history['val_loss'] = []
@@ -164,11 +171,23 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         else:
             best_epoch = self.epochs
 
-        self.network_ = self._wrap(core, mean, variance, offset)
+        self.network_ = self._wrap(core, mean, variance, offsets, scales)
         self.history_ = history
         self.best_epoch_: int | None = best_epoch
         self.n_features_in_ = features.shape[1]
+        self.n_targets_ = targets.shape[1]
         return self
+
+    def check_targets(self, n_targets: int) -> None:
+        """Refuse to learn several targets on one scale: their units differ.
+
+        :raises ModelError: several targets, and ``target_scale_ev`` is a number.
+        """
+        if n_targets > 1 and self.target_scale_ev is not None:
+            raise ModelError(
+                f'{n_targets} targets have no scale in common, target_scale_ev={self.target_scale_ev:g}: set it to '
+                "None, which divides each by its own standard deviation, or take the kind 'alloy'"
+            )
 
     @overload
     def predict(self, X: npt.ArrayLike, return_std: Literal[False] = False) -> Floats: ...
@@ -177,39 +196,66 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def predict(self, X: npt.ArrayLike, return_std: Literal[True]) -> tuple[Floats, Floats]: ...
 
     def predict(self, X: npt.ArrayLike, return_std: bool = False) -> Floats | tuple[Floats, Floats]:
-        """Predict gaps.
+        """Predict the main target.
 
         :param X: (n, n_features) features, as given to :meth:`fit`.
         :param return_std: also return the standard deviation over the members. It measures what the training left
             open, not the error: :class:`~aiida_nanoml.learning.uncertainty.Calibration` makes one of the other.
-        :returns: (n,) gaps, eV; with ``return_std`` also (n,) deviations, eV, NaN with a single member.
+        :returns: (n,) values in the unit of the target, for the gap eV; with ``return_std`` also (n,) deviations, NaN
+            with a single member.
         :raises ModelError: not trained, or features of another length.
         :raises DatasetError: shapes, NaN or infinity.
         """
+        members = return_std and self.members > 1
+        values = self._answers(X, members)[..., 0]
+        if members:
+            return values.mean(axis=1), values.std(axis=1, ddof=1)
+        return (values, np.full(len(values), np.nan)) if return_std else values
+
+    def predict_all(self, X: npt.ArrayLike) -> Floats:
+        """Predict all targets.
+
+        :param X: (n, n_features) features, as given to :meth:`fit`.
+        :returns: (n, n_targets), each in its unit, the main target first.
+        :raises ModelError: not trained, or features of another length.
+        :raises DatasetError: shapes, NaN or infinity.
+        """
+        return self._answers(X, members=False)
+
+    def _answers(self, X: npt.ArrayLike, members: bool) -> Floats:
+        """Mean answers (n, n_targets), or those of the members (n, members, n_targets)."""
         if not hasattr(self, 'network_'):
             raise ModelError('the network is not trained: call fit or load a model first')
         features = as_features(X)
         require_width(features, self.n_features_in_)
         keras = import_keras()
         network = self.network_
-        members = return_std and self.members > 1
         if members:
-            network = keras.Model(network.input, network.get_layer('members_ev').output)
+            network = keras.Model(network.input, network.layers[-2].output)
         rows = features.astype(np.float32)
         parts = [
             np.asarray(network(rows[start : start + _PREDICTION_ROWS], training=False), dtype=np.float64)
             for start in range(0, len(rows), _PREDICTION_ROWS)
         ]
-        gaps = np.concatenate(parts).reshape(len(rows), -1)
-        if members:
-            return gaps.mean(axis=1), gaps.std(axis=1, ddof=1)
-        return (gaps[:, 0], np.full(len(rows), np.nan)) if return_std else gaps[:, 0]
+        answers: Floats = np.concatenate(parts)
+        return answers
 
-    @property
-    def loss_label(self) -> str:
-        """What the numbers in ``history_`` are, for the axis of a learning curve."""
+    def loss_label(self, unit: str = 'eV') -> str:
+        """Say what the numbers in ``history_`` are, for the axis of a learning curve.
+
+        :param unit: of the target.
+        """
         loss = self.loss.upper() if self.loss != 'huber' else 'Huber loss'
-        return f'{loss} of target / ({self.target_scale_ev:g} eV)'
+        scale = 'standard deviation' if self.target_scale_ev is None else f'({self.target_scale_ev:g} {unit})'
+        return f'{loss} of target / {scale}'
+
+    def _scales(self, targets: Floats) -> Floats:
+        """What each target is divided by, (n_targets,)."""
+        if self.target_scale_ev is not None:
+            return np.full(targets.shape[1], self.target_scale_ev)
+        deviations: Floats = targets.std(axis=0)
+        deviations[constant_columns(targets)] = 1.0
+        return deviations
 
     def fitted_state(self) -> dict[str, Any]:
         """Everything that the prediction depends on besides the hyperparameters, by layer: arrays and scales."""
@@ -219,14 +265,17 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             state[layer.name] = {'weights': layer.get_weights()} | {k: v for k, v in constants.items() if v is not None}
         return state
 
-    def _build_core(self, n_features: int) -> Any:
-        """The trainable part: standardised features (b, n_features) to scaled targets, (b, 1) or (b, members, 1)."""
+    def _build_core(self, n_features: int, n_targets: int = 1) -> Any:
+        """The trainable part: standardised features (b, n_features) to scaled targets.
+
+        :returns: a model that answers (b, n_targets), or (b, members, n_targets).
+        """
         keras = import_keras()
         inputs = keras.Input((n_features,), name='standardized_features')
         single = self.members == 1
         x = inputs if single else keras.layers.RepeatVector(self.members, name='copies')(inputs)
         seeds = iter(np.random.SeedSequence(self.seed).generate_state(2 * self.members * (len(self.hidden_layers) + 1)))
-        widths = (*self.hidden_layers, 1)
+        widths = (*self.hidden_layers, n_targets)
         for number, (n_in, n_out) in enumerate(zip((n_features, *widths), widths, strict=False), start=1):
             last = number == len(widths)
             options = {
@@ -257,8 +306,8 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             kernel, bias = kinds[self.initializer](seed=kernel_seed), initializers.Zeros()
         return np.asarray(kernel((n_in, n_out))), np.asarray(bias((n_out,)))
 
-    def _wrap(self, core: Any, mean: Floats, variance: Floats, offset: float) -> Any:
-        """The trained layers between the scalings, so that the saved network takes raw features and answers in eV."""
+    def _wrap(self, core: Any, mean: Floats, variance: Floats, offsets: Floats, scales: Floats) -> Any:
+        """The trained layers between the scalings: the saved network takes raw features and answers in units."""
         keras = import_keras()
         inputs = keras.Input((len(mean),), name='features')
         x = inputs
@@ -267,9 +316,10 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         for layer in core.layers[1:]:
             x = layer(x)
         single = self.members == 1
-        x = keras.layers.Rescaling(self.target_scale_ev, offset, name='gap_ev' if single else 'members_ev')(x)
+        name = 'targets' if single else 'members'
+        x = keras.layers.Rescaling(*(column.tolist() for column in (scales, offsets)), name=name)(x)
         if not single:
-            x = keras.layers.GlobalAveragePooling1D(name='gap_ev')(x)
+            x = keras.layers.GlobalAveragePooling1D(name='targets')(x)
         return keras.Model(inputs, x, name='gap_network')
 
 
@@ -303,7 +353,7 @@ class _Loop:
         variables, members = self._variables, settings.members
 
         def losses(rows: Any, targets: Any) -> Any:
-            error = tf.reshape(core(rows, training=True), (-1, members)) - targets[:, None]
+            error = tf.reshape(core(rows, training=True), (-1, members, targets.shape[1])) - targets[:, None]
             if settings.loss == 'mae':
                 return tf.abs(error)
             if settings.loss == 'huber':
@@ -318,7 +368,7 @@ class _Loop:
                 rows, targets = tf.gather(x_train, chosen), tf.gather(y_train, chosen)
                 with tf.GradientTape() as tape:
                     # The last batch is filled up with rows of weight zero: one compiled step serves all.
-                    summed = tf.reduce_sum(tf.reduce_mean(losses(rows, targets), axis=1) * weights[i])
+                    summed = tf.reduce_sum(tf.reduce_mean(losses(rows, targets), axis=(1, 2)) * weights[i])
                     loss = summed / tf.reduce_sum(weights[i])
                 optimizer.apply(tape.gradient(loss, variables), variables)
                 return i + 1, total + summed

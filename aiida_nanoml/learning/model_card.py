@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from aiida_nanoml.errors import ModelError
+from aiida_nanoml.learning.targets import TARGETS
 from aiida_nanoml.learning.uncertainty import Calibration
 
 CARD_FILE = 'model.json'
@@ -24,19 +25,23 @@ class ModelCard(BaseModel):
     model_config = ConfigDict(extra='forbid', protected_namespaces=())
 
     kind: str = Field(description='kind of model, see aiida_nanoml.learning.registry.MODEL_KINDS')
-    target: str = Field(default='gap', description='what is predicted')
-    unit: Literal['eV'] = Field(default='eV', description='unit of the prediction')
+    target: str = Field(default='gap', description='what is predicted, see aiida_nanoml.learning.targets.TARGETS')
+    unit: str = Field(default='eV', validate_default=True, description='unit of the prediction')
+    others: dict[str, str] = Field(
+        default_factory=dict, description='targets that are predicted beside it, in this order, and their units'
+    )
     feature_names: list[str] | None = Field(default=None, description='names of the features, in order')
     descriptor: dict[str, Any] | None = Field(default=None, description='identity of the descriptor')
     labels: dict[str, Any] | None = Field(default=None, description='engine, version and protocol of the labels')
     baseline: dict[str, Any] | None = Field(
-        default=None, description='engine, version and protocol of the baseline; None: the model gives the gap itself'
+        default=None,
+        description='engine, version and protocol of the baseline; None: the model gives the target itself',
     )
     allow_leakage: bool = Field(
         default=False, description='whether structures in two parts of the split were accepted: then metrics flatter'
     )
     metrics: dict[str, dict[str, float | int | None]] = Field(
-        default_factory=dict, description='r2, mae, rmse (eV), n, coverage and rows outside by part'
+        default_factory=dict, description='r2, mae, rmse (in the unit), n, coverage and rows outside by part'
     )
     calibration: Calibration | None = Field(
         default=None, description='what makes a standard deviation of the spread; None: too few rows to tell'
@@ -49,6 +54,29 @@ class ModelCard(BaseModel):
     best_epoch: int | None = Field(default=None, description='epoch whose weights were kept (gap networks)')
     fingerprint: str = Field(default='', description='sha256 over hyperparameters and weights')
     versions: dict[str, str] = Field(default_factory=dict, description='versions of the libraries that trained it')
+
+    @field_validator('target')
+    @classmethod
+    def _known(cls, target: str) -> str:
+        if target not in TARGETS:
+            raise ValueError(f'there is no target {target!r}')
+        return target
+
+    @field_validator('unit')
+    @classmethod
+    def _unit_of_target(cls, unit: str, info: ValidationInfo) -> str:
+        target = info.data.get('target')
+        if target is not None and unit != TARGETS[target].unit:
+            raise ValueError(f'the target {target!r} is in {TARGETS[target].unit}, not {unit}')
+        return unit
+
+    @field_validator('others')
+    @classmethod
+    def _units_of_others(cls, others: dict[str, str]) -> dict[str, str]:
+        for name, unit in others.items():
+            if name not in TARGETS or unit != TARGETS[name].unit:
+                raise ValueError(f'there is no target {name!r} in {unit}')
+        return others
 
 
 def checked_card(fields: Mapping[str, Any], where: str) -> ModelCard:

@@ -1,12 +1,12 @@
 """Trained models in a folder, without pickle.
 
-========================  =====================================================================
+========================  =======================================================================
 ``model.json``            the card: :class:`ModelCard`
-``network.keras``         the trained network, raw features to eV (gap networks)
+``network.keras``         the trained network, raw features to targets in units (gap networks)
 ``estimator.skops``       the trained pipeline (models of scikit-learn)
 ``history.json``          losses of every epoch (gap networks)
 ``training_domain.npz``   what the training set covers, when it was given
-========================  =====================================================================
+========================  =======================================================================
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ def save_model(
         raise ModelError(
             f'the card names {len(full.feature_names)} features, the model was trained on {model.n_features_in_}'
         )
+    if model.n_targets_ != 1 + len(full.others):
+        raise ModelError(f'the card names {1 + len(full.others)} targets, the model was trained on {model.n_targets_}')
     if domain is not None and domain.n_features_in_ != model.n_features_in_:
         raise ModelError(
             f'the training domain has {domain.n_features_in_} features, the model was trained on {model.n_features_in_}'
@@ -121,10 +123,10 @@ def load_model(folder: Path | str) -> tuple[Model, ModelCard]:
     model = make_model(card.kind, **card.parameters)
     if isinstance(model, GapNetwork):
         network = _read_network(folder / NETWORK_FILE)
-        if network.input_shape != (None, card.n_features) or network.output_shape != (None, 1):
+        if network.input_shape != (None, card.n_features) or network.output_shape != (None, 1 + len(card.others)):
             raise ModelError(
                 f'{folder / NETWORK_FILE} maps {network.input_shape} to {network.output_shape}, '
-                f'the card says {card.n_features} features to one gap'
+                f'the card says {card.n_features} features to {", ".join((card.target, *card.others))}'
             )
         model.network_ = network
         model.history_ = read_json(folder / HISTORY_FILE)
@@ -133,6 +135,7 @@ def load_model(folder: Path | str) -> tuple[Model, ModelCard]:
         model.pipeline_ = _read_estimator(folder / ESTIMATOR_FILE)
         model.history_ = {}
     model.n_features_in_ = card.n_features
+    model.n_targets_ = 1 + len(card.others)
     if model_fingerprint(model) != card.fingerprint:
         raise ModelError(f'the model in {folder} does not agree with the fingerprint in its card: it was changed')
     return model, card
@@ -154,8 +157,9 @@ def load_domain(folder: Path | str) -> TrainingDomain | None:
 def export_model(folder: Path | str, path: Path | str) -> None:
     """Write the network of a saved model as one file for other programs.
 
-    The file takes rows of raw features and answers in eV, whatever the scalings during training were. The network of a
-    model with a baseline takes the gap of the baseline (eV) as last feature and answers with the correction to it.
+    The file takes rows of raw features and answers in the units of the targets, whatever the scalings during training
+    were. The network of a model with a baseline takes the baseline as last feature and answers with the correction to
+    it.
 
     :param folder: written by :func:`save_model`; a gap network.
     :param path: ends in ``.keras``, or in ``.h5`` for legacy HDF5 (``cbn_trained_model.h5``).

@@ -41,6 +41,21 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             {'activation': 'tanh', 'output': 'linear', 'learning_rate': 0.003, 'target_scale_ev': 0.13}
         ),
         'transfer': MappingProxyType({'hidden_layers': (300, 50, 25), 'members': 1}),
+        # Little decay and small steps: energies of alloys are smooth, and their differences are some meV per atom.
+        'alloy': MappingProxyType(
+            {
+                'hidden_layers': (128, 128),
+                'activation': 'silu',
+                'output': 'linear',
+                'loss': 'mse',
+                'learning_rate': 0.003,
+                'weight_decay': 0.001,
+                'epochs': 300,
+                'patience': 60,
+                'members': 4,
+                'target_scale_ev': None,
+            }
+        ),
     }
 )
 """Hyperparameters of :class:`~aiida_nanoml.learning.gap_network.GapNetwork` by name of preset.
@@ -48,5 +63,5 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 ``fast`` are the defaults of the class. ``correction`` answers with either sign, and small numbers, for corrections to
 a baseline. ``paper`` is the reference network of the source: 14 layers, uniform initial weights, no standardisation,
 learning rate 1e-5. ``transfer`` is the 300-50-25 network of the transfer study: the source gives only its layers, the
-rest are the defaults.
+rest are the defaults. ``alloy`` learns targets of any unit and sign, and several of them at once.
 """

@@ -27,6 +27,7 @@ MODEL_KINDS: Mapping[str, str] = MappingProxyType(
         'paper': 'gap network: the 14-layer reference of the source',
         'transfer': 'gap network: 300-50-25, the transfer study of the source',
         'correction': 'gap network: fast, for corrections to a baseline',
+        'alloy': 'gap network: for smooth targets of either sign, and for several at once',
         'linear': 'linear regression',
         'ridge': 'linear regression with an L2 penalty',
         'tree': 'decision tree',

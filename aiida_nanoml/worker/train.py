@@ -87,7 +87,7 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
     history = {name: np.array(losses) for name, losses in model.history_.items()}
     if isinstance(model, GapNetwork):
         plot_learning_curve(
-            folder / LEARNING_CURVE_FILE, model.history_, f'Model {job.kind}', loss_label=model.loss_label
+            folder / LEARNING_CURVE_FILE, model.history_, f'Model {job.kind}', loss_label=model.loss_label()
         )
     write_arrays(
         folder / RESULTS_FILE,

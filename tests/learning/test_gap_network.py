@@ -213,3 +213,61 @@ def test_a_network_that_cannot_answer_below_zero_refuses_such_targets(rows):
     network = quick(output='linear', target_scale_ev=0.1, epochs=5).fit(X, y - y.max())
     assert network.predict(X).max() < 1
     assert network.predict(X).min() < 0
+
+
+@pytest.fixture(scope='module')
+def three_targets(rows):
+    """The smooth function, and two others of the same features in other units: one of either sign, one tiny."""
+    X, y, X_test, y_test = rows
+
+    def others(features):
+        return np.column_stack([-900.0 * features[:, 0] + 40.0, 1e-4 * features[:, 1] ** 2])
+
+    return X, np.column_stack([y, others(X)]), X_test, np.column_stack([y_test, others(X_test)])
+
+
+@pytest.mark.parametrize('members', [1, 3])
+def test_several_targets_are_learnt_alike_whatever_their_units(three_targets, members):
+    X, Y, X_test, Y_test = three_targets
+    model = quick(members=members, epochs=200, output='linear', activation='silu', target_scale_ev=None).fit(X, Y)
+    found = model.predict_all(X_test)
+    assert found.shape == (60, 3)
+    for column in range(3):
+        assert regression_metrics(Y_test[:, column], found[:, column])['r2'] > 0.97
+    mean, spread = model.predict(X_test, return_std=True)
+    assert mean == pytest.approx(found[:, 0], abs=1e-5)
+    assert spread.shape == (60,)
+    assert np.array_equal(model.predict(X_test), found[:, 0])
+
+
+def test_one_target_is_learnt_the_same_as_column_and_as_vector(rows):
+    X, y, X_test, y_test = rows
+    vector = quick(epochs=3).fit(X, y, (X_test, y_test))
+    column = quick(epochs=3).fit(X, y[:, None], (X_test, y_test[:, None]))
+    assert np.array_equal(vector.predict(X_test), column.predict(X_test))
+    assert np.array_equal(vector.predict_all(X_test)[:, 0], vector.predict(X_test))
+    assert vector.history_ == column.history_
+    assert vector.n_targets_ == column.n_targets_ == 1
+
+
+def test_without_a_scale_targets_are_divided_by_their_deviation(rows):
+    X, y, X_test, _ = rows
+    options = {'epochs': 3, 'output': 'linear'}
+    own = quick(target_scale_ev=None, **options).fit(X, y)
+    given = quick(target_scale_ev=float(y.std()), **options).fit(X, y)
+    assert own.predict(X_test) == pytest.approx(given.predict(X_test), abs=1e-6)
+    assert own.loss_label() == 'MSE of target / standard deviation'
+    assert given.loss_label('GPa').startswith('MSE of target / (0.')
+    assert given.loss_label('GPa').endswith(' GPa)')
+    thousandfold = quick(target_scale_ev=None, **options).fit(X, 1000 * y)
+    assert thousandfold.predict(X_test) == pytest.approx(1000 * own.predict(X_test), rel=1e-3)
+
+
+def test_several_targets_need_scales_of_their_own_and_the_same_in_the_validation(three_targets):
+    X, Y, X_test, Y_test = three_targets
+    with pytest.raises(ModelError, match=r'3 targets have no scale in common, target_scale_ev=0\.5: set it to None'):
+        quick().fit(X, Y)
+    with pytest.raises(DatasetError, match='y has 3 targets, validation y has 2'):
+        quick(target_scale_ev=None, output='linear').fit(X, Y, (X_test, Y_test[:, :2]))
+    with pytest.raises(ModelError, match="'alloy' for targets of either sign"):
+        quick(target_scale_ev=None).fit(X, Y)

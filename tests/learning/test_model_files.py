@@ -23,6 +23,7 @@ SMALL = {
     'paper': {'hidden_layers': (8, 8), 'epochs': 2},
     'transfer': {'hidden_layers': (8, 8), 'epochs': 2, 'early_stopping': False},
     'correction': {'hidden_layers': (8, 8), 'epochs': 2, 'members': 2, 'early_stopping': False},
+    'alloy': {'hidden_layers': (8, 8), 'epochs': 2, 'members': 2, 'early_stopping': False},
     'forest': {'n_trees': 5},
 }
 CARD = {
@@ -142,7 +143,10 @@ def test_only_networks_are_exported(saved, tmp_path):
         ({'kind': 'ridge'}, "says 'ridge', the model is a GapNetwork"),
         ({'kind': 'resnet'}, 'unknown kind of model'),
         ({'feature_names': ['a']}, 'names 1 features, the model was trained on 3'),
-        ({'unit': 'meV'}, 'unit'),
+        ({'unit': 'meV'}, "unit: .*the target 'gap' is in eV, not meV"),
+        ({'target': 'pressure'}, "unit: .*the target 'pressure' is in GPa, not eV"),
+        ({'target': 'colour'}, "target: .*no target 'colour'"),
+        ({'others': {'pressure': 'kbar'}}, "others: .*no target 'pressure' in kbar"),
         ({'colour': 'blue'}, 'colour'),
         ({'fingerprint': 'abc'}, 'filled by save_model'),
     ],
@@ -228,3 +232,23 @@ def test_edited_card_is_noticed(saved):
 
 def test_card_explains_its_fields():
     assert all('description' in field for field in ModelCard.model_json_schema()['properties'].values())
+
+
+@pytest.mark.parametrize('kind', ['alloy', 'ridge', 'tree', 'forest'])
+def test_round_trip_of_several_targets(kind, tmp_path):
+    X, y = rows()
+    model = make_model(kind, **SMALL.get(kind, {})).fit(X, np.column_stack([y, -40.0 * X[:, 2], 1e-3 * X[:, 1]]))
+    others = {'magnetic_moment': 'µB/atom', 'pressure': 'GPa'}
+    what = {'target': 'cohesive_energy', 'unit': 'eV/atom', 'others': others}
+    card = save_model(model, tmp_path, CARD | {'kind': kind, **what})
+    loaded, loaded_card = load_model(tmp_path)
+    X_new, _ = rows(1)
+    assert np.array_equal(loaded.predict_all(X_new), model.predict_all(X_new))
+    assert np.array_equal(
+        loaded.predict(X_new, return_std=True)[1], model.predict(X_new, return_std=True)[1], equal_nan=True
+    )
+    assert loaded_card == card
+    assert list(loaded_card.others.items()) == list(others.items())
+    assert loaded_card.fingerprint == model_fingerprint(model)
+    with pytest.raises(ModelError, match='the card names 1 targets, the model was trained on 3'):
+        save_model(model, tmp_path / 'other', CARD | {'kind': kind})

@@ -100,3 +100,40 @@ def test_estimators_refuse_what_the_network_refuses(kind, rows):
         model.fit(np.where(X > 0.29, np.nan, X), y)
     with pytest.raises(ModelError, match='trained on 5 features, these rows have 4'):
         model.fit(X, y).predict(X_test[:, :4])
+
+
+SEVERAL = [kind for kind in ESTIMATORS if kind != 'svm']
+
+
+@pytest.mark.parametrize('kind', SEVERAL)
+def test_estimators_learn_several_targets_whatever_their_units(kind, rows):
+    X, y, X_test, y_test = rows
+    other, other_test = (-5000.0 * (features[:, 2] + features[:, 3]) for features in (X, X_test))
+    model = make_model(kind).fit(X, np.column_stack([y, other]))
+    found = model.predict_all(X_test)
+    assert found.shape == (100, 2)
+    for known, predicted in zip((y_test, other_test), found.T, strict=True):
+        assert regression_metrics(known, predicted)['r2'] > 0.6
+    assert np.array_equal(model.predict(X_test), found[:, 0])
+    in_other_units = make_model(kind).fit(X, np.column_stack([y, other / 5000])).predict_all(X_test)
+    assert in_other_units * [1, 5000] == pytest.approx(found)
+
+
+@pytest.mark.parametrize('kind', ['linear', 'ridge'])
+def test_a_linear_model_learns_each_target_as_if_it_were_alone(kind, rows):
+    X, y, X_test, _ = rows
+    both = make_model(kind).fit(X, np.column_stack([y, X[:, 2] ** 2]))
+    assert both.predict(X_test) == pytest.approx(make_model(kind).fit(X, y).predict(X_test))
+
+
+def test_spread_of_a_forest_is_that_of_its_main_target(rows):
+    X, y, X_test, _ = rows
+    spread = make_model('forest', n_trees=50).fit(X, np.column_stack([y, y])).predict(X_test, return_std=True)[1]
+    alone = make_model('forest', n_trees=50).fit(X, y).predict(X_test, return_std=True)[1]
+    assert spread == pytest.approx(alone, rel=0.05)
+
+
+def test_support_vectors_refuse_several_targets(rows):
+    X, y, _, _ = rows
+    with pytest.raises(ModelError, match='SvmEstimator learns one target, the data set has 2'):
+        make_model('svm').fit(X, np.column_stack([y, y]))
