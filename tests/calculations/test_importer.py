@@ -95,6 +95,9 @@ def test_a_crystal_keeps_its_mesh(aiida_profile_clean, tmp_path):
     assert node.is_finished_ok, node.exit_message
     assert structure_of_node(node.inputs.structure).pbc.all()
     assert node.outputs.labels.label_source.pseudopotentials.keys() == {'Al', 'Co', 'Cr', 'Fe', 'Ni'}
+    assert node.outputs.labels.label_source.protocol == 'paper_alloys'
+    assert 'aiida.KP' in node.outputs.retrieved.list_object_names()
+    assert node.outputs.labels.labels.dos_fermi()[0] == pytest.approx(11.9, abs=0.1)
 
 
 def test_collecting_takes_single_structures_and_rows_of_sets(structures_node, labels_node, flakes):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
 from aiida import orm
 
 from aiida_nanoml.cli.starter import ARCHIVE, GROUP
+from aiida_nanoml.engines import get_engine
 from aiida_nanoml.provenance.lineage import trace
 from aiida_nanoml.structures import StructureSet
 from tests.stand_in.fixtures import recorded_runs
@@ -26,6 +28,8 @@ def test_the_starter_is_imported_once_with_every_run(aiida_profile_clean, cli_js
     assert (structures.label, labels.label) == ('starter-structures', 'starter-labels')
     assert set(structures.structures.hashes) == set(labels.labels.hashes)
     assert answer['source']['protocol'] == 'paper'
+    source = labels.label_source
+    assert source.compatible(replace(source, parameters=get_engine('siesta').parameters('paper').model_dump()))
     gaps = dict(zip(labels.labels.hashes, labels.labels.energies['gap_ev'], strict=True))
     for name, run in recorded_runs('flake').items():
         if not name.startswith('z-'):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiida_nanoml.engines.label_set import ENERGIES, VECTORS, LabelSet, LabelSource, Ragged
-from aiida_nanoml.errors import DatasetError
+from aiida_nanoml.errors import DatasetError, EngineError
 
 SOURCE = LabelSource('xtb', '0.4', 'GFN1-xTB (tblite)', 'balanced', {'accuracy': 1.0})
 
@@ -69,6 +69,29 @@ def test_arrays_are_the_way_there_and_back(rows: list) -> None:
     for name, column in labels.to_arrays().items():
         np.testing.assert_array_equal(column, again.to_arrays()[name])
         assert again.to_arrays()[name].dtype.kind != 'O'
+
+
+def with_levels(labels: LabelSet, fermi: list[float], levels: list, weights: list) -> LabelSet:
+    vectors = {'levels_ev': Ragged.from_rows(levels), 'level_weights': Ragged.from_rows(weights)}
+    return replace(labels, vectors=vectors, numbers={'fermi_ev': np.array(fermi)})
+
+
+def test_density_of_states_of_each_row_that_has_weights() -> None:
+    """Two k-points, two spins, no weights, no Fermi level; levels of all of a row stand behind each other."""
+    labels = with_levels(
+        make_labels(['a', 'b', 'c', 'd'], [1.0] * 4),
+        [0.0, 0.1, 0.0, np.nan],
+        [[0.0, 5.0, 9.0, 3.0, 5.0, 9.0], [0.1, 7.0, -7.0, 0.1], [0.0, 1.0], [0.0]],
+        [[0.5, 1.5], [1.0, 1.0], [], [2.0]],
+    )
+    top = 1 / (0.25 * np.sqrt(np.pi))
+    np.testing.assert_allclose(labels.dos_fermi(0.25), [0.5 * top, 2.0 * top, np.nan, np.nan], rtol=1e-6)
+    assert labels.dos_fermi()[1] > labels.dos_fermi(0.25)[1], 'the width that is usual is smaller'
+    joined = LabelSet.concatenate([make_labels(['z'], [1.0]), labels])
+    np.testing.assert_array_equal(joined.dos_fermi(0.25)[1:], labels.dos_fermi(0.25))
+    assert np.isnan(make_labels(['a'], [1.0]).dos_fermi()).all()
+    with pytest.raises(EngineError, match='must be positive'):
+        labels.dos_fermi(-0.1)
 
 
 def test_select_takes_rows_in_the_order_given() -> None:

@@ -68,6 +68,17 @@ def test_a_finished_run_is_read(run_folder, tmp_path):
     assert (source.engine, source.protocol) == ('siesta', 'paper')
 
 
+def test_runs_of_an_alloy_have_one_source_and_weights(tmp_path):
+    """Their meshes differ; the protocol and its parameters do not."""
+    runs = [recorded_runs('alloy')[name] for name in ('hea-00-bcc-2', 'hea-00-bcc-3')]
+    finished = [read_finished_run(open_run_folder(run.unpack(tmp_path), tmp_path)) for run in runs]
+    assert [run.protocol for run in finished] == ['paper_alloys'] * 2
+    assert source_of_run(finished[0], {}) == source_of_run(finished[1], {})
+    weights = [run.result.label.level_weights for run in finished]
+    assert [made.shape for made in weights] == [(1, 27), (1, 10)]
+    assert [made.sum() for made in weights] == pytest.approx([2.0, 2.0])
+
+
 @pytest.mark.parametrize(('name', 'code'), REASONS.items())
 def test_failed_runs_are_refused_with_their_reason(name, code, tmp_path):
     """SIESTA itself calls the first of them completed."""
@@ -143,6 +154,8 @@ def test_the_digest_follows_the_content_only(run_folder, tmp_path):
     (other / 'notes.txt').write_text('of no weight', encoding='utf-8')
     digests = [open_run_folder(folder, tmp_path).digest() for folder in (run_folder, other)]
     assert digests[0] == digests[1]
+    (other / 'aiida.KP').write_text('1\n1 0.0 0.0 0.0 1.0\n', encoding='utf-8')
+    assert open_run_folder(other, tmp_path).digest() == digests[0], 'imported before the k-points were read'
     with (other / 'aiida.EIG').open('a', encoding='utf-8') as handle:
         handle.write('\n')
     assert open_run_folder(other, tmp_path).digest() != digests[0]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from aiida import orm
 from aiida.common.links import LinkType
@@ -67,6 +68,7 @@ def label_of(outputs: dict[str, Any]) -> LabelSet:
 
 FAILURES = {  # exit status, status of the label
     'scf-not-converged': (450, 'not_converged'),
+    'iron-not-converged': (450, 'not_converged'),
     'scf-oscillates': (450, 'not_converged'),
     'walltime-soft': (400, 'wall_time'),
     'killed-by-walltime': (310, 'truncated'),
@@ -103,6 +105,25 @@ def test_a_finished_run_is_read_as_aiida_siesta_does_and_labelled(parse, name: s
     assert labels.vectors['forces_ev_per_ang'][0] == pytest.approx(forces, abs=1e-5)
     if 'gap_ev' in RUNS[name].about:
         assert labels.energies['gap_ev'][0] == pytest.approx(RUNS[name].about['gap_ev'], abs=1e-6)
+
+
+def test_an_alloy_has_a_density_of_states_where_its_k_points_are_known(parse) -> None:
+    outputs, status, _ = parse(RUNS['hea-00-fcc-2'])
+    assert status == 0
+    labels = label_of(outputs)
+    assert labels.vectors['level_weights'][0].sum() == pytest.approx(2.0)
+    assert labels.dos_fermi()[0] == pytest.approx(11.05, abs=0.1)
+    assert labels.source.protocol == 'paper_alloys'
+    outputs, status, _ = parse(RUNS['hea-00-fcc-3'], change=remove('aiida.KP'))
+    assert status == 0
+    assert np.isnan(label_of(outputs).dos_fermi()).all()
+    assert np.isfinite(label_of(outputs).numbers['fermi_ev']).all()
+
+
+def test_the_moment_of_a_polarised_run_is_in_its_label(parse) -> None:
+    outputs, status, _ = parse(RUNS['iron-spin'])
+    assert status == 0
+    assert label_of(outputs).numbers['magnetic_moment_bohr'].tolist() == [5.74998]
 
 
 def test_the_source_is_derived_from_the_input(parse) -> None:

@@ -63,7 +63,7 @@ class RecordedRun:
 
 
 def recorded_runs(*kinds: str) -> dict[str, RecordedRun]:
-    """Give the recorded runs by name: all, or those of some kinds (``flake``, ``alloy``, ``failure``, ``cure``)."""
+    """Give the recorded runs by name: all, or those of some kinds (``flake``, ``alloy``, ``atom``, ``crystal``, …)."""
     runs = [RecordedRun(path.parent) for path in sorted(RECORDED.glob('*/aiida.fdf'))]
     return {run.name: run for run in runs if not kinds or run.about['kind'] in kinds}
 

@@ -61,7 +61,14 @@ def test_a_known_input_replays_the_recording_byte_for_byte(run, name: str, tmp_p
 def test_the_recorded_inputs_are_told_apart() -> None:
     """Only runs that met different conditions may share an input."""
     assert len({hashlib.sha256(RUNS[name].fdf.encode()).hexdigest() for name in UNCONDITIONAL}) == len(UNCONDITIONAL)
-    assert {run.about['kind'] for run in RUNS.values()} == {'flake', 'alloy', 'failure', 'cure'}
+    assert {run.about['kind'] for run in RUNS.values()} == {
+        'flake',
+        'alloy',
+        'atom',
+        'crystal',
+        'failure',
+        'cure',
+    }
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSet
 from aiida_nanoml.engines.siesta.fdf import parameters_of, read_fdf
 from aiida_nanoml.structures import StructureSet
-from aiida_nanoml.workflows.siesta import SiestaWorkChain, energy_shift_ry, scf_residuals, shared
+from aiida_nanoml.workflows.siesta import SiestaWorkChain, energy_shift_ry, scf_residuals, shared, temperature_kelvin
 from tests.stand_in.fixtures import RecordedRun, recorded_runs
 
 RUNS = recorded_runs()
@@ -163,6 +164,33 @@ def test_a_failure_is_cured(start, name: str, overrides: dict, expected: list[in
     assert (labels.status[0], labels.messages[0]) == ('ok', message)
 
 
+def test_a_metal_that_does_not_converge_goes_on_at_its_temperature(start) -> None:
+    _, node = finish(start(RUNS['iron-spin'], {'spin': 'polarized', 'max_scf_iterations': 5}, protocol='metal_fast'))
+    assert codes(node) == [450, 0]
+    labels = label_of(node)
+    assert labels.messages.tolist() == ['recovered: iterations 10, going on from the density matrix']
+    assert labels.numbers['magnetic_moment_bohr'][0] == pytest.approx(5.75, abs=1e-3)
+    assert (labels.source.protocol, labels.source.parameters['k_density']) == ('metal_fast', 128.0)
+    assert [temperature_kelvin(job.inputs.parameters.get_dict()) for job in jobs(node)] == pytest.approx([1000.0] * 2)
+
+
+@pytest.mark.parametrize(
+    ('given', 'expected'),
+    [
+        ('1000 K', 1000.0),
+        ('0.1 eV', 1160.45),
+        ('25 meV', 290.11),
+        ('0.002 Ry', 315.78),
+        ('2 keV', math.inf),
+        (None, 300.0),
+    ],
+)
+def test_the_temperature_is_read_in_any_unit(given: str | None, expected: float) -> None:
+    """A hot metal must not be cooled because its temperature stands there as an energy."""
+    settings = {} if given is None else {'electronic-temperature': given}
+    assert temperature_kelvin(settings) == pytest.approx(expected, abs=0.01)
+
+
 def test_a_relaxation_goes_on_and_gives_no_label(start) -> None:
     builder = start(RUNS['relaxation-1'], COARSE)
     builder.parameters = orm.Dict(builder.parameters.get_dict() | {'md-type-of-run': 'CG', 'md-num-cg-steps': 4})
@@ -285,6 +313,7 @@ def test_residuals_are_those_of_the_last_cycle(tmp_path: Path) -> None:
         ({'pao-energy-shift': '5 mRy'}, 0.005),
         ({'pao-energy-shift': 0.01}, 0.01),
         ({'pao-basis-size': 'DZP'}, None),
+        ({'pao-energy-shift': '1 keV'}, None),
     ],
 )
 def test_the_energy_shift_is_read_in_any_unit(basis: dict, expected: float | None) -> None:

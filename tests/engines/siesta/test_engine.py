@@ -18,14 +18,17 @@ import pytest
 
 from aiida_nanoml.engines import get_engine
 from aiida_nanoml.engines.base import REFUSALS
+from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.engines.siesta.engine import FOLDER_VARIABLE, SiestaEngine
-from aiida_nanoml.engines.siesta.fdf import parameters_of, read_fdf
+from aiida_nanoml.engines.siesta.fdf import KELVIN_EV, parameters_of, read_fdf
 from aiida_nanoml.engines.siesta.pseudopotentials import bundled, digest
 from aiida_nanoml.errors import EngineError, EvaluationError
-from aiida_nanoml.structures import Structure
+from aiida_nanoml.structures import Structure, StructureSet
+from aiida_nanoml.worker.label import entry_of_label, tabulate
 from tests.stand_in.fixtures import RecordedRun, recorded_runs
 
 RUNS = recorded_runs()
+SOURCE = LabelSource('siesta', '4.1-b4-133', 'LDA-CA/DZP (SIESTA)', 'paper_alloys')
 
 
 @pytest.fixture
@@ -74,6 +77,50 @@ def test_an_isolated_structure_is_the_same_wherever_it_is(make_engine) -> None:
     given = run.structure
     moved = Structure(given.numbers, given.positions + np.array([3.0, -11.0, 0.5]), np.eye(3) * 3.0)
     assert make_engine(run).evaluate(moved).gap_ev == pytest.approx(run.about['gap_ev'], abs=1e-6)
+
+
+@pytest.mark.parametrize('scan', ['hea-00-bcc', 'hea-00-fcc', 'hea-01-bcc', 'hea-01-fcc'])
+def test_a_recorded_scan_of_an_alloy(scan: str, make_engine) -> None:
+    """Energies with a minimum inside, the pressure that changes its sign there, and what else metals need."""
+    runs = [run for name, run in RUNS.items() if name.startswith(scan)]
+    engine = make_engine(runs[0])
+    assert engine.settings == SiestaEngine.parameters('paper_alloys')
+    structures = StructureSet.from_structures([run.structure for run in runs])
+    entries = {row: entry_of_label(engine.evaluate(run.structure), 1.0) for row, run in enumerate(runs)}
+    labels = tabulate(SOURCE, structures, entries)
+    energies = labels.energies['energy_ev']
+    assert 0 < int(energies.argmin()) < 4
+    pressures = np.array([-labels.vectors['stress_ev_per_ang3'][row].reshape(3, 3).trace() / 3 for row in range(5)])
+    assert np.all(np.diff(pressures) < 0)
+    assert pressures[0] > 0 > pressures[-1]
+    # By Sommerfeld, the entropy that parts the free energy from the recorded one tells the density at the Fermi level.
+    heat = np.array([run.about['energy_ev'] for run in runs]) - energies
+    expected = heat / (np.pi**2 / 3 * (KELVIN_EV * 1000.0) ** 2)
+    np.testing.assert_allclose(labels.dos_fermi(), expected, rtol=0.12)
+    atoms = sum(RUNS[f'atom-{symbol}'].about['energy_ev'] for symbol in structures[0].symbols)
+    cohesive = (atoms - min(run.about['energy_ev'] for run in runs)) / 8
+    assert 9.0 < cohesive < 9.6, 'eV per atom, twice what is measured: atoms without spin lie far too high'
+
+
+@pytest.mark.parametrize('symbol', ['Al', 'Cr', 'Fe', 'Co', 'Ni'])
+def test_atoms_of_the_alloys_have_the_recorded_energy(symbol: str, make_engine) -> None:
+    run = RUNS[f'atom-{symbol}']
+    label = make_engine(run).evaluate(Structure(run.structure.numbers, np.zeros((1, 3))))
+    assert 0 <= run.about['energy_ev'] - label.energy_ev < 0.8
+    assert label.level_weights is not None
+    assert label.level_weights.tolist() == [[2.0]]
+
+
+def test_iron_has_a_moment(make_engine) -> None:
+    run = RUNS['iron-spin']
+    settings = SiestaEngine.parameters('metal_fast', {'spin': 'polarized'})
+    runtime = make_engine(run).runtime.model_dump()
+    label = SiestaEngine(settings, runtime=runtime).evaluate(run.structure)
+    assert label.magnetic_moment_bohr == pytest.approx(5.75, abs=1e-3)
+    labels = tabulate(SOURCE, StructureSet.from_structures([run.structure]), {0: entry_of_label(label, 1.0)})
+    assert labels.numbers['magnetic_moment_bohr'].tolist() == [label.magnetic_moment_bohr]
+    assert labels.vectors['level_weights'][0].sum() == pytest.approx(2.0)
+    assert 1.5 < labels.dos_fermi()[0] < 2.5
 
 
 @pytest.mark.parametrize(

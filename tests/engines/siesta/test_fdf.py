@@ -33,6 +33,7 @@ from tests.stand_in.fixtures import recorded_runs
 RUNS = recorded_runs()
 FLAKES = recorded_runs('flake')
 ALLOYS = recorded_runs('alloy')
+ATOMS = recorded_runs('atom')
 
 
 def parameters(protocol: str = 'paper', **overrides: Any) -> SiestaParameters:
@@ -278,24 +279,52 @@ def test_recorded_flakes_are_written_as_they_were(name: str) -> None:
 
 @pytest.mark.parametrize('name', ALLOYS)
 def test_recorded_alloys_share_parameters_that_name_a_length(name: str) -> None:
-    common = parameters(
-        mesh_cutoff_ry=200.0,
-        electronic_temperature_kelvin=1000.0,
-        mixing_weight=0.05,
-        mixing_history=6,
-        max_scf_iterations=200,
-        k_length_ang=14.0,
-        k_shift=[0.5, 0.5, 0.5],
-    )
+    common = parameters('paper_alloys')
     fdf = read_fdf(ALLOYS[name].fdf)
     structure = structure_of(fdf)
     assert structure.pbc.all()
-    explicit = parameters_of(fdf)
-    assert explicit == common.model_copy(update={'k_length_ang': None, 'k_grid': explicit.k_grid})
-    assert explicit.k_grid == {'hea-00-bcc-0': [3, 3, 5], 'hea-00-fcc-0': [2, 4, 4]}[name]
-    assert parameters_of(fdf, [common]) == common
+    assert parameters_of(fdf) == common
+    assert protocol_of(common) == 'paper_alloys'
+    mesh, shift = k_points(common, structure) or ([], [])
+    _, _, phase, step = name.split('-')
+    assert mesh == ([2, 4, 4] if phase == 'fcc' else [3, 3, 5] if int(step) < 3 else [2, 2, 5])
+    explicit = common.model_copy(update={'k_length_ang': None, 'k_grid': mesh, 'k_shift': shift})
+    assert parameters_of(fdf, [explicit]) == explicit, 'what is known comes before the protocols'
     for known in (explicit, common):
         assert comparable(read_fdf(write_fdf(structure, known))) == comparable(fdf)
+
+
+@pytest.mark.parametrize('name', ATOMS)
+def test_recorded_atoms_have_the_input_of_the_alloys_protocol(name: str) -> None:
+    """Wherever an isolated atom stands, and without a mesh: energies of alloys may be compared with theirs."""
+    fdf = read_fdf(ATOMS[name].fdf)
+    assert not structure_of(fdf).pbc.any()
+    assert protocol_of(parameters_of(fdf)) == 'paper_alloys'
+    bare = Structure(structure_of(fdf).numbers, np.array([[7.0, -1.0, 0.0]]))
+    assert comparable(read_fdf(write_fdf(bare, parameters('paper_alloys')))) == comparable(fdf)
+
+
+@pytest.mark.parametrize('scan', sorted({name.rpartition('-')[0] for name in ALLOYS}))
+@pytest.mark.parametrize('protocol', ['metal_fast', 'metal', 'metal_stringent'])
+def test_a_scan_has_one_mesh_and_every_point_the_protocol(scan: str, protocol: str) -> None:
+    settings = parameters(protocol)
+    structures = [run.structure for name, run in ALLOYS.items() if name.startswith(scan)]
+    assert len(structures) == 5
+    meshes = [k_points(settings, structure) for structure in structures]
+    assert all(mesh == meshes[0] for mesh in meshes)
+    assert meshes[0] is not None
+    assert settings.k_density is not None
+    assert math.prod(meshes[0][0]) * 8 == pytest.approx(settings.k_density, rel=0.5)
+    for structure in structures:
+        assert protocol_of(parameters_of(read_fdf(write_fdf(structure, settings)))) == protocol
+
+
+def test_the_recorded_iron_is_a_protocol_with_spin() -> None:
+    polarised = parameters('metal_fast', spin='polarized')
+    fdf = read_fdf(RUNS['iron-spin'].fdf)
+    assert comparable(read_fdf(write_fdf(structure_of(fdf), polarised))) == comparable(fdf)
+    assert parameters_of(fdf, [polarised]) == polarised
+    assert protocol_of(parameters_of(fdf)) == 'custom'
 
 
 MOVING = [name for name, run in RUNS.items() if 'mdtypeofrun' in read_fdf(run.fdf).values]
@@ -360,6 +389,7 @@ def test_what_an_input_leaves_out_is_the_default_of_siesta(benzene: Structure) -
         'spin': 'none',
         'k_grid': None,
         'k_length_ang': None,
+        'k_density': None,
         'k_shift': [0.0, 0.0, 0.0],
         'vacuum_ang': 8.0,
         'extra_fdf': {},
@@ -421,8 +451,11 @@ def test_a_cell_that_is_left_to_siesta_has_no_known_vacuum(benzene: Structure) -
         ({'extra_fdf': {'saverho': 'T'}}, 'does not change the label'),
         ({'extra_fdf': {'paobasis': '%block x'}}, 'holds one of'),
         ({'extra_fdf': {'netcharge': ' '}}, 'empty'),
-        ({'k_grid': [2, 2, 2], 'k_length_ang': 10.0}, 'not both'),
-        ({'k_shift': [0.5, 0.5, 0.5]}, 'needs k_grid'),
+        ({'k_grid': [2, 2, 2], 'k_length_ang': 10.0}, 'give one of .*got k_grid, k_length_ang'),
+        ({'k_grid': [2, 2, 2], 'k_density': 100}, 'give one of .*got k_grid, k_density'),
+        ({'k_length_ang': 14.0, 'k_density': 100.0}, 'give one of .*got k_length_ang, k_density'),
+        ({'k_density': 0}, 'k_density'),
+        ({'k_shift': [0.5, 0.5, 0.5]}, 'needs one of k_grid, k_length_ang, k_density'),
         ({'k_grid': [2, 2]}, 'k_grid'),
         ({'xc_functional': 'GGA'}, 'not those of GGA: .*PBE'),
         ({'vacuum_ang': 4.9}, 'vacuum_ang'),
@@ -437,13 +470,58 @@ def test_parameters_that_contradict_are_refused(overrides: dict[str, Any], reaso
 
 def test_meshes_follow_the_cell_and_leave_open_directions_alone() -> None:
     sampled = parameters(k_length_ang=14.0, k_shift=[0.5, 0.5, 0.5])
-    cell = np.diag([5.24, 2.62, 30.0])
-    assert k_points(sampled, cell) == ([3, 5, 1], [0.5, 0.5, 0.0])
-    assert k_points(sampled, cell, [True, False, False]) == ([3, 1, 1], [0.5, 0.0, 0.0])
-    assert k_points(sampled, cell, [False] * 3) is None
-    assert k_points(parameters(), cell) is None
-    assert k_points(parameters(k_grid=[1, 1, 1]), cell) is None
-    assert k_points(parameters(k_grid=[2, 2, 2]), cell) == ([2, 2, 2], [0.0, 0.0, 0.0])
+    cell = [5.24, 2.62, 30.0]
+    assert k_points(sampled, orthogonal(cell)) == ([3, 5, 1], [0.5, 0.5, 0.0])
+    assert k_points(sampled, orthogonal(cell, [True, False, False])) == ([3, 1, 1], [0.5, 0.0, 0.0])
+    assert k_points(sampled, orthogonal(cell, [False] * 3)) is None
+    assert k_points(parameters(), orthogonal(cell)) is None
+    assert k_points(parameters(k_grid=[1, 1, 1]), orthogonal(cell)) is None
+    assert k_points(parameters(k_grid=[2, 2, 2]), orthogonal(cell)) == ([2, 2, 2], [0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ('density', 'lengths', 'pbc', 'n_atoms', 'mesh'),
+    [
+        (128, [2.75] * 3, [True] * 3, 2, [4, 4, 4]),  # 64 points in a cube
+        (1000, [2.5, 2.5, 2.5], [True] * 3, 1, [10, 10, 10]),
+        (256, [7.0, 3.5, 3.5], [True] * 3, 8, [2, 4, 4]),  # 32 points in a cell twice as long
+        (256, [2.46, 4.92, 20.0], [True, True, False], 8, [8, 4, 1]),  # a sheet: 32 points in two directions
+        (60, [20.0, 20.0, 4.0], [False, False, True], 6, [1, 1, 10]),
+        (256, [9.0] * 3, [True] * 3, 1000, None),  # one point, which is not displaced
+        (256, [9.0] * 3, [False] * 3, 1, None),
+    ],
+)
+def test_a_density_of_k_points_is_shared_out_by_the_shape(
+    density: int, lengths: list[float], pbc: list[bool], n_atoms: int, mesh: list[int] | None
+) -> None:
+    settings = parameters(k_density=density, k_shift=[0.5] * 3)
+    expected = None if mesh is None else (mesh, [0.5 if n > 1 else 0.0 for n in mesh])
+    assert k_points(settings, orthogonal(lengths, pbc, n_atoms)) == expected
+
+
+@given(
+    density=st.floats(1.0, 5000.0),
+    lengths=st.tuples(*[st.floats(2.0, 20.0)] * 3),
+    n_atoms=st.integers(1, 108),
+    scale=st.floats(0.8, 1.25),
+    copies=st.integers(2, 3),
+)
+def test_the_mesh_ignores_the_volume_and_shrinks_in_a_supercell(
+    density: float, lengths: tuple[float, ...], n_atoms: int, scale: float, copies: int
+) -> None:
+    settings = parameters(k_density=density)
+    mesh, _ = k_points(settings, orthogonal(lengths, n_atoms=n_atoms)) or ([1, 1, 1], None)
+    scaled, _ = k_points(settings, orthogonal([scale * a for a in lengths], n_atoms=n_atoms)) or ([1, 1, 1], None)
+    assert scaled == mesh
+    longer = [copies * lengths[0], *lengths[1:]]
+    larger, _ = k_points(settings, orthogonal(longer, n_atoms=copies * n_atoms)) or ([1, 1, 1], None)
+    assert larger[1:] == mesh[1:]
+    assert abs(larger[0] - mesh[0] / copies) < 1
+
+
+def orthogonal(lengths: Any, pbc: Any = (True, True, True), n_atoms: int = 1) -> Structure:
+    """Atoms in an orthogonal cell; where they stand does not matter for its mesh."""
+    return Structure(np.full(n_atoms, 26), np.zeros((n_atoms, 3)), np.diag(lengths), np.array(pbc))
 
 
 def test_keywords_are_split_as_aiida_siesta_wants_them() -> None:

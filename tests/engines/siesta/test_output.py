@@ -8,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import entr, expit
 
+from aiida_nanoml.engines.base import Label
+from aiida_nanoml.engines.siesta.fdf import KELVIN_EV
 from aiida_nanoml.engines.siesta.output import CODES, read_run, read_version
 from aiida_nanoml.errors import EvaluationError
 from tests.stand_in.fixtures import RecordedRun, recorded_runs
@@ -16,12 +19,14 @@ from tests.stand_in.fixtures import RecordedRun, recorded_runs
 RUNS = recorded_runs()
 FLAKES = recorded_runs('flake')
 CURES = recorded_runs('cure')
+METALS = recorded_runs('alloy', 'atom', 'crystal')
 
 FAILURES = {
     'disk-full': 'disk_full',
     'disk-full-early': 'disk_full',
     'file-too-large': 'disk_full',
     'geometry-not-converged': 'geometry_not_converged',
+    'iron-not-converged': 'not_converged',
     'killed-by-walltime': 'truncated',
     'killed-in-scf': 'truncated',
     'missing-pseudopotential': 'missing_pseudopotential',
@@ -76,7 +81,7 @@ def test_levels_are_those_that_were_recorded(name: str, files_of) -> None:
     assert label.levels_ev.shape[0] == 1
     assert label.levels_ev[0, label.n_electrons // 2 - 1] == label.homo_ev
     assert run.version == '4.1-b4-133'
-    assert label.homo_ev - 1e-3 < run.fermi_ev < label.lumo_ev + 1e-3
+    assert label.homo_ev - 1e-3 < label.fermi_ev < label.lumo_ev + 1e-3
     assert label.forces_ev_per_ang is not None
     assert label.forces_ev_per_ang.shape == structure.positions.shape
     assert label.stress_ev_per_ang3 is not None
@@ -89,7 +94,7 @@ def test_numbers_are_those_of_the_files(files_of) -> None:
     """h-0000, copied by hand from the output."""
     run = read_run(files_of(FLAKES['h-0000']).get)
     assert run.label.energy_ev == -7219.155407
-    assert run.fermi_ev == -3.40818064
+    assert run.label.fermi_ev == -3.40818064
     assert run.n_iterations == 17
     assert run.wall_s == 28.207
     assert run.label.levels_ev is not None
@@ -107,14 +112,65 @@ def test_with_k_points_the_fermi_level_divides(files_of) -> None:
     """An alloy at 27 k-points and 1000 K: the free energy, not the energy."""
     run = read_run(files_of(RUNS['hea-00-bcc-0']).get)
     assert run.label.energy_ev == -4275.413999
-    assert run.fermi_ev == -5.69992398
+    assert run.label.fermi_ev == -5.69992398
     assert run.label.n_electrons == 58
     levels = run.label.levels_ev
     assert levels is not None
     assert levels.shape == (1, 27 * 116)
-    assert run.label.homo_ev == levels[levels <= run.fermi_ev].max()
-    assert run.label.lumo_ev == levels[levels > run.fermi_ev].min()
+    assert run.label.homo_ev == levels[levels <= run.label.fermi_ev].max()
+    assert run.label.lumo_ev == levels[levels > run.label.fermi_ev].min()
     assert 0 < run.label.gap_ev < 0.1
+
+
+def occupations(label: Label, temperature_kelvin: float) -> tuple[np.ndarray, np.ndarray]:
+    """Electrons of a level by Fermi and Dirac, and how many such levels count, each (S, K, L)."""
+    assert label.levels_ev is not None
+    assert label.level_weights is not None
+    assert label.fermi_ev is not None
+    levels = label.levels_ev.reshape(*label.level_weights.shape, -1)
+    filled = expit((label.fermi_ev - levels) / (KELVIN_EV * temperature_kelvin))
+    return filled, np.broadcast_to(label.level_weights[..., None], levels.shape)
+
+
+@pytest.mark.parametrize('name', METALS)
+def test_levels_and_weights_count_the_electrons_and_their_entropy(name: str, files_of) -> None:
+    """SIESTA's own numbers: N, and E - F = TS at 1000 K."""
+    label = read_run(files_of(METALS[name]).get).label
+    filled, weights = occupations(label, 1000.0)
+    assert weights[:, :, 0].sum() == pytest.approx(2.0)
+    assert (weights * filled).sum() == pytest.approx(label.n_electrons, abs=1e-5)
+    heat = KELVIN_EV * 1000.0 * (weights * (entr(filled) + entr(1.0 - filled))).sum()
+    assert label.energy_ev + heat == pytest.approx(METALS[name].about['energy_ev'], abs=2e-4)
+
+
+def test_the_moment_is_that_of_the_occupations(files_of) -> None:
+    """bcc iron: 2.9 Bohr magnetons an atom in a small basis, 2.2 in nature."""
+    label = read_run(files_of(RUNS['iron-spin']).get).label
+    assert label.magnetic_moment_bohr == 5.74998
+    filled, weights = occupations(label, 1000.0)
+    assert weights.shape == (2, 32, 18)
+    up, down = (weights * filled).sum(axis=(1, 2))
+    assert up - down == pytest.approx(label.magnetic_moment_bohr, abs=1e-4)
+    assert read_run(files_of(RUNS['hea-00-fcc-0']).get).label.magnetic_moment_bohr is None
+
+
+def test_k_points_without_weights_have_none(files_of) -> None:
+    files = files_of(RUNS['hea-00-bcc-0'])
+    whole = read_run(files.get).label
+    assert whole.level_weights is not None
+    # 45 points, 18 of which stand for themselves and their opposite.
+    assert whole.level_weights.shape == (1, 27)
+    np.testing.assert_allclose(np.unique(whole.level_weights.round(5)), [2 / 45, 4 / 45], atol=1e-5)
+    kept = files.pop('aiida.KP')
+    label = read_run(files.get).label
+    assert label.level_weights is None
+    assert (label.energy_ev, label.fermi_ev) == (whole.energy_ev, whole.fermi_ev)
+    for cut in (kept[: len(kept) // 2], kept.rstrip().rpartition('\n')[0], 'no number'):
+        files['aiida.KP'] = cut
+        assert code_of(files) == 'truncated'
+    flake = files_of(FLAKES['h-0000'])
+    flake.pop('aiida.KP', None)
+    assert read_run(flake.get).label.level_weights.tolist() == [[2.0]]
 
 
 @pytest.mark.parametrize('name', FAILURES)
