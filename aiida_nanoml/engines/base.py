@@ -345,7 +345,7 @@ class Engine(ABC):
             raise EvaluationError('invalid_structure', 'a position or cell vector is not finite')
         refused = [int(number) for number in np.unique(numbers) if not self.supports(int(number))]
         if refused:
-            raise EvaluationError('unsupported_element', f'{self.title} does not treat {_symbols(refused)}')
+            raise EvaluationError('unsupported_element', f'{self.method} does not treat {_symbols(refused)}')
         if np.any(structure.pbc) and not self.periodic:
             raise EvaluationError(
                 'periodic_unsupported', f'{self.title} treats isolated structures only; this one is periodic'
