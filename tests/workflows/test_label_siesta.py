@@ -41,7 +41,7 @@ def label(code: orm.InstalledCode, siesta_code: orm.InstalledCode, siesta_pseudo
             pseudos={element: siesta_pseudos[element] for element in elements},
             structures=node,
             engine='siesta',
-            protocol='paper',
+            protocol=options.pop('protocol', 'paper'),
             mode=mode,
             **options,
         )
@@ -70,6 +70,19 @@ def test_batches_and_single_runs_give_the_recorded_labels_row_by_row(label) -> N
     for name, column in first.to_arrays().items():
         if name != 'wall_s' and column.shape == first.hashes.shape:
             np.testing.assert_array_equal(column[order[0]], second.to_arrays()[name][order[1]], err_msg=name)
+
+
+def test_alloys_and_their_atoms_have_densities_of_states_in_a_batch(label) -> None:
+    runs = [recorded_runs()[name] for name in ('hea-01-fcc-1', 'hea-01-bcc-3')]
+    atom = isolated(recorded_runs('atom')['atom-Ni'])[0]
+    structures = StructureSet.from_structures([*(run.structure for run in runs), atom])
+    outputs, node = label(structures, protocol='paper_alloys')
+    assert node.is_finished_ok, node.exit_message
+    labels = outputs['labels'].labels
+    assert labels.source.protocol == 'paper_alloys'
+    labels = labels.select(np.array([labels.hashes.tolist().index(digest) for digest in structures.hashes]))
+    assert np.diff(labels.vectors['level_weights'].offsets).tolist() == [16, 10, 1]
+    np.testing.assert_allclose(labels.dos_fermi(), [7.5, 9.8, 20.8], rtol=0.02)
 
 
 def test_a_row_that_fails_in_a_batch_is_recovered_in_a_single_run(label) -> None:

@@ -97,6 +97,7 @@ def test_a_periodic_cell_with_k_points(start, tmp_path: Path) -> None:
     assert node.exit_status == 0
     energies = re.findall(r'FreeEng = +(\S+)', (run.unpack(tmp_path) / 'aiida.out').read_text())
     assert label_of(node).energies['energy_ev'][0] == pytest.approx(float(energies[-1]), abs=1e-5)
+    assert label_of(node).dos_fermi()[0] == pytest.approx(9.3, abs=0.1)
 
 
 def test_one_run_costs_eight_nodes_and_shares_the_rest(start) -> None:
