@@ -18,7 +18,7 @@ from aiida_nanoml.worker.schemas import (
     DATASET_FILE,
     LEARNING_CURVE_FILE,
     MODEL_FOLDER,
-    PARITY_FILE,
+    PARITY_FILES,
     RESULTS_FILE,
     TrainJob,
 )
@@ -28,7 +28,7 @@ class TrainCalculation(WorkerCalculation):
     """Train a model on the training rows of a data set and judge it on all parts of its split."""
 
     TASK = 'train'
-    RETRIEVED = (RESULTS_FILE, MODEL_FOLDER, PARITY_FILE, LEARNING_CURVE_FILE, CALIBRATION_FILE)
+    RETRIEVED = (RESULTS_FILE, MODEL_FOLDER, PARITY_FILES, LEARNING_CURVE_FILE, CALIBRATION_FILE)
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:

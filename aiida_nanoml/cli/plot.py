@@ -29,9 +29,9 @@ TRAINING, PREDICTION = 'TrainCalculation', 'PredictCalculation'
 @FORCE
 @JSON
 def plot(node: Any, output: Path, learning_curve: bool, calibration: bool, force: bool, as_json: bool) -> None:
-    """Draw NODE: predicted against computed gaps, their errors against standard deviations, or the learning curve.
+    """Draw NODE: predicted against computed values, their errors against standard deviations, or the learning curve.
 
-    NODE is a model, a training, predictions of rows whose gaps are known (a data set, or predictions that were
+    NODE is a model, a training, predictions of rows whose values are known (a data set, or predictions that were
     validated), the history of a training, or a workflow that made a model.
     """
     if learning_curve and calibration:
@@ -49,13 +49,15 @@ def plot(node: Any, output: Path, learning_curve: bool, calibration: bool, force
 def _draw_parity(node: Node, output: Path) -> dict[str, Any]:
     from aiida_nanoml.engines.label_set import LabelSource
     from aiida_nanoml.learning.plots import plot_parity
+    from aiida_nanoml.learning.targets import find_target
     from aiida_nanoml.worker.train import parity_title
 
     parts, baseline, model = _parts(node)
     source = LabelSource.from_dict(model.base.attributes.get('labels'))
     attributes = model.base.attributes
-    title = parity_title(attributes.get('kind'), attributes.get('baseline', None))
-    plot_parity(output, parts, title, str(source), baseline)
+    target = find_target(attributes.get('target'))
+    title = parity_title(target, attributes.get('kind'), attributes.get('baseline', None))
+    plot_parity(output, parts, title, str(source), baseline, target)
     return {'drawn': 'parity', 'n_rows': sum(len(known) for known, _ in parts.values())}
 
 
@@ -64,6 +66,7 @@ def _draw_calibration(node: Node, output: Path) -> dict[str, Any]:
 
     from aiida_nanoml.engines.label_set import LabelSource
     from aiida_nanoml.learning.plots import plot_calibration
+    from aiida_nanoml.learning.targets import find_target
     from aiida_nanoml.worker.train import calibration_parts, parity_title
 
     job = _job(node)
@@ -80,14 +83,15 @@ def _draw_calibration(node: Node, output: Path) -> dict[str, Any]:
         error = np.abs(table.get_array('predicted') - table.get_array('labelled'))
         parts = {'unseen': (table.get_array('std'), error)}
     attributes = (job.outputs if trained else job.inputs).model.base.attributes
-    title = parity_title(attributes.get('kind'), attributes.get('baseline', None))
+    target = find_target(attributes.get('target'))
+    title = parity_title(target, attributes.get('kind'), attributes.get('baseline', None))
     source = str(LabelSource.from_dict(attributes.get('labels')))
-    plot_calibration(output, parts, predictions.calibration, title, source)
+    plot_calibration(output, parts, predictions.calibration, title, source, target.unit)
     return {'drawn': 'calibration', 'n_rows': sum(len(error) for _, error in parts.values())}
 
 
 def _parts(node: Node) -> tuple[Parts, Pair | None, Node]:
-    """Known and predicted gaps by part of the split, the baseline that is corrected in the last part, and the model."""
+    """Known and predicted values by part, the baseline that is corrected in the last part, and the model."""
     from aiida_nanoml.data.prediction import BASELINE
 
     job = _job(node)
@@ -95,6 +99,12 @@ def _parts(node: Node) -> tuple[Parts, Pair | None, Node]:
         return *_by_split(job.inputs.dataset, job.outputs.fitted), job.outputs.model
     predictions = job.outputs.predictions
     if 'dataset' in job.inputs:
+        known = job.inputs.dataset.base.attributes.get('target')
+        if known != predictions.base.attributes.get('target'):
+            raise click.ClickException(
+                f'the predictions are of the target {predictions.base.attributes.get("target")}, the data set holds '
+                f'{known}: nothing to compare'
+            )
         return *_by_split(job.inputs.dataset, predictions), job.inputs.model
     table = _validated(predictions)
     known = table.get_array('labelled')
@@ -108,7 +118,7 @@ def _validated(predictions: Node) -> Any:
         if link.node.process_label == 'compare_with_labels' and link.node.is_finished_ok:
             return link.node.outputs.table
     raise click.ClickException(
-        f'the gaps of the structures behind the predictions (pk {predictions.pk}) are not known: label them, then '
+        f'the labels of the structures behind the predictions (pk {predictions.pk}) are not known: label them, then '
         'compare with `aiida-nanoml validate`'
     )
 

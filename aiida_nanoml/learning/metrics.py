@@ -11,10 +11,10 @@ from aiida_nanoml.learning.arrays import as_targets
 def regression_metrics(y: npt.ArrayLike, y_pred: npt.ArrayLike) -> dict[str, float | int | None]:
     """Coefficient of determination, mean absolute and root mean square error.
 
-    :param y: (n,) reference values, eV.
-    :param y_pred: (n,) predicted values, eV.
+    :param y: (n,) reference values.
+    :param y_pred: (n,) predicted values, in the same unit.
     :returns: ``r2`` (no unit; ``None`` where it is not defined: fewer than two rows, or all references equal), ``mae``
-        and ``rmse`` (eV), ``n`` (rows).
+        and ``rmse`` (in the unit of the values), ``n`` (rows).
     :raises DatasetError: shapes that do not match, no row, NaN or infinity.
     """
     reference = as_targets(y, 'y')

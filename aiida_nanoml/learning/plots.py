@@ -15,8 +15,10 @@ import numpy.typing as npt
 
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.arrays import as_targets
+from aiida_nanoml.learning.dataset import GAP
 from aiida_nanoml.learning.metrics import regression_metrics
 from aiida_nanoml.learning.plot_style import RC, STYLES, new_figure, save_figure
+from aiida_nanoml.learning.targets import TARGETS, Target
 from aiida_nanoml.learning.uncertainty import LEVELS, Calibration
 
 
@@ -26,15 +28,17 @@ def plot_parity(
     title: str,
     engine_label: str,
     baseline: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+    target: Target = TARGETS[GAP],
 ) -> None:
-    """Draw predicted against reference gaps, with R², MAE and n of every part in the legend.
+    """Draw predicted against reference values, with R², MAE and n of every part in the legend.
 
     :param path: file to write.
-    :param parts: (n,) reference and (n,) predicted gaps in eV by name, for example of the splits; later ones on top.
+    :param parts: (n,) reference and (n,) predicted values by name, for example of the splits; later ones on top.
     :param title: above the figure.
     :param engine_label: engine and protocol of the reference, for the axis: ``'GFN1-xTB (tblite), balanced'``.
-    :param baseline: reference gaps and baseline of the rows of the last part, when the predictions correct a baseline:
-        what it is worth without the model, drawn as crosses.
+    :param baseline: reference values and baseline of the rows of the last part, when the predictions correct a
+        baseline: what it is worth without the model, drawn as crosses.
+    :param target: what was predicted, for the axes.
     :raises DatasetError: no part, an empty label, or arrays that do not match.
     """
     if not parts:
@@ -46,11 +50,11 @@ def plot_parity(
 
     checked = {}
     for name, (y, y_pred) in parts.items():
-        reference = as_targets(y, f'reference gaps of {name}')
-        checked[name] = reference, as_targets(y_pred, f'predicted gaps of {name}', n_rows=len(reference))
+        reference = as_targets(y, f'reference values of {name}')
+        checked[name] = reference, as_targets(y_pred, f'predicted values of {name}', n_rows=len(reference))
     alone = {}
     if baseline is not None:
-        reference = as_targets(baseline[0], 'reference gaps of the baseline')
+        reference = as_targets(baseline[0], 'reference values of the baseline')
         alone['baseline alone'] = reference, as_targets(baseline[1], 'the baseline', n_rows=len(reference))
     everything = np.concatenate([values for pair in (checked | alone).values() for values in pair])
     margin = 0.04 * max(float(np.ptp(everything)), 0.1)
@@ -70,7 +74,7 @@ def plot_parity(
                 alpha=0.75,
                 linewidths=0.3,
                 edgecolors='white',
-                label=_caption(name, regression_metrics(reference, predicted)),
+                label=_caption(name, regression_metrics(reference, predicted), target),
                 zorder=2 + number,
             )
         for name, (reference, predicted) in alone.items():
@@ -81,12 +85,12 @@ def plot_parity(
                 c='black',
                 marker='x',
                 linewidths=0.6,
-                label=_caption(name, regression_metrics(reference, predicted)),
+                label=_caption(name, regression_metrics(reference, predicted), target),
                 zorder=2 + len(checked),
             )
         axes.set(xlim=limits, ylim=limits, aspect='equal')
-        axes.set_xlabel(f'Gap, {engine_label} (eV)')
-        axes.set_ylabel('Predicted gap (eV)')
+        axes.set_xlabel(f'{target.noun[0].upper()}{target.noun[1:]}, {engine_label} ({target.unit})')
+        axes.set_ylabel(f'Predicted {target.noun} ({target.unit})')
         axes.set_title(title, fontsize=RC['axes.titlesize'] if '\n' not in title else RC['legend.fontsize'])
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
@@ -148,14 +152,16 @@ def plot_calibration(
     calibration: Calibration,
     title: str,
     engine_label: str,
+    unit: str = TARGETS[GAP].unit,
 ) -> None:
     """Draw errors against predicted standard deviations, with the bounds of the intervals and how many rows they hold.
 
     :param path: file to write.
-    :param parts: (n,) standard deviations and (n,) errors without sign, eV, by name; later ones on top.
+    :param parts: (n,) standard deviations and (n,) errors without sign by name; later ones on top.
     :param calibration: gives the intervals.
     :param title: above the figure.
     :param engine_label: engine and protocol of the reference, for the axis.
+    :param unit: of what was predicted.
     :raises DatasetError: no part, an empty label, or arrays that do not match.
     """
     if not parts:
@@ -191,8 +197,8 @@ def plot_calibration(
             )
         axes.set_xlim(*ends)
         axes.set_ylim(0, None)
-        axes.set_xlabel('Predicted standard deviation (eV)')
-        axes.set_ylabel(f'Error against {engine_label} (eV)')
+        axes.set_xlabel(f'Predicted standard deviation ({unit})')
+        axes.set_ylabel(f'Error against {engine_label} ({unit})')
         axes.set_title(title, fontsize=RC['axes.titlesize'] if '\n' not in title else RC['legend.fontsize'])
         axes.legend(loc='upper left', frameon=False, handletextpad=0.4)
         save_figure(figure, path)
@@ -259,6 +265,6 @@ def _shrink(n_points: int) -> float:
     return float(np.clip(np.sqrt(300 / n_points), 0.15, 1.0))
 
 
-def _caption(name: str, metrics: Mapping[str, float | int | None]) -> str:
+def _caption(name: str, metrics: Mapping[str, float | int | None], target: Target) -> str:
     r2 = 'n/a' if metrics['r2'] is None else f'{metrics["r2"]:.3f}'
-    return f'{name}: R² = {r2}, MAE = {metrics["mae"]:.3f} eV, n = {metrics["n"]}'
+    return f'{name}: R² = {r2}, MAE = {metrics["mae"]:.{target.digits}f} {target.unit}, n = {metrics["n"]}'

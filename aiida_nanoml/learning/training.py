@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiida_nanoml.errors import DatasetError
-from aiida_nanoml.learning.arrays import Floats
+from aiida_nanoml.learning.arrays import Floats, as_target_columns
 from aiida_nanoml.learning.dataset import Dataset, model_inputs
 from aiida_nanoml.learning.distance import TrainingDomain
 from aiida_nanoml.learning.metrics import regression_metrics
 from aiida_nanoml.learning.registry import Model
 from aiida_nanoml.learning.splits import SPLITS, fold_rows
+from aiida_nanoml.learning.targets import find_target
 from aiida_nanoml.learning.uncertainty import Calibration, interval_metrics
 
 HELD_OUT = 'held-out'
 """Part of a data set that stands for all rows, each predicted by a model that did not see it."""
+
+COMPANION_VALUE = 'value_'
+"""Beginning of the names of columns with predictions of the targets beside the main one."""
 
 Metrics = dict[str, dict[str, float | int | None]]
 Columns = dict[str, NDArray[Any]]
@@ -33,18 +37,21 @@ def fit_model(model: Model, dataset: Dataset, progress: EpochProgress | None = N
     :param dataset: with a split. With a baseline, the model learns the correction to it.
     :param progress: called after every epoch of a network.
     :returns: the same model.
-    :raises DatasetError: no training rows, or all of them have one target.
+    :raises DatasetError: no training rows, or all of them have the same value of a target.
     :raises ModelError: hyperparameters that do not fit each other or the data.
     """
     X_train, y_train = dataset.part('train')
     if len(X_train) == 0:
         raise DatasetError('the data set has no training rows: split it before training')
-    if np.ptp(y_train) == 0:
-        what = 'gap' if dataset.baseline is None else 'correction to the baseline'
-        raise DatasetError(
-            f'all {len(y_train)} training rows have the same {what}, {y_train[0]:g} eV: there is nothing to learn. '
-            'Check the labels, or take structures that differ.'
-        )
+    for name, values in zip((dataset.target, *dataset.others), as_target_columns(y_train).T, strict=True):
+        if np.ptp(values) == 0:
+            target = find_target(name)
+            corrects = dataset.baseline is not None and name == dataset.target
+            raise DatasetError(
+                f'all {len(values)} training rows have the same '
+                f'{"correction to the baseline" if corrects else target.noun}, {values[0]:g} {target.unit}: there is '
+                'nothing to learn. Check the labels, or take structures that differ.'
+            )
     X_validation, y_validation = dataset.part('validation')
     model.fit(
         X_train,
@@ -60,8 +67,9 @@ def predict_with_spread(model: Model, features: Floats, baseline: Floats | None 
 
     :param model: trained.
     :param features: shape (n, F).
-    :param baseline: shape (n,), eV, of a model that learnt the correction to it.
-    :returns: values (n,) in eV, baseline plus correction, and their spread (n,) in eV, NaN where a model knows none.
+    :param baseline: shape (n,), in the unit of the target, of a model that learnt the correction to it.
+    :returns: values (n,) of the main target, baseline plus correction, and their spread (n,), NaN where a model knows
+        none; both in the unit of the target.
     :raises ModelError: features of another length.
     """
     values, spread = model.predict(model_inputs(features, baseline), return_std=True)
@@ -74,6 +82,7 @@ def predict_columns(
     calibration: Calibration | None,
     features: Floats,
     baseline: Floats | None = None,
+    others: Sequence[str] = (),
 ) -> Columns:
     """Predict rows, and say how far each prediction may be off.
 
@@ -81,19 +90,23 @@ def predict_columns(
     :param domain: of the same training rows.
     :param calibration: ``None``: there is none, and ``std`` is NaN.
     :param features: shape (n, F).
-    :param baseline: shape (n,), eV, of a model that learnt the correction to it.
-    :returns: ``value`` (eV, baseline plus correction), ``std`` (eV, calibrated), ``spread`` (eV, of the model, NaN
-        where it knows none), ``distance`` (1 is typical of the training rows) and ``outside`` (bool), each (n,).
+    :param baseline: shape (n,), in the unit of the target, of a model that learnt the correction to it.
+    :param others: names of the targets that the model learnt beside the main one, in order.
+    :returns: ``value`` (baseline plus correction), ``std`` (calibrated), ``spread`` (of the model, NaN where it knows
+        none), all in the unit of the main target, ``distance`` (1 is typical of the training rows), ``outside`` (bool)
+        and ``value_<name>`` for each of ``others`` in its own unit, each (n,).
     :raises ModelError: features of another length.
     """
     values, spread = predict_with_spread(model, features, baseline)
     inputs = model_inputs(features, baseline)
+    beside = model.predict_all(inputs)[:, 1:].T if others else ()
     return {
         'value': values,
         'std': np.full(len(values), np.nan) if calibration is None else calibration.std(values, spread),
         'spread': spread,
         'distance': domain.distance(inputs),
         'outside': domain.outside(inputs),
+        **{f'{COMPANION_VALUE}{name}': found for name, found in zip(others, beside, strict=True)},
     }
 
 
@@ -103,12 +116,15 @@ def predict_held_out(
     """Predict each row with a model that did not see it: of the folds one is predicted and the next one watched.
 
     :param make: gives an untrained model for each fold.
-    :param dataset: its split does not matter.
+    :param dataset: its split does not matter; what a split keeps together stays in one fold.
     :param folds: at least 3.
     :returns: the columns of :func:`predict_columns`, and the calibration by all rows, which gave their ``std``.
-    :raises DatasetError: fewer distinct structures than folds.
+    :raises DatasetError: fewer distinct structures, or groups, than folds.
     """
-    fold = fold_rows(dataset.hashes, folds, strata=dataset.families)
+    if dataset.groups is None:
+        fold = fold_rows(dataset.hashes, folds, strata=dataset.families)
+    else:
+        fold = fold_rows(dataset.groups, folds, called='groups')
     columns: Columns = {}
     for number in range(folds):
         parts = np.full(len(dataset), 'train', dtype='<U10')
@@ -119,7 +135,8 @@ def predict_held_out(
         domain = TrainingDomain().fit(divided.part('train')[0])
         rows = fold == number
         baseline = None if dataset.baseline is None else dataset.baseline[rows]
-        for name, found in predict_columns(model, domain, None, dataset.X[rows], baseline).items():
+        predicted = predict_columns(model, domain, None, dataset.X[rows], baseline, tuple(dataset.others))
+        for name, found in predicted.items():
             columns.setdefault(name, np.empty(len(dataset), dtype=found.dtype))[rows] = found
     calibration = Calibration.fit(dataset.y, columns['value'], columns['spread'], 'held-out')
     if calibration is not None:
@@ -136,12 +153,13 @@ def metrics_by_part(
     """Judge predictions by part of the split, and by part and family (``'test/h'``).
 
     :param dataset: with a split.
-    :param values: shape (N,), predictions for its rows, eV.
-    :param columns: of :func:`predict_columns`, to judge the intervals as well.
+    :param values: shape (N,), predictions of the main target for its rows.
+    :param columns: of :func:`predict_columns`, to judge the intervals and the other targets as well.
     :param calibration: that gave the ``std`` of ``columns``.
     :returns: :func:`~aiida_nanoml.learning.metrics.regression_metrics` by part, with ``columns`` also
         :func:`~aiida_nanoml.learning.uncertainty.interval_metrics`. Of a data set with a baseline also the former of
-        the baseline alone (``'baseline/test'``).
+        the baseline alone (``'baseline/test'``), and of other targets under their names (``'pressure/test'``,
+        ``'pressure/test/fcc'``).
     """
     parts = {part: dataset.split == part for part in (*SPLITS, HELD_OUT)}
     groups: dict[str, NDArray[np.bool_]] = {}
@@ -154,6 +172,8 @@ def metrics_by_part(
         for name, rows in groups.items():
             members = {key: column[rows] for key, column in columns.items()}
             metrics[name] |= interval_metrics(dataset.y[rows], members, calibration)
+            for other, known in dataset.others.items():
+                metrics[f'{other}/{name}'] = regression_metrics(known[rows], members[f'{COMPANION_VALUE}{other}'])
     if dataset.baseline is not None:
         for name, rows in groups.items():
             metrics[f'baseline/{name}'] = regression_metrics(dataset.y[rows], dataset.baseline[rows])

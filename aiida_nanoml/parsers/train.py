@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from aiida_nanoml.data.model import ModelData
 from aiida_nanoml.data.prediction import PredictionData
 from aiida_nanoml.parsers.base import WorkerParser
-from aiida_nanoml.worker.schemas import CALIBRATION_FILE, LEARNING_CURVE_FILE, MODEL_FOLDER, PARITY_FILE, Report
+from aiida_nanoml.worker.schemas import CALIBRATION_FILE, LEARNING_CURVE_FILE, MODEL_FOLDER, PARITY_FILES, Report
 
 
 class TrainParser(WorkerParser):
@@ -35,7 +35,7 @@ class TrainParser(WorkerParser):
             history.set_y(list(losses.values()), list(losses), [''] * len(losses))
             self.out('history', history)
         figures = orm.FolderData()
-        for name in (PARITY_FILE, LEARNING_CURVE_FILE, CALIBRATION_FILE):
-            if (folder / name).exists():
-                figures.base.repository.put_object_from_file(str(folder / name), name)
+        for pattern in (PARITY_FILES, LEARNING_CURVE_FILE, CALIBRATION_FILE):
+            for path in folder.glob(pattern):
+                figures.base.repository.put_object_from_file(str(path), path.name)
         self.out('figures', figures)

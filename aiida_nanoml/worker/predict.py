@@ -56,7 +56,7 @@ def predict(folder: Path) -> Report:
     baseline = None
     if card.baseline is not None:
         baseline = as_targets(arrays['baseline'], 'the baseline', n_rows=len(features))
-    results = predict_columns(model, domain, card.calibration, features, baseline)
+    results = predict_columns(model, domain, card.calibration, features, baseline, tuple(card.others))
     write_arrays(folder / RESULTS_FILE, results if baseline is None else results | {'baseline': baseline})
     return Report(status='ok', content={'n_rows': len(features)})
 
@@ -64,7 +64,7 @@ def predict(folder: Path) -> Report:
 def check_baseline(learnt: Mapping[str, Any] | None, given: Mapping[str, Any] | None) -> None:
     """Refuse a baseline from another engine or protocol than the one that a model corrects.
 
-    :param learnt: source of the baseline that the model corrects; ``None``: it gives the gap itself.
+    :param learnt: source of the baseline that the model corrects; ``None``: it gives the target itself.
     :param given: source of the baseline at hand, if there is one. A model without baseline has no use for it.
     :raises ModelError: the model corrects a baseline that is not there, or is another one.
     """
@@ -73,11 +73,12 @@ def check_baseline(learnt: Mapping[str, Any] | None, given: Mapping[str, Any] | 
     wanted = LabelSource.from_dict(learnt)
     if given is None:
         raise ModelError(
-            f'the model corrects gaps of {wanted}: label the structures with it, and give these labels as baseline'
+            f'the model corrects the values of {wanted}: label the structures with it, and give these labels as '
+            'baseline'
         )
     found = LabelSource.from_dict(given)
     if not found.compatible(wanted):
         raise ModelError(
-            f'the model corrects gaps of {wanted} ({wanted.to_dict()}), the baseline is from {found} '
+            f'the model corrects the values of {wanted} ({wanted.to_dict()}), the baseline is from {found} '
             f'({found.to_dict()}): its errors are others. Label the structures with the engine of the model.'
         )

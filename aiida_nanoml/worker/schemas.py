@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from aiida_nanoml.learning.dataset import GAP
+from aiida_nanoml.learning.targets import Target
+
 JOB_FILE = 'job.json'
 REPORT_FILE = 'results.json'
 RESULTS_FILE = 'results.npz'
@@ -20,9 +23,14 @@ STRUCTURES_FILE = 'structures.npz'
 DATASET_FILE = 'dataset.npz'
 BASELINE_FILE = 'baseline.npz'
 MODEL_FOLDER = 'model'
-PARITY_FILE = 'Energy_gap_prediction.png'
+PARITY_FILES = '*_prediction.png'
 LEARNING_CURVE_FILE = 'learning_curve.png'
 CALIBRATION_FILE = 'calibration.png'
+
+
+def parity_file(target: Target) -> str:
+    """Name the parity plot of a target, ``Energy_gap_prediction.png`` for the gap."""
+    return PARITY_FILES.replace('*', target.title.replace(' ', '_'))
 
 
 class _Schema(BaseModel):
@@ -49,6 +57,7 @@ class TrainJob(_Schema):
     feature_names: list[str]
     descriptor: dict[str, Any] = Field(description='identity of the descriptor')
     labels: dict[str, Any] = Field(description='engine, version, protocol and parameters of the target')
+    target: str = Field(default=GAP, description='what the data set is about; others are columns of it')
     baseline: dict[str, Any] | None = Field(
         default=None, description='engine, version, protocol and parameters of the baseline; None: learn without'
     )
@@ -78,6 +87,7 @@ class StudyJob(_Schema):
     hyperparameters: dict[str, Any] = Field(description='what differs from the kind')
     seed: int = Field(ge=0, description='seed of the models')
     feature_names: list[str]
+    target: str = Field(default=GAP, description='what the data set is about; others are columns of it')
     allow_leakage: bool = Field(default=False, description='accept structures that are in two parts of the split')
 
 

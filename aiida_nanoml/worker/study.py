@@ -34,7 +34,7 @@ def study(folder: Path, progress: Callable[[int, int], None]) -> Report:
         split. A point that cannot be evaluated is a row with the status ``failed`` instead.
     """
     job = read_job(folder, StudyJob)
-    dataset = Dataset.from_arrays(read_arrays(folder / DATASET_FILE), tuple(job.feature_names))
+    dataset = Dataset.from_arrays(read_arrays(folder / DATASET_FILE), tuple(job.feature_names), job.target)
     if not job.allow_leakage:
         check_leakage(dataset.hashes, dataset.split, dataset.names)
     made = make_study(job.study, job.settings, job.kind, job.hyperparameters)

@@ -19,6 +19,7 @@ from aiida_nanoml.learning.model_files import save_model
 from aiida_nanoml.learning.plots import plot_calibration, plot_learning_curve, plot_parity
 from aiida_nanoml.learning.registry import make_model
 from aiida_nanoml.learning.splits import SPLITS, check_leakage
+from aiida_nanoml.learning.targets import Target, find_target
 from aiida_nanoml.learning.training import HELD_OUT, fit_model, metrics_by_part, predict_columns, predict_held_out
 from aiida_nanoml.learning.uncertainty import Calibration
 from aiida_nanoml.worker.files import read_arrays, read_job, write_arrays
@@ -27,10 +28,10 @@ from aiida_nanoml.worker.schemas import (
     DATASET_FILE,
     LEARNING_CURVE_FILE,
     MODEL_FOLDER,
-    PARITY_FILE,
     RESULTS_FILE,
     Report,
     TrainJob,
+    parity_file,
 )
 
 
@@ -39,20 +40,21 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
 
     :param folder: holds ``job.json`` and ``dataset.npz``.
     :param progress: called with the epoch and the number of epochs.
-    :returns: the report, with the metrics (eV) by part and by part and family (``'test/h'``). With folds, those of the
+    :returns: the report, with the metrics by part and by part and family (``'test/h'``). With folds, those of the
         cross-validation are ``'held-out'``. Of a correction, the metrics of the baseline alone stand beside them
-        (``'baseline/test'``).
+        (``'baseline/test'``), and so do those of other targets (``'pressure/test'``).
     :raises NanomlError: the job, the data set or the hyperparameters cannot be used.
     """
     job = read_job(folder, TrainJob)
-    dataset = Dataset.from_arrays(read_arrays(folder / DATASET_FILE), tuple(job.feature_names))
+    dataset = Dataset.from_arrays(read_arrays(folder / DATASET_FILE), tuple(job.feature_names), job.target)
+    target = find_target(job.target)
     if (job.baseline is None) != (dataset.baseline is None):
         raise DatasetError('a baseline is a column of the data set and a source in the job: only one of them is there')
     if not job.allow_leakage:
         check_leakage(dataset.hashes, dataset.split, dataset.names)
     model = fit_model(make_model(job.kind, **job.hyperparameters), dataset, progress)
     domain = TrainingDomain().fit(dataset.part('train')[0])
-    raw = predict_columns(model, domain, None, dataset.X, dataset.baseline)
+    raw = predict_columns(model, domain, None, dataset.X, dataset.baseline, tuple(dataset.others))
     held_out: dict[str, Any] = {}
     if job.folds is None:
         rows = dataset.split == 'validation'
@@ -69,6 +71,9 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
         metrics |= metrics_by_part(everything, held_out['value'], held_out, calibration)
     card = {
         'kind': job.kind,
+        'target': target.name,
+        'unit': target.unit,
+        'others': {name: find_target(name).unit for name in dataset.others},
         'feature_names': list(dataset.input_names),
         'descriptor': job.descriptor,
         'labels': job.labels,
@@ -79,15 +84,15 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
     }
     saved = save_model(model, folder / MODEL_FOLDER, card, domain)
     parts, baseline = parity_parts(dataset, columns['value'])
-    title, source = parity_title(job.kind, job.baseline), str(LabelSource.from_dict(job.labels))
-    plot_parity(folder / PARITY_FILE, parts, title, source, baseline)
+    title, source = parity_title(target, job.kind, job.baseline), str(LabelSource.from_dict(job.labels))
+    plot_parity(folder / parity_file(target), parts, title, source, baseline, target)
     if calibration is not None:
         judged = calibration_parts(dataset, columns)
-        plot_calibration(folder / CALIBRATION_FILE, judged, calibration, title, source)
+        plot_calibration(folder / CALIBRATION_FILE, judged, calibration, title, source, target.unit)
     history = {name: np.array(losses) for name, losses in model.history_.items()}
     if isinstance(model, GapNetwork):
         plot_learning_curve(
-            folder / LEARNING_CURVE_FILE, model.history_, f'Model {job.kind}', loss_label=model.loss_label()
+            folder / LEARNING_CURVE_FILE, model.history_, f'Model {job.kind}', loss_label=model.loss_label(target.unit)
         )
     write_arrays(
         folder / RESULTS_FILE,
@@ -101,23 +106,24 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
     )
 
 
-def parity_title(kind: str, baseline: Mapping[str, Any] | None) -> str:
+def parity_title(target: Target, kind: str, baseline: Mapping[str, Any] | None) -> str:
     """What a parity plot of a model is called: it must say what the model corrects.
 
+    :param target: what the model predicts.
     :param kind: kind of the model.
     :param baseline: source of the baseline, if the model has one.
     """
     correction = '' if baseline is None else f'\ncorrection to {LabelSource.from_dict(baseline)}'
-    return f'Energy gap, model {kind}{correction}'
+    return f'{target.title}, model {kind}{correction}'
 
 
 def parity_parts(
     dataset: Dataset, values: Floats
 ) -> tuple[dict[str, tuple[Floats, Floats]], tuple[Floats, Floats] | None]:
-    """Known and predicted gaps by part of the split.
+    """Known and predicted values by part of the split.
 
-    :param values: shape (N,), predictions for the rows of the data set, eV.
-    :returns: the parts, and the known gaps and the baseline of the last of them, if there is a baseline.
+    :param values: shape (N,), predictions for the rows of the data set.
+    :returns: the parts, and the known values and the baseline of the last of them, if there is a baseline.
     """
     masks = {name: dataset.split == name for name in SPLITS if name in dataset.split}
     masks = masks or {'rows': np.ones(len(dataset), dtype=bool)}
@@ -129,7 +135,7 @@ def parity_parts(
 def calibration_parts(dataset: Dataset, columns: Mapping[str, NDArray[Any]]) -> dict[str, tuple[Floats, Floats]]:
     """Standard deviation and error by part of the split, of the parts that were not trained on.
 
-    :param columns: ``value`` and ``std`` of the rows of the data set, each (N,), eV.
+    :param columns: ``value`` and ``std`` of the rows of the data set, each (N,).
     """
     errors = np.abs(columns['value'] - dataset.y)
     masks = {name: dataset.split == name for name in SPLITS if name != 'train' and name in dataset.split}

@@ -246,8 +246,8 @@ def test_a_baseline_that_the_model_does_not_correct_is_refused(
     other = LabelSetData(replace(cheap_labels, source=replace(cheap_labels.source, protocol='stringent')))
     some = LabelSetData(cheap_labels.select(np.arange(10)))
     for inputs, message in (
-        ({'structures': structures_node}, 'the model corrects gaps of Cheap 1.0, protocol fast: label'),
-        ({'dataset': dataset_node}, 'the model corrects gaps of Cheap 1.0, protocol fast: label'),
+        ({'structures': structures_node}, 'the model corrects the values of Cheap 1.0, protocol fast: label'),
+        ({'dataset': dataset_node}, 'the model corrects the values of Cheap 1.0, protocol fast: label'),
         ({'structures': structures_node, 'baseline': other}, 'the baseline is from Cheap 1.0, protocol stringent'),
         ({'structures': structures_node, 'baseline': some}, f'the first is {str(flakes.names[10])!r}'),
         ({'dataset': corrected_node, 'baseline': baseline_node}, 'a dataset brings its own baseline'),

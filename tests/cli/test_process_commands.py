@@ -136,7 +136,7 @@ def test_a_correction_from_two_labellings_to_a_traced_prediction(aiida_profile_c
     assert 'baseline' not in cli('model', 'show', 'alone').stdout
 
     refused = cli('predict', 'correction', 'flakes', status=1).stderr
-    assert 'the model corrects gaps of GFN1-xTB' in refused
+    assert 'the model corrects the values of GFN1-xTB' in refused
     assert 'protocol fast' in refused
     assert 'its errors are others' in cli('predict', 'correction', 'flakes', '--baseline', 'costly', status=1).stderr
     assert 'takes no baseline' in cli('predict', 'alone', 'flakes', '--baseline', 'cheap', status=1).stderr

@@ -7,6 +7,7 @@ import pytest
 
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.plots import plot_calibration, plot_learning_curve, plot_parity, plot_rounds
+from aiida_nanoml.learning.targets import TARGETS
 from aiida_nanoml.learning.uncertainty import Calibration
 
 ENGINE = 'GFN1-xTB (tblite), balanced'
@@ -87,7 +88,7 @@ def test_unusable_input_is_refused(tmp_path):
         plot_parity(tmp_path / 'a.png', {}, 'T', 'E')
     with pytest.raises(DatasetError, match='engine and protocol'):
         plot_parity(tmp_path / 'a.png', parts(), 'T', ' ')
-    with pytest.raises(DatasetError, match='predicted gaps of test has 1 rows'):
+    with pytest.raises(DatasetError, match='predicted values of test has 1 rows'):
         plot_parity(tmp_path / 'a.png', {'test': ([1.0, 2.0], [1.0])}, 'T', 'E')
     with pytest.raises(DatasetError, match='no loss'):
         plot_learning_curve(tmp_path / 'a.png', {}, 'T')
@@ -151,3 +152,19 @@ def test_rounds_say_what_was_labelled_and_how_it_was_chosen(tmp_path):
 def test_rounds_that_cannot_be_drawn(tmp_path, curves, engine, message):
     with pytest.raises(DatasetError, match=message):
         plot_rounds(tmp_path / 'rounds.svg', curves, 'T', engine)
+
+
+def test_another_target_stands_on_the_axes_with_its_unit(tmp_path):
+    reference, predicted = parts()['test']
+    plot_parity(tmp_path / 'parity.svg', {'test': (reference, predicted)}, 'Alloys', ENGINE, target=TARGETS['pressure'])
+    text = '\n'.join(svg_text(tmp_path / 'parity.svg'))
+    assert f'Pressure, {ENGINE} (GPa)' in text
+    assert 'Predicted pressure (GPa)' in text
+    assert re.search(r'MAE = 0\.\d\d GPa, n = 25', text)
+    calibration = Calibration(
+        part='validation', rows=20, spread=1.0, gap=0.0, constant_ev=0.0, factor_68=1.0, factor_95=2.0
+    )
+    plot_calibration(tmp_path / 'c.svg', {'test': (reference, predicted)}, calibration, 'T', ENGINE, 'GPa')
+    text = svg_text(tmp_path / 'c.svg')
+    assert f'Error against {ENGINE} (GPa)' in text
+    assert 'Predicted standard deviation (GPa)' in text

@@ -4,7 +4,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiida_nanoml.errors import DatasetError
-from aiida_nanoml.learning.splits import SPLITS, check_leakage, fold_rows, split_rows
+from aiida_nanoml.learning.splits import (
+    SPLITS,
+    alloy_keys,
+    check_leakage,
+    composition_keys,
+    fold_rows,
+    split_parameters,
+    split_rows,
+)
+from aiida_nanoml.structures import Structure, StructureSet
 
 
 def named(n):
@@ -155,3 +164,60 @@ def test_a_structure_in_two_parts_is_refused():
 def test_a_split_never_leaks(n, seed):
     repeated = np.concatenate([named(n), named(3)])
     check_leakage(repeated, split_rows(repeated, seed=seed))
+
+
+@st.composite
+def alloys(draw):
+    """Names of alloys, each with some cells, in any order."""
+    sizes = draw(st.lists(st.integers(1, 8), min_size=6, max_size=25))
+    names = np.repeat([f'alloy-{number:04d}' for number in range(len(sizes))], sizes)
+    return names[np.array(draw(st.permutations(range(len(names)))))]
+
+
+@given(alloys(), st.integers(0, 5))
+def test_no_group_is_in_two_parts_or_folds(names, seed):
+    keys = alloy_keys(names)
+    parts = split_rows(keys, 0.2, 0.2, seed, called='alloys')
+    folds = fold_rows(keys, 3, seed, called='alloys')
+    for name in np.unique(names):
+        assert len(set(parts[names == name])) == 1
+        assert len(set(folds[names == name])) == 1
+    assert set(parts) == set(SPLITS)
+    assert set(folds) == {0, 1, 2}
+
+
+def test_compositions_are_in_lowest_proportions_whatever_the_cell_and_the_order():
+    cells = [[26, 26, 13], [13, 26, 26, 26, 26, 13], [26, 13, 13], [26], [26, 26]]
+    places = [np.arange(len(numbers))[:, None] * [2.0, 0, 0] for numbers in cells]
+    structures = StructureSet.from_structures(
+        [Structure(np.array(numbers), where) for numbers, where in zip(cells, places, strict=True)]
+    )
+    keys = composition_keys(structures)
+    assert keys.tolist() == ['Al1 Fe2', 'Al1 Fe2', 'Al2 Fe1', 'Fe1', 'Fe1']
+
+
+def test_parameters_of_a_split_are_completed():
+    usual = {'validation': 0.2, 'test': 0.2, 'seed': 0, 'by_family': True, 'group': 'structure'}
+    assert split_parameters({}) == usual
+    assert split_parameters({'test': 0.3, 'group': 'alloy'}) == usual | {
+        'test': 0.3,
+        'group': 'alloy',
+        'by_family': False,
+    }
+    assert split_parameters({'group': 'alloy', 'by_family': True})['by_family']
+    with pytest.raises(DatasetError, match="no group 'phase'; it keeps together one of structure, alloy, composition"):
+        split_parameters({'group': 'phase'})
+    with pytest.raises(DatasetError, match='no parameter shares; it has validation, test, seed, by_family, group'):
+        split_parameters({'shares': 0.3})
+
+
+def test_groups_that_cannot_be_kept_together_say_what_they_are():
+    with pytest.raises(DatasetError, match='row 1 has no name'):
+        alloy_keys(np.array(['alloy-1', '']))
+    names = np.array(['alloy-1', 'alloy-1', 'alloy-2'])
+    with pytest.raises(DatasetError, match=r'there are 2 distinct alloys, too few.*Add alloys'):
+        split_rows(names, called='alloys')
+    with pytest.raises(DatasetError, match='2 distinct alloys, too few for 3 folds'):
+        fold_rows(names, 3, called='alloys')
+    with pytest.raises(DatasetError, match="'alloy-1' belongs to two strata: without strata"):
+        split_rows(names, strata=np.array(['fcc', 'bcc', 'fcc']))

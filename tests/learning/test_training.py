@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -95,3 +97,62 @@ def test_columns_of_a_correction_count_the_baseline(dataset):
     np.testing.assert_array_equal(columns['distance'], domain.distance(corrected.inputs))
     assert np.isnan(columns['std']).all()
     assert columns['outside'].dtype == bool
+
+
+@pytest.fixture(scope='module')
+def several(dataset):
+    """The rows with a pressure and a moment beside the target."""
+    others = {'pressure': 100.0 * dataset.X[:, 0] - 7.0, 'magnetic_moment': np.tanh(dataset.X[:, 1])}
+    return replace(dataset, target='cohesive_energy', others=others)
+
+
+def test_other_targets_are_predicted_and_judged_beside_the_first(several):
+    model = fit_model(make_model('linear'), several)
+    domain = TrainingDomain().fit(several.part('train')[0])
+    columns = predict_columns(model, domain, None, several.X, None, tuple(several.others))
+    assert {name for name in columns if name.startswith('value')} == {
+        'value',
+        'value_magnetic_moment',
+        'value_pressure',
+    }
+    np.testing.assert_allclose(columns['value_pressure'], several.others['pressure'], atol=1e-9)
+    alone = fit_model(make_model('linear'), replace(several, others={}))
+    np.testing.assert_allclose(columns['value'], alone.predict(several.X))
+    metrics = metrics_by_part(several, columns['value'], columns)
+    names = {f'{part}{family}' for part in PARTS for family in ('', '/h', '/s')}
+    assert set(metrics) == {f'{mark}{name}' for mark in ('', 'magnetic_moment/', 'pressure/') for name in names}
+    assert metrics['pressure/test']['mae'] == pytest.approx(0, abs=1e-9)
+    rows = (several.split == 'test') & (several.families == 'h')
+    known, found = several.others['magnetic_moment'][rows], columns['value_magnetic_moment'][rows]
+    assert metrics['magnetic_moment/test/h'] == regression_metrics(known, found)
+
+
+def test_with_a_baseline_other_targets_are_learnt_as_they_are(several):
+    corrected = replace(several, baseline=several.y - 0.5 - 0.1 * several.X[:, 2])
+    model = fit_model(
+        make_model('ridge', alpha=1e-9), corrected.with_split(np.where(several.split == 'test', 'test', 'train'))
+    )
+    np.testing.assert_allclose(model.predict(corrected.inputs), 0.5 + 0.1 * several.X[:, 2], atol=1e-6)
+    np.testing.assert_allclose(model.predict_all(corrected.inputs)[:, 2], several.others['pressure'], atol=1e-5)
+
+
+def test_another_target_that_never_changes_is_named(several):
+    still = replace(several, others=several.others | {'magnetic_moment': np.zeros(200)})
+    with pytest.raises(DatasetError, match='the same magnetic moment, 0 µB/atom: there is nothing to learn'):
+        fit_model(make_model('linear'), still)
+
+
+def test_folds_keep_groups_together(dataset):
+    """Rows of a group are equal: a tree that has seen one knows the others by heart."""
+    group = np.arange(200) // 10
+    random = np.random.Generator(np.random.PCG64(2))
+    X, y = random.normal(size=(20, 3))[group], random.normal(size=20)[group]
+    rows = replace(dataset, X=X, y=y)
+    grouped = replace(rows, groups=np.array([f'alloy-{number}' for number in group]))
+
+    def error(given):
+        columns, _ = predict_held_out(lambda: make_model('tree', min_samples_leaf=1), given, 4)
+        return np.abs(columns['value'] - y).mean()
+
+    assert error(rows) < 1e-9
+    assert error(grouped) > 0.5

@@ -28,7 +28,6 @@ from aiida_nanoml.worker.schemas import (
     JOB_FILE,
     LEARNING_CURVE_FILE,
     MODEL_FOLDER,
-    PARITY_FILE,
     RESULTS_FILE,
     STRUCTURES_FILE,
     PredictJob,
@@ -59,6 +58,7 @@ def train_job(
             feature_names=list(dataset.feature_names),
             descriptor=flake_descriptor,
             labels=flake_labels.source.to_dict(),
+            target=dataset.target,
             **job,
         )
         (folder / JOB_FILE).write_text(content.model_dump_json(), encoding='utf-8')
@@ -103,7 +103,7 @@ def test_training_judges_every_part(train_job, split_flakes: Dataset) -> None:
     model, card = load_model(folder / MODEL_FOLDER)
     np.testing.assert_allclose(model.predict(split_flakes.X), arrays['value'])
     assert card.fingerprint == report.content['fingerprint']
-    assert (folder / PARITY_FILE).read_bytes().startswith(b'\x89PNG')
+    assert (folder / 'Energy_gap_prediction.png').read_bytes().startswith(b'\x89PNG')
     assert not (folder / LEARNING_CURVE_FILE).exists(), 'a linear model has no epochs'
 
 
@@ -357,7 +357,7 @@ def test_structures_with_their_baseline_and_their_features_get_the_same_predicti
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (None, 'the model corrects gaps of Cheap 1.0, protocol fast: label'),
+        (None, 'the model corrects the values of Cheap 1.0, protocol fast: label'),
         ({'version': '2.0'}, 'its errors are others'),
     ],
 )
@@ -387,3 +387,60 @@ def test_a_baseline_has_one_number_for_each_structure(
     write_arrays(folder / BASELINE_FILE, {'baseline': gaps})
     assert main(['predict', '--folder', str(folder)]) == 1
     assert message in read_report(folder).message
+
+
+# Several targets
+
+
+@pytest.fixture
+def several(split_flakes: Dataset) -> Dataset:
+    """The flakes with made-up targets: two sums of their features, in other units than the gap."""
+    X = split_flakes.X
+    others = {'pressure': -50.0 * X[:, :4].sum(axis=1), 'magnetic_moment': X[:, 1] - X[:, 0]}
+    return replace(split_flakes, y=-3000.0 + X[:, 0], target='energy_per_atom', others=others)
+
+
+@pytest.mark.parametrize(('kind', 'hyperparameters'), [('alloy', NETWORK), ('ridge', {})])
+def test_several_targets_are_trained_judged_and_predicted(
+    train_job, predict_job, several: Dataset, flakes: StructureSet, kind: str, hyperparameters: dict
+) -> None:
+    folder = train_job(kind, dataset=several, job={'folds': 3}, **hyperparameters)
+    assert main(['train', '--folder', str(folder)]) == 0, read_report(folder).message
+    arrays = read_arrays(folder / RESULTS_FILE)
+    assert {'value', 'value_pressure', 'value_magnetic_moment', 'spread', 'std'} <= set(arrays)
+    metrics = read_report(folder).content['metrics']
+    assert {'test', 'held-out', 'pressure/test', 'pressure/held-out', 'magnetic_moment/test/z'} <= set(metrics)
+    rows = several.split == 'test'
+    expected = regression_metrics(several.others['pressure'][rows], arrays['value_pressure'][rows])
+    assert metrics['pressure/test'] == pytest.approx(expected)
+    model, card = load_model(folder / MODEL_FOLDER)
+    assert (card.target, card.unit) == ('energy_per_atom', 'eV/atom')
+    assert list(card.others.items()) == [('magnetic_moment', 'µB/atom'), ('pressure', 'GPa')]
+    np.testing.assert_allclose(model.predict_all(several.X)[:, 2], arrays['value_pressure'], rtol=1e-5, atol=1e-5)
+    assert {path.name for path in folder.glob('*_prediction.png')} == {'Energy_per_atom_prediction.png'}
+
+    other = predict_job('predict', model=folder / MODEL_FOLDER)
+    write_arrays(other / STRUCTURES_FILE, flakes.to_arrays())
+    assert main(['predict', '--folder', str(other)]) == 0, read_report(other).message
+    found = read_arrays(other / RESULTS_FILE)
+    for name in ('value', 'value_pressure', 'value_magnetic_moment'):
+        np.testing.assert_allclose(found[name], arrays[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'message'), [('svm', 'SvmEstimator learns one target'), ('fast', '3 targets have no scale in common')]
+)
+def test_a_model_that_cannot_learn_several_targets_says_so(
+    train_job, several: Dataset, kind: str, message: str
+) -> None:
+    folder = train_job(kind, dataset=several)
+    assert main(['train', '--folder', str(folder)]) == 1
+    assert read_report(folder).code == 'ModelError'
+    assert message in read_report(folder).message
+
+
+def test_another_target_gives_its_name_to_the_figure(train_job, several: Dataset) -> None:
+    folder = train_job('svm', dataset=replace(several, others={}))
+    assert main(['train', '--folder', str(folder)]) == 0, read_report(folder).message
+    assert (folder / 'Energy_per_atom_prediction.png').read_bytes().startswith(b'\x89PNG')
+    assert set(read_arrays(folder / RESULTS_FILE)) == {'value', 'std', 'spread', 'distance', 'outside'}
