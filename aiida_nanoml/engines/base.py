@@ -364,7 +364,7 @@ class Engine(ABC):
         except EvaluationError:
             raise
         except Exception as error:  # whatever the library raises must not end a batch
-            raise EvaluationError('engine_failure', f'{self.title}: {type(error).__name__}: {error}') from error
+            raise EvaluationError('engine_failure', f'{self.method}: {type(error).__name__}: {error}') from error
 
     @abstractmethod
     def supports(self, number: int) -> bool:

@@ -1,4 +1,8 @@
-"""What every registered engine that is installed must fulfil, built-in or not."""
+"""What every registered engine that is installed must fulfil, built-in or not.
+
+What is asked of an engine follows from what it declares: all owe an energy that is the same for the same structure, an
+engine with ``gap`` levels that know chemistry, a periodic one crystals. Samples are those whose elements it treats.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -15,6 +19,7 @@ from aiida_nanoml.engines import Engine, EngineParameters, Label, engine_names, 
 from aiida_nanoml.engines.base import PROPERTIES
 from aiida_nanoml.errors import EngineError, EvaluationError
 from aiida_nanoml.structures import Structure
+from tests.engines.conftest import B2_NICKEL_ALUMINIUM, BENZENE, BORAZINE, FCC_ALUMINIUM, METHYL
 
 INSTALLED = [name for name in engine_names() if get_engine(name).missing() is None]
 
@@ -22,11 +27,59 @@ GAP_TOLERANCE_EV = 5e-3  # integration grids are not exactly isotropic
 ENERGY_TOLERANCE_EV = 1e-2  # per atom
 
 
+WITH_GAP = [name for name in INSTALLED if 'gap' in get_engine(name).properties]
+PERIODIC = [name for name in INSTALLED if get_engine(name).periodic]
+
+MOLECULES = {'benzene': BENZENE, 'borazine': BORAZINE, 'methyl': METHYL}
+CRYSTALS = {'fcc Al': FCC_ALUMINIUM, 'B2 NiAl': B2_NICKEL_ALUMINIUM}
+
+
+def fast(name: str) -> Engine:
+    chosen = get_engine(name)
+    return chosen(chosen.parameters('fast'))
+
+
+def samples(engine: Engine, choice: dict[str, Structure]) -> list[Structure]:
+    """The structures whose elements an engine treats."""
+    return [structure for structure in choice.values() if all(map(engine.supports, set(structure.numbers.tolist())))]
+
+
 @pytest.fixture(params=INSTALLED)
 def engine(request: pytest.FixtureRequest) -> Engine:
     """The engine, with the fast protocol."""
-    chosen = get_engine(request.param)
-    return chosen(chosen.parameters('fast'))
+    return fast(request.param)
+
+
+@pytest.fixture(params=WITH_GAP)
+def gap_engine(request: pytest.FixtureRequest) -> Engine:
+    """An engine that finds levels."""
+    return fast(request.param)
+
+
+@pytest.fixture(params=PERIODIC)
+def crystal_engine(request: pytest.FixtureRequest) -> Engine:
+    """An engine that takes periodic structures."""
+    return fast(request.param)
+
+
+@pytest.fixture
+def molecule(engine: Engine) -> Structure:
+    """An isolated structure that the engine treats."""
+    return samples(engine, MOLECULES)[0]
+
+
+@pytest.fixture
+def crystal(crystal_engine: Engine) -> Structure:
+    """A crystal that the engine treats, of two elements if it can, without the symmetry that hides a wrong sign."""
+    return distorted(samples(crystal_engine, CRYSTALS)[-1])
+
+
+def distorted(structure: Structure) -> Structure:
+    """Strain a crystal and shake its atoms a little."""
+    generator = np.random.default_rng(5)
+    deformation = np.eye(3) + generator.uniform(-0.03, 0.03, (3, 3))
+    shaken = structure.positions + generator.uniform(-0.08, 0.08, structure.positions.shape)
+    return Structure(structure.numbers, shaken @ deformation, cell=structure.cell @ deformation, pbc=structure.pbc)
 
 
 def code_of(engine: Engine, structure: Any) -> str:
@@ -37,7 +90,14 @@ def code_of(engine: Engine, structure: Any) -> str:
 
 
 def test_built_in_engines_are_under_test() -> None:
-    assert 'xtb' in INSTALLED
+    assert {'ase', 'xtb'} <= set(INSTALLED)
+    assert 'xtb' in WITH_GAP
+    assert 'ase' in PERIODIC
+
+
+def test_every_engine_has_samples(engine: Engine) -> None:
+    assert samples(engine, MOLECULES)
+    assert not engine.periodic or samples(engine, CRYSTALS)
 
 
 @pytest.mark.parametrize('name', sorted(set(engine_names()) - set(INSTALLED)))
@@ -50,7 +110,7 @@ def test_an_engine_that_lacks_something_says_how_to_get_it(name: str) -> None:
 
 def test_declaration(engine: Engine) -> None:
     assert engine.name in engine_names()
-    assert {'energy', 'gap'} <= engine.properties <= PROPERTIES
+    assert {'energy'} <= engine.properties <= PROPERTIES
     assert engine.title
     assert engine.method
     assert re.match(r'\d+\.\d+', engine.version())
@@ -73,10 +133,14 @@ def test_protocols_cannot_be_altered_by_a_caller(engine: Engine) -> None:
 
 
 def test_override_replaces_one_parameter_only(engine: Engine) -> None:
-    fast = engine.parameters('fast').model_dump()
-    name, value = next((name, value) for name, value in fast.items() if type(value) is float)
-    changed = engine.parameters('fast', {name: value * 0.5}).model_dump()
-    assert changed == {**fast, name: value * 0.5}
+    protocols = [engine.parameters(name).model_dump() for name in ('fast', 'balanced', 'stringent')]
+    differing = [
+        (name, value) for other in protocols[1:] for name, value in other.items() if value != protocols[0][name]
+    ]
+    assert differing
+    for name, value in differing:
+        changed = engine.parameters('fast', {name: value}).model_dump()
+        assert changed == {**protocols[0], name: value}
 
 
 def test_wrong_parameters_are_refused_and_valid_ones_listed(engine: Engine) -> None:
@@ -85,10 +149,13 @@ def test_wrong_parameters_are_refused_and_valid_ones_listed(engine: Engine) -> N
         engine.parameters('fast', {'no_such': 1})
     with pytest.raises(EngineError, match=r'no protocol .exact.; it has: .*fast'):
         engine.parameters('exact')
-    floats = [name for name, value in engine.parameters('fast').model_dump().items() if type(value) is float]
-    for wrong in (float('nan'), '1.0', None):
-        with pytest.raises(EngineError, match=floats[0]):
-            engine.parameters('fast', {floats[0]: wrong})
+    wrong = {float: (float('nan'), '1.0', None), str: (1.0, None), int: ('1', 1.5, None)}
+    typed = [(name, type(value)) for name, value in engine.parameters('fast').model_dump().items()]
+    tried = [(name, value) for name, kind in typed for value in wrong.get(kind, ())]
+    assert tried
+    for name, value in tried:
+        with pytest.raises(EngineError, match=name):
+            engine.parameters('fast', {name: value})
 
 
 def test_constructor_refuses_foreign_parameters_and_no_threads(engine: Engine) -> None:
@@ -99,87 +166,168 @@ def test_constructor_refuses_foreign_parameters_and_no_threads(engine: Engine) -
             type(engine)(engine.settings, threads=threads)  # type: ignore[arg-type]
 
 
-def test_label_is_sane(engine: Engine, benzene: Structure) -> None:
-    label = engine.evaluate(benzene)
+def test_label_holds_what_is_declared(engine: Engine) -> None:
+    structures = [*samples(engine, MOLECULES)[:1], *(samples(engine, CRYSTALS)[:1] if engine.periodic else [])]
+    for structure in structures:
+        label = engine.evaluate(structure)
+        assert np.isfinite(label.energy_ev)
+        levels = [label.homo_ev, label.lumo_ev, label.gap_ev]
+        if 'gap' in engine.properties:
+            assert np.isfinite(levels).all()
+            assert label.gap_ev == label.lumo_ev - label.homo_ev
+            assert label.n_electrons > 0
+        else:
+            assert np.isnan(levels).all()
+            assert label.levels_ev is None
+            assert (label.n_electrons, label.open_shell) == (0, False)
+        assert (label.forces_ev_per_ang is not None) == ('forces' in engine.properties)
+        assert label.stress_ev_per_ang3 is None or 'stress' in engine.properties
+        if np.all(structure.pbc):
+            assert (label.stress_ev_per_ang3 is not None) == ('stress' in engine.properties)
+            if 'dos_fermi' in engine.properties:
+                assert label.fermi_ev is not None
+                assert label.level_weights is not None
+                assert label.level_weights.sum() == pytest.approx(2)
+        assert label.n_iterations is None or label.n_iterations >= 1
+
+
+def test_label_is_sane(gap_engine: Engine) -> None:
+    label = gap_engine.evaluate(BENZENE)
     assert label.n_electrons >= 30  # 30 valence electrons, 42 with cores
     assert not label.open_shell
-    assert label.gap_ev == label.lumo_ev - label.homo_ev
     assert 4.0 < label.gap_ev < 12.0, 'eV: semilocal DFT says 5, Hartree-Fock more'
     assert -15.0 < label.homo_ev < -4.0
     assert label.energy_ev < -200.0
-    assert label.n_iterations is None or label.n_iterations >= 1
 
 
-def test_boron_nitride_has_the_wider_gap(engine: Engine, benzene: Structure, borazine: Structure) -> None:
-    assert engine.evaluate(borazine).gap_ev > engine.evaluate(benzene).gap_ev
+def test_boron_nitride_has_the_wider_gap(gap_engine: Engine) -> None:
+    assert gap_engine.evaluate(BORAZINE).gap_ev > gap_engine.evaluate(BENZENE).gap_ev
 
 
-def test_larger_flake_has_the_smaller_gap(engine: Engine, benzene: Structure, coronene: Structure) -> None:
-    label = engine.evaluate(coronene)
-    assert 0.0 <= label.gap_ev < engine.evaluate(benzene).gap_ev - 1.0
+def test_larger_flake_has_the_smaller_gap(gap_engine: Engine, coronene: Structure) -> None:
+    label = gap_engine.evaluate(coronene)
+    assert 0.0 <= label.gap_ev < gap_engine.evaluate(BENZENE).gap_ev - 1.0
     assert label.n_electrons % 2 == 0
 
 
-def test_same_structure_same_label(engine: Engine, borazine: Structure) -> None:
-    first, second = engine.evaluate(borazine), type(engine)(engine.settings).evaluate(borazine)
-    assert second.energy_ev == pytest.approx(first.energy_ev, abs=1e-8)
-    assert second.gap_ev == pytest.approx(first.gap_ev, abs=1e-8)
-    assert second.n_iterations == first.n_iterations
-
-
-@pytest.mark.parametrize('name', INSTALLED)
-@settings(max_examples=4, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_label_survives_motion_and_renumbering(name: str, borazine: Structure, seed: int) -> None:
-    chosen = get_engine(name)
-    engine = chosen(chosen.parameters('fast'))
-    generator = np.random.default_rng(seed)
-    order = generator.permutation(len(borazine.numbers))
-    moved = Rotation.random(rng=generator).apply(borazine.positions) + generator.uniform(-20, 20, 3)
-    label = engine.evaluate(Structure(borazine.numbers[order], moved[order]))
-    reference = engine.evaluate(borazine)
-    assert label.gap_ev == pytest.approx(reference.gap_ev, abs=GAP_TOLERANCE_EV)
-    assert label.energy_ev == pytest.approx(reference.energy_ev, abs=ENERGY_TOLERANCE_EV * len(order))
-    assert (label.n_electrons, label.open_shell) == (reference.n_electrons, reference.open_shell)
-
-
-def test_odd_electron_count_is_open_shell(engine: Engine, methyl: Structure) -> None:
-    label = engine.evaluate(methyl)
+def test_odd_electron_count_is_open_shell(gap_engine: Engine) -> None:
+    label = gap_engine.evaluate(METHYL)
     assert label.open_shell
     assert label.n_electrons % 2 == 1
     assert label.gap_ev > 1.0
 
 
-def test_box_of_an_isolated_structure_does_not_matter(engine: Engine, benzene: Structure) -> None:
-    boxed = Structure(benzene.numbers, benzene.positions, cell=np.eye(3) * 3.0)
-    assert engine.evaluate(boxed).gap_ev == pytest.approx(engine.evaluate(benzene).gap_ev, abs=1e-8)
+def test_same_structure_same_label(engine: Engine) -> None:
+    """Neither an earlier structure nor the instance decides about a label."""
+    structure, other = samples(engine, MOLECULES)[0], samples(engine, MOLECULES)[-1]
+    first = engine.evaluate(structure)
+    engine.evaluate(other)
+    for again in (engine.evaluate(structure), type(engine)(engine.settings).evaluate(structure)):
+        assert again.energy_ev == pytest.approx(first.energy_ev, abs=1e-8)
+        assert again.gap_ev == pytest.approx(first.gap_ev, abs=1e-8, nan_ok=True)
+        assert again.n_iterations == first.n_iterations
 
 
-def test_forces_are_the_slope_of_the_energy(engine: Engine, benzene: Structure) -> None:
+@pytest.mark.parametrize('name', INSTALLED)
+@settings(max_examples=4, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_label_survives_motion_and_renumbering(name: str, seed: int) -> None:
+    engine = fast(name)
+    structure = samples(engine, MOLECULES)[-1]
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(len(structure.numbers))
+    moved = Rotation.random(rng=generator).apply(structure.positions) + generator.uniform(-20, 20, 3)
+    label = engine.evaluate(Structure(structure.numbers[order], moved[order]))
+    reference = engine.evaluate(structure)
+    assert label.gap_ev == pytest.approx(reference.gap_ev, abs=GAP_TOLERANCE_EV, nan_ok=True)
+    assert label.energy_ev == pytest.approx(reference.energy_ev, abs=ENERGY_TOLERANCE_EV * len(order))
+    assert (label.n_electrons, label.open_shell) == (reference.n_electrons, reference.open_shell)
+
+
+def test_box_of_an_isolated_structure_does_not_matter(engine: Engine, molecule: Structure) -> None:
+    boxed = engine.evaluate(Structure(molecule.numbers, molecule.positions, cell=np.eye(3) * 3.0))
+    free = engine.evaluate(molecule)
+    assert boxed.energy_ev == pytest.approx(free.energy_ev, abs=1e-6)
+    assert boxed.gap_ev == pytest.approx(free.gap_ev, abs=1e-8, nan_ok=True)
+
+
+def test_forces_are_the_slope_of_the_energy(engine: Engine, molecule: Structure) -> None:
     if 'forces' not in engine.properties:
-        assert engine.evaluate(benzene).forces_ev_per_ang is None
-        return
+        pytest.skip(f'{engine.name} declares no forces')
     step = 1e-3
     energies = []
     for sign in (1, -1):
-        positions = benzene.positions.copy()
+        positions = molecule.positions.copy()
         positions[0, 0] += sign * step
-        energies.append(engine.evaluate(Structure(benzene.numbers, positions)).energy_ev)
-    forces = engine.evaluate(benzene).forces_ev_per_ang
+        energies.append(engine.evaluate(Structure(molecule.numbers, positions)).energy_ev)
+    forces = engine.evaluate(molecule).forces_ev_per_ang
     assert forces is not None
-    assert forces.shape == benzene.positions.shape
+    assert forces.shape == molecule.positions.shape
     assert forces[0, 0] == pytest.approx(-(energies[0] - energies[1]) / (2 * step), abs=5e-3)
     np.testing.assert_allclose(forces.sum(axis=0), 0, atol=1e-3)
 
 
-def test_unusable_structures_are_refused_before_running(engine: Engine, benzene: Structure) -> None:
-    coincident = benzene.positions.copy()
-    coincident[3] = coincident[2] + [0.0, 0.0, 0.3]
-    assert code_of(engine, Structure(benzene.numbers, coincident)) == 'atoms_too_close'
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32 - 1))
+def test_crystal_survives_motion(crystal_engine: Engine, crystal: Structure, seed: int) -> None:
+    """Energies stay, forces and stress turn along, wherever the cell is cut and however it is turned."""
+    generator = np.random.default_rng(seed)
+    rotation = Rotation.random(rng=generator).as_matrix()
+    lattice_steps = generator.integers(-2, 3, crystal.positions.shape)
+    shifted = crystal.positions + generator.uniform(-5, 5, 3) + lattice_steps @ crystal.cell
+    turned = Structure(crystal.numbers, shifted @ rotation.T, cell=crystal.cell @ rotation.T, pbc=crystal.pbc)
+    label, reference = crystal_engine.evaluate(turned), crystal_engine.evaluate(crystal)
+    assert label.energy_ev == pytest.approx(reference.energy_ev, abs=ENERGY_TOLERANCE_EV * len(crystal.numbers))
+    if reference.forces_ev_per_ang is not None:
+        np.testing.assert_allclose(label.forces_ev_per_ang, reference.forces_ev_per_ang @ rotation.T, atol=0.05)
+    if reference.stress_ev_per_ang3 is not None:
+        np.testing.assert_allclose(
+            label.stress_ev_per_ang3, rotation @ reference.stress_ev_per_ang3 @ rotation.T, atol=2e-3
+        )
 
-    unknown = benzene.positions.copy()
-    unknown[5, 1] = np.nan
-    assert code_of(engine, Structure(benzene.numbers, unknown)) == 'invalid_structure'
+
+def test_energy_is_extensive_and_stress_is_not(crystal_engine: Engine, crystal: Structure) -> None:
+    doubled = Structure(
+        np.tile(crystal.numbers, 2),
+        np.concatenate([crystal.positions, crystal.positions + crystal.cell[0]]),
+        cell=crystal.cell * [[2], [1], [1]],
+        pbc=crystal.pbc,
+    )
+    label, reference = crystal_engine.evaluate(doubled), crystal_engine.evaluate(crystal)
+    assert label.energy_ev == pytest.approx(2 * reference.energy_ev, abs=ENERGY_TOLERANCE_EV * len(doubled.numbers))
+    if reference.stress_ev_per_ang3 is not None:
+        np.testing.assert_allclose(label.stress_ev_per_ang3, reference.stress_ev_per_ang3, atol=2e-3)
+
+
+def test_stress_is_the_slope_of_the_energy(crystal_engine: Engine, crystal: Structure) -> None:
+    if 'stress' not in crystal_engine.properties:
+        pytest.skip(f'{crystal_engine.name} declares no stress')
+    step = 1e-3
+    slopes = np.zeros((3, 3))
+    for first, second in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)):
+        energies = []
+        for sign in (1, -1):
+            strain = np.eye(3)
+            strain[first, second] += sign * step / 2
+            strain[second, first] += sign * step / 2
+            strained = Structure(
+                crystal.numbers, crystal.positions @ strain, cell=crystal.cell @ strain, pbc=crystal.pbc
+            )
+            energies.append(crystal_engine.evaluate(strained).energy_ev)
+        slopes[first, second] = slopes[second, first] = (energies[0] - energies[1]) / (2 * step)
+    slopes /= abs(np.linalg.det(crystal.cell))
+    assert np.abs(slopes).max() > 5e-3, 'a crystal without stress proves nothing'
+    np.testing.assert_allclose(crystal_engine.evaluate(crystal).stress_ev_per_ang3, slopes, atol=1e-3)
+
+
+def test_unusable_structures_are_refused_before_running(engine: Engine, molecule: Structure) -> None:
+    coincident = molecule.positions.copy()
+    coincident[1] = coincident[0] + [0.0, 0.0, 0.3]
+    assert code_of(engine, Structure(molecule.numbers, coincident)) == 'atoms_too_close'
+
+    unknown = molecule.positions.copy()
+    unknown[-1, 1] = np.nan
+    assert code_of(engine, Structure(molecule.numbers, unknown)) == 'invalid_structure'
 
     assert code_of(engine, Structure(np.array([], dtype=np.uint8), np.zeros((0, 3)))) == 'invalid_structure'
 
@@ -187,19 +335,25 @@ def test_unusable_structures_are_refused_before_running(engine: Engine, benzene:
     assert code_of(engine, curium) == 'unsupported_element'
 
     if not engine.periodic:
-        crystal = Structure(benzene.numbers, benzene.positions, cell=np.eye(3) * 12.0, pbc=np.ones(3, dtype=bool))
+        crystal = Structure(molecule.numbers, molecule.positions, cell=np.eye(3) * 12.0, pbc=np.ones(3, dtype=bool))
         assert code_of(engine, crystal) == 'periodic_unsupported'
 
 
-def test_exhausted_iterations_are_named(engine: Engine, borazine: Structure) -> None:
+def test_images_of_a_crystal_may_not_come_too_close(crystal_engine: Engine, crystal: Structure) -> None:
+    squeezed = Structure(crystal.numbers, crystal.positions * 0.4, cell=crystal.cell * 0.4, pbc=crystal.pbc)
+    assert code_of(crystal_engine, squeezed) == 'atoms_too_close'
+
+
+def test_exhausted_iterations_are_named(engine: Engine) -> None:
     if 'max_iterations' not in engine.Parameters.model_fields:
         pytest.skip(f'{engine.name} has no limit of iterations')
     impatient = type(engine)(engine.parameters('fast', {'max_iterations': 2}))
-    assert code_of(impatient, borazine) == 'not_converged'
+    assert code_of(impatient, samples(engine, MOLECULES)[-1]) == 'not_converged'
 
 
-def test_evaluation_is_quiet(engine: Engine, benzene: Structure, capfd: pytest.CaptureFixture[str]) -> None:
-    engine.evaluate(benzene)
+def test_evaluation_is_quiet(engine: Engine, molecule: Structure, capfd: pytest.CaptureFixture[str]) -> None:
+    engine.version_in_use()
+    engine.evaluate(molecule)
     assert capfd.readouterr() == ('', '')
 
 

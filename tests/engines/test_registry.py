@@ -74,7 +74,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 
 def test_built_in_engines_are_registered() -> None:
-    assert {'pyscf', 'xtb'} <= set(engine_names())
+    assert {'ase', 'pyscf', 'siesta', 'xtb'} <= set(engine_names())
     assert engine_names() == sorted(engine_names())
     assert get_engine('xtb').__module__ == 'aiida_nanoml.engines.xtb'
 
@@ -145,10 +145,11 @@ def test_loading_engines_imports_no_heavy_library() -> None:
     program = (
         'import sys\n'
         'from aiida_nanoml.engines import engine_names, get_engine\n'
-        "for name in ('xtb', 'pyscf'):\n"
+        "for name in ('ase', 'xtb', 'pyscf'):\n"
         '    chosen = get_engine(name)\n'
         '    chosen.missing(), chosen.version(), chosen(chosen.parameters())\n'
-        "print([name for name in ('tblite', 'pyscf', 'ase', 'scipy', 'aiida', 'tensorflow') if name in sys.modules])\n"
+        "heavy = ('tblite', 'pyscf', 'ase', 'torch', 'scipy', 'aiida', 'tensorflow')\n"
+        'print([name for name in heavy if name in sys.modules])\n'
     )
     done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == '[]'
