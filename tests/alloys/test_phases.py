@@ -113,5 +113,8 @@ def test_alloys_of_one_scan_only_are_left_out():
     del predicted['alloy-0002', 'fcc'], predicted['alloy-0002', 'bcc']
     metrics = compare_phases(fitted(reference), fitted(predicted))
     assert (metrics['n_alloys'], metrics['n_curves'], metrics['n_undecided']) == (1, 2, 2)
+    # The other way round: the engine lacks what the model has.
+    metrics = compare_phases(fitted(predicted), fitted(reference))
+    assert (metrics['n_alloys'], metrics['n_curves'], metrics['n_undecided']) == (1, 2, 2)
     with pytest.raises(AlloyError, match='nothing to compare'):
         compare_phases(fitted(reference), fitted(alloys(0.1, names=['another'])))
