@@ -1,5 +1,15 @@
-"""Structures: sets of structures in flat arrays, the generator of C-BN nanoflakes, and files."""
+"""Structures: sets of structures in flat arrays, the generators of C-BN nanoflakes and of alloys, and files."""
 
+from aiida_nanoml.structures.alloys import AlloyParameters, composition_section, generate_alloys, isolated_atoms
+from aiida_nanoml.structures.cubic import (
+    PHASES,
+    lattice_constants,
+    name_alloys,
+    phases_of,
+    scale_cells,
+    warren_cowley,
+    with_lattice_constants,
+)
 from aiida_nanoml.structures.files import read_structures, write_structures
 from aiida_nanoml.structures.flakes import (
     FAMILIES,
@@ -13,14 +23,25 @@ from aiida_nanoml.structures.structure_set import Structure, StructureSet, atomi
 
 __all__ = [
     'FAMILIES',
+    'PHASES',
+    'AlloyParameters',
     'FlakeParameters',
     'Structure',
     'StructureSet',
     'atomic_numbers',
+    'composition_section',
     'flake_lattice',
+    'generate_alloys',
     'generate_flakes',
+    'isolated_atoms',
+    'lattice_constants',
     'lattice_formula',
+    'name_alloys',
     'parse_lattice',
+    'phases_of',
     'read_structures',
+    'scale_cells',
+    'warren_cowley',
+    'with_lattice_constants',
     'write_structures',
 ]

@@ -1,0 +1,593 @@
+"""Cells of high-entropy alloys: compositions drawn evenly, atoms at random or in special quasi-random order.
+
+All draws are raw 64-bit words of ``PCG64(SeedSequence(...))``, whose streams NumPy guarantees, and all decisions are
+made with integers. The same parameters give the same set, bit for bit, on any machine, and a longer set begins with the
+shorter one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_nanoml.errors import StructureError
+from aiida_nanoml.structures.cubic import (
+    LATTICE_CONSTANTS,
+    PHASES,
+    alloy_name,
+    count_pairs,
+    geometries,
+)
+from aiida_nanoml.structures.structure_set import StructureSet, atomic_numbers
+
+ELEMENTS = ('Co', 'Cr', 'Fe', 'Ni', 'Al')
+"""The elements of the alloys that this package is made for; any others can be given."""
+
+ORDERS = ('random', 'sqs')
+"""How atoms are put on the sites: at random, or as a special quasi-random structure."""
+
+N_ATOMS = (8, 108)
+"""Smallest and largest number of atoms in a cell."""
+
+Composition = tuple[int, ...]
+
+_ROUNDING = 5e-4  # fractions may be written with three digits; those of two compositions of 108 atoms differ by 9e-3
+_ATTEMPTS = 64  # redraws before a composition is called exhausted
+_CANDIDATES_AT_ONCE = 512
+_SHELL_WEIGHTS = (2, 1)  # the first shell counts twice as much as the second
+
+# Sites of the conventional cubic cell in halves of the lattice constant.
+_BASES = {'fcc': ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0)), 'bcc': ((0, 0, 0), (1, 1, 1))}
+
+
+@dataclass(frozen=True)
+class AlloyParameters:
+    """What defines a set of alloy cells, completely.
+
+    :param count: number of alloys; each has a cell in every phase.
+    :param seed: seed of all draws, an integer >= 0.
+    :param elements: chemical symbols; their order is that of the draws.
+    :param n_atoms: atoms of a cell, from 8 to 108; a multiple of the atoms in the conventional cell of each phase.
+    :param phases: keys of :data:`PHASES`.
+    :param composition: fraction of each element, for all alloys; they must sum to 1, three digits are enough. None:
+        compositions are drawn from all that the cell can have, each equally likely, and without repetition as long as
+        there are enough.
+    :param min_elements: smallest number of different elements in a drawn composition.
+    :param round_composition: take the composition of the cell nearest to ``composition`` (by largest remainders);
+        otherwise fractions that do not fit the cell are refused.
+    :param order: ``random``: all arrangements of the atoms are equally likely; ``sqs``: the best special quasi-random
+        structure of ``sqs_iterations`` random arrangements.
+    :param sqs_iterations: arrangements compared for a special quasi-random structure.
+    :param lattice_constants: of the conventional cell of each phase, in Å. None: the volume per atom is the mean of the
+        volumes of the elements in their own crystals (Zen's law), see :func:`mean_lattice_constant`.
+    :raises StructureError: if a parameter has a wrong type or is out of range.
+    """
+
+    count: int
+    seed: int
+    elements: tuple[str, ...] = ELEMENTS
+    n_atoms: int = 8
+    phases: tuple[str, ...] = tuple(PHASES)
+    composition: Mapping[str, float] | None = None
+    min_elements: int = 2
+    round_composition: bool = False
+    order: str = 'random'
+    sqs_iterations: int = 1000
+    lattice_constants: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (('count', 1), ('seed', 0), ('min_elements', 1), ('sqs_iterations', 1)):
+            _check_integer(getattr(self, name), name, least)
+        object.__setattr__(self, 'elements', _checked_elements(self.elements))
+        object.__setattr__(self, 'phases', _checked_phases(self.phases))
+        _check_n_atoms(self.n_atoms, self.phases)
+        if not isinstance(self.round_composition, bool):
+            raise StructureError(f'`round_composition` must be true or false, not {self.round_composition!r}.')
+        if not isinstance(self.order, str) or self.order not in ORDERS:
+            raise StructureError(f'There is no order {self.order!r} of atoms; choose one of {", ".join(ORDERS)}.')
+        if self.composition is None and self.min_elements > len(self.elements):
+            raise StructureError(
+                f'`min_elements` is {self.min_elements}, but there are only {len(self.elements)} elements.'
+            )
+        if self.composition is not None:
+            fractions = _checked_fractions(self.composition, self.elements)
+            object.__setattr__(self, 'composition', fractions)
+            _fitted(fractions, self)
+        constants = _checked_constants(self.lattice_constants, self.phases)
+        object.__setattr__(self, 'lattice_constants', constants)
+        if constants is None:
+            _elemental_volumes(self.elements)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the parameters in types of JSON (tuples become lists)."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, parameters: Mapping[str, Any]) -> AlloyParameters:
+        """Make parameters of a mapping such as that of :meth:`to_dict`.
+
+        :raises StructureError: if a key is unknown or missing, or a value cannot be used.
+        """
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(str(key) for key in set(parameters) - set(known))
+        if unknown:
+            raise StructureError(f'Unknown alloy parameters: {", ".join(unknown)}. There are: {", ".join(known)}.')
+        missing = [name for name in ('count', 'seed') if name not in parameters]
+        if missing:
+            raise StructureError(f'Alloy parameters that must be given are missing: {", ".join(missing)}.')
+        return cls(**parameters)
+
+
+def generate_alloys(parameters: AlloyParameters) -> StructureSet:
+    """Generate one cell of each alloy in each phase.
+
+    A cell is the most compact conventional supercell of its number of atoms, its longest edge along x: 8 atoms of fcc
+    are 2x1x1, 8 of bcc 2x2x1, 32 of fcc 2x2x2. No two cells of a set are the same up to the symmetry operations of the
+    cell. A composition that comes again gets other arrangements of its atoms, with ``order='sqs'`` the next best ones.
+
+    :returns: ``count`` alloys in as many rows as there are phases, alloy by alloy; ``names`` tell the alloy,
+        ``families`` the phase.
+    :raises StructureError: if there are too few distinct cells with these parameters.
+    """
+    if parameters.composition is not None:
+        return _cells(itertools.repeat([_fitted(parameters.composition, parameters)]), parameters)
+    return _cells((_drawn(parameters, turn) for turn in itertools.count()), parameters)
+
+
+def composition_section(
+    elements: Sequence[str],
+    x: str,
+    y: str,
+    steps: int,
+    n_atoms: int,
+    seed: int,
+    phases: Sequence[str] = tuple(PHASES),
+    order: str = 'random',
+    sqs_iterations: int = 1000,
+    lattice_constants: Mapping[str, float] | None = None,
+) -> StructureSet:
+    """Generate cells over a section of composition space, for a map of phases.
+
+    The fractions of two elements take the values 0, 1/steps ... 1, as far as their sum is not above 1; the other
+    elements share the rest equally. The nearest composition of the cell is taken, and each only once.
+
+    :param elements: chemical symbols.
+    :param x: the element whose fraction runs in the outer loop.
+    :param y: the element whose fraction runs in the inner loop.
+    :param steps: number of steps from 0 to 1, at least 1.
+    :param n_atoms: as the other parameters, see :class:`AlloyParameters`.
+    :returns: one cell for each composition and phase, see :func:`generate_alloys`.
+    :raises StructureError: if a parameter cannot be used.
+    """
+    _check_integer(steps, 'steps', 1)
+    checked = AlloyParameters(
+        count=1, seed=seed, elements=tuple(elements), n_atoms=n_atoms, phases=tuple(phases), min_elements=1,
+        order=order, sqs_iterations=sqs_iterations, lattice_constants=lattice_constants,
+    )  # fmt: skip
+    if x == y or not {x, y} <= set(checked.elements):
+        raise StructureError(
+            f'A section runs over two of the elements {", ".join(checked.elements)}, not {x!r} and {y!r}.'
+        )
+    others = [element for element in checked.elements if element not in (x, y)]
+    compositions: dict[Composition, None] = {}
+    for along_x in range(steps + 1):
+        for along_y in range(steps + 1 - along_x):
+            rest = steps - along_x - along_y
+            if rest and not others:
+                continue
+            shares = {x: along_x / steps, y: along_y / steps}
+            shares |= {element: rest / steps / len(others) for element in others}
+            compositions[_nearest([shares[element] for element in checked.elements], n_atoms)] = None
+    return _cells([list(compositions)], replace(checked, count=len(compositions)))
+
+
+def isolated_atoms(elements: Iterable[str]) -> StructureSet:
+    """Make one isolated atom of each element, for cohesive energies.
+
+    :param elements: chemical symbols, in any order.
+    :returns: one row for each different element, sorted by symbol, which is its name; at the origin, not periodic.
+    :raises StructureError: if a symbol is not that of an element, or there is none.
+    """
+    symbols = sorted(set(_checked_elements(tuple(elements), repeated=True)))
+    return StructureSet(
+        numbers=atomic_numbers(symbols),
+        positions=np.zeros((len(symbols), 3)),
+        offsets=np.arange(len(symbols) + 1),
+        names=symbols,
+    )
+
+
+def mean_lattice_constant(amounts: Mapping[str, float], phase: str) -> float:
+    """Estimate the lattice constant of an alloy: its volume is the sum of those of the elements in their own crystals.
+
+    E.-j. Zen, American Mineralogist 41, 523 (1956); volumes from the reference states of ASE.
+
+    :param amounts: amount of each element, in any unit.
+    :param phase: key of :data:`PHASES`.
+    :returns: lattice constant of the conventional cubic cell, in Å, rounded to 0.0001 Å.
+    :raises StructureError: if the volume of an element is not known.
+    """
+    volumes = _elemental_volumes(amounts)
+    mean = sum(amounts[element] * volume for element, volume in volumes.items()) / sum(amounts.values())
+    # Rounded: the last bits of a cube root depend on the machine.
+    return round(float(np.cbrt(PHASES[phase] * mean)), 4)
+
+
+# Checks ---------------------------------------------------------------------------------------------------------------
+
+
+def _check_integer(value: object, name: str, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise StructureError(f'`{name}` must be an integer of at least {least}, not {value!r}.')
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _texts(values: object, name: str) -> tuple[str, ...]:
+    if not isinstance(values, tuple | list) or not values or not all(isinstance(value, str) for value in values):
+        raise StructureError(f'`{name}` must be a list of texts with at least one entry, not {values!r}.')
+    return tuple(values)
+
+
+def _checked_elements(elements: object, repeated: bool = False) -> tuple[str, ...]:
+    symbols = _texts(elements, 'elements')
+    atomic_numbers(symbols)
+    if not repeated and len(set(symbols)) < len(symbols):
+        raise StructureError(f'An element is repeated in `elements`: {", ".join(symbols)}.')
+    return symbols
+
+
+def _checked_phases(phases: object) -> tuple[str, ...]:
+    names = _texts(phases, 'phases')
+    unknown = [name for name in names if name not in PHASES]
+    if unknown:
+        raise StructureError(f'There is no phase {unknown[0]!r}; choose of {", ".join(PHASES)}.')
+    if len(set(names)) < len(names):
+        raise StructureError(f'A phase is repeated in `phases`: {", ".join(names)}.')
+    return names
+
+
+def _sizes(phases: Sequence[str]) -> range:
+    """Numbers of atoms of which all phases have conventional supercells."""
+    step = math.lcm(*(PHASES[phase] for phase in phases))
+    return range(-(-N_ATOMS[0] // step) * step, N_ATOMS[1] + 1, step)
+
+
+def _check_n_atoms(n_atoms: object, phases: Sequence[str]) -> None:
+    sizes = _sizes(phases)
+    if isinstance(n_atoms, int) and not isinstance(n_atoms, bool) and n_atoms in sizes:
+        return
+    near = ''
+    if _is_number(n_atoms):
+        nearest = sorted(sizes, key=lambda size: (abs(size - n_atoms), size))[:2]  # type: ignore[operator]
+        near = f' The nearest: {", ".join(map(str, sorted(nearest)))}.'
+    raise StructureError(
+        f'`n_atoms` must be an integer from {sizes[0]} to {sizes[-1]} and a multiple of {sizes.step}, so that '
+        f'{" and ".join(phases)} have conventional supercells of it, not {n_atoms!r}.{near}'
+    )
+
+
+def _checked_fractions(fractions: object, elements: Sequence[str]) -> dict[str, float]:
+    if not isinstance(fractions, Mapping) or not fractions:
+        raise StructureError(f'`composition` must give the fractions by element, not {fractions!r}.')
+    strange = [str(element) for element in fractions if element not in elements]
+    if strange:
+        raise StructureError(f'`composition` has {", ".join(strange)}, not among the elements {", ".join(elements)}.')
+    for element, fraction in fractions.items():
+        if not _is_number(fraction) or not 0 <= fraction <= 1:
+            raise StructureError(f'The fraction of {element} must be a number from 0 to 1, not {fraction!r}.')
+    total = sum(fractions.values())
+    if abs(total - 1) > _ROUNDING * len(fractions) + 1e-9:
+        raise StructureError(
+            f'The fractions of `composition` sum to {total:g}, not to 1: {_shown(fractions)}; amounts are no fractions.'
+        )
+    return {element: float(fractions[element]) for element in elements if element in fractions}
+
+
+def _fitted(fractions: Mapping[str, float], parameters: AlloyParameters) -> Composition:
+    """Number of atoms of each element, in the order of the elements."""
+    shares = [fractions.get(element, 0.0) for element in parameters.elements]
+    composition = _nearest(shares, parameters.n_atoms)
+    if parameters.round_composition or _fits(shares, parameters.n_atoms):
+        return composition
+    possible = {
+        element: amount / parameters.n_atoms
+        for element, amount in zip(parameters.elements, composition, strict=True)
+        if amount
+    }
+    sizes = [size for size in _sizes(parameters.phases) if _fits(shares, size)]
+    raise StructureError(
+        f'The composition {_shown(fractions)} does not fit a cell of {parameters.n_atoms} atoms; the nearest that does '
+        f'is {_shown(possible)} (taken with `round_composition`). '
+        + (f'It fits cells of {", ".join(map(str, sizes))} atoms.' if sizes else 'It fits no cell.')
+    )
+
+
+def _fits(shares: Sequence[float], n_atoms: int) -> bool:
+    return all(
+        abs(share - amount / n_atoms) <= _ROUNDING + 1e-9
+        for share, amount in zip(shares, _nearest(shares, n_atoms), strict=True)
+    )
+
+
+def _nearest(shares: Sequence[float], n_atoms: int) -> Composition:
+    """Divide the atoms by largest remainders; the first of equal ones comes first."""
+    exact = [share * n_atoms / sum(shares) for share in shares]
+    # A whole number that floating point made a little smaller must count as whole.
+    amounts = [math.floor(amount + 1e-9) for amount in exact]
+    remainders = [round(amount - floor, 9) for amount, floor in zip(exact, amounts, strict=True)]
+    for index in sorted(range(len(shares)), key=lambda index: (-remainders[index], index))[: n_atoms - sum(amounts)]:
+        amounts[index] += 1
+    return tuple(amounts)
+
+
+def _shown(fractions: Mapping[str, float]) -> str:
+    return ' '.join(f'{element}={round(fraction, 4):g}' for element, fraction in fractions.items())
+
+
+def _checked_constants(constants: object, phases: Sequence[str]) -> dict[str, float] | None:
+    if constants is None:
+        return None
+    if not isinstance(constants, Mapping) or set(constants) != set(phases):
+        raise StructureError(
+            f'`lattice_constants` must give one length in Å for each of the phases {", ".join(phases)}, '
+            f'not {constants!r}.'
+        )
+    low, high = LATTICE_CONSTANTS
+    for phase, constant in constants.items():
+        if not _is_number(constant) or not low <= constant <= high:
+            raise StructureError(
+                f'The lattice constant of {phase} must be a length from {low:g} to {high:g} Å, not {constant!r}.'
+            )
+    return {phase: float(constants[phase]) for phase in phases}
+
+
+def _elemental_volumes(elements: Iterable[str]) -> dict[str, float]:
+    """Volume per atom of each element in its own crystal, Å³."""
+    from ase.data import reference_states
+
+    volumes = {}
+    for element, number in zip(elements, atomic_numbers(elements).tolist(), strict=True):
+        state = reference_states[number] or {}
+        shape, a = state.get('symmetry'), state.get('a')
+        per_atom = {'fcc': 1 / 4, 'bcc': 1 / 2, 'sc': 1.0, 'diamond': 1 / 8}
+        if a is not None and shape in per_atom:
+            volumes[element] = per_atom[shape] * a * a * a
+        elif a is not None and shape == 'hcp':
+            volumes[element] = math.sqrt(3) / 4 * a * a * a * state['c/a']
+        else:
+            raise StructureError(
+                f'The volume of {element} in its own crystal is not known here; give `lattice_constants` of the phases.'
+            )
+    return volumes
+
+
+# Compositions ---------------------------------------------------------------------------------------------------------
+
+
+def _drawn(parameters: AlloyParameters, turn: int) -> Iterator[Composition]:
+    """Draw all compositions, each once, in an order of chance that is another one at each turn."""
+    n_atoms, n_elements, least = parameters.n_atoms, len(parameters.elements), parameters.min_elements
+    total = sum(_compositions_of(n_atoms, n_elements, kinds) for kinds in range(least, n_elements + 1))
+    stream = np.random.PCG64(np.random.SeedSequence(parameters.seed, spawn_key=(0, turn)))
+    seen: set[int] = set()
+    while len(seen) < total:
+        high, low = stream.random_raw(2).tolist()
+        rank = (((high << 64) | low) * total) >> 128
+        if rank not in seen:
+            seen.add(rank)
+            yield _composition(rank, n_atoms, n_elements, least)
+
+
+def _compositions_of(n_atoms: int, n_elements: int, kinds: int) -> int:
+    """Number of compositions with a number of different elements."""
+    return math.comb(n_elements, kinds) * math.comb(n_atoms - 1, kinds - 1)
+
+
+def _composition(rank: int, n_atoms: int, n_elements: int, least: int) -> Composition:
+    """Composition with a rank among all that have at least a number of different elements."""
+    kinds = least
+    while rank >= _compositions_of(n_atoms, n_elements, kinds):
+        rank -= _compositions_of(n_atoms, n_elements, kinds)
+        kinds += 1
+    which, where = divmod(rank, math.comb(n_atoms - 1, kinds - 1))
+    # The atoms in a row, parted by bars between two of them: the parts are the amounts.
+    bars = [0, *(bar + 1 for bar in _combination(where, n_atoms - 1, kinds - 1)), n_atoms]
+    amounts = [0] * n_elements
+    for element, (start, end) in zip(_combination(which, n_elements, kinds), itertools.pairwise(bars), strict=True):
+        amounts[element] = end - start
+    return tuple(amounts)
+
+
+def _combination(rank: int, n: int, k: int) -> list[int]:
+    """Combination of k of the numbers 0 ... n - 1 with a rank in the combinatorial number system."""
+    chosen = []
+    for size in range(k, 0, -1):
+        n = next(number for number in range(n - 1, -1, -1) if math.comb(number, size) <= rank)
+        rank -= math.comb(n, size)
+        chosen.append(n)
+    return chosen[::-1]
+
+
+# Cells ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Lattice:
+    """The sites of a conventional supercell.
+
+    :param repeats: (3,) conventional cells along each edge, the longest first.
+    :param sites: (A, 3) in halves of the lattice constant.
+    :param symmetries: (O, A) permutations of the sites by the operations that map the periodic cell on itself.
+    :param neighbours: (2, A, A) see :class:`~aiida_nanoml.structures.cubic.Geometry`.
+    """
+
+    repeats: NDArray[np.int64]
+    sites: NDArray[np.int64]
+    symmetries: NDArray[np.int64]
+    neighbours: NDArray[np.int64]
+
+
+@lru_cache(maxsize=8)
+def _lattice(phase: str, n_atoms: int) -> _Lattice:
+    n_cells = n_atoms // PHASES[phase]
+    repeats = np.array(
+        min(
+            ((a, b, n_cells // (a * b)) for a in range(1, n_cells + 1) for b in range(1, a + 1)
+             if n_cells % (a * b) == 0 and n_cells // (a * b) <= b),
+            key=lambda edges: sum(edge * edge for edge in edges),
+        )
+    )  # fmt: skip
+    cells = np.array(list(itertools.product(*map(range, repeats.tolist()))))
+    sites = (2 * cells[:, None] + np.array(_BASES[phase])).reshape(-1, 3)
+    crystal = StructureSet(
+        numbers=np.ones(n_atoms, dtype=np.uint8),
+        positions=2.0 * sites,
+        offsets=[0, n_atoms],
+        cells=4.0 * np.diag(repeats)[None],
+        pbc=np.ones((1, 3), dtype=bool),
+    )
+    shape = geometries(crystal)[0]
+    place = np.argsort(shape.atoms[0])
+    return _Lattice(repeats, sites, _symmetries(repeats, sites), shape.neighbours[:, place][:, :, place])
+
+
+def _symmetries(repeats: NDArray[np.int64], sites: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Permutations of the sites by the point operations of the cube that keep the cell, and all translations."""
+    edges = 2 * repeats
+    index = np.full(edges, -1, dtype=np.int64)
+    index[tuple(sites.T)] = np.arange(len(sites))
+    found = []
+    for axes in itertools.permutations(range(3)):
+        if not np.array_equal(repeats[list(axes)], repeats):
+            continue
+        for signs in itertools.product((1, -1), repeat=3):
+            # Every site of these lattices is at a lattice point, so the sites are the translations.
+            images = (sites[:, None] + sites[:, list(axes)] * np.array(signs)) % edges
+            found.append(index[tuple(np.moveaxis(images, -1, 0))])
+    return np.concatenate(found)
+
+
+def _cells(turns: Iterable[Iterable[Composition]], parameters: AlloyParameters) -> StructureSet:
+    """Arrange the atoms of compositions until there are as many alloys as wanted, each cell different from all before.
+
+    :param turns: compositions, to be taken in this order; a turn in which no new cell is found is the last one.
+    """
+    species, compositions = _arranged(turns, parameters)
+    if len(compositions) < parameters.count:
+        raise StructureError(
+            f'Only {len(compositions)} of {parameters.count} distinct alloys were found in cells of '
+            f'{parameters.n_atoms} atoms with these parameters; ask for fewer, for larger cells, or for more elements.'
+        )
+    elements, phases, n_atoms = parameters.elements, parameters.phases, parameters.n_atoms
+    lattices = [_lattice(phase, n_atoms) for phase in phases]
+    constants = np.empty((parameters.count, len(phases)))
+    for column, phase in enumerate(phases):
+        for row, amounts in enumerate(compositions):
+            constants[row, column] = (
+                mean_lattice_constant({key: n for key, n in zip(elements, amounts, strict=True) if n}, phase)
+                if parameters.lattice_constants is None
+                else parameters.lattice_constants[phase]
+            )
+    sites = np.stack([lattice.sites for lattice in lattices])
+    edges = np.stack([np.diag(lattice.repeats) for lattice in lattices])
+    n_rows = parameters.count * len(phases)
+    return StructureSet(
+        numbers=atomic_numbers(elements)[species].ravel(),
+        positions=((0.5 * constants)[:, :, None, None] * sites).reshape(-1, 3),
+        offsets=np.arange(n_rows + 1) * n_atoms,
+        cells=(constants[:, :, None, None] * edges).reshape(-1, 3, 3),
+        pbc=np.ones((n_rows, 3), dtype=bool),
+        names=np.repeat([alloy_name(number) for number in range(parameters.count)], len(phases)),
+        families=np.tile(phases, parameters.count),
+    )
+
+
+def _arranged(
+    turns: Iterable[Iterable[Composition]], parameters: AlloyParameters
+) -> tuple[NDArray[np.int64], list[Composition]]:
+    """Element on each site (alloys, phases, A), and the composition of each alloy."""
+    alloys: list[list[NDArray[np.int64]]] = []
+    compositions: list[Composition] = []
+    seen: set[tuple[str, bytes]] = set()
+    exhausted: set[Composition] = set()
+    for turn in turns:
+        before = len(alloys)
+        for composition in turn:
+            if composition in exhausted:
+                continue
+            cells = [_new_cell(composition, phase, len(alloys), seen, parameters) for phase in parameters.phases]
+            found = [cell for cell in cells if cell is not None]
+            if len(found) < len(cells):
+                exhausted.add(composition)
+                continue
+            seen.update((phase, key) for phase, (_, key) in zip(parameters.phases, found, strict=True))
+            alloys.append([species for species, _ in found])
+            compositions.append(composition)
+            if len(alloys) == parameters.count:
+                return np.array(alloys), compositions
+        if len(alloys) == before:
+            break
+    return np.array(alloys), compositions
+
+
+def _new_cell(
+    composition: Composition, phase: str, alloy: int, seen: set[tuple[str, bytes]], parameters: AlloyParameters
+) -> tuple[NDArray[np.int64], bytes] | None:
+    """Element on each site (A,) of a cell that was not yet seen, and its key; None if none was found."""
+    lattice = _lattice(phase, parameters.n_atoms)
+    n_tries = parameters.sqs_iterations if parameters.order == 'sqs' else _ATTEMPTS
+    key = (1, alloy, list(PHASES).index(phase))
+    stream = np.random.PCG64(np.random.SeedSequence(parameters.seed, spawn_key=key))
+    words = stream.random_raw(n_tries * parameters.n_atoms).reshape(n_tries, parameters.n_atoms)
+    ordered = np.repeat(np.arange(len(composition)), composition)
+    candidates = ordered[np.argsort(words, axis=1, kind='stable')]
+    if parameters.order == 'sqs':
+        candidates = candidates[np.argsort(_disorder(candidates, composition, lattice), kind='stable')]
+    for species in candidates:
+        name = _canonical(species, lattice.symmetries)
+        if (phase, name) not in seen:
+            return species, name
+    return None
+
+
+def _disorder(candidates: NDArray[np.int64], composition: Composition, lattice: _Lattice) -> NDArray[np.int64]:
+    """How far the pairs of arrangements (K, A) are from those of a random alloy (K,): an integer, 0 for equal.
+
+    The sum over two shells and all pairs of elements of the squared difference between the share of this pair and the
+    product of the two fractions, as of A. Zunger et al., Phys. Rev. Lett. 65, 353 (1990): an exact integer, since sums
+    of fractions depend on the machine. Pairs count with all their periodic images.
+    """
+    amounts = np.array(composition)
+    counts = np.concatenate(
+        [
+            count_pairs(candidates[start : start + _CANDIDATES_AT_ONCE], lattice.neighbours, len(amounts))
+            for start in range(0, len(candidates), _CANDIDATES_AT_ONCE)
+        ]
+    )
+    n_atoms = len(lattice.sites)
+    n_around = lattice.neighbours[:, 0].sum(axis=1)
+    excess = counts * n_atoms - n_around[:, None, None] * np.outer(amounts, amounts)
+    excess *= (math.lcm(*n_around.tolist()) // n_around)[:, None, None]
+    total: NDArray[np.int64] = ((excess**2).sum(axis=(2, 3)) * np.array(_SHELL_WEIGHTS)).sum(axis=1)
+    return total
+
+
+def _canonical(species: NDArray[np.int64], symmetries: NDArray[np.int64]) -> bytes:
+    """One key for all arrangements that the symmetry operations of the cell map on each other: the first of them."""
+    for site in range(len(species)):
+        images = species[symmetries[:, site]]
+        symmetries = symmetries[images == images.min()]
+        if len(symmetries) == 1:
+            break
+    first: NDArray[np.int64] = species[symmetries[0]]
+    return first.astype(np.uint8).tobytes()

@@ -1,0 +1,336 @@
+"""Alloy cells of the cubic phases: their neighbour shells, recognition, lattice constants and names.
+
+The row of a set is one cell at one lattice constant. Its ``family`` is the phase, its ``name`` the alloy. Rows that
+differ by their elements, their scale or the order of their atoms only have one geometry, and neighbours are searched
+once for each geometry: 42,000 cells of a scan take as long as a few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from aiida_nanoml.errors import StructureError
+from aiida_nanoml.structures.structure_set import StructureSet, atomic_numbers
+
+PHASES: dict[str, int] = {'fcc': 4, 'bcc': 2}
+"""The phases, and the number of atoms in the conventional cubic cell of each."""
+
+LATTICE_CONSTANTS = (1.5, 20.0)
+"""Smallest and largest lattice constant in Å that is not taken for a mistake."""
+
+# Number of neighbours in the first and the second shell.
+_SHELLS = {'fcc': (12, 6), 'bcc': (8, 6)}
+# Distances in units of the cube root of the volume per atom. The shells of fcc are at 1.122, 1.587 and 1.944, those of
+# bcc at 1.091, 1.260 and 1.782: these radii lie between the first and the second, and behind the second.
+_BORDERS = {'fcc': 1.355, 'bcc': 1.176}
+_REACH = 1.76
+_OPPOSITE = 0.2  # tolerance for two neighbours on opposite sides; in hcp the nearest to that are 0.65 apart
+
+# Fractions of the cell are rounded to this denominator. It is a multiple of 1 to 16, so that the sites of a lattice are
+# rounded from the middle of the interval, not from its border.
+_DENOMINATOR = 720_720
+_NUMBERS_AT_ONCE = 10_000_000  # in the work arrays of a block
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """Rows of a set whose atoms sit on the same sites, but for the scale and the order of the atoms.
+
+    :param rows: (R,) rows of the set, in increasing order.
+    :param atoms: (R, A) the atom of the set on each site.
+    :param phase: key of :data:`PHASES`, or empty if the sites are those of no known phase.
+    :param neighbours: (2, A, A) how many periodic images of each site are in the first and in the second shell of each
+        site; zeros without a phase.
+    """
+
+    rows: NDArray[np.int64]
+    atoms: NDArray[np.int64]
+    phase: str
+    neighbours: NDArray[np.int64]
+
+
+def geometries(structures: StructureSet) -> list[Geometry]:
+    """Sort the rows of a set by geometry, and find the phase and the neighbours of each.
+
+    Images are counted: in a small cell, a site may be a neighbour of another one several times, and of itself.
+    """
+    found = []
+    for count in np.unique(structures.counts).tolist():
+        rows = np.flatnonzero(structures.counts == count)
+        atoms = structures.offsets[rows, None] + np.arange(count)
+        cells, points = structures.cells[rows], structures.positions[atoms]
+        # Not periodic in all directions: no crystal, all such rows are one geometry without a phase.
+        crystal = np.logical_and.reduce(structures.pbc[rows], axis=1)
+        cells = np.where(crystal[:, None, None], cells, np.eye(3))
+        fractions = np.rint(points @ np.linalg.inv(cells) * _DENOMINATOR).astype(np.int64) % _DENOMINATOR
+        fractions[~crystal] = 0
+        order = np.lexsort(np.moveaxis(fractions, -1, 0)[::-1], axis=-1)
+        fractions = np.take_along_axis(fractions, order[:, :, None], axis=1)
+        lengths = np.linalg.norm(cells, axis=2).max(axis=1)
+        shapes = np.rint(cells / lengths[:, None, None] * _DENOMINATOR).astype(np.int64)
+        keys = np.concatenate(
+            [crystal[:, None], shapes.reshape(len(rows), -1), fractions.reshape(len(rows), -1)], axis=1
+        )
+        _, first, inverse = np.unique(_as_bytes(keys), return_index=True, return_inverse=True)
+        atoms = np.take_along_axis(atoms, order, axis=1)
+        for number, head in enumerate(first.tolist()):
+            members = np.flatnonzero(inverse == number)
+            phase, neighbours = '', np.zeros((2, count, count), dtype=np.int64)
+            if crystal[head]:
+                phase, neighbours = _shells(cells[head], structures.positions[atoms[head]])
+            found.append(Geometry(rows[members], atoms[members], phase, neighbours))
+    return found
+
+
+def phases_of(structures: StructureSet) -> NDArray[np.str_]:
+    """Recognise the phase of each structure by the number of neighbours of all its atoms in two shells.
+
+    :returns: (n,) keys of :data:`PHASES`.
+    :raises StructureError: naming the first row that is none of the known phases.
+    """
+    return _recognised(structures, geometries(structures))
+
+
+def lattice_constants(structures: StructureSet) -> NDArray[np.float64]:
+    """Lattice constant of the conventional cubic cell of each structure (n,), in Å, from the volume per atom.
+
+    :raises StructureError: naming the first row that is none of the known phases.
+    """
+    atoms = np.array([PHASES[phase] for phase in phases_of(structures).tolist()], dtype=np.float64)
+    volumes = np.abs(np.linalg.det(structures.cells)) / structures.counts
+    constants: NDArray[np.float64] = np.cbrt(atoms * volumes)
+    return constants
+
+
+def pair_counts(structures: StructureSet, elements: Sequence[str]) -> NDArray[np.int64]:
+    """Count the neighbours of each pair of elements in the first and the second shell.
+
+    :param elements: E chemical symbols; all that occur must be among them.
+    :returns: (n, 2, E, E) number of neighbours of the second element around all atoms of the first: symmetric, and the
+        sum over both is the number of atoms times that of neighbours of one (fcc 12 and 6, bcc 8 and 6).
+    :raises StructureError: naming the first row that is none of the known phases, or has another element.
+    """
+    species = species_of(structures, elements)
+    shapes = geometries(structures)
+    _recognised(structures, shapes)
+    counts = np.empty((len(structures), 2, len(elements), len(elements)), dtype=np.int64)
+    for shape in shapes:
+        step = max(1, _NUMBERS_AT_ONCE // (len(elements) * shape.atoms.shape[1]))
+        for start in range(0, len(shape.rows), step):
+            block = slice(start, start + step)
+            counts[shape.rows[block]] = count_pairs(species[shape.atoms[block]], shape.neighbours, len(elements))
+    return counts
+
+
+def count_pairs(species: NDArray[np.int64], neighbours: NDArray[np.int64], n_elements: int) -> NDArray[np.int64]:
+    """Count the neighbours of each pair of elements for R arrangements on the same sites.
+
+    :param species: (R, A) element on each site, an integer below E.
+    :param neighbours: (2, A, A) of a :class:`Geometry`.
+    :param n_elements: E.
+    :returns: (R, 2, E, E), see :func:`pair_counts`.
+    """
+    # Products of floats use the fast routines; whole numbers of this size are exact in them.
+    present = (species[:, None, :] == np.arange(n_elements)[:, None]).astype(np.float64)
+    counts = np.empty((len(species), 2, n_elements, n_elements), dtype=np.int64)
+    for shell in range(2):
+        around = present.reshape(-1, species.shape[1]) @ neighbours[shell].astype(np.float64)
+        counts[:, shell] = np.rint(around.reshape(present.shape) @ present.transpose(0, 2, 1))
+    return counts
+
+
+def warren_cowley(structures: StructureSet, elements: Sequence[str]) -> NDArray[np.float64]:
+    """Warren-Cowley parameters of the first two shells: 0 for a random alloy, negative for pairs that are preferred.
+
+    The parameter of elements A and B is 1 - P(B|A) / c(B): P(B|A) is the share of B among the neighbours of A, c(B)
+    among all atoms. J. M. Cowley, Phys. Rev. 77, 669 (1950).
+
+    :param elements: E chemical symbols; all that occur must be among them.
+    :returns: (n, 2, E, E); NaN where a structure has not both elements.
+    :raises StructureError: as :func:`pair_counts`.
+    """
+    counts = pair_counts(structures, elements)
+    amounts = amounts_of(structures, elements)
+    expected = amounts[:, None, :, None] * amounts[:, None, None, :] * counts.sum(axis=(2, 3), keepdims=True)
+    expected = expected / (structures.counts**2)[:, None, None, None]
+    with np.errstate(invalid='ignore', divide='ignore'):
+        parameters: NDArray[np.float64] = 1.0 - counts / expected
+    return parameters
+
+
+def species_of(structures: StructureSet, elements: Sequence[str]) -> NDArray[np.int64]:
+    """Index of the element of each atom (A,) into a list of elements.
+
+    :raises StructureError: naming the first row and element that is not in the list.
+    """
+    index = np.full(256, -1, dtype=np.int64)
+    index[atomic_numbers(elements)] = np.arange(len(elements))
+    species: NDArray[np.int64] = index[structures.numbers]
+    strange = np.flatnonzero(species < 0)
+    if len(strange):
+        row = int(structures.rows[strange[0]])
+        symbol = structures[row].symbols[strange[0] - structures.offsets[row]]
+        raise StructureError(f'{_place(structures, row)} has the element {symbol}; known are {", ".join(elements)}.')
+    return species
+
+
+def amounts_of(structures: StructureSet, elements: Sequence[str]) -> NDArray[np.int64]:
+    """Number of atoms of each element in each structure (n, E).
+
+    :raises StructureError: as :func:`species_of`.
+    """
+    n, size = len(structures), len(elements)
+    keys = structures.rows * size + species_of(structures, elements)
+    return np.bincount(keys, minlength=n * size).reshape(n, size)
+
+
+def scale_cells(structures: StructureSet, factors: ArrayLike) -> StructureSet:
+    """Give every cell at several lattice constants.
+
+    :param structures: n cells; they keep their names and families.
+    :param factors: (m,) lattice constants in units of that of each cell.
+    :returns: n m cells, those of one row together and in the order of the factors.
+    :raises StructureError: if a factor is not a positive number, a row is none of the known phases, or a lattice
+        constant is outside :data:`LATTICE_CONSTANTS`.
+    """
+    scales = _numbers(factors, 'Factors of lattice constants')
+    constants = lattice_constants(structures)[:, None] * scales
+    return _rescaled(
+        structures.select(np.repeat(np.arange(len(structures)), len(scales))),
+        constants.ravel(),
+        np.tile(scales, len(structures)),
+    )
+
+
+def with_lattice_constants(structures: StructureSet, constants: ArrayLike) -> StructureSet:
+    """Give every cell at another lattice constant.
+
+    :param structures: n cells; they keep their names and families.
+    :param constants: (n,) lattice constants in Å.
+    :returns: n cells.
+    :raises StructureError: if there is not one positive lattice constant for each row, a row is none of the known
+        phases, or a lattice constant is outside :data:`LATTICE_CONSTANTS`.
+    """
+    wanted = _numbers(constants, 'Lattice constants')
+    if wanted.shape != (len(structures),):
+        raise StructureError(f'{len(wanted)} lattice constants do not fit a set of {len(structures)} structures.')
+    return _rescaled(structures, wanted, wanted / lattice_constants(structures))
+
+
+def name_alloys(structures: StructureSet) -> StructureSet:
+    """Recognise the phases of cells from elsewhere, and name their alloys; names and families that they have are lost.
+
+    Rows that are scalings of each other are one curve. Curves of different phases with the same formula are one alloy;
+    if there are several of one phase, they are paired in their order. Alloys are ``alloy-0000`` and so on, in the
+    order in which they first appear.
+
+    :raises StructureError: naming the first row that is none of the known phases.
+    """
+    shapes = geometries(structures)
+    phases = _recognised(structures, shapes)
+    curves = np.empty(len(structures), dtype=np.int64)
+    n_curves = 0
+    for shape in shapes:
+        _, inverse = np.unique(_as_bytes(structures.numbers[shape.atoms]), return_inverse=True)
+        curves[shape.rows] = n_curves + inverse
+        n_curves += int(inverse.max()) + 1
+    formulas = structures.formulas
+    met: dict[tuple[str, str], list[int]] = {}  # the curves of each formula and phase, in the order of appearance
+    alloys: dict[tuple[str, int], int] = {}  # the alloy of each formula and number in this order
+    names = []
+    for curve, formula, phase in zip(curves.tolist(), formulas, phases.tolist(), strict=True):
+        known = met.setdefault((formula, phase), [])
+        if curve not in known:
+            known.append(curve)
+        names.append(alloy_name(alloys.setdefault((formula, known.index(curve)), len(alloys))))
+    return _replaced(structures, names=np.array(names, dtype=np.str_), families=phases)
+
+
+def alloy_name(number: int) -> str:
+    """Name of an alloy by its number in a set, for example ``alloy-0003``."""
+    return f'alloy-{number:04d}'
+
+
+def _recognised(structures: StructureSet, shapes: list[Geometry]) -> NDArray[np.str_]:
+    phases = np.empty(len(structures), dtype='<U3')
+    for shape in shapes:
+        phases[shape.rows] = shape.phase
+    strange = np.flatnonzero(phases == '')
+    if len(strange):
+        expected = ', '.join(f'{phase} {first} and {second}' for phase, (first, second) in _SHELLS.items())
+        raise StructureError(
+            f'{_place(structures, int(strange[0]))} is none of the known phases ({len(strange)} rows in all): it must '
+            f'be periodic, and its atoms must have the neighbours of a crystal in two shells ({expected}).'
+        )
+    return phases
+
+
+def _shells(cell: NDArray[np.float64], points: NDArray[np.float64]) -> tuple[str, NDArray[np.int64]]:
+    """Phase of one periodic cell, empty for an unknown one, and (2, A, A) its neighbours."""
+    from ase.neighborlist import primitive_neighbor_list
+
+    n = len(points)
+    unit = np.cbrt(abs(np.linalg.det(cell)) / n)
+    left, right, vectors = primitive_neighbor_list('ijD', [True] * 3, cell, points, _REACH * unit)
+    vectors = vectors / unit
+    distances = np.linalg.norm(vectors, axis=1)
+    for phase, (n_first, n_second) in _SHELLS.items():
+        first = distances < _BORDERS[phase]
+        counts = np.bincount(left[first], minlength=n), np.bincount(left[~first], minlength=n)
+        if not ((counts[0] == n_first).all() and (counts[1] == n_second).all()):
+            continue
+        around = vectors[first][np.argsort(left[first], kind='stable')].reshape(n, n_first, 3)
+        sums = np.linalg.norm(around[:, :, None] + around[:, None, :], axis=-1)
+        if (sums.min(axis=2) < _OPPOSITE).all():  # hcp has as many neighbours as fcc, but not on opposite sides
+            neighbours = np.zeros((2, n, n), dtype=np.int64)
+            np.add.at(neighbours, ((~first).astype(np.int64), left, right), 1)
+            return phase, neighbours
+    return '', np.zeros((2, n, n), dtype=np.int64)
+
+
+def _as_bytes(keys: NDArray[Any]) -> NDArray[Any]:
+    """One item for each row of a matrix, for comparisons of whole rows."""
+    rows = np.ascontiguousarray(keys)
+    return rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
+
+
+def _numbers(values: ArrayLike, what: str) -> NDArray[np.float64]:
+    try:
+        numbers = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise StructureError(f'{what} must be a row of numbers, not {values!r}.') from error
+    if numbers.ndim != 1 or not len(numbers):
+        raise StructureError(f'{what} must be a row of at least one number, not {values!r}.')
+    strange = numbers[~(np.isfinite(numbers) & (numbers > 0))]
+    if len(strange):
+        raise StructureError(f'{what} must be positive numbers; one is {strange[0]}.')
+    return numbers
+
+
+def _rescaled(structures: StructureSet, constants: NDArray[np.float64], factors: NDArray[np.float64]) -> StructureSet:
+    low, high = LATTICE_CONSTANTS
+    strange = np.flatnonzero((constants < low) | (constants > high))
+    if len(strange):
+        raise StructureError(
+            f'{_place(structures, int(strange[0]))} would have a lattice constant of {constants[strange[0]]:.3f} Å; '
+            f'from {low:g} to {high:g} Å are possible.'
+        )
+    return _replaced(
+        structures,
+        positions=structures.positions * factors[structures.rows, None],
+        cells=structures.cells * factors[:, None, None],
+    )
+
+
+def _replaced(structures: StructureSet, **arrays: NDArray[Any]) -> StructureSet:
+    return StructureSet._from_checked(**{**structures.to_arrays(), **arrays})
+
+
+def _place(structures: StructureSet, row: int) -> str:
+    name = f' ({structures.names[row]})' if structures.names[row] else ''
+    return f'Structure {row}{name}'
