@@ -49,7 +49,10 @@ def identify(point: EntryPoint) -> str:
 def test_there_are_plugins_of_every_kind() -> None:
     assert {point.group for point in PLUGINS} == set(FOLDERS)
     assert {point.name for point in PROCESSES} == {
-        f'nanoml.{name}' for name in ('label', 'train', 'predict', 'study', 'siesta', 'gap', 'active', 'validate')
+        f'nanoml.{name}'
+        for name in (
+            'label', 'train', 'predict', 'study', 'siesta', 'gap', 'active', 'validate', 'alloy_scan', 'alloy',
+        )  # fmt: skip
     }
 
 

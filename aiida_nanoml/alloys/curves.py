@@ -211,6 +211,30 @@ def extension(
     return np.array(rows, dtype=np.int64), np.array(constants, dtype=np.float64)
 
 
+def refinement(structures: StructureSet, points: int) -> tuple[NDArray[np.int64], Floats]:
+    """Divide the range of each curve evenly, for a model that is asked at many lattice constants.
+
+    :param structures: n cells, a scan.
+    :param points: lattice constants of each curve, at least 4.
+    :returns: (C * points,) a row of the scan to scale, and (C * points,) lattice constants in Å.
+    :raises AlloyError: too few points, a curve with one lattice constant only, or rows as :func:`fit_curves` refuses.
+    """
+    if points < MINIMUM_POINTS:
+        raise AlloyError(
+            f'{points} lattice constants are too few for an equation of state, {MINIMUM_POINTS} are needed'
+        )
+    curves = fit_curves(structures, np.full(len(structures), np.nan))
+    constants = lattice_constants(volumes_per_atom(structures), structures.families)
+    heads = np.unique(curves.curve_of_row, return_index=True)[1]
+    low, high = np.full(len(curves), np.inf), np.full(len(curves), -np.inf)
+    np.minimum.at(low, curves.curve_of_row, constants)
+    np.maximum.at(high, curves.curve_of_row, constants)
+    short = np.flatnonzero(low == high)
+    if len(short):
+        raise AlloyError(f'{curves.names[short[0]]} has one lattice constant of the phase {curves.phases[short[0]]}')
+    return np.repeat(heads, points), np.linspace(low, high, points).T.ravel()
+
+
 def at_minimum(values: Mapping[str, Floats], volumes_ang3: Floats, curves: Curves) -> dict[str, Floats]:
     """Interpolate what was computed at the points of a scan to the minima of its curves.
 
@@ -248,8 +272,11 @@ def at_curve(values: Floats, curves: Curves) -> Floats:
 
 
 def _check_rows(structures: StructureSet) -> None:
-    for row in np.flatnonzero(structures.names == '').tolist():
-        raise AlloyError(f'row {row} of the scan has no name that tells its alloy: name the cells with name_alloys')
+    nameless = np.flatnonzero(structures.names == '')
+    if len(nameless):
+        raise AlloyError(
+            f'row {nameless[0]} of the scan has no name that tells its alloy: name the cells with name_alloys'
+        )
     strange = np.flatnonzero(~np.isin(structures.families, list(PHASES)))
     if len(strange):
         row = int(strange[0])

@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from aiida_nanoml.errors import AlloyError
+from aiida_nanoml.learning.targets import GPA_PER_EV_PER_ANG3 as GPA
 
 Floats = npt.NDArray[np.float64]
 
-GPA = 160.2176634
-"""One eV/Å³ in GPa (CODATA 2018)."""
 
 MINIMUM_POINTS = 4
 """An equation of state has four parameters."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -128,3 +129,17 @@ def compare_phases(reference: Curves, predicted: Curves) -> dict[str, Any]:
         'bulk_modulus_mae_gpa': float(np.mean(np.abs(reference.bulk_modulus_gpa[a] - predicted.bulk_modulus_gpa[b]))),
         'pressure_mae_gpa': float(np.mean(np.abs(pressure))),
     }
+
+
+def fractions(formulas: NDArray[np.str_], element: str) -> Floats:
+    """Atomic fraction of an element.
+
+    :param formulas: (M,) such as ``'Al2CoCrFe3Ni'``.
+    :param element: chemical symbol.
+    :returns: (M,).
+    """
+    shares = []
+    for formula in formulas.tolist():
+        amounts = {symbol: int(count or 1) for symbol, count in re.findall(r'([A-Z][a-z]?)(\d*)', formula)}
+        shares.append(amounts.get(element, 0) / sum(amounts.values()))
+    return np.array(shares, dtype=np.float64)

@@ -15,6 +15,7 @@ COMMANDS = {
     'quickstart': 'aiida_nanoml.cli.quickstart:quickstart',
     'doctor': 'aiida_nanoml.cli.doctor:doctor',
     'flakes': 'aiida_nanoml.cli.flakes:flakes',
+    'alloys': 'aiida_nanoml.cli.alloys:alloys',
     'structures': 'aiida_nanoml.cli.structures:structures',
     'label': 'aiida_nanoml.cli.label:label',
     'campaign': 'aiida_nanoml.cli.campaign:campaign',

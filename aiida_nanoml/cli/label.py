@@ -25,6 +25,8 @@ from aiida_nanoml.cli.output import counts, emit, identity_line, record
 
 if TYPE_CHECKING:
     from aiida_nanoml.data.structures import StructureSetData
+    from aiida_nanoml.engines.label_set import LabelSet
+    from aiida_nanoml.structures import StructureSet
 
 
 @click.command(epilog=example('aiida-nanoml label flakes --engine xtb --protocol fast --name labels'))
@@ -72,7 +74,7 @@ def label(
     name: str,
     as_json: bool,
 ) -> None:
-    """Compute the gaps of STRUCTURES with an electronic-structure engine, in batches.
+    """Compute labels of STRUCTURES with an engine, in batches: energies, gaps, forces and what else it gives.
 
     A structure that fails does not disturb the others. What is labelled stays: with caching on, the same command goes
     on from there. With --engine siesta, --code names SIESTA; the worker on the same computer runs it in batches, and
@@ -112,7 +114,7 @@ def label(
     node.label = name
     attributes = node.base.attributes
     numbers = {key: attributes.get(key) for key in ('n_rows', 'n_finished', 'n_open_shell', 'failures')}
-    gaps = node.labels.energies['gap_ev'][node.labels.finished]
+    summary, line = _summary(node.labels, structures.structures)
     source = node.label_source
     emit(
         as_json,
@@ -121,16 +123,32 @@ def label(
             process=process.uuid,
             labels=source.to_dict(),
             **numbers,
-            gap_min_ev=gaps.min().item(),
-            gap_mean_ev=gaps.mean().item(),
-            gap_max_ev=gaps.max().item(),
+            **summary,
             wall_s=float(np.nansum(node.labels.wall_s)),
         ),
         {
             'labels': identity_line(node),
             'source': source,
             'finished': f'{numbers["n_finished"]} of {numbers["n_rows"]}, failures: {counts(numbers["failures"])}',
-            'gap': f'{gaps.min():.3f} to {gaps.max():.3f} eV, mean {gaps.mean():.3f} eV',
+            **line,
         },
         f'dataset build {structures.label or structures.pk} --labels {node.label or node.pk}',
+    )
+
+
+def _summary(labels: LabelSet, structures: StructureSet) -> tuple[dict[str, float], dict[str, str]]:
+    """Range and mean of the gaps, or of the energies for each atom where the engine knows no gap: record and line."""
+    import numpy as np
+
+    from aiida_nanoml.learning.dataset import positions_of
+
+    finished = labels.select(labels.finished)
+    values, what, digits = finished.energies['gap_ev'], 'gap', 3
+    if np.isnan(values).all():
+        n_atoms = np.diff(structures.offsets)[positions_of(finished.hashes, structures.hashes)]
+        values, what, digits = finished.energies['energy_ev'] / n_atoms, 'energy_per_atom', 4
+    lowest, mean, highest = values.min().item(), values.mean().item(), values.max().item()
+    return (
+        {f'{what}_min_ev': lowest, f'{what}_mean_ev': mean, f'{what}_max_ev': highest},
+        {what.replace('_', ' '): f'{lowest:.{digits}f} to {highest:.{digits}f} eV, mean {mean:.{digits}f} eV'},
     )

@@ -72,10 +72,13 @@ def show(node: StructureSetData, as_json: bool) -> None:
     emit_structures(node, as_json, {})
 
 
-def emit_structures(node: StructureSetData, as_json: bool, more: Mapping[str, Any]) -> None:
+def emit_structures(
+    node: StructureSetData, as_json: bool, more: Mapping[str, Any], next_command: str = 'label'
+) -> None:
     """Print what a set of structures holds.
 
     :param more: further content of the JSON object.
+    :param next_command: the command that usually takes these structures.
     """
     attributes = node.base.attributes
     numbers = {key: attributes.get(key) for key in ('n_structures', 'n_atoms', 'elements', 'formulas', 'families')}
@@ -91,5 +94,5 @@ def emit_structures(node: StructureSetData, as_json: bool, more: Mapping[str, An
             'formulas': ' '.join(numbers['formulas'][:SHOWN_NAMES]) + (' …' if len(numbers['formulas']) > 3 else ''),
             'names': ' '.join(names) + (' …' if numbers['n_structures'] > SHOWN_NAMES else ''),
         },
-        f'label {node.label or node.pk}',
+        f'{next_command} {node.label or node.pk}',
     )

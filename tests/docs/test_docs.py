@@ -281,7 +281,7 @@ def test_exit_codes_are_documented() -> None:
         (f'{name} {kind}', code.status, label, code.message)
         for factory, kind, names in (
             (CalculationFactory, 'job', ('label', 'train', 'predict', 'study', 'siesta')),
-            (WorkflowFactory, 'workflow', ('label', 'gap', 'study', 'siesta', 'active', 'validate')),
+            (WorkflowFactory, 'workflow', ('label', 'gap', 'study', 'siesta', 'active', 'validate', 'alloy_scan', 'alloy')),
         )
         for name in names
         for label, code in factory(f'nanoml.{name}').spec().exit_codes.items()
