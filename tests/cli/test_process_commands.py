@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from aiida import orm
 from aiida.manage.caching import enable_caching
+from ase.build import bulk
 
 from aiida_nanoml.data.dataset import DatasetData
+from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.learning.dataset import Dataset
+from aiida_nanoml.structures import Structure, StructureSet
 
 PNG = b'\x89PNG'
 
@@ -192,6 +195,24 @@ def test_network_has_a_learning_curve_and_is_exported(cli, cli_json, code, datas
     assert content['unit'] == 'eV'
     assert path.read_bytes().startswith(b'\x89HDF')
     assert '--force' in cli('model', 'export', model['uuid'], '-o', path, status=1).stderr
+
+
+def test_labels_without_gaps_are_told_by_their_energies(aiida_profile_clean, cli, cli_json, code):
+    cells = [bulk('Cu', 'fcc', a=a, cubic=cubic) for a, cubic in ((3.5, True), (3.6, False))]
+    structures = StructureSet.from_structures(
+        [Structure(cell.numbers, cell.positions, cell=cell.cell.array, pbc=cell.pbc) for cell in cells]
+    )
+    node = StructureSetData(structures).store()
+    labels = cli_json('label', node.pk, '--engine', 'ase', '--protocol', 'fast')
+    assert (labels['n_finished'], labels['labels']['title']) == (2, 'EMT (ASE)')
+    assert not any(key.startswith('gap') for key in labels)
+    energies = orm.load_node(labels['uuid']).labels.energies['energy_ev']
+    assert labels['energy_per_atom_min_ev'] == pytest.approx(min(energies / [4, 1]))
+    assert labels['energy_per_atom_max_ev'] == pytest.approx(max(energies / [4, 1]))
+    assert 'energy per atom' in cli('label', node.pk, '--engine', 'ase', '--protocol', 'fast').stdout
+    refused = cli('dataset', 'build', node.pk, '--labels', labels['uuid'], status=1).stderr
+    assert "no label has the target 'gap': EMT (ASE)" in refused
+    assert 'energy_per_atom' in refused
 
 
 @pytest.mark.parametrize(

@@ -159,8 +159,11 @@ def test_a_missing_extra_says_both_ways_out(name: str) -> None:
 
 def test_the_graphics_processor_is_not_to_be_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers are forked, and a fork cannot use the one of its parent."""
-    (tmp_path / 'chgnet' / 'model').mkdir(parents=True)
-    (tmp_path / 'chgnet' / 'model' / 'dynamics.py').write_text(
+    package = tmp_path / 'chgnet' / 'model'
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / '__init__.py').touch()
+    (package / 'dynamics.py').write_text(
         'from ase.calculators.calculator import Calculator\n'
         'class CHGNetCalculator(Calculator):\n'
         '    def __init__(self, model=None, *, use_device=None, on_isolated_atoms="warn", **kwargs):\n'

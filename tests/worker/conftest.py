@@ -20,19 +20,20 @@ def read_report(folder: Path) -> Report:
 
 @pytest.fixture
 def label_job(tmp_path: Path, third_party_path: str) -> Callable[..., Path]:
-    """Make a folder in which the engine ``paced`` labels structures."""
+    """Make a folder in which an engine labels structures, usually ``paced``."""
 
     def make(
         structures: StructureSet,
         name: str = 'job',
         time_limit_s: float = 60.0,
         engine: str = 'paced',
+        protocol: str = 'quick',
         **parameters: Any,
     ) -> Path:
         folder = tmp_path / name
         folder.mkdir()
         write_arrays(folder / STRUCTURES_FILE, structures.to_arrays())
-        job = LabelJob(engine=engine, protocol='quick', parameters=parameters, time_limit_s=time_limit_s)
+        job = LabelJob(engine=engine, protocol=protocol, parameters=parameters, time_limit_s=time_limit_s)
         (folder / JOB_FILE).write_text(job.model_dump_json(), encoding='utf-8')
         return folder
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.build import bulk
 
 from aiida_nanoml.engines.label_set import LabelSet, LabelSource
-from aiida_nanoml.structures import StructureSet
+from aiida_nanoml.structures import Structure, StructureSet
 from aiida_nanoml.worker.files import read_arrays
 from aiida_nanoml.worker.journal import read_journal
 from aiida_nanoml.worker.main import main
@@ -185,3 +186,33 @@ def test_the_command_refuses_wrong_arguments(capsys) -> None:
         main(['--version'])
     assert stopped.value.code == 0
     assert capsys.readouterr().out.strip()
+
+
+def test_an_engine_without_levels_labels_a_batch(label_job) -> None:
+    """Energies and stress of a curve come back, gaps are not there, and a foreign element costs its own row."""
+    cells = [bulk('Ni', 'fcc', a=a, cubic=True) for a in (3.4, 3.5, 3.6)]
+    cells[1].set_chemical_symbols(['Ni', 'Al', 'Ni', 'Cu'])
+    cells.append(bulk('Fe', 'bcc', a=2.86))
+    curve = StructureSet.from_structures(
+        [Structure(cell.numbers, cell.positions, cell=cell.cell.array, pbc=cell.pbc) for cell in cells]
+    )
+    folder = label_job(curve, engine='ase', protocol='fast')
+    assert main(['label', '--folder', str(folder), '--processes', '2']) == 0
+    labels = read_labels(folder)
+    assert labels.status.tolist() == ['ok', 'ok', 'ok', 'unsupported_element']
+    assert labels.messages[3] == 'EMT (ASE) does not treat Fe'
+    assert labels.source.title == 'EMT (ASE)'
+    assert np.isfinite(labels.energies['energy_ev'][:3]).all()
+    assert np.isnan(labels.energies['gap_ev']).all()
+    stress = labels.vectors['stress_ev_per_ang3']
+    pressures = [-np.trace(stress[row].reshape(3, 3)) / 3 for row in (0, 2)]
+    assert pressures[0] > 0 > pressures[1], 'squeezed and stretched'
+
+
+def test_a_missing_potential_ends_the_job_before_any_row(label_job, make_chains) -> None:
+    folder = label_job(make_chains(2, 3), engine='ase', protocol='fast', calculator='no_such_package:Potential')
+    assert main(['label', '--folder', str(folder)]) == 1
+    report = read_report(folder)
+    assert (report.status, report.code) == ('error', 'EngineError')
+    assert 'install its package where the jobs run' in report.message
+    assert not (folder / JOURNAL_FILE).exists()
