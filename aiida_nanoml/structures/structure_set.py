@@ -180,39 +180,51 @@ class StructureSet:
                 f'{self._place(left[first])} and atom {right[first] - self._start(left[first])} of the same structure '
                 f'are {distances[first]:.3f} Å apart; less than {MINIMUM_DISTANCE} Å is not physical.'
             )
-        for row in np.flatnonzero(self.pbc.any(axis=1)).tolist():
-            self._check_images(row)
+        periodic = np.flatnonzero(self.pbc.any(axis=1))
+        if len(periodic):
+            self._check_images(periodic)
 
-    def _check_images(self, row: int) -> None:
-        """Refuse a periodic structure with a flat cell, or with an atom on top of a periodic image."""
-        cell, pbc = self.cells[row], self.pbc[row]
-        # Open directions get a unit vector across the periodic ones, so that the cell can be inverted.
-        vectors = _complete_cell(cell, pbc)
-        volume = 0.0 if vectors is None else float(abs(np.linalg.det(vectors)))
-        if vectors is None or volume == 0.0:
-            raise StructureError(f'{self._row(row)} is periodic but its lattice vectors span no cell.')
-        inverse = np.linalg.inv(vectors)
-        heights = 1.0 / np.linalg.norm(inverse, axis=0)
-        if (heights[pbc] < MINIMUM_DISTANCE).any():
-            raise StructureError(f'{self._row(row)} is periodic but its cell is thinner than {MINIMUM_DISTANCE} Å.')
-        start, end = int(self.offsets[row]), int(self.offsets[row + 1])
-        fractions = self.positions[start:end] @ inverse
-        fractions[:, pbc] -= np.floor(fractions[:, pbc])
-        fractions[:, ~pbc] -= fractions[:, ~pbc].min(axis=0)
-        atoms, shifted = np.arange(end - start), fractions
-        # Per direction, the atoms within reach of one face are repeated beyond the opposite one: corners follow.
-        for axis in np.flatnonzero(pbc).tolist():
-            reach = MINIMUM_DISTANCE / heights[axis]
-            below, above = shifted[:, axis] > 1.0 - reach, shifted[:, axis] < reach
-            step = np.eye(3)[axis]
-            atoms = np.concatenate([atoms, atoms[below], atoms[above]])
-            shifted = np.concatenate([shifted, shifted[below] - step, shifted[above] + step])
-        points = shifted @ vectors
-        left, right, distances = near_pairs(points, np.array([0, len(points)]), MINIMUM_DISTANCE)
-        if len(left):
-            pair = sorted((int(atoms[left[0]]), int(atoms[right[0]])))
+    def _check_images(self, rows: NDArray[np.int64]) -> None:
+        """Refuse periodic structures with a flat cell, or with an atom on top of a periodic image."""
+        pbc, vectors = self.pbc[rows], self.cells[rows].copy()
+        for index in np.flatnonzero(~np.logical_and.reduce(pbc, axis=1)).tolist():
+            vectors[index] = _complete_cell(vectors[index], pbc[index])
+        flat = np.flatnonzero(np.linalg.svd(vectors, compute_uv=False)[:, -1] < 1e-9)
+        if len(flat):
+            raise StructureError(f'{self._row(rows[flat[0]])} is periodic but its lattice vectors span no cell.')
+        inverses = np.linalg.inv(vectors)
+        heights = 1.0 / np.linalg.norm(inverses, axis=1)
+        thin = np.flatnonzero((pbc & (heights < MINIMUM_DISTANCE)).any(axis=1))
+        if len(thin):
             raise StructureError(
-                f'{self._row(row)}: atom {pair[0]} and a periodic image of atom {pair[1]} are {distances[0]:.3f} Å '
+                f'{self._row(rows[thin[0]])} is periodic but its cell is thinner than {MINIMUM_DISTANCE} Å.'
+            )
+        counts = self.counts[rows]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        owners = np.repeat(np.arange(len(rows)), counts)
+        atoms = np.arange(len(owners)) + (self.offsets[rows] - starts[:-1])[owners]
+        fractions = np.einsum('ai,aij->aj', self.positions[atoms], inverses[owners])
+        lowest = np.minimum.reduceat(fractions, starts[:-1])
+        fractions -= np.where(pbc[owners], np.floor(fractions), lowest[owners])
+        # Per direction, the atoms within reach of one face are repeated beyond the opposite one: corners follow.
+        for axis in range(3):
+            reach, repeated = (MINIMUM_DISTANCE / heights[:, axis])[owners], pbc[owners, axis]
+            below, above = repeated & (fractions[:, axis] > 1.0 - reach), repeated & (fractions[:, axis] < reach)
+            step = np.eye(3)[axis]
+            owners = np.concatenate([owners, owners[below], owners[above]])
+            atoms = np.concatenate([atoms, atoms[below], atoms[above]])
+            fractions = np.concatenate([fractions, fractions[below] - step, fractions[above] + step])
+        order = np.argsort(owners, kind='stable')
+        atoms, owners = atoms[order], owners[order]
+        points = np.einsum('ai,aij->aj', fractions[order], vectors[owners])
+        ends = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=len(rows)))])
+        left, right, distances = near_pairs(points, ends, MINIMUM_DISTANCE)
+        if len(left):
+            first = np.lexsort((right, left))[0]
+            row = rows[owners[left[first]]]
+            pair = sorted((atoms[[left[first], right[first]]] - self.offsets[row]).tolist())
+            raise StructureError(
+                f'{self._row(row)}: atom {pair[0]} and a periodic image of atom {pair[1]} are {distances[first]:.3f} Å '
                 f'apart; less than {MINIMUM_DISTANCE} Å is not physical.'
             )
 
@@ -495,12 +507,9 @@ def _texts(values: Any, name: str) -> NDArray[np.str_]:
     return texts.astype(np.str_)
 
 
-def _complete_cell(cell: NDArray[np.float64], pbc: NDArray[np.bool_]) -> NDArray[np.float64] | None:
-    """Replace the vectors of open directions by unit vectors across the periodic ones; None for a flat cell."""
+def _complete_cell(cell: NDArray[np.float64], pbc: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Replace the vectors of open directions by unit vectors across the periodic ones."""
     periodic = cell[pbc]
-    _, sizes, across = np.linalg.svd(periodic)
-    if (sizes < 1e-9).any():
-        return None
     complete = cell.copy()
-    complete[~pbc] = across[len(periodic) :]
+    complete[~pbc] = np.linalg.svd(periodic)[2][len(periodic) :]
     return complete
