@@ -40,7 +40,7 @@ Composition = tuple[int, ...]
 
 _ROUNDING = 5e-4  # fractions may be written with three digits; those of two compositions of 108 atoms differ by 9e-3
 _ATTEMPTS = 64  # redraws before a composition is called exhausted
-_CANDIDATES_AT_ONCE = 512
+_CHAINS = 32  # random arrangements from which a quasi-random one is sought
 _SHELL_WEIGHTS = (2, 1)  # the first shell counts twice as much as the second
 
 # Sites of the conventional cubic cell in halves of the lattice constant.
@@ -63,8 +63,8 @@ class AlloyParameters:
     :param round_composition: take the composition of the cell nearest to ``composition`` (by largest remainders);
         otherwise fractions that do not fit the cell are refused.
     :param order: ``random``: all arrangements of the atoms are equally likely; ``sqs``: the best special quasi-random
-        structure of ``sqs_iterations`` random arrangements.
-    :param sqs_iterations: arrangements compared for a special quasi-random structure.
+        structure that was found, by its pairs in two shells.
+    :param sqs_iterations: exchanges of two atoms that are tried from each of 32 random arrangements.
     :param lattice_constants: of the conventional cell of each phase, in Å. None: the volume per atom is the mean of the
         volumes of the elements in their own crystals (Zen's law), see :func:`mean_lattice_constant`.
     :raises StructureError: if a parameter has a wrong type or is out of range.
@@ -79,7 +79,7 @@ class AlloyParameters:
     min_elements: int = 2
     round_composition: bool = False
     order: str = 'random'
-    sqs_iterations: int = 1000
+    sqs_iterations: int = 200
     lattice_constants: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
@@ -150,7 +150,7 @@ def composition_section(
     seed: int,
     phases: Sequence[str] = tuple(PHASES),
     order: str = 'random',
-    sqs_iterations: int = 1000,
+    sqs_iterations: int = 200,
     lattice_constants: Mapping[str, float] | None = None,
 ) -> StructureSet:
     """Generate cells over a section of composition space, for a map of phases.
@@ -545,19 +545,51 @@ def _new_cell(
 ) -> tuple[NDArray[np.int64], bytes] | None:
     """Element on each site (A,) of a cell that was not yet seen, and its key; None if none was found."""
     lattice = _lattice(phase, parameters.n_atoms)
-    n_tries = parameters.sqs_iterations if parameters.order == 'sqs' else _ATTEMPTS
     key = (1, alloy, list(PHASES).index(phase))
     stream = np.random.PCG64(np.random.SeedSequence(parameters.seed, spawn_key=key))
-    words = stream.random_raw(n_tries * parameters.n_atoms).reshape(n_tries, parameters.n_atoms)
-    ordered = np.repeat(np.arange(len(composition)), composition)
-    candidates = ordered[np.argsort(words, axis=1, kind='stable')]
     if parameters.order == 'sqs':
-        candidates = candidates[np.argsort(_disorder(candidates, composition, lattice), kind='stable')]
+        candidates = _quasi_random(composition, lattice, stream, parameters.sqs_iterations)
+    else:
+        candidates = _random(composition, stream, _ATTEMPTS)
     for species in candidates:
         name = _canonical(species, lattice.symmetries)
         if (phase, name) not in seen:
             return species, name
     return None
+
+
+def _random(composition: Composition, stream: np.random.PCG64, count: int) -> NDArray[np.int64]:
+    """Arrangements of the atoms (count, A), all equally likely."""
+    ordered = np.repeat(np.arange(len(composition)), composition)
+    words = stream.random_raw(count * len(ordered)).reshape(count, len(ordered))
+    return ordered[np.argsort(words, axis=1, kind='stable')]
+
+
+def _quasi_random(
+    composition: Composition, lattice: _Lattice, stream: np.random.PCG64, iterations: int
+) -> NDArray[np.int64]:
+    """Arrangements of the atoms (K, A), from the one that is nearest to a random alloy on.
+
+    From some random arrangements, two atoms at a time are exchanged, and put back if the arrangement becomes worse.
+    Libraries for this look at the nearest image of a pair only: wrong in cells of 8 atoms, where an atom meets several
+    images of another one, and its own.
+    """
+    chains = _random(composition, stream, _CHAINS)
+    costs = _disorder(chains, composition, lattice)
+    compared, all_costs = [chains], [costs]
+    rows = np.arange(_CHAINS)
+    for _ in range(iterations):
+        words = stream.random_raw(2 * _CHAINS).reshape(2, _CHAINS)
+        first, second = (((words >> 32) * np.uint64(chains.shape[1])) >> 32).astype(np.int64)
+        trials = chains.copy()
+        trials[rows, first], trials[rows, second] = chains[rows, second], chains[rows, first]
+        trial_costs = _disorder(trials, composition, lattice)
+        compared.append(trials)
+        all_costs.append(trial_costs)
+        kept = trial_costs <= costs
+        chains, costs = np.where(kept[:, None], trials, chains), np.where(kept, trial_costs, costs)
+    arrangements: NDArray[np.int64] = np.concatenate(compared)
+    return arrangements[np.argsort(np.concatenate(all_costs), kind='stable')]
 
 
 def _disorder(candidates: NDArray[np.int64], composition: Composition, lattice: _Lattice) -> NDArray[np.int64]:
@@ -568,12 +600,7 @@ def _disorder(candidates: NDArray[np.int64], composition: Composition, lattice: 
     of fractions depend on the machine. Pairs count with all their periodic images.
     """
     amounts = np.array(composition)
-    counts = np.concatenate(
-        [
-            count_pairs(candidates[start : start + _CANDIDATES_AT_ONCE], lattice.neighbours, len(amounts))
-            for start in range(0, len(candidates), _CANDIDATES_AT_ONCE)
-        ]
-    )
+    counts = count_pairs(candidates, lattice.neighbours, len(amounts))
     n_atoms = len(lattice.sites)
     n_around = lattice.neighbours[:, 0].sum(axis=1)
     excess = counts * n_atoms - n_around[:, None, None] * np.outer(amounts, amounts)
