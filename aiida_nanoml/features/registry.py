@@ -37,6 +37,7 @@ A descriptor is a scikit-learn transformer: explicit constructor arguments, ``fi
 """
 
 _BUILT_IN = (
+    EntryPoint('alloy', 'aiida_nanoml.features.alloys:AlloyDescriptor', GROUP),
     EntryPoint('quadruplets', 'aiida_nanoml.features.quadruplets:QuadrupletDescriptor', GROUP),
     EntryPoint('clusters', 'aiida_nanoml.features.clusters:ClusterDescriptor', GROUP),
     EntryPoint('combined', 'aiida_nanoml.features.combined:CombinedDescriptor', GROUP),

@@ -1,0 +1,110 @@
+"""The alloy descriptor: composition, pairs of neighbours in two shells, volume and phase of a crystal cell."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from aiida_nanoml.errors import DescriptorError, StructureError
+from aiida_nanoml.structures.alloys import ELEMENTS
+from aiida_nanoml.structures.cubic import PHASES, amounts_of, pair_counts
+from aiida_nanoml.structures.structure_set import StructureSet, atomic_numbers
+
+
+class AlloyDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Fractions of the elements, pairs of neighbours in two shells, volume per atom, and the phase.
+
+    The pairs are unordered and normalised by shell: those of one shell sum to 1. With E elements, a row has E fractions,
+    E (E + 1) / 2 pairs for each shell, the volume and the phase (1 for bcc, 0 for fcc): 37 numbers for five elements.
+
+    With ``volume_order`` k > 0, each fraction and each pair follows again for each phase (0 for cells of the other one),
+    times the powers 0 to k of ``v / reference_volume_ang3 - 1``, where v is the volume per atom. An energy that is
+    linear in these columns is a cluster expansion up to pairs, with interactions of each phase that depend on the
+    volume: J. M. Sanchez, F. Ducastelle and D. Gratias, Physica A 128, 334 (1984).
+
+    :param elements: the chemical symbols that there may be, in the order of the columns.
+    :param volume_order: highest power of the volume, 0 for the plain columns only.
+    :param reference_volume_ang3: Å³ per atom from which the volume is counted in these powers.
+    """
+
+    def __init__(
+        self, elements: Sequence[str] = ELEMENTS, volume_order: int = 0, reference_volume_ang3: float = 11.5
+    ) -> None:
+        self.elements = elements
+        self.volume_order = volume_order
+        self.reference_volume_ang3 = reference_volume_ang3
+
+    def fit(self, structures: StructureSet, y: Any = None) -> AlloyDescriptor:
+        """Check the parameters; there is nothing to learn from structures.
+
+        :raises DescriptorError: if a parameter is out of range.
+        """
+        self._check_parameters()
+        return self
+
+    def transform(self, structures: StructureSet) -> NDArray[np.float64]:
+        """Describe structures.
+
+        :param structures: n periodic cells of fcc or bcc.
+        :returns: one row for each structure (n, ``len(get_feature_names_out())``): shares without unit, Å³ per atom.
+        :raises DescriptorError: naming the first structure that is of neither phase, or has another element.
+        """
+        self._check_parameters()
+        if not isinstance(structures, StructureSet):
+            raise DescriptorError(f'Alloys are described from a StructureSet, not {type(structures).__name__}.')
+        try:
+            amounts, counts = amounts_of(structures, self.elements), pair_counts(structures, self.elements)
+        except StructureError as error:
+            raise DescriptorError(f'The descriptor of alloys cannot be used: {error}') from error
+        n_atoms = structures.counts[:, None]
+        n_around = counts.sum(axis=(2, 3))
+        unordered = np.where(np.eye(len(self.elements), dtype=bool), counts, counts + counts.swapaxes(2, 3))
+        pairs = unordered[:, :, *np.triu_indices(len(self.elements))] / n_around[:, :, None]
+        columns = np.concatenate([amounts / n_atoms, pairs.reshape(len(structures), -1)], axis=1)
+        volumes = np.abs(np.linalg.det(structures.cells))[:, None] / n_atoms
+        bcc = n_around[:, :1] == 8 * n_atoms
+        parts = [columns, volumes, bcc]
+        if self.volume_order:
+            dilatation = volumes / self.reference_volume_ang3 - 1
+            parts += [
+                columns * here * dilatation**power for here in (~bcc, bcc) for power in range(self.volume_order + 1)
+            ]
+        return np.concatenate(parts, axis=1)
+
+    def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
+        """Give the name of each column, for example ``fraction_Co``, ``pairs1_CoCr`` or ``fcc:pairs2_AlAl*v^1``."""
+        self._check_parameters()
+        pairs = [''.join(pair) for pair in itertools.combinations_with_replacement(self.elements, 2)]
+        columns = [f'fraction_{element}' for element in self.elements]
+        columns += [f'pairs{shell}_{pair}' for shell in (1, 2) for pair in pairs]
+        products = [
+            f'{phase}:{column}*v^{power}'
+            for phase in (PHASES if self.volume_order else ())
+            for power in range(self.volume_order + 1)
+            for column in columns
+        ]
+        return np.array([*columns, 'volume_ang3_per_atom', 'phase_bcc', *products], dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def _check_parameters(self) -> None:
+        if not isinstance(self.elements, tuple | list) or not self.elements:
+            raise DescriptorError(f'`elements` must be a list of chemical symbols, not {self.elements!r}.')
+        try:
+            atomic_numbers(self.elements)
+        except (StructureError, TypeError) as error:
+            raise DescriptorError(f'`elements` must be a list of chemical symbols: {error}') from error
+        if len(set(self.elements)) < len(self.elements):
+            raise DescriptorError(f'An element is repeated in `elements`: {", ".join(self.elements)}.')
+        order, volume = self.volume_order, self.reference_volume_ang3
+        if not isinstance(order, int) or isinstance(order, bool) or not 0 <= order <= 6:
+            raise DescriptorError(f'`volume_order` must be an integer from 0 to 6, not {order!r}.')
+        if not isinstance(volume, int | float) or isinstance(volume, bool) or not 0 < volume < math.inf:
+            raise DescriptorError(f'`reference_volume_ang3` must be a positive volume per atom, not {volume!r}.')
