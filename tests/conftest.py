@@ -27,7 +27,7 @@ from aiida_nanoml.data.dataset import DatasetData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.model import ModelData
 from aiida_nanoml.data.structures import StructureSetData
-from aiida_nanoml.engines.label_set import ENERGIES, FINISHED, LabelSet, LabelSource
+from aiida_nanoml.engines.label_set import ENERGIES, FINISHED, LEVELS, LabelSet, LabelSource, Ragged
 from aiida_nanoml.engines.registry import get_engine
 from aiida_nanoml.features.registry import descriptor_identity, make_descriptor
 from aiida_nanoml.learning.dataset import UNASSIGNED, Dataset
@@ -239,6 +239,64 @@ def correction_folder(
     }
     save_model(make_model('ridge').fit(X, correction), folder, card, TrainingDomain().fit(X))
     return folder
+
+
+METALS = {13: -30.0, 26: -60.0, 28: -90.0}
+"""Made-up energies of isolated atoms of Al, Fe and Ni, eV."""
+
+
+@pytest.fixture(scope='session')
+def alloy_cells() -> StructureSet:
+    """Twelve alloys of two atoms in two phases at three lattice constants, as another package might make them."""
+    parts, names, phases = [], [], []
+    elements = list(METALS)
+    for alloy in range(12):
+        numbers = np.array([elements[alloy % 3], elements[alloy // 3 % 3]])
+        for phase in ('fcc', 'bcc'):
+            height = 1.0 if phase == 'bcc' else 2**0.5
+            for edge in (2.7, 2.8, 2.9):
+                cell = (edge + 0.01 * alloy) * np.diag([1.0, 1.0, height])
+                parts.append(Structure(numbers, np.array([np.zeros(3), cell.sum(axis=0) / 2]), cell, np.ones(3, bool)))
+                names.append(f'alloy-{alloy:04d}')
+                phases.append(phase)
+    return StructureSet.from_structures(parts, np.array(names), np.array(phases))
+
+
+def metal_labels(structures: StructureSet, energy_ev: np.ndarray, **more: Any) -> LabelSet:
+    """Labels of an engine that knows no levels."""
+    n = len(structures)
+    return LabelSet(
+        source=LabelSource('toy', '1.0', 'Toy', 'fast'),
+        hashes=structures.hashes,
+        status=np.full(n, FINISHED, dtype='<U20'),
+        messages=np.full(n, ''),
+        energies={'energy_ev': energy_ev} | {name: np.full(n, np.nan) for name in LEVELS},
+        n_electrons=np.zeros(n, dtype=np.int64),
+        open_shell=np.zeros(n, dtype=bool),
+        wall_s=np.full(n, 0.1),
+        **more,
+    )
+
+
+@pytest.fixture(scope='session')
+def alloy_labels(alloy_cells: StructureSet) -> LabelSet:
+    """Labels of the alloys, by a smooth law: cohesive energy 4 - (V/V0 - 1)² eV per atom, and pressures to match."""
+    strain = np.linalg.det(alloy_cells.cells) / 24.0 - 1
+    atoms = np.array([METALS[number] for number in alloy_cells.numbers.tolist()]).reshape(-1, 2).sum(axis=1)
+    stress = (0.5 * strain)[:, None, None] * np.eye(3)
+    return metal_labels(
+        alloy_cells,
+        atoms - 2 * (4.0 - strain**2),
+        vectors={'stress_ev_per_ang3': Ragged.from_rows(list(stress))},
+        numbers={'magnetic_moment_bohr': 2 * np.tanh(strain)},
+    )
+
+
+@pytest.fixture(scope='session')
+def atom_labels() -> LabelSet:
+    """Labels of the isolated atoms of the alloys."""
+    alone = [Structure(np.array([number]), np.zeros((1, 3))) for number in METALS]
+    return metal_labels(StructureSet.from_structures(alone), np.array(list(METALS.values())))
 
 
 @pytest.fixture

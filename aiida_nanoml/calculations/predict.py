@@ -16,6 +16,8 @@ from aiida_nanoml.data.model import ModelData
 from aiida_nanoml.data.prediction import BASELINE, PredictionData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.errors import DatasetError, NanomlError
+from aiida_nanoml.learning.dataset import GAP
+from aiida_nanoml.learning.targets import find_values
 from aiida_nanoml.worker.schemas import (
     BASELINE_FILE,
     DATASET_FILE,
@@ -71,25 +73,31 @@ class PredictCalculation(WorkerCalculation):
         write_npz(folder, STRUCTURES_FILE, self.inputs.structures.structures.to_arrays())
         if 'baseline' not in self.inputs:
             return [*model_files, STRUCTURES_FILE]
-        write_npz(folder, BASELINE_FILE, {BASELINE: baseline_gaps(self.inputs.structures, self.inputs.baseline)})
+        write_npz(folder, BASELINE_FILE, {BASELINE: self._baseline_values()})
         return [*model_files, STRUCTURES_FILE, BASELINE_FILE]
 
+    def _baseline_values(self) -> NDArray[np.float64]:
+        target = self.inputs.model.base.attributes.get('target')
+        return baseline_values(self.inputs.structures, self.inputs.baseline, target)
 
-def baseline_gaps(structures: StructureSetData, baseline: LabelSetData) -> NDArray[np.float64]:
+
+def baseline_values(structures: StructureSetData, baseline: LabelSetData, target: str = GAP) -> NDArray[np.float64]:
     """Baseline of each structure.
 
-    :returns: shape (n,), eV.
-    :raises DatasetError: a structure has no finished label.
+    :param target: what the model that corrects the baseline predicts. For cohesive energies, the isolated atoms are
+        looked for among the labels.
+    :returns: shape (n,), in the unit of the target.
+    :raises DatasetError: a structure has no finished label, or it does not tell.
     """
     rows = structures.structures
-    gaps = baseline.gaps_of(rows.hashes)
-    missing = rows.names[np.isnan(gaps)]
+    values = find_values(target, baseline.labels, rows.hashes, rows)
+    missing = rows.names[np.isnan(values)]
     if len(missing):
         raise DatasetError(
             f'{len(missing)} of {len(rows)} structures have no finished label in the baseline, the first is '
             f'{str(missing[0])!r}: label them, or predict only the labelled structures'
         )
-    return gaps
+    return values
 
 
 def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
@@ -115,18 +123,21 @@ def _refuse_baseline(inputs: dict[str, Any]) -> str | None:
     from aiida_nanoml.worker.predict import check_baseline
 
     learnt, given = inputs['model'].base.attributes.get('baseline', None), None
+    target = inputs['model'].base.attributes.get('target')
     if 'baseline' in inputs:
         if 'dataset' in inputs:
             return 'a dataset brings its own baseline: give a baseline with structures only'
         if learnt is None:
-            return 'the model learnt the gap itself: it takes no baseline'
+            return 'the model learnt the target itself: it takes no baseline'
         given = inputs['baseline'].label_source.to_dict()
     elif 'dataset' in inputs:
         given = inputs['dataset'].baseline_source
+        if learnt is not None and inputs['dataset'].target != target:
+            return f'the model corrects the target {target}, the baseline of the dataset is {inputs["dataset"].target}'
     try:
         check_baseline(learnt, given)
         if 'baseline' in inputs:
-            baseline_gaps(inputs['structures'], inputs['baseline'])
+            baseline_values(inputs['structures'], inputs['baseline'], target)
     except NanomlError as error:
         return str(error)
     return None

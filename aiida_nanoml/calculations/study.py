@@ -51,6 +51,7 @@ class StudyCalculation(WorkerCalculation):
         return StudyJob(
             **study_inputs(self.inputs),
             seed=self.inputs.seed.value,
+            target=self.inputs.dataset.target,
             feature_names=self.inputs.dataset.base.attributes.get('feature_names'),
             allow_leakage='allow_leakage' in self.inputs and self.inputs.allow_leakage.value,
         )

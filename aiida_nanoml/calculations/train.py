@@ -48,7 +48,7 @@ class TrainCalculation(WorkerCalculation):
             valid_type=orm.Bool,
             required=False,
             serializer=orm.to_aiida_type,
-            help='Learn the gap itself, although the data set has a baseline.',
+            help='Learn the target itself, although the data set has a baseline.',
         )
         spec.input(
             'folds',
@@ -76,6 +76,7 @@ class TrainCalculation(WorkerCalculation):
         """Return kind, hyperparameters and what the features and targets are."""
         attributes = self.inputs.dataset.base.attributes
         return TrainJob(
+            target=self.inputs.dataset.target,
             kind=self.inputs.kind.value,
             hyperparameters=self.inputs.hyperparameters.get_dict() if 'hyperparameters' in self.inputs else {},
             feature_names=attributes.get('feature_names'),
@@ -121,7 +122,9 @@ def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
         return None  # the port itself complains
     hyperparameters = inputs['hyperparameters'].get_dict() if 'hyperparameters' in inputs else {}
     try:
-        make_model(inputs['kind'].value, **hyperparameters)
+        model = make_model(inputs['kind'].value, **hyperparameters)
+        if 'dataset' in inputs:
+            model.check_targets(1 + len(inputs['dataset'].others))
         if 'dataset' in inputs and not ('allow_leakage' in inputs and inputs['allow_leakage'].value):
             refuse_leakage(inputs['dataset'], 'folds' in inputs)
     except NanomlError as error:

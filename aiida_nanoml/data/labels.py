@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from aiida_nanoml.engines.label_set import NUMBERS, VECTORS, LabelSet, LabelSource
 from aiida_nanoml.errors import DatasetError
-from aiida_nanoml.learning.dataset import positions_of
 
 
 class LabelSetData(ArrayData):  # type: ignore[misc]
@@ -98,19 +97,6 @@ class LabelSetData(ArrayData):  # type: ignore[misc]
         :raises DatasetError: the stored arrays are damaged.
         """
         return LabelSet.from_arrays(self.label_source, self.arrays)
-
-    def gaps_of(self, hashes: NDArray[np.str_]) -> NDArray[np.float64]:
-        """Find the gaps of structures.
-
-        :param hashes: shape (n,), content hashes of the structures.
-        :returns: shape (n,), eV, NaN where there is no finished label.
-        """
-        labels = self.labels
-        labels = labels.select(labels.finished)
-        positions = positions_of(hashes, labels.hashes)
-        gaps = np.full(len(hashes), np.nan)
-        gaps[positions >= 0] = labels.energies['gap_ev'][positions[positions >= 0]]
-        return gaps
 
     def _validate(self) -> bool:
         super()._validate()

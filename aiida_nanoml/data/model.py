@@ -13,7 +13,7 @@ from aiida_nanoml.errors import ModelError
 from aiida_nanoml.learning.model_card import CARD_FILE, ModelCard, read_card
 
 ATTRIBUTES = (
-    'kind', 'target', 'unit', 'descriptor', 'labels', 'baseline', 'feature_names', 'n_features', 'metrics',
+    'kind', 'target', 'unit', 'others', 'descriptor', 'labels', 'baseline', 'feature_names', 'n_features', 'metrics',
     'allow_leakage', 'calibration', 'domain_limit', 'parameters', 'fingerprint', 'versions',
 )  # fmt: skip
 
@@ -34,6 +34,7 @@ class ModelCaching(NodeCaching):  # type: ignore[misc]
                 'baseline',
                 'target',
                 'unit',
+                'others',
                 'calibration',
                 'domain_limit',
             )
@@ -54,6 +55,9 @@ class ModelData(FolderData):  # type: ignore[misc]
         kind: str = OrmMetadataField(description='Kind of model')
         target: str = OrmMetadataField(description='What is predicted')
         unit: str = OrmMetadataField(description='Unit of the prediction')
+        others: dict[str, str] | None = OrmMetadataField(
+            None, description='Targets that are predicted beside it, and their units'
+        )
         descriptor: dict[str, Any] | None = OrmMetadataField(None, description='Identity of the descriptor')
         labels: dict[str, Any] | None = OrmMetadataField(None, description='Engine, version and protocol of the labels')
         baseline: dict[str, Any] | None = OrmMetadataField(
@@ -65,7 +69,7 @@ class ModelData(FolderData):  # type: ignore[misc]
             None, description='Whether structures in two parts of the split were accepted'
         )
         metrics: dict[str, Any] = OrmMetadataField(
-            description='r2, mae, rmse (eV), n, coverage of the intervals and rows outside, by part and family'
+            description='r2, mae, rmse (in the unit), n, coverage of the intervals and rows outside, by part and family'
         )
         calibration: dict[str, Any] | None = OrmMetadataField(
             None, description='What makes a standard deviation of the spread'

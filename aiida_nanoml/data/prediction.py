@@ -11,6 +11,7 @@ from aiida.orm.pydantic import OrmMetadataField
 from numpy.typing import NDArray
 
 from aiida_nanoml.errors import DatasetError
+from aiida_nanoml.learning.training import COMPANION_VALUE
 from aiida_nanoml.learning.uncertainty import Calibration
 
 PREDICTED = ('value', 'std', 'spread', 'distance', 'outside')
@@ -21,19 +22,23 @@ BASELINE = 'baseline'
 class PredictionData(ArrayData):  # type: ignore[misc]
     """Predicted values, how far they may be off, and whether the model knows such structures.
 
-    :param columns: ``hashes``, ``names``, ``families`` (strings), ``value`` (eV), ``std`` (eV, of the error; NaN for a
-        model without calibration), ``spread`` (eV, over the members of an ensemble; NaN for a single model),
-        ``distance`` (to the training set; 1 is typical) and ``outside`` (bool, beyond what the training set covers),
-        each of shape (N,). Of a correction also ``baseline`` (eV), which ``value`` includes.
-    :param model: ``fingerprint``, ``kind``, ``target``, ``unit``, ``labels``, ``baseline`` and ``calibration`` of the
-        model that made them.
+    :param columns: ``hashes``, ``names``, ``families`` (strings), ``value``, ``std`` (of the error; NaN for a model
+        without calibration), ``spread`` (over the members of an ensemble; NaN for a single model), all three in the
+        unit of the target, ``distance`` (to the training set; 1 is typical) and ``outside`` (bool, beyond what the
+        training set covers), each of shape (N,). Of a correction also ``baseline``, which ``value`` includes; of a
+        model of several targets ``value_<name>`` for each of the others, which have no ``std``.
+    :param model: ``fingerprint``, ``kind``, ``target``, ``unit``, ``others``, ``labels``, ``baseline`` and
+        ``calibration`` of the model that made them.
     :raises DatasetError: columns are missing or differ in length, or a value is not finite.
     """
 
     class AttributesModel(ArrayData.AttributesModel):  # type: ignore[misc]
         n_rows: int = OrmMetadataField(description='Number of predictions')
         target: str = OrmMetadataField(description='What is predicted')
-        unit: str = OrmMetadataField(description='Unit of value and std')
+        unit: str = OrmMetadataField(description='Unit of value, std and spread')
+        others: dict[str, str] | None = OrmMetadataField(
+            None, description='Targets that are predicted beside it, and their units'
+        )
         model_kind: str = OrmMetadataField(description='Kind of the model')
         model_fingerprint: str = OrmMetadataField(description='sha256 over hyperparameters and weights of the model')
         labels: dict[str, Any] = OrmMetadataField(description='Engine, version and protocol the model learnt from')
@@ -56,7 +61,12 @@ class PredictionData(ArrayData):  # type: ignore[misc]
         if columns is None or model is None:
             return
         _check(columns)
-        for name in (*COLUMNS, BASELINE) if BASELINE in columns else COLUMNS:
+        others = model.get('others') or {}
+        beside = [f'{COMPANION_VALUE}{name}' for name in others]
+        missing = [name for name in beside if name not in columns]
+        if missing:
+            raise DatasetError(f'predictions lack the columns {", ".join(missing)}')
+        for name in (*COLUMNS, *([BASELINE] if BASELINE in columns else []), *beside):
             self.set_array(name, np.asarray(columns[name]))
         self.base.attributes.set_many(
             {
@@ -70,8 +80,15 @@ class PredictionData(ArrayData):  # type: ignore[misc]
                 'calibration': model.get('calibration'),
                 'n_outside': int(np.count_nonzero(columns['outside'])),
                 'max_distance': float(np.max(columns['distance'])),
+                'others': dict(others),
             }
         )
+
+    @property
+    def others(self) -> dict[str, str]:
+        """Targets that are predicted beside the main one, and their units."""
+        found: dict[str, str] = self.base.attributes.get('others', {})
+        return found
 
     @property
     def calibration(self) -> Calibration | None:
@@ -90,6 +107,7 @@ def _check(columns: Mapping[str, NDArray[Any]]) -> None:
     if missing:
         raise DatasetError(f'predictions lack the columns {", ".join(missing)}')
     numbers = [name for name in ('value', 'distance', BASELINE) if name in columns]
+    numbers += [name for name in columns if name.startswith(COMPANION_VALUE)]
     lengths = {name: np.shape(columns[name]) for name in {*COLUMNS, *numbers}}
     if len(set(lengths.values())) != 1 or len(lengths['value']) != 1 or lengths['value'][0] == 0:
         raise DatasetError(f'the columns of predictions must have one common length above 0, got {lengths}')

@@ -106,15 +106,18 @@ class Dataset:
         """What a split keeps together, shape (N,): the groups, or else equal structures."""
         return self.hashes if self.groups is None else self.groups
 
+    @property
+    def learnt(self) -> NDArray[np.float64]:
+        """What a model learns of the main target: its value, or the correction to the baseline; shape (N,)."""
+        return self.y if self.baseline is None else self.y - self.baseline
+
     def part(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return what a model sees and what it learns of one part of the split.
 
-        :returns: :attr:`inputs` of the rows, and the target, or the correction; (n,), with others (n, 1 + others).
+        :returns: :attr:`inputs` of the rows, and :attr:`learnt`; (n,), with others (n, 1 + others).
         """
         rows = self.split == name
-        learnt = self.y if self.baseline is None else self.y - self.baseline
-        if self.others:
-            learnt = np.column_stack([learnt, *self.others.values()])
+        learnt = np.column_stack([self.learnt, *self.others.values()]) if self.others else self.learnt
         return self.inputs[rows], learnt[rows]
 
     def with_split(self, split: NDArray[np.str_]) -> Dataset:

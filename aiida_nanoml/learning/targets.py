@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,40 +188,79 @@ def find_target(name: str) -> Target:
     return TARGETS[name]
 
 
-def evaluate_target(name: str, labels: LabelSet, structures: StructureSet, atoms: LabelSet | None = None) -> Floats:
+def choose_targets(wanted: Mapping[str, object]) -> tuple[Target, tuple[Target, ...]]:
+    """Read what is to be learnt.
+
+    :param wanted: ``target``, a key of :data:`TARGETS` (``'gap'`` if absent), and ``others``, a list of such keys of
+        what is learnt beside it (none if absent).
+    :returns: the target, and the others in alphabetical order.
+    :raises DatasetError: unknown or repeated targets, or another entry.
+    """
+    unknown = sorted(set(wanted) - {'target', 'others'})
+    names = [wanted.get('target', GAP), *_listed(wanted.get('others', []))]
+    if unknown or not all(isinstance(name, str) for name in names):
+        raise DatasetError(f'targets are chosen by `target`, a name, and `others`, a list of names; got {dict(wanted)}')
+    chosen = [find_target(str(name)) for name in names]
+    if len(set(names)) < len(names):
+        raise DatasetError(f'each target is learnt once; got {", ".join(target.name for target in chosen)}')
+    return chosen[0], tuple(sorted(chosen[1:], key=lambda target: target.name))
+
+
+def _listed(names: object) -> list[object]:
+    return list(names) if isinstance(names, list | tuple) else [None]
+
+
+def evaluate_target(
+    name: str, labels: LabelSet, structures: StructureSet | None, atoms: LabelSet | None = None
+) -> Floats:
     """Evaluate a target of structures from their labels.
 
     :param name: key of :data:`TARGETS`.
     :param labels: n labels, in the order of the structures.
-    :param structures: n structures.
+    :param structures: n structures; ``None``: unknown, which is enough for a target that does not depend on them.
     :param atoms: labels of isolated atoms, wherever they stand, from the engine and protocol of the structures.
     :returns: (n,), in the unit of the target; NaN where a label failed or does not tell.
-    :raises DatasetError: unknown target, rows that do not belong together, or isolated atoms that are missing or of
-        another origin.
+    :raises DatasetError: unknown target, rows that do not belong together, structures that are needed, or isolated
+        atoms that are missing or of another origin.
     """
     target = find_target(name)
-    if len(labels) != len(structures) or np.any(labels.hashes != structures.hashes):
+    if structures is None and target.from_structures:
+        raise DatasetError(f'the target {name!r} depends on the structures, not on labels alone: give them')
+    if structures is not None and not np.array_equal(labels.hashes, structures.hashes):
         raise DatasetError('labels and structures must be the same rows in the same order')
-    values = np.asarray(target.evaluate(labels, structures, atoms), dtype=np.float64)
+    # Those that look at the structures have them.
+    values = np.asarray(target.evaluate(labels, cast(StructureSet, structures), atoms), dtype=np.float64)
     return np.where(labels.finished, values, np.nan)
 
 
-def find_values(name: str, labels: LabelSet, structures: StructureSet, atoms: LabelSet | None = None) -> Floats:
-    """Evaluate a target of structures whose labels are somewhere in a set.
+def find_values(
+    name: str,
+    labels: LabelSet,
+    hashes: NDArray[np.str_],
+    structures: StructureSet | None = None,
+    atoms: LabelSet | None = None,
+) -> Floats:
+    """Evaluate a target of rows whose labels and structures are somewhere in sets, in any order.
 
     :param name: key of :data:`TARGETS`.
-    :param labels: labels of some of the structures, and perhaps others, in any order.
-    :param structures: n structures.
+    :param labels: labels of some of the rows, and perhaps others.
+    :param hashes: shape (n,), content hashes of the rows.
+    :param structures: structures of some of the rows, and perhaps others; ``None``: as in :func:`evaluate_target`.
     :param atoms: labels of isolated atoms; ``None``: they are looked for among ``labels``.
-    :returns: (n,), in the unit of the target; NaN where there is no finished label, or it does not tell.
+    :returns: (n,), in the unit of the target; NaN where there is no structure or no finished label, or it does not
+        tell.
     :raises DatasetError: as :func:`evaluate_target`.
     """
-    positions = positions_of(structures.hashes, labels.hashes)
-    known = positions >= 0
-    values = np.full(len(structures), np.nan)
-    values[known] = evaluate_target(
-        name, labels.select(positions[known]), structures.select(known), labels if atoms is None else atoms
-    )
+    positions = positions_of(hashes, labels.hashes)
+    known, chosen = positions >= 0, None
+    if structures is not None:
+        rows = positions_of(hashes, structures.hashes)
+        known &= rows >= 0
+        chosen = structures.select(rows[known])
+    values = np.full(len(hashes), np.nan)
+    if known.any():
+        found = labels.select(positions[known])
+        values[known] = evaluate_target(name, found, chosen, labels if atoms is None else atoms)
     return values
 
 

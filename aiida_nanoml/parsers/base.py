@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from aiida_nanoml.data.prediction import BASELINE, PREDICTED
+from aiida_nanoml.learning.training import COMPANION_VALUE
 from aiida_nanoml.worker.files import read_arrays
 from aiida_nanoml.worker.schemas import ERROR_FILE, REPORT_FILE, RESULTS_FILE, Report
 
@@ -60,6 +61,7 @@ class WorkerParser(Parser):
     def predicted(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Pick what was computed for each row out of ``results.npz``."""
         columns = {name: arrays[name] for name in PREDICTED}
+        columns |= {name: column for name, column in arrays.items() if name.startswith(COMPANION_VALUE)}
         return columns | ({BASELINE: arrays[BASELINE]} if BASELINE in arrays else {})
 
     def parse_without_report(self, folder: Path) -> ExitCode:

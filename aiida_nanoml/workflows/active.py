@@ -16,7 +16,7 @@ from aiida_nanoml.calculations.functions.active import choose_structures, hold_o
 from aiida_nanoml.calculations.functions.datasets import assemble_dataset
 from aiida_nanoml.calculations.functions.structures import merge_structures
 from aiida_nanoml.calculations.functions.validation import compare_with_labels
-from aiida_nanoml.calculations.predict import PredictCalculation, baseline_gaps
+from aiida_nanoml.calculations.predict import PredictCalculation, baseline_values
 from aiida_nanoml.calculations.pseudopotentials import program_inputs
 from aiida_nanoml.calculations.train import TrainCalculation
 from aiida_nanoml.calculations.train import validate_inputs as validate_model
@@ -414,7 +414,7 @@ def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
         if 'baseline' in inputs:
             for name in ('pool', 'held_out'):
                 if name in inputs:
-                    baseline_gaps(inputs[name], inputs['baseline'])
+                    baseline_values(inputs[name], inputs['baseline'])
     except NanomlError as error:
         return str(error)
     return None

@@ -143,15 +143,6 @@ def test_a_baseline_comes_with_its_origin(
             DatasetData(rows, baseline=source)
 
 
-def test_gaps_are_found_by_structure(flake_labels: LabelSet, aiida_profile) -> None:
-    status = flake_labels.status.astype('<U20')
-    status[3] = 'not_converged'
-    node = LabelSetData(LabelSet.from_arrays(flake_labels.source, flake_labels.to_arrays() | {'status': status}))
-    gaps = flake_labels.energies['gap_ev']
-    wanted = np.array([flake_labels.hashes[5], 'unknown', flake_labels.hashes[3], flake_labels.hashes[0]])
-    np.testing.assert_array_equal(node.gaps_of(wanted), [gaps[5], np.nan, np.nan, gaps[0]])
-
-
 @pytest.mark.parametrize('name', ['dataset_node', 'model_node', 'prediction_node'])
 def test_nodes_from_before_there_were_baselines_load(name: str, request: pytest.FixtureRequest) -> None:
     old = request.getfixturevalue(name).clone()

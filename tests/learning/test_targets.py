@@ -11,6 +11,7 @@ from aiida_nanoml.engines.label_set import LabelSet, LabelSource, Ragged
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.targets import (
     TARGETS,
+    choose_targets,
     evaluate_target,
     find_target,
     find_values,
@@ -120,8 +121,20 @@ def test_values_are_found_by_structure(crystals: StructureSet, atoms: LabelSet) 
     """Labels in another order, and those of the atoms among them."""
     labels = LabelSet.concatenate([atoms, make_labels(crystals.select([2, 0]), [-42.0, -210.0])])
     for given in (atoms, None):
-        found = find_values('cohesive_energy', labels, crystals, given)
+        found = find_values('cohesive_energy', labels, crystals.hashes, crystals, given)
         np.testing.assert_array_equal(found, [5.0, np.nan, 4.0])
+    few = find_values('energy_per_atom', labels, crystals.hashes, crystals.select([2]))
+    np.testing.assert_array_equal(few, [np.nan, np.nan, -14.0])
+    strangers = find_values('cohesive_energy', labels, np.array(['0' * 64]), crystals)
+    assert np.isnan(strangers).tolist() == [True]
+
+
+def test_a_gap_needs_no_structure_and_other_targets_do(flakes: StructureSet, flake_labels: LabelSet) -> None:
+    wanted = np.array([flakes.hashes[5], 'unknown', flakes.hashes[0]])
+    gaps = flake_labels.energies['gap_ev']
+    np.testing.assert_array_equal(find_values('gap', flake_labels, wanted), [gaps[5], np.nan, gaps[0]])
+    with pytest.raises(DatasetError, match="'energy_per_atom' depends on the structures"):
+        find_values('energy_per_atom', flake_labels, wanted)
 
 
 def test_rows_must_belong_together(crystals: StructureSet) -> None:
@@ -156,3 +169,26 @@ def test_every_target_says_what_it_is() -> None:
     assert TARGETS['cohesive_energy'].noun == 'cohesive energy'
     with pytest.raises(DatasetError, match="no target 'colour'; there are: gap, energy_per_atom"):
         find_target('colour')
+
+
+@pytest.mark.parametrize(
+    ('wanted', 'message'),
+    [
+        ({'target': 'colour'}, "no target 'colour'"),
+        ({'others': ['pressure', 'pressure']}, 'each target is learnt once; got gap, pressure, pressure'),
+        ({'target': 'pressure', 'others': ['pressure']}, 'each target is learnt once'),
+        ({'others': 'pressure'}, 'a list of names'),
+        ({'others': [1]}, 'a list of names'),
+        ({'companions': []}, 'chosen by `target`, a name, and `others`'),
+    ],
+)
+def test_targets_that_cannot_be_chosen_say_why(wanted: dict, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        choose_targets(wanted)
+
+
+def test_targets_are_chosen_by_name() -> None:
+    assert choose_targets({}) == (TARGETS['gap'], ())
+    target, others = choose_targets({'target': 'cohesive_energy', 'others': ['pressure', 'magnetic_moment']})
+    assert target.name == 'cohesive_energy'
+    assert [other.name for other in others] == ['magnetic_moment', 'pressure']

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,15 @@ from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.dataset import UNASSIGNED, Dataset, positions_of
+from aiida_nanoml.learning.splits import (
+    BY_STRUCTURE,
+    GROUPS,
+    alloy_keys,
+    composition_keys,
+    split_parameters,
+    split_rows,
+)
+from aiida_nanoml.learning.targets import choose_targets, evaluate_target, find_values, refuse_without_values
 
 
 @calcfunction
@@ -31,23 +41,31 @@ def assemble_dataset(
     descriptor: orm.Dict,
     baseline: LabelSetData | None = None,
     split: orm.Dict | None = None,
+    targets: orm.Dict | None = None,
+    atoms: LabelSetData | None = None,
 ) -> DatasetData:
-    """Describe the labelled structures, put descriptor and gap side by side and, if asked, split the rows.
+    """Describe the labelled structures, put descriptor and target side by side and, if asked, split the rows.
 
-    Rows whose label failed, rows with an odd electron count, repeated structures and, with a baseline, rows without a
-    finished baseline are left out and counted. A descriptor that learns is fitted to the training rows only.
+    Rows whose label failed or does not tell a target, for gaps rows with an odd electron count, repeated structures
+    and, with a baseline, rows without a finished baseline are left out and counted. A descriptor that learns is fitted
+    to the training rows only.
 
     :param structures: the structures, in any order.
     :param labels: labels of these structures, from one engine and protocol.
     :param descriptor: ``name`` in the registry of descriptors and, optionally, ``params``.
     :param baseline: labels of these structures from a cheaper engine, for models that learn the correction to it.
     :param split: as the ``parameters`` of :func:`split_dataset`; without, the rows are not split.
-    :raises DatasetError: a structure has no label, no row is left, labels and baseline are of one origin, the split
-        cannot be made, or there is none for a descriptor that learns.
+    :param targets: ``target`` and ``others``, see :func:`~aiida_nanoml.learning.targets.choose_targets`; without, the
+        gap.
+    :param atoms: labels of isolated atoms from the same engine and protocol, for cohesive energies; without, they are
+        looked for among the labels. Those of a baseline are always looked for among its labels.
+    :raises DatasetError: a structure has no label, the labels do not tell a target, no row is left, labels and baseline
+        are of one origin, the split cannot be made, or there is none for a descriptor that learns.
     :raises DescriptorError: the descriptor is unknown or cannot describe a structure.
     """
     from aiida_nanoml.features.registry import dense_features, descriptor_identity, freeze, is_frozen
 
+    target, others = choose_targets({} if targets is None else targets.get_dict())
     transformer = _chosen_descriptor(descriptor.get_dict())
     learnt = not is_frozen(transformer)
     if learnt and split is None:
@@ -67,37 +85,53 @@ def assemble_dataset(
     first = np.zeros(len(everything), dtype=bool)
     first[np.unique(everything.hashes, return_index=True)[1]] = True
     rows = found.select(positions)
-    usable = first & rows.finished & ~rows.open_shell
-    cheap = np.zeros(len(everything)) if baseline is None else baseline.gaps_of(everything.hashes)
-    kept = usable & np.isfinite(cheap)
+    alone = found if atoms is None else atoms.labels
+    values = {}
+    for wanted in (target, *others):
+        values[wanted.name] = evaluate_target(wanted.name, rows, everything, alone)
+        refuse_without_values(wanted.name, rows, everything, values[wanted.name], alone)
+    odd = rows.open_shell & any(wanted.closed_shell for wanted in (target, *others))
+    usable = first & rows.finished & ~odd
+    told = usable & np.isfinite(list(values.values())).all(axis=0)
+    cheap = np.zeros(len(everything))
+    if baseline is not None:
+        cheap = find_values(target.name, baseline.labels, everything.hashes, everything)
+    kept = told & np.isfinite(cheap)
     excluded = {
         'failed': int((first & ~rows.finished).sum()),
-        'open_shell': int((first & rows.finished & rows.open_shell).sum()),
+        'open_shell': int((first & rows.finished & odd).sum()),
         'repeated': int((~first).sum()),
-        'no_baseline': int((usable & ~kept).sum()),
+        'no_target': int((usable & ~told).sum()),
+        'no_baseline': int((told & ~kept).sum()),
     }
     if not kept.any():
         raise DatasetError(f'no row is left of {len(everything)}: {excluded}. Look at the statuses of the labels.')
-    chosen, gaps = everything.select(kept), rows.energies['gap_ev'][kept]
-    parts = np.full(len(chosen), UNASSIGNED, dtype='<U10')
+    chosen, y = everything.select(kept), values.pop(target.name)[kept]
+    parts, groups, split_by = np.full(len(chosen), UNASSIGNED, dtype='<U10'), None, BY_STRUCTURE
     if split is not None:
-        parts = _drawn_parts(chosen.hashes, chosen.families, split)
+        drawn = split_parameters(split.get_dict())
+        split_by = drawn['group']
+        groups = _groups(split_by, chosen.names, lambda: composition_keys(chosen))
+        parts = _drawn_parts(drawn, chosen.hashes, chosen.families, groups)
     learning = np.flatnonzero(parts == 'train') if learnt else np.empty(0, dtype=np.int64)
     if learnt:
-        transformer = freeze(transformer, chosen.select(learning), gaps[learning])
+        transformer = freeze(transformer, chosen.select(learning), y[learning])
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the number of dropped atoms is stored with the data set
         features = dense_features(transformer, chosen)
     identity = descriptor_identity(transformer)
     dataset = Dataset(
         X=features,
-        y=gaps,
+        y=y,
         hashes=chosen.hashes,
         names=chosen.names,
         families=chosen.families,
         split=parts,
         feature_names=tuple(identity['feature_names']),
         baseline=None if baseline is None else cheap[kept],
+        target=target.name,
+        others={name: column[kept] for name, column in values.items()},
+        groups=groups,
     )
     unknown_classes = int(transformer.unknown_counts(chosen).sum()) if hasattr(transformer, 'unknown_counts') else 0
     return DatasetData(
@@ -108,29 +142,44 @@ def assemble_dataset(
         unknown_classes,
         None if baseline is None else baseline.label_source.to_dict(),
         learnt_rows=len(learning) if learnt else None,
+        split_by=split_by,
     )
 
 
 @calcfunction
 @refusing
 def split_dataset(dataset: DatasetData, parameters: orm.Dict) -> DatasetData:
-    """Divide a data set into training, validation and test rows; equal structures stay together.
+    """Divide a data set into training, validation and test rows; equal structures, or alloys, stay together.
 
     :param dataset: the data set; an earlier split is replaced.
-    :param parameters: ``validation`` and ``test`` (shares), ``seed``, and ``by_family`` (the same shares
-        of every family).
-    :raises DatasetError: unknown parameters, shares that cannot be met, or columns that depend on an earlier split.
+    :param parameters: some of those of :func:`~aiida_nanoml.learning.splits.split_parameters`: shares, ``seed``,
+        ``group`` (what stays together) and ``by_family`` (the same shares of every family).
+    :raises DatasetError: unknown parameters, shares that cannot be met, or columns that depend on an earlier split;
+        compositions, of a data set that was not split by them before: it does not hold the structures.
     """
     _refuse_bound_columns(dataset)
     rows = dataset.dataset
     attributes = dataset.base.attributes
+    wanted = split_parameters(parameters.get_dict())
+
+    def compositions() -> NDArray[np.str_]:
+        if rows.groups is None or dataset.split_by != 'composition':
+            raise DatasetError(
+                f'the data set {dataset.uuid} does not hold compositions: give `split` where it is built '
+                '(nanoml.assemble_dataset, `aiida-nanoml dataset build --group composition`)'
+            )
+        return rows.groups
+
+    groups = _groups(wanted['group'], rows.names, compositions)
+    parts = _drawn_parts(wanted, rows.hashes, rows.families, groups)
     return DatasetData(
-        rows.with_split(_drawn_parts(rows.hashes, rows.families, parameters)),
+        replace(rows, split=parts, groups=groups),
         attributes.get('descriptor'),
         attributes.get('labels'),
         attributes.get('excluded'),
         attributes.get('unknown_classes'),
         dataset.baseline_source,
+        split_by=wanted['group'],
     )
 
 
@@ -145,15 +194,22 @@ def merge_datasets(**sets: DatasetData) -> DatasetData:
     nodes = [sets[key] for key in sorted(sets)]
     for node in nodes:
         _refuse_bound_columns(node)
-    for key, what in (('descriptor', 'descriptors'), ('unit', 'units')):
+    for key, what in (
+        ('descriptor', 'descriptors'),
+        ('target', 'targets'),
+        ('unit', 'units'),
+        ('others', 'other targets'),
+    ):
         _same(nodes, key, what)
     labels = _joined_source(nodes, 'labels', 'engines or protocols')
     baseline = _joined_source(nodes, 'baseline', 'baselines')
-    parts = [node.dataset for node in nodes]
+    parts = [replace(node.dataset, groups=None) for node in nodes]
     joined = {name: np.concatenate([part.to_arrays()[name] for part in parts]) for name in parts[0].to_arrays()}
     _, first = np.unique(joined['hashes'], return_index=True)
     keep = np.sort(first)
-    dataset = Dataset.from_arrays({name: column[keep] for name, column in joined.items()}, parts[0].feature_names)
+    dataset = Dataset.from_arrays(
+        {name: column[keep] for name, column in joined.items()}, parts[0].feature_names, nodes[0].target
+    )
     excluded: dict[str, int] = {'repeated': len(joined['hashes']) - len(keep)}
     for node in nodes:
         for reason, count in node.base.attributes.get('excluded').items():
@@ -168,15 +224,26 @@ def merge_datasets(**sets: DatasetData) -> DatasetData:
     )
 
 
-def _drawn_parts(hashes: NDArray[np.str_], families: NDArray[np.str_], parameters: orm.Dict) -> NDArray[np.str_]:
-    from aiida_nanoml.learning.splits import split_rows
+def _groups(
+    group: str, names: NDArray[np.str_], compositions: Callable[[], NDArray[np.str_]]
+) -> NDArray[np.str_] | None:
+    """Give the group of each row; None where equal structures alone stay together."""
+    if group == BY_STRUCTURE:
+        return None
+    return alloy_keys(names) if group == 'alloy' else compositions()
 
-    wanted = {'validation': 0.2, 'test': 0.2, 'seed': 0, 'by_family': True} | parameters.get_dict()
-    unknown = sorted(set(wanted) - {'validation', 'test', 'seed', 'by_family'})
-    if unknown:
-        raise DatasetError(f'a split has no parameter {", ".join(unknown)}; it has validation, test, seed, by_family')
-    by_family = wanted.pop('by_family')
-    return split_rows(hashes, strata=families if by_family else None, **wanted)
+
+def _drawn_parts(
+    wanted: dict[str, Any], hashes: NDArray[np.str_], families: NDArray[np.str_], groups: NDArray[np.str_] | None
+) -> NDArray[np.str_]:
+    return split_rows(
+        hashes if groups is None else groups,
+        wanted['validation'],
+        wanted['test'],
+        wanted['seed'],
+        strata=families if wanted['by_family'] else None,
+        called=GROUPS[wanted['group']],
+    )
 
 
 def _refuse_bound_columns(node: DatasetData) -> None:
@@ -196,7 +263,7 @@ def _refuse_bound_columns(node: DatasetData) -> None:
 
 def _same(nodes: list[DatasetData], key: str, what: str) -> Any:
     """Return an attribute that all data sets must agree on."""
-    values = [node.base.attributes.get(key, None) for node in nodes]
+    values = [node.base.attributes.get(key, None) or None for node in nodes]
     for node, value in zip(nodes, values, strict=True):
         if value != values[0]:
             raise DatasetError(
@@ -228,7 +295,8 @@ def _joined_source(nodes: list[DatasetData], key: str, what: str) -> dict[str, A
 def select_features(dataset: DatasetData, selection: orm.Dict) -> DatasetData:
     """Keep the columns that a selector finds worth keeping; it sees the training rows only.
 
-    :param dataset: a data set with a split. With a baseline, the target of the selector is the correction to it.
+    :param dataset: a data set with a split. The selector looks at the main target; with a baseline, at the
+        correction to it.
     :param selection: ``name`` in the registry of selectors and, optionally, ``params``.
     :raises DatasetError: the data set was not split, the selector is unknown, or it keeps no column.
     """
@@ -240,7 +308,7 @@ def select_features(dataset: DatasetData, selection: orm.Dict) -> DatasetData:
     training = rows.split == 'train'
     if not training.any():
         raise DatasetError('the data set has no training rows to select by: split it first')
-    selector.fit(rows.X[training], rows.part('train')[1], feature_names=rows.feature_names)
+    selector.fit(rows.X[training], rows.learnt[training], feature_names=rows.feature_names)
     kept = np.flatnonzero(selector.get_support())
     names = tuple(rows.feature_names[column] for column in kept)
     attributes = dataset.base.attributes
@@ -253,6 +321,7 @@ def select_features(dataset: DatasetData, selection: orm.Dict) -> DatasetData:
         dataset.baseline_source,
         learnt_rows=dataset.learnt_rows,
         selection={'name': name, 'params': selector.get_params(deep=False), 'n_before': len(rows.feature_names)},
+        split_by=dataset.split_by,
     )
 
 

@@ -17,6 +17,7 @@ from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.dataset import positions_of
+from aiida_nanoml.learning.targets import find_target, find_values
 from aiida_nanoml.worker.schemas import REPORT_FILE, Report
 
 
@@ -28,21 +29,25 @@ def compare_with_labels(
     structures: StructureSetData | None = None,
     report: orm.FolderData | None = None,
     baseline: LabelSetData | None = None,
+    atoms: LabelSetData | None = None,
 ) -> dict[str, orm.Dict | orm.ArrayData]:
     """Compare predictions with labels of the same structures.
 
-    Structures with an odd electron count are left out: no model learns from such.
+    Of gaps, structures with an odd electron count are left out: no model learns from such.
 
-    :param predictions: predicted gaps in eV.
+    :param predictions: predicted values of any target; those of further targets are not looked at.
     :param labels: labels from the engine and protocol that the model learnt from.
-    :param structures: those to compare; by default all that have a label.
+    :param structures: those to compare; by default all that have a label. Targets that are counted by atom or need a
+        cell cannot do without.
     :param report: what the prediction job retrieved, to tell what predicting cost.
     :param baseline: labels that a correction started from, whose cost is part of that of the prediction.
-    :returns: ``metrics`` (r2, mae, rmse in eV, n, coverage, by family too, of a correction also of the baseline alone;
-        ``labelling_s``, the seconds that labelling took; with ``report``, what :func:`time_saved` gives) and ``table``
-        with the columns ``names``, ``predicted``, ``labelled``, ``std``, ``distance``, ``outside`` and, of a
-        correction, ``baseline``.
-    :raises DatasetError: the labels are of another origin than the training labels, or none belongs to a prediction.
+    :param atoms: labels of isolated atoms, for cohesive energies; by default they are looked for among the labels.
+    :returns: ``metrics`` (r2, mae and rmse in the unit of the target, n, coverage, by family too, of a correction also
+        of the baseline alone; ``labelling_s``, the seconds that labelling took; with ``report``, what
+        :func:`time_saved` gives) and ``table`` with the columns ``names``, ``predicted``, ``labelled``, ``std``,
+        ``distance``, ``outside`` and, of a correction, ``baseline``.
+    :raises DatasetError: the labels are of another origin than the training labels, do not tell the target, or none
+        belongs to a prediction; structures or isolated atoms are missing.
     """
     from aiida_nanoml.learning.metrics import regression_metrics
     from aiida_nanoml.learning.uncertainty import interval_metrics
@@ -54,17 +59,26 @@ def compare_with_labels(
             f'the model learnt from {learnt}, these labels are from {found.source.to_dict()}: their difference '
             'would mix the error of the model with that of the engine'
         )
+    target = find_target(predictions.base.attributes.get('target'))
     asked = predictions.get_array('hashes')
     wanted = np.isin(asked, asked if structures is None else structures.structures.hashes)
-    n_open_shell = int(np.isin(found.hashes[found.finished & found.open_shell], asked[wanted]).sum())
-    found = found.select(found.finished & ~found.open_shell)
+    odd = found.finished & found.open_shell & target.closed_shell
+    n_open_shell = int(np.isin(found.hashes[odd], asked[wanted]).sum())
+    values = find_values(
+        target.name,
+        found,
+        asked,
+        None if structures is None else structures.structures,
+        None if atoms is None else atoms.labels,
+    )
     positions = positions_of(asked, found.hashes)
-    compared = wanted & (positions >= 0)
+    compared = wanted & np.isfinite(values) & ~odd[positions]
     if not compared.any():
-        raise DatasetError('none of the predicted structures has a finished label with an even electron count')
+        even = ' with an even electron count' if target.closed_shell else ''
+        raise DatasetError(f'none of the predicted structures has a finished label{even} that tells {target.name!r}')
     columns = {name: column[compared] for name, column in predictions.arrays.items()}
     labelled = found.select(positions[compared])
-    gaps = labelled.energies['gap_ev']
+    known = values[compared]
     metrics: dict[str, Any] = {
         'labelling_s': float(np.nansum(labelled.wall_s)),
         'n_not_compared': int((wanted & ~compared).sum()),
@@ -73,16 +87,16 @@ def compare_with_labels(
     if report is not None:
         cheap = np.nan if baseline is None else baseline.labels.select(baseline.labels.finished).wall_s
         metrics |= time_saved(labelled.wall_s, _job_seconds(report), len(asked), cheap)
-    groups = {'all': np.ones(len(gaps), dtype=bool)}
+    groups = {'all': np.ones(len(known), dtype=bool)}
     groups |= {family: columns['families'] == family for family in sorted(set(columns['families'].tolist()) - {''})}
     for group, rows in groups.items():
         judged = {name: column[rows] for name, column in columns.items()}
-        intervals = interval_metrics(gaps[rows], judged, predictions.calibration)
-        metrics[group] = regression_metrics(gaps[rows], judged['value']) | intervals
+        intervals = interval_metrics(known[rows], judged, predictions.calibration)
+        metrics[group] = regression_metrics(known[rows], judged['value']) | intervals
         if BASELINE in judged:
-            metrics[f'baseline/{group}'] = regression_metrics(gaps[rows], judged[BASELINE])
+            metrics[f'baseline/{group}'] = regression_metrics(known[rows], judged[BASELINE])
     table = orm.ArrayData()
-    shown = {'names': columns['names'], 'predicted': columns['value'], 'labelled': gaps}
+    shown = {'names': columns['names'], 'predicted': columns['value'], 'labelled': known}
     shown |= {name: columns[name] for name in ('std', 'distance', 'outside', BASELINE) if name in columns}
     for name, column in shown.items():
         table.set_array(name, column)

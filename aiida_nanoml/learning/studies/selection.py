@@ -117,7 +117,7 @@ class SelectionStudy(Study):
         }
         selector = make_selector(point['method'], **params[point['method']]())
         rows = dataset.split == 'train'
-        selector.fit(dataset.X[rows], dataset.part('train')[1], feature_names=dataset.feature_names)
+        selector.fit(dataset.X[rows], dataset.learnt[rows], feature_names=dataset.feature_names)
         kept = np.asarray(selector.get_support(), dtype=bool)
         names = tuple(name for name, keep in zip(dataset.feature_names, kept, strict=True) if keep)
         return replace(dataset, X=dataset.X[:, kept], feature_names=names)
