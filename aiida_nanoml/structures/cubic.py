@@ -26,9 +26,8 @@ LATTICE_CONSTANTS = (1.5, 20.0)
 # Number of neighbours in the first and the second shell.
 _SHELLS = {'fcc': (12, 6), 'bcc': (8, 6)}
 # Distances in units of the cube root of the volume per atom. The shells of fcc are at 1.122, 1.587 and 1.944, those of
-# bcc at 1.091, 1.260 and 1.782: these radii lie between the first and the second, and behind the second.
-_BORDERS = {'fcc': 1.355, 'bcc': 1.176}
-_REACH = 1.76
+# bcc at 1.091, 1.260 and 1.782: these radii lie half way between the first, the second and the third.
+_BORDERS = {'fcc': (1.355, 1.766), 'bcc': (1.176, 1.521)}
 _OPPOSITE = 0.2  # tolerance for two neighbours on opposite sides; in hcp the nearest to that are 0.65 apart
 
 # Fractions of the cell are rounded to this denominator. It is a multiple of 1 to 16, so that the sites of a lattice are
@@ -199,12 +198,9 @@ def scale_cells(structures: StructureSet, factors: ArrayLike) -> StructureSet:
         constant is outside :data:`LATTICE_CONSTANTS`.
     """
     scales = _numbers(factors, 'Factors of lattice constants')
-    constants = lattice_constants(structures)[:, None] * scales
-    return _rescaled(
-        structures.select(np.repeat(np.arange(len(structures)), len(scales))),
-        constants.ravel(),
-        np.tile(scales, len(structures)),
-    )
+    n, m = len(structures), len(scales)
+    _check_constants(structures, lattice_constants(structures)[:, None] * scales)
+    return _scaled(structures.select(np.repeat(np.arange(n), m)), np.tile(scales, n))
 
 
 def with_lattice_constants(structures: StructureSet, constants: ArrayLike) -> StructureSet:
@@ -219,7 +215,8 @@ def with_lattice_constants(structures: StructureSet, constants: ArrayLike) -> St
     wanted = _numbers(constants, 'Lattice constants')
     if wanted.shape != (len(structures),):
         raise StructureError(f'{len(wanted)} lattice constants do not fit a set of {len(structures)} structures.')
-    return _rescaled(structures, wanted, wanted / lattice_constants(structures))
+    _check_constants(structures, wanted[:, None])
+    return _scaled(structures, wanted / lattice_constants(structures))
 
 
 def name_alloys(structures: StructureSet) -> StructureSet:
@@ -276,20 +273,22 @@ def _shells(cell: NDArray[np.float64], points: NDArray[np.float64]) -> tuple[str
 
     n = len(points)
     unit = np.cbrt(abs(np.linalg.det(cell)) / n)
-    left, right, vectors = primitive_neighbor_list('ijD', [True] * 3, cell, points, _REACH * unit)
+    reach = max(border for _, border in _BORDERS.values())
+    left, right, vectors = primitive_neighbor_list('ijD', [True] * 3, cell, points, reach * unit)
     vectors = vectors / unit
     distances = np.linalg.norm(vectors, axis=1)
-    for phase, (n_first, n_second) in _SHELLS.items():
-        first = distances < _BORDERS[phase]
-        counts = np.bincount(left[first], minlength=n), np.bincount(left[~first], minlength=n)
-        if not ((counts[0] == n_first).all() and (counts[1] == n_second).all()):
+    for phase, numbers in _SHELLS.items():
+        inner, outer = _BORDERS[phase]
+        shells = np.where(distances < inner, 0, np.where(distances < outer, 1, 2))
+        neighbours = np.zeros((3, n, n), dtype=np.int64)
+        np.add.at(neighbours, (shells, left, right), 1)
+        if not (neighbours[:2].sum(axis=2) == np.array(numbers)[:, None]).all():
             continue
-        around = vectors[first][np.argsort(left[first], kind='stable')].reshape(n, n_first, 3)
+        first = shells == 0
+        around = vectors[first][np.argsort(left[first], kind='stable')].reshape(n, numbers[0], 3)
         sums = np.linalg.norm(around[:, :, None] + around[:, None, :], axis=-1)
         if (sums.min(axis=2) < _OPPOSITE).all():  # hcp has as many neighbours as fcc, but not on opposite sides
-            neighbours = np.zeros((2, n, n), dtype=np.int64)
-            np.add.at(neighbours, ((~first).astype(np.int64), left, right), 1)
-            return phase, neighbours
+            return phase, neighbours[:2]
     return '', np.zeros((2, n, n), dtype=np.int64)
 
 
@@ -312,14 +311,18 @@ def _numbers(values: ArrayLike, what: str) -> NDArray[np.float64]:
     return numbers
 
 
-def _rescaled(structures: StructureSet, constants: NDArray[np.float64], factors: NDArray[np.float64]) -> StructureSet:
+def _check_constants(structures: StructureSet, constants: NDArray[np.float64]) -> None:
+    """Refuse lattice constants (n, m) that are beyond what is possible."""
     low, high = LATTICE_CONSTANTS
-    strange = np.flatnonzero((constants < low) | (constants > high))
-    if len(strange):
+    rows, columns = np.nonzero((constants < low) | (constants > high))
+    if len(rows):
         raise StructureError(
-            f'{_place(structures, int(strange[0]))} would have a lattice constant of {constants[strange[0]]:.3f} Å; '
-            f'from {low:g} to {high:g} Å are possible.'
+            f'{_place(structures, int(rows[0]))} would have a lattice constant of '
+            f'{constants[rows[0], columns[0]]:.3f} Å; from {low:g} to {high:g} Å are possible.'
         )
+
+
+def _scaled(structures: StructureSet, factors: NDArray[np.float64]) -> StructureSet:
     return _replaced(
         structures,
         positions=structures.positions * factors[structures.rows, None],
@@ -328,6 +331,7 @@ def _rescaled(structures: StructureSet, constants: NDArray[np.float64], factors:
 
 
 def _replaced(structures: StructureSet, **arrays: NDArray[Any]) -> StructureSet:
+    # Atoms of a known phase cannot come too near to each other at the lattice constants that are possible.
     return StructureSet._from_checked(**{**structures.to_arrays(), **arrays})
 
 
