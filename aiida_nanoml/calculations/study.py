@@ -116,7 +116,9 @@ def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     if not {'study', 'kind'} <= set(inputs):
         return None  # the ports themselves complain
     try:
-        make_study_of(inputs)
+        study = make_study_of(inputs)
+        if 'dataset' in inputs:
+            study.model.make(0).check_targets(1 + len(inputs['dataset'].others))
     except NanomlError as error:
         return str(error)
     return None

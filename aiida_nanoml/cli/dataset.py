@@ -10,11 +10,26 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiida_nanoml.cli.launch import run_function
-from aiida_nanoml.cli.options import FORCE, JSON, NAME, DataNode, descriptor_choice, example, setting
+from aiida_nanoml.cli.options import (
+    FORCE,
+    JSON,
+    NAME,
+    DataNode,
+    chosen_group,
+    chosen_targets,
+    descriptor_choice,
+    example,
+    setting,
+    target_options,
+)
 from aiida_nanoml.cli.output import counts, emit, identity_line, record, refuse_overwriting, source_line
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from aiida_nanoml.data.dataset import DatasetData
+    from aiida_nanoml.learning.targets import Target
 
 
 DESCRIPTOR_HELP = 'Registered name of the descriptor, or several joined by +.'
@@ -36,11 +51,15 @@ def split_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group()
 def dataset() -> None:
-    """Data sets: features, gaps and split."""
+    """Data sets: features, targets and split."""
 
 
 @dataset.command(
-    epilog=example('aiida-nanoml dataset build flakes --labels labels --name gaps'),
+    epilog=example(
+        'aiida-nanoml dataset build flakes --labels labels --name gaps\n'
+        'aiida-nanoml dataset build cells --labels labels --atoms atoms --target cohesive_energy --other pressure \\\n'
+        '  --descriptor alloy --group alloy --name energies'
+    ),
     short_help='Describe labelled structures and split them.',
 )
 @click.argument('structures', type=DataNode('nanoml.structures'), nargs=-1, required=True)
@@ -53,6 +72,7 @@ def dataset() -> None:
 )
 @click.option('--descriptor', default='quadruplets', show_default=True, help=DESCRIPTOR_HELP)
 @setting(SETTING_HELP)
+@target_options
 @split_options
 @NAME
 @JSON
@@ -62,6 +82,10 @@ def build(
     baseline: tuple[Any, ...],
     descriptor: str,
     settings: tuple[tuple[str, Any], ...],
+    target: str,
+    other: tuple[str, ...],
+    atoms: Any,
+    group: str,
     validation: float,
     test: float,
     seed: int,
@@ -69,11 +93,12 @@ def build(
     name: str,
     as_json: bool,
 ) -> None:
-    """Describe labelled STRUCTURES, put the gaps beside the features, and split the rows.
+    """Describe labelled STRUCTURES, put the gaps, or other targets, beside the features, and split the rows.
 
-    Several sets are joined. Rows whose label failed, rows with an odd electron count, repeated structures and, with a
-    baseline, rows without one are left out and counted. A descriptor that learns, such as clusters, sees the training
-    rows only.
+    Several sets are joined. Rows whose label failed or does not tell a target, for gaps rows with an odd electron
+    count, repeated structures and, with a baseline, rows without one are left out and counted. A descriptor that
+    learns, such as clusters, sees the training rows only. A split by alloy or composition does not keep the shares of
+    the families.
     """
     from aiida.orm import Dict
 
@@ -81,13 +106,17 @@ def build(
     from aiida_nanoml.calculations.functions.labels import merge_labels
     from aiida_nanoml.calculations.functions.structures import merge_structures
 
+    targets = chosen_targets(target, other)
+    by_family = {'by_family': not no_by_family} if no_by_family or not chosen_group(group) else {}
     node: DatasetData = run_function(
         assemble_dataset,
         structures=_joined(merge_structures, 'structures', structures),
         labels=_joined(merge_labels, 'labels', labels),
         descriptor=Dict(descriptor_choice(descriptor, settings)),
-        split=Dict({'validation': validation, 'test': test, 'seed': seed, 'by_family': not no_by_family}),
+        split=Dict({'validation': validation, 'test': test, 'seed': seed} | by_family | chosen_group(group)),
         **({'baseline': _joined(merge_labels, 'labels', baseline)} if baseline else {}),
+        **({'targets': Dict(targets)} if targets else {}),
+        **({} if atoms is None else {'atoms': atoms}),
     )
     node.label = name
     _emit_dataset(node, as_json)
@@ -184,7 +213,7 @@ def parse_source(text: str) -> dict[str, Any]:
 def select(node: DatasetData, method: str, settings: tuple[tuple[str, Any], ...], name: str, as_json: bool) -> None:
     """Keep the columns of NODE that its training rows say are worth keeping.
 
-    vt: variance above p (1 - p). mit: mutual information with the gap above threshold. vt_mit: one, then the other.
+    vt: variance above p (1 - p). mit: mutual information with the target above threshold. vt_mit: one, then the other.
     rcr: clusters by growing radius, up to n_features or max_radius. random: n_features by chance, to compare with.
     """
     from aiida.orm import Dict
@@ -203,11 +232,13 @@ def select(node: DatasetData, method: str, settings: tuple[tuple[str, Any], ...]
 @click.option(
     '-o', '--output', type=click.Path(path_type=Path, file_okay=False), required=True, help='Folder for x.dat, y.dat.'
 )
-@click.option('--target-scale', type=float, default=4.0, show_default=True, help='y.dat holds the gap / this, in eV.')
+@click.option(
+    '--target-scale', type=float, default=4.0, show_default=True, help='y.dat holds the target / this, for gaps in eV.'
+)
 @FORCE
 @JSON
 def export(node: DatasetData, output: Path, target_scale: float, force: bool, as_json: bool) -> None:
-    """Write the features of NODE to x.dat and its gaps to y.dat."""
+    """Write the features of NODE to x.dat and its targets, those of the main one, to y.dat."""
     from aiida_nanoml.learning.exchange import write_xy
 
     output.mkdir(parents=True, exist_ok=True)
@@ -238,18 +269,22 @@ def _joined(function: Any, prefix: str, nodes: Sequence[Any]) -> Any:
 
 
 def _emit_dataset(node: DatasetData, as_json: bool) -> None:
+    from aiida_nanoml.learning.targets import find_target
+
     keys = ('n_rows', 'n_features', 'families', 'split', 'excluded', 'unknown_classes', 'labels', 'target', 'unit')
     numbers = {key: node.base.attributes.get(key) for key in keys} | {'baseline': node.baseline_source}
     rows = node.dataset
-    gaps = rows.y
+    target = find_target(node.target)
+    columns = {target: rows.y} | {find_target(name): values for name, values in rows.others.items()}
+    parts = counts(numbers['split']) if numbers['split'] else 'not split'
     labels, descriptor = numbers['labels'], node.base.attributes.get('descriptor')
     electronic = _electronic(descriptor)
     lines = {
         'data set': identity_line(node),
-        'rows': f'{numbers["n_rows"]} ({counts(numbers["split"]) if numbers["split"] else "not split"})',
+        'rows': f'{numbers["n_rows"]} ({parts})' + (f', split by {node.split_by}' if rows.groups is not None else ''),
         'left out': counts(numbers['excluded']),
         'features': f'{numbers["n_features"]}, {descriptor.get("name", "unknown descriptor")}{NATURE[electronic]}',
-        'gap': f'{gaps.min():.3f} to {gaps.max():.3f} eV, mean {gaps.mean():.3f} eV',
+        **{shown.noun: _range(values, shown) for shown, values in columns.items()},
         'labels': source_line(labels) if labels else 'unknown',
     }
     if node.learnt_rows is not None:
@@ -258,7 +293,8 @@ def _emit_dataset(node: DatasetData, as_json: bool) -> None:
         kept = f'{numbers["n_features"]} of {node.selection["n_before"]} columns'
         lines['selection'] = f'{_written(node.selection)}: {kept}'
     if node.baseline_source and rows.baseline is not None:
-        lines['baseline'] = f'{source_line(node.baseline_source)}, MAE {abs(gaps - rows.baseline).mean():.3f} eV'
+        error = f'{abs(rows.y - rows.baseline).mean():.{target.digits}f} {target.unit}'
+        lines['baseline'] = f'{source_line(node.baseline_source)}, MAE {error}'
     if numbers['unknown_classes']:
         lines['note'] = f'{numbers["unknown_classes"]} neighbourhoods of heavy atoms have no column in the descriptor'
     emit(
@@ -270,13 +306,23 @@ def _emit_dataset(node: DatasetData, as_json: bool) -> None:
             electronic=electronic,
             learnt_rows=node.learnt_rows,
             selection=node.selection,
-            gap_min_ev=gaps.min().item(),
-            gap_mean_ev=gaps.mean().item(),
-            gap_max_ev=gaps.max().item(),
+            others=node.others,
+            split_by=node.split_by,
+            **{
+                f'{shown.name}_{what}_{shown.suffix}': getattr(values, what)().item()
+                for shown, values in columns.items()
+                for what in ('min', 'mean', 'max')
+            },
         ),
         lines,
         f'train {node.label or node.pk}',
     )
+
+
+def _range(values: NDArray[np.float64], target: Target) -> str:
+    """Show the range and the mean of a target."""
+    low, high, mean = (f'{number:.{target.digits}f}' for number in (values.min(), values.max(), values.mean()))
+    return f'{low} to {high} {target.unit}, mean {mean} {target.unit}'
 
 
 def _electronic(descriptor: Mapping[str, Any]) -> bool | None:

@@ -34,11 +34,12 @@ def model() -> None:
 def show(node: ModelData, as_json: bool) -> None:
     """Show what the model NODE is, what it was trained on and how good it is."""
     card = node.card
+    answers = [f'{name} in {unit}' for name, unit in {card.target: card.unit, **card.others}.items()]
     lines = {
         'model': identity_line(node),
         'kind': card.kind,
         'fingerprint': card.fingerprint,
-        'predicts': f'{card.target} in {card.unit} from {card.n_features} features',
+        'predicts': f'{", ".join(answers)} from {card.n_features} features',
         'labels': source_line(card.labels) if card.labels else 'unknown',
         **({'corrects': source_line(card.baseline)} if card.baseline else {}),
         'descriptor': (card.descriptor or {}).get('name', 'unknown'),
@@ -46,7 +47,7 @@ def show(node: ModelData, as_json: bool) -> None:
         'settings': ', '.join(f'{key} {value}' for key, value in card.parameters.items()) or 'none',
         'made with': ', '.join(f'{key} {value}' for key, value in card.versions.items()),
     }
-    table = metric_table(card.metrics) if card.metrics else ''
+    table = metric_table(card.metrics, target=card.target, others=card.others) if card.metrics else ''
     emit(as_json, record(node, **card.model_dump(mode='json')), lines, f'trace {node.label or node.pk}', table)
 
 
@@ -56,9 +57,9 @@ def show(node: ModelData, as_json: bool) -> None:
 @FORCE
 @JSON
 def export(node: ModelData, output: Path, force: bool, as_json: bool) -> None:
-    """Write the gap network NODE as one file that maps raw features to the gap in eV.
+    """Write the gap network NODE as one file that maps raw features to its targets in their units.
 
-    Of a model with a baseline, the last feature is the gap of the baseline, and the answer the correction to it.
+    Of a model with a baseline, the last feature is the baseline, and the answer the correction to it.
     """
     from aiida_nanoml.learning.model_files import export_model
 
@@ -71,6 +72,18 @@ def export(node: ModelData, output: Path, force: bool, as_json: bool) -> None:
     answer = f'correction to {source_line(card.baseline)}' if card.baseline else card.target
     emit(
         as_json,
-        record(node, file=str(output), answer=answer, unit=card.unit, baseline=card.baseline, feature_names=features),
-        {'file': output, 'answers': f'{answer}, in {card.unit}', 'features': f'{len(features)}, raw'},
+        record(
+            node,
+            file=str(output),
+            answer=answer,
+            unit=card.unit,
+            others=card.others,
+            baseline=card.baseline,
+            feature_names=features,
+        ),
+        {
+            'file': output,
+            'answers': '; '.join(f'{name}, in {unit}' for name, unit in {answer: card.unit, **card.others}.items()),
+            'features': f'{len(features)}, raw',
+        },
     )

@@ -23,6 +23,10 @@ TITLES = {
 }
 
 
+TARGETS = ('gap', 'energy_per_atom', 'cohesive_energy', 'dos_fermi', 'pressure', 'magnetic_moment')
+GROUPS = ('structure', 'alloy', 'composition')
+
+
 def load_storage() -> None:
     """Open the storage of the profile that was chosen, or of the default one.
 
@@ -252,3 +256,38 @@ def job_options(wallclock: int | None, queue: str | None, processes: int | None 
     if queue is not None:
         options['queue_name'] = queue
     return options
+
+
+def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what is learnt, and what a split keeps together."""
+    for option in (
+        click.option(
+            '--group',
+            type=click.Choice(GROUPS),
+            default=GROUPS[0],
+            show_default=True,
+            help='What stays in one part of a split: equal structures, all cells of an alloy (of one name), or all '
+            'cells of a composition.',
+        ),
+        click.option(
+            '--atoms', type=DataNode('nanoml.labels'), help='Labels of the isolated atoms, for cohesive energies.'
+        ),
+        click.option(
+            '--other', type=click.Choice(TARGETS), multiple=True, help='Target to learn beside it; repeatable.'
+        ),
+        click.option(
+            '--target', type=click.Choice(TARGETS), default=TARGETS[0], show_default=True, help='What is learnt.'
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def chosen_targets(target: str, other: Sequence[str]) -> dict[str, Any]:
+    """Say what is learnt, as data sets want it; empty for the gap alone."""
+    return {} if (target, *other) == TARGETS[:1] else {'target': target, 'others': list(other)}
+
+
+def chosen_group(group: str) -> dict[str, str]:
+    """Say what a split keeps together, as data sets want it; empty for equal structures."""
+    return {} if group == GROUPS[0] else {'group': group}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,19 +83,52 @@ def source_line(source: Mapping[str, Any]) -> str:
     return str(LabelSource.from_dict(source))
 
 
-def metric_table(metrics: Mapping[str, Mapping[str, float | int | None]], indent: str = '') -> str:
-    """Show r2, MAE and RMSE by part of a split, and beside them those of the baseline alone, where there is one."""
-    prefix = 'baseline/'
-    prefixes = ['', prefix] if any(part.startswith(prefix) for part in metrics) else ['']
-    header = [f'{mark}{name}' for mark in ('', 'baseline ') for name in ('R2', 'MAE (eV)', 'RMSE (eV)')]
-    rows: list[list[str]] = [['', 'rows', *header[: 3 * len(prefixes)]]]
+def metric_table(
+    metrics: Mapping[str, Mapping[str, float | int | None]],
+    indent: str = '',
+    target: str = 'gap',
+    others: Iterable[str] = (),
+) -> str:
+    """Show r2, MAE and RMSE by part of a split, and beside them those of the baseline alone, where there is one.
+
+    :param metrics: by part; those of other targets under ``<name>/<part>``.
+    :param target: the main target, for the unit.
+    :param others: names of the other targets: each has a table of its own.
+    """
+    beside = {name: _below(metrics, name) for name in others}
+    own = {part: found for part, found in metrics.items() if part.partition('/')[0] not in beside}
+    tables = [_metric_table(own, indent, target)]
+    tables += [f'{indent}{name}\n{_metric_table(found, indent, name)}' for name, found in beside.items() if found]
+    return '\n'.join(tables)
+
+
+def _metric_table(metrics: Mapping[str, Mapping[str, float | int | None]], indent: str, target: str) -> str:
+    from aiida_nanoml.learning.targets import find_target
+
+    shown = find_target(target)
+    baseline = _below(metrics, 'baseline')
+    marks = ('', 'baseline ') if baseline else ('',)
+    names = ('R2', f'MAE ({shown.unit})', f'RMSE ({shown.unit})')
+    rows: list[list[str]] = [['', 'rows', *(f'{mark}{name}' for mark in marks for name in names)]]
     for part, values in metrics.items():
-        if part.startswith(prefix):
+        if part.startswith('baseline/'):
             continue
-        judged = [metrics[f'{mark}{part}'] for mark in prefixes]
-        numbers = ['-' if found[key] is None else f'{found[key]:.3f}' for found in judged for key in _SHOWN_METRICS]
+        judged = [values, baseline[part]] if baseline else [values]
+        numbers = [
+            '-' if found[key] is None else f'{found[key]:.{3 if key == "r2" else shown.digits}f}'
+            for found in judged
+            for key in _SHOWN_METRICS
+        ]
         rows.append([part, str(values['n']), *numbers])
     return aligned(rows, indent)
+
+
+def _below(
+    metrics: Mapping[str, Mapping[str, float | int | None]], name: str
+) -> dict[str, Mapping[str, float | int | None]]:
+    """Metrics whose part begins with a name, by the rest of the part."""
+    prefix = f'{name}/'
+    return {part.removeprefix(prefix): found for part, found in metrics.items() if part.startswith(prefix)}
 
 
 def interval_line(metrics: Mapping[str, Mapping[str, float | int | None]], part: str) -> dict[str, str]:

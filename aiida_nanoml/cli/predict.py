@@ -51,7 +51,7 @@ def predict(
     name: str,
     as_json: bool,
 ) -> None:
-    """Predict the gaps of structures, or of the rows of a data set, with a trained MODEL.
+    """Predict the targets of structures, or of the rows of a data set, with a trained MODEL.
 
     A model that corrects a baseline needs it: the column of DATASET, or with --baseline the labels of STRUCTURES from
     the engine that it corrects.
@@ -62,6 +62,8 @@ def predict(
     """
     from aiida_nanoml.calculations.predict import PredictCalculation
     from aiida_nanoml.data.prediction import BASELINE
+    from aiida_nanoml.learning.targets import find_target
+    from aiida_nanoml.learning.training import COMPANION_VALUE
 
     builder = PredictCalculation.get_builder()
     builder.code = code or default_code()
@@ -85,15 +87,20 @@ def predict(
         [None if math.isnan(value) else value for value in node.get_array(key).tolist()] for key in ('std', 'spread')
     )
     corrected = node.get_array(BASELINE).tolist() if BASELINE in node.arrays else None
-    table: list[list[str]] = [['name', 'gap (eV)', 'std (eV)', 'distance', 'domain']]
+    target = find_target(node.base.attributes.get('target'))
+    unit, digits = target.unit, target.digits
+    others = {find_target(name): node.get_array(f'{COMPANION_VALUE}{name}').tolist() for name in node.others}
+    table: list[list[str]] = [['name', f'{target.noun} ({unit})', f'std ({unit})', 'distance', 'domain']]
     if corrected:
-        table[0].append('baseline (eV)')
+        table[0].append(f'baseline ({unit})')
+    table[0] += [f'{other.noun} ({other.unit})' for other in others]
     for row in range(min(SHOWN_ROWS, len(names))):
-        shown = '-' if deviations[row] is None else f'{deviations[row]:.3f}'
+        shown = '-' if deviations[row] is None else f'{deviations[row]:.{digits}f}'
         where = 'outside' if outside[row] else 'inside'
-        table.append([names[row], f'{values[row]:.3f}', shown, f'{distances[row]:.2f}', where])
+        table.append([names[row], f'{values[row]:.{digits}f}', shown, f'{distances[row]:.2f}', where])
         if corrected:
-            table[-1].append(f'{corrected[row]:.3f}')
+            table[-1].append(f'{corrected[row]:.{digits}f}')
+        table[-1] += [f'{found[row]:.{other.digits}f}' for other, found in others.items()]
     if len(names) > SHOWN_ROWS:
         table.append([f'… {len(names) - SHOWN_ROWS} more', *[''] * (len(table[0]) - 1)])
     emit(
@@ -105,18 +112,30 @@ def predict(
             n_rows=len(names),
             max_distance=node.base.attributes.get('max_distance'),
             names=names,
-            value_ev=values,
-            std_ev=deviations,
-            spread_ev=spread,
+            target=target.name,
+            others=node.others,
+            **{
+                f'{name}_{target.suffix}': column
+                for name, column in (
+                    ('value', values),
+                    ('std', deviations),
+                    ('spread', spread),
+                    ('baseline', corrected),
+                )
+            },
+            **{f'{COMPANION_VALUE}{other.name}_{other.suffix}': found for other, found in others.items()},
             distance=distances,
             outside=outside,
             calibration=node.base.attributes.get('calibration'),
-            baseline_ev=corrected,
             baseline=node.base.attributes.get('baseline'),
         ),
         {
             'predictions': identity_line(node),
-            'gap': f'{min(values):.3f} to {max(values):.3f} eV, {len(values)} rows',
+            target.noun: f'{min(values):.{digits}f} to {max(values):.{digits}f} {unit}, {len(values)} rows',
+            **{
+                other.noun: f'{min(found):.{other.digits}f} to {max(found):.{other.digits}f} {other.unit}'
+                for other, found in others.items()
+            },
             **({'corrects': source_line(node.base.attributes.get('baseline'))} if corrected else {}),
             'intervals': _intervals(node.calibration),
             'distance': f'up to {max(distances):.2f} (1: typical of the training set)',

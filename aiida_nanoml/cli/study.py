@@ -21,12 +21,15 @@ from aiida_nanoml.cli.options import (
     AnyNode,
     DataNode,
     KeyValue,
+    chosen_group,
+    chosen_targets,
     default_code,
     descriptor_choice,
     example,
     job_options,
     load_storage,
     setting,
+    target_options,
 )
 from aiida_nanoml.cli.output import aligned, emit, record, refuse_overwriting, source_line
 
@@ -73,7 +76,7 @@ class StudyGroup(click.Group):
 
 @click.group(cls=StudyGroup)
 def study() -> None:
-    """Studies: how well gaps are learnt, over repeated seeds, as tables and figures."""
+    """Studies: how well gaps, or other targets, are learnt, over repeated seeds, as tables and figures."""
 
 
 def _command(chosen: type[Study]) -> click.Command:
@@ -94,7 +97,8 @@ def _command(chosen: type[Study]) -> click.Command:
                      help=f'Registered name of the descriptor, or several joined by +.  [default: {default}]'),
         click.Option(['--descriptor-set'], type=KeyValue(), multiple=True,
                      help='Parameter of the descriptor; of one of several, PART.KEY=VALUE; repeatable.'),
-        click.Option(['--kind'], help='Kind of model.  [default: transfer, one network of 300-50-25 neurons]'),
+        click.Option(['--kind'], help='Kind of model.  [default: transfer, one network of 300-50-25 neurons; '
+                          'for others than the gap: alloy]'),
         click.Option(['--model-set'], type=KeyValue(), multiple=True, help='Hyperparameter of the model; repeatable.'),
         click.Option(['--seeds'], type=click.IntRange(1), default=FEW_SEEDS, show_default=True,
                      help='Repetitions, each with a split, a draw of the descriptor and initial weights of its own.'),
@@ -119,7 +123,18 @@ def _command(chosen: type[Study]) -> click.Command:
             EXAMPLES.get(chosen.name, f'aiida-nanoml study {command_name} flakes --labels labels -o {command_name}')
         ),
     )
-    for option in (JSON, NAME, FORCE, SUBMIT, QUEUE, WALLCLOCK, CODE, setting('Setting of the study; repeatable.')):
+    shared = (
+        JSON,
+        NAME,
+        FORCE,
+        SUBMIT,
+        QUEUE,
+        WALLCLOCK,
+        CODE,
+        target_options,
+        setting('Setting of the study; repeatable.'),
+    )
+    for option in shared:
         command = option(command)
     return command
 
@@ -142,6 +157,10 @@ def _run(
     kind: str | None,
     model_set: tuple[tuple[str, Any], ...],
     settings: tuple[tuple[str, Any], ...],
+    target: str,
+    other: tuple[str, ...],
+    atoms: Any,
+    group: str,
     seeds: int,
     validation: float,
     test: float,
@@ -176,10 +195,14 @@ def _run(
         descriptor=None if descriptor is None else descriptor_choice(descriptor, descriptor_set),
         kind=kind,
         hyperparameters=dict(model_set),
+        targets=chosen_targets(target, other),
     )
+    if atoms is not None:
+        builder.atoms = atoms
     if baseline:
         builder.baseline = _joined(merge_labels, 'labels', baseline)
-    builder.split = Dict({'validation': validation, 'test': test, 'by_family': True})
+    by = chosen_group(group) or {'by_family': True}
+    builder.split = Dict({'validation': validation, 'test': test} | by)
     builder.seeds = List(list(range(seeds)))
     builder.max_concurrent = Int(max_concurrent)
     builder.options = Dict(job_options(wallclock, queue))
@@ -235,7 +258,7 @@ def _emit(process: ProcessNode, output: Path | None, force: bool, as_json: bool)
 
     table = process.outputs.table
     attributes = table.base.attributes
-    made = study_of({key: attributes.get(key) for key in ('study', 'settings', 'kind', 'hyperparameters')})
+    made = study_of({key: attributes.get(key) for key in ('study', 'settings', 'kind', 'hyperparameters', 'target')})
     columns = table.arrays
     written = [] if output is None else _write(process.outputs.files, output)
     tables = made.tables(columns)
@@ -257,6 +280,8 @@ def _emit(process: ProcessNode, output: Path | None, force: bool, as_json: bool)
             process=process.uuid,
             study=made.name,
             kind=made.model.kind,
+            target=made.target.name,
+            unit=made.target.unit,
             labels=attributes.get('labels'),
             n_seeds=seeds,
             n_failed=int((columns['status'] == FAILED).sum()),

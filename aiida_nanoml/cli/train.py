@@ -32,9 +32,12 @@ KINDS = ('fast', 'paper', 'transfer', 'correction', 'alloy', 'linear', 'ridge', 
 @click.command(epilog=example('aiida-nanoml train gaps --model fast --epochs 50 --name gap-model'))
 @click.argument('dataset', type=DataNode('nanoml.dataset'))
 @click.option(
-    '--model', 'kind', type=click.Choice(KINDS), help='Kind of model.  [default: fast; with a baseline: correction]'
+    '--model',
+    'kind',
+    type=click.Choice(KINDS),
+    help='Kind of model.  [default: fast; with a baseline: correction; for others than the gap: alloy]',
 )
-@click.option('--alone', is_flag=True, help='Learn the gap itself, although DATASET has a baseline.')
+@click.option('--alone', is_flag=True, help='Learn the target itself, although DATASET has a baseline.')
 @click.option('--folds', type=click.IntRange(3), help='Also cross-validate with this many folds.')
 @click.option('--allow-leakage', is_flag=True, help='Accept structures that are in two parts of the split.')
 @click.option('--epochs', type=int, help='Largest number of passes over the training rows.')
@@ -66,15 +69,17 @@ def train(
 ) -> None:
     """Train a model on the training rows of DATASET and judge it on all parts of its split.
 
-    The kinds fast, paper, transfer and correction are gap networks; the others are models of scikit-learn. With a
-    baseline in DATASET, a model learns the correction to it.
+    The kinds fast, paper, transfer, correction and alloy are gap networks; the others are models of scikit-learn. With
+    a baseline in DATASET, a model learns the correction to it. All targets of DATASET are learnt by one model: alloy,
+    linear, ridge, tree and forest can learn several, and other networks with --set target_scale_ev=null.
     """
     from aiida.orm import Bool, Dict, Int, Str
 
     from aiida_nanoml.calculations.train import TrainCalculation
+    from aiida_nanoml.learning.registry import default_kind
 
     corrects = dataset.baseline_source is not None and not alone
-    kind = kind or ('correction' if corrects else 'fast')
+    kind = kind or default_kind(dataset.target, 1 + len(dataset.others), corrects)
     hyperparameters = {key: value for key, value in named.items() if value is not None}
     twice = sorted(set(hyperparameters) & {key for key, _ in settings})
     if twice:
@@ -108,6 +113,8 @@ def train(
             node,
             process=process.uuid,
             kind=kind,
+            target=dataset.target,
+            others=list(dataset.others),
             fingerprint=fingerprint,
             baseline=baseline,
             metrics=metrics,
@@ -120,5 +127,5 @@ def train(
         | {'fingerprint': fingerprint[:12]}
         | interval_line(metrics, 'held-out' if folds else 'test'),
         f'plot {node.label or node.pk} -o parity.png',
-        metric_table(metrics),
+        metric_table(metrics, target=dataset.target, others=dataset.others),
     )

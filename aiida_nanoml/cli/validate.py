@@ -40,6 +40,7 @@ CHOICES = ('uncertain', 'random', 'all')
 @click.option(
     '--structures', type=DataNode('nanoml.structures'), help='Those behind features; default: what was predicted.'
 )
+@click.option('--atoms', type=DataNode('nanoml.labels'), help='Labels of the isolated atoms, for cohesive energies.')
 @click.option('--known', type=DataNode('nanoml.labels'), multiple=True, help='Labels that exist; repeatable.')
 @click.option('--batch-size', type=click.IntRange(1), help='Structures in one job.')
 @click.option('--max-concurrent', type=click.IntRange(1), help='Jobs at the same time.')
@@ -56,6 +57,7 @@ def validate(
     labels: LabelSetData | None,
     name: str,
     as_json: bool,
+    atoms: LabelSetData | None,
     **asked: Any,
 ) -> None:
     """Compare PREDICTIONS with labels, and tell the error and the time saved.
@@ -64,13 +66,13 @@ def validate(
     engine, protocol and parameters of the labels that the model learnt from.
     """
     if labels is None:
-        made = _label_and_compare(predictions, name, as_json, **asked)
+        made = _label_and_compare(predictions, name, as_json, atoms, **asked)
         if made is None:
             return
     else:
-        if any(asked[key] for key in ('choose', 'count', 'only', 'structures', 'known', 'submit')):
+        if any(asked[key] for key in ('choose', 'count', 'only', 'known', 'submit')):
             raise click.UsageError('with LABELS nothing is chosen and labelled: leave out LABELS, or the options')
-        made = _compare(predictions, labels)
+        made = _compare(predictions, labels, asked['structures'], atoms)
     node, metrics = made['metrics'], made['metrics'].get_dict()
     node.label = name
     parts = {key: value for key, value in metrics.items() if isinstance(value, dict)}
@@ -90,26 +92,39 @@ def validate(
         record(node, table=made['table'].uuid, metrics=metrics),
         lines,
         f'plot {predictions.label or predictions.pk} -o validation.png',
-        metric_table(parts),
+        metric_table(parts, target=predictions.base.attributes.get('target')),
     )
 
 
-def _compare(predictions: PredictionData, labels: LabelSetData) -> Any:
+def _compare(
+    predictions: PredictionData, labels: LabelSetData, structures: StructureSetData | None, atoms: LabelSetData | None
+) -> Any:
     from aiida_nanoml.calculations.functions.validation import compare_with_labels
+    from aiida_nanoml.learning.targets import find_target
 
     job = predictions.creator
     costs = {}
+    if structures is None and find_target(predictions.base.attributes.get('target')).from_structures:
+        structures = job.inputs.structures if job is not None and 'structures' in job.inputs else None
+    given = {'structures': structures, 'atoms': atoms}
     if job is not None and job.process_label == 'PredictCalculation':
         costs = {'report': job.outputs.retrieved} | (
             {'baseline': job.inputs.baseline} if 'baseline' in job.inputs else {}
         )
-    return run_function(compare_with_labels, predictions=predictions, labels=labels, **costs)
+    return run_function(
+        compare_with_labels,
+        predictions=predictions,
+        labels=labels,
+        **costs,
+        **{name: node for name, node in given.items() if node is not None},
+    )
 
 
 def _label_and_compare(
     predictions: PredictionData,
     name: str,
     as_json: bool,
+    atoms: LabelSetData | None,
     choose: str | None,
     count: int | None,
     only: tuple[str, ...],
@@ -141,6 +156,8 @@ def _label_and_compare(
         engine_code,
         pseudo_family,
     )
+    if atoms is not None:
+        builder.atoms = atoms
     if known:
         builder.known = {f'known_{number:03d}': node for number, node in enumerate(known)}
     if submit:

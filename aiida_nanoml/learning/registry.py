@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from aiida_nanoml.errors import ModelError
+from aiida_nanoml.learning.dataset import GAP
 from aiida_nanoml.learning.estimators import (
     ForestEstimator,
     GapEstimator,
@@ -68,6 +69,18 @@ def hyperparameters(kind: str) -> dict[str, Any]:
     :raises ModelError: unknown kind.
     """
     return default_hyperparameters(model_class(kind)) | dict(PRESETS.get(kind, {}))
+
+
+def default_kind(target: str, n_targets: int, corrects: bool) -> str:
+    """Give the kind of model that is trained unless another is named.
+
+    :param target: the main target.
+    :param n_targets: with those beside it.
+    :param corrects: whether it learns the correction to a baseline.
+    """
+    if target != GAP or n_targets > 1:
+        return 'alloy'
+    return 'correction' if corrects else 'fast'
 
 
 def make_model(kind: str, **given: Any) -> Model:

@@ -49,6 +49,7 @@ class StudyParser(WorkerParser):
                 'study': self.node.inputs.study.value,
                 'seed': self.node.inputs.seed.value,
                 'n_points': n_points,
+                'target': dataset.target,
                 'labels': dataset.base.attributes.get('labels'),
                 'baseline': dataset.baseline_source,
             }

@@ -37,7 +37,7 @@ def study(folder: Path, progress: Callable[[int, int], None]) -> Report:
     dataset = Dataset.from_arrays(read_arrays(folder / DATASET_FILE), tuple(job.feature_names), job.target)
     if not job.allow_leakage:
         check_leakage(dataset.hashes, dataset.split, dataset.names)
-    made = make_study(job.study, job.settings, job.kind, job.hyperparameters)
+    made = make_study(job.study, job.settings, job.kind, job.hyperparameters, job.target)
     points = made.points(dataset)
     header = {'job': job.model_dump(), 'points': points, 'dataset': _fingerprint(dataset)}
     with Journal(folder / JOURNAL_FILE, header) as journal, termination() as stop:

@@ -18,16 +18,19 @@ from aiida_nanoml.calculations.study import StudyCalculation, define_study, make
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.errors import NanomlError
+from aiida_nanoml.learning.splits import split_parameters
+from aiida_nanoml.learning.targets import choose_targets
 from aiida_nanoml.workflows.label import define_options, validate_positive
 from aiida_nanoml.workflows.rolling import RollingWorkChain
 
 DEFAULT_SPLIT = {'validation': 0.2, 'test': 0.2, 'by_family': True}
+SPLIT_PARAMETERS = (*DEFAULT_SPLIT, 'group')
 ATTEMPTS = 3
 """Times that a job may be killed before it is given up."""
 
 
 class StudyWorkChain(RollingWorkChain):
-    """How well a gap is learnt, against features, families, rows or hyperparameters, over repeated seeds.
+    """How well a target is learnt, against features, families, rows or hyperparameters, over repeated seeds.
 
     Every seed has a split and, where the descriptor draws or learns something, columns of its own: a data set, on which
     one job trains all models of the study. A study that looks at one family at a time has a data set for each.
@@ -45,7 +48,11 @@ class StudyWorkChain(RollingWorkChain):
         spec.input('code', valid_type=orm.AbstractCode, validator=validate_code, help='The executable nanoml-worker.')
         spec.input('descriptor', valid_type=orm.Dict, help='`name` and `params` of the descriptor.')
         spec.input('split', valid_type=orm.Dict, default=lambda: orm.Dict(DEFAULT_SPLIT), validator=validate_split,
-                   serializer=orm.to_aiida_type, help='Shares and `by_family` of the splits.')  # fmt: skip
+                   serializer=orm.to_aiida_type, help='Shares, `group` and `by_family` of the splits.')  # fmt: skip
+        spec.input('targets', valid_type=orm.Dict, required=False, validator=validate_targets,
+                   serializer=orm.to_aiida_type, help='`target` and `others`; the gap if absent.')  # fmt: skip
+        spec.input('atoms', valid_type=LabelSetData, required=False,
+                   help='Labels of isolated atoms, for cohesive energies.')  # fmt: skip
         spec.input('seeds', valid_type=orm.List, default=lambda: orm.List([0, 1, 2]), validator=validate_seeds,
                    serializer=orm.to_aiida_type,
                    help='Seeds of the repetitions: of the split, the descriptor and the models.')  # fmt: skip
@@ -79,6 +86,7 @@ class StudyWorkChain(RollingWorkChain):
         descriptor: Mapping[str, Any] | None = None,
         kind: str | None = None,
         hyperparameters: Mapping[str, Any] | None = None,
+        targets: Mapping[str, Any] | None = None,
     ) -> ProcessBuilder:
         """Return a builder with what the study is meant for.
 
@@ -88,8 +96,9 @@ class StudyWorkChain(RollingWorkChain):
         :param labels: their labels.
         :param settings: settings that replace those of the study.
         :param descriptor: ``name`` and ``params``; None: the one that the study is meant for.
-        :param kind: kind of model; None: one that trains in seconds.
+        :param kind: kind of model; None: one that trains in seconds, or `alloy` for other targets than the gap.
         :param hyperparameters: what differs from the kind.
+        :param targets: ``target`` and ``others``; None: the gap.
         :raises DatasetError: there is no such study.
         """
         from aiida_nanoml.learning.studies import study_class
@@ -101,7 +110,9 @@ class StudyWorkChain(RollingWorkChain):
         builder.structures = structures
         builder.labels = labels
         builder.descriptor = orm.Dict(dict(descriptor or study_class(study).descriptor))
-        builder.kind = orm.Str(kind or DEFAULT_KIND)
+        builder.kind = orm.Str(kind or ('alloy' if targets else DEFAULT_KIND))
+        if targets:
+            builder.targets = orm.Dict(dict(targets))
         if settings:
             builder.settings = orm.Dict(dict(settings))
         if hyperparameters:
@@ -150,15 +161,14 @@ class StudyWorkChain(RollingWorkChain):
         """
         structures, refusal = self._structures(task['family'])
         if refusal is None:
-            split = DEFAULT_SPLIT | self.inputs.split.get_dict() | {'seed': task['seed']}
+            split = completed_split(self.inputs.split.get_dict()) | {'seed': task['seed']}
             inputs = {
                 'structures': structures,
                 'labels': self.inputs.labels,
                 'descriptor': orm.Dict(with_seed(self.inputs.descriptor.get_dict(), task['seed'])),
                 'split': orm.Dict(split),
             }
-            if 'baseline' in self.inputs:
-                inputs['baseline'] = self.inputs.baseline
+            inputs |= {name: self.inputs[name] for name in ('baseline', 'targets', 'atoms') if name in self.inputs}
             dataset, refusal = self._run(assemble_dataset, **inputs)
         if refusal is not None:
             self.ctx.refusals = [*self.ctx.refusals, refusal]
@@ -269,9 +279,31 @@ def validate_seeds(seeds: orm.List, _: Any) -> str | None:
 
 def validate_split(split: orm.Dict, _: Any) -> str | None:
     """Refuse a split that fixes the seed, which every repetition has of its own."""
-    unknown = sorted(set(split.get_dict()) - set(DEFAULT_SPLIT))
+    unknown = sorted(set(split.get_dict()) - set(SPLIT_PARAMETERS))
     if unknown:
-        return f'a split of a study has no parameter {", ".join(unknown)}; it has {", ".join(DEFAULT_SPLIT)}'
+        return f'a split of a study has no parameter {", ".join(unknown)}; it has {", ".join(SPLIT_PARAMETERS)}'
+    try:
+        completed_split(split.get_dict())
+    except NanomlError as error:
+        return str(error)
+    return None
+
+
+def completed_split(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete the parameters of a split but for the seed.
+
+    :raises DatasetError: an unknown parameter or group.
+    """
+    wanted = split_parameters(given)
+    return {name: wanted[name] for name in DEFAULT_SPLIT} | ({'group': given['group']} if 'group' in given else {})
+
+
+def validate_targets(targets: orm.Dict | None, _: Any) -> str | None:
+    """Refuse targets that nobody knows."""
+    try:
+        choose_targets({} if targets is None else targets.get_dict())
+    except NanomlError as error:
+        return str(error)
     return None
 
 
@@ -283,11 +315,12 @@ def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     if not isinstance(descriptor.get('name'), str) or set(descriptor) - {'name', 'params'}:
         return f'a descriptor is chosen by `name` and `params`, got {descriptor}'
     try:
-        split = DEFAULT_SPLIT | (inputs['split'].get_dict() if 'split' in inputs else {})
+        split = completed_split(inputs['split'].get_dict() if 'split' in inputs else {})
         with_seed(descriptor, 0)
-        make_study_of(inputs).check(
-            rows_by_family(inputs['structures']), 1 - float(split['validation']) - float(split['test'])
-        )
+        study = make_study_of(inputs)
+        _, others = choose_targets(inputs['targets'].get_dict() if 'targets' in inputs else {})
+        study.model.make(0).check_targets(1 + len(others))
+        study.check(rows_by_family(inputs['structures']), 1 - float(split['validation']) - float(split['test']))
     except NanomlError as error:
         return str(error)
     return None

@@ -38,6 +38,8 @@ class ValidateWorkChain(WorkChain):
                    help='What the prediction job retrieved, to tell the time that predicting took.')  # fmt: skip
         spec.input('baseline', valid_type=LabelSetData, required=False,
                    help='Labels that a correction started from; their time counts.')  # fmt: skip
+        spec.input('atoms', valid_type=LabelSetData, required=False,
+                   help='Labels of isolated atoms, for cohesive energies.')  # fmt: skip
         spec.expose_inputs(LabelWorkChain, exclude=('interrupted',))
         spec.inputs['structures'].help = 'The predicted structures, in any order.'
         spec.inputs.validator = validate_workflow
@@ -131,7 +133,7 @@ class ValidateWorkChain(WorkChain):
             predictions=self.inputs.predictions,
             labels=self.ctx.labelling.outputs.labels,
             structures=self.ctx.chosen,
-            **{name: self.inputs[name] for name in ('report', 'baseline') if name in self.inputs},
+            **{name: self.inputs[name] for name in ('report', 'baseline', 'atoms') if name in self.inputs},
         )
         if not node.is_finished_ok:
             return self._failed(self.exit_codes.ERROR_STEP_REFUSED, node)

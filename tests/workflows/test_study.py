@@ -19,7 +19,7 @@ from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSet
 from aiida_nanoml.learning.studies.base import FAILED, chosen
 from aiida_nanoml.structures import StructureSet
-from aiida_nanoml.workflows.study import rows_by_family, with_seed
+from aiida_nanoml.workflows.study import DEFAULT_SPLIT, completed_split, rows_by_family, validate_split, with_seed
 from tests.conftest import SHIFT
 
 StudyCalculation = CalculationFactory('nanoml.study')
@@ -192,3 +192,51 @@ kill -9 $!
     table = outputs['table']
     assert table.get_array('n_trees').tolist() == [1, 3000, 2]
     assert table.get_array('wall_s')[0] == killed.outputs.rows.get_array('wall_s')[0], 'it was not trained again'
+
+
+def test_another_target_is_studied_in_its_own_unit(
+    code, third_party_path, aiida_profile, alloy_cells, alloy_labels, atom_labels
+) -> None:
+    formulas = {'name': 'formulas', 'params': {}}
+    builder = make_builder(
+        code, StructureSetData(alloy_cells), LabelSetData(alloy_labels), seeds=[0], descriptor=formulas, kind='ridge',
+        settings={'rows': [10, 30]}, targets={'target': 'pressure', 'others': ['cohesive_energy']},
+    )  # fmt: skip
+    builder.atoms = LabelSetData(atom_labels)
+    builder.split = orm.Dict({'group': 'alloy'})
+    outputs, node = run_get_node(builder)
+    assert node.is_finished_ok, node.exit_message
+    table = outputs['table']
+    assert {'mae_test_gpa', 'rmse_train_gpa', 'r2_test'} <= set(table.arrays)
+    assert not [name for name in table.arrays if name.endswith('_ev')]
+    attributes = table.base.attributes
+    assert (attributes.get('target'), attributes.get('unit')) == ('pressure', 'GPa')
+    keys = ('study', 'settings', 'kind', 'hyperparameters', 'target')
+    made = study_of({key: attributes.get(key) for key in keys})
+    assert made.tables(table.arrays)['curve'][0][-1] == 'MAE test (GPa)'
+    dataset = next(job.inputs.dataset for job in node.called if isinstance(job, orm.CalcJobNode))
+    assert (dataset.split_by, dataset.others) == ('alloy', {'cohesive_energy': 'eV/atom'})
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'targets': {'target': 'colour'}}, "no target 'colour'"),
+        ({'targets': {'others': ['pressure']}, 'kind': 'svm'}, 'SvmEstimator learns one target'),
+    ],
+)
+def test_targets_that_cannot_be_studied_are_refused(code, structures_node, labels_node, changes, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        run_get_node(make_builder(code, structures_node, labels_node, **changes))
+
+
+def test_splits_of_a_study_may_keep_alloys_together() -> None:
+    assert completed_split({}) == DEFAULT_SPLIT
+    assert completed_split({'group': 'alloy', 'test': 0.3}) == {
+        'validation': 0.2,
+        'test': 0.3,
+        'by_family': False,
+        'group': 'alloy',
+    }
+    assert 'no parameter seed' in validate_split(orm.Dict({'seed': 1}), None)
+    assert "no group 'phase'" in validate_split(orm.Dict({'group': 'phase'}), None)

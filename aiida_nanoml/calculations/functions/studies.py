@@ -18,6 +18,7 @@ from aiida_nanoml.calculations.functions.base import refusing
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import DatasetError, StructureError
+from aiida_nanoml.learning.dataset import GAP
 from aiida_nanoml.learning.studies.base import Study, Table, rows_of, tabulate
 
 
@@ -43,21 +44,23 @@ def tabulate_study(study: orm.Dict, **rows: orm.ArrayData) -> dict[str, orm.Data
     :param study: ``study``, ``settings``, ``kind`` and ``hyperparameters``.
     :param rows: results of the jobs.
     :returns: ``table``, all rows, and ``summary``, means and deviations over the seeds, with an array for each column
-        and the origin of the labels in the attribute ``labels``; ``files``: the figure, and both and some further
-        tables as CSV.
+        and ``target``, ``unit`` and the origin of the ``labels`` in the attributes; ``files``: the figure, and both and
+        some further tables as CSV.
     :raises DatasetError: there are no rows, or they learnt labels from different engines or protocols.
     """
     if not rows:
         raise DatasetError('there are no rows to tabulate')
     wanted = study.get_dict()
-    made = study_of(wanted)
     nodes = [rows[key] for key in sorted(rows)]
+    wanted |= {'target': nodes[0].base.attributes.get('target', GAP)}
+    made = study_of(wanted)
     source = functools.reduce(
         LabelSource.joined, (LabelSource.from_dict(node.base.attributes.get('labels')) for node in nodes)
     )
     table = tabulate(row for node in nodes for row in rows_of(node.arrays))
     summary = made.summary(table)
     attributes = wanted | {'labels': source.to_dict(), 'baseline': nodes[0].base.attributes.get('baseline', None)}
+    attributes['unit'] = made.target.unit
     return {
         'table': _array_node(table, attributes),
         'summary': _array_node(summary, attributes),
@@ -69,7 +72,9 @@ def study_of(wanted: dict[str, Any]) -> Study:
     """Make a study again from what its tables keep in their attributes."""
     from aiida_nanoml.learning.studies import make_study
 
-    return make_study(wanted['study'], wanted['settings'], wanted['kind'], wanted['hyperparameters'])
+    return make_study(
+        wanted['study'], wanted['settings'], wanted['kind'], wanted['hyperparameters'], wanted.get('target', GAP)
+    )
 
 
 def _array_node(table: Table, attributes: dict[str, Any]) -> orm.ArrayData:

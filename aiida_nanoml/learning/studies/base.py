@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aiida_nanoml.errors import DatasetError, NanomlError
-from aiida_nanoml.learning.dataset import Dataset
+from aiida_nanoml.learning.dataset import GAP, Dataset
+from aiida_nanoml.learning.targets import find_target
 
 if TYPE_CHECKING:
     from aiida_nanoml.learning.registry import Model
@@ -76,7 +77,7 @@ class ModelChoice:
 
 
 class Study(ABC):
-    """How well a gap is learnt, as a function of something.
+    """How well a gap, or another target, is learnt, as a function of something.
 
     A study has points. For every point a model is trained on the training rows of a data set and judged on its parts;
     everything is repeated for several seeds, each with a split, a descriptor and initial weights of its own.
@@ -84,7 +85,8 @@ class Study(ABC):
     :param settings: what differs from the defaults in :attr:`settings_model`.
     :param kind: kind of model.
     :param hyperparameters: what differs from the kind.
-    :raises DatasetError: a setting that is unknown or wrong.
+    :param target: what is learnt.
+    :raises DatasetError: a setting that is unknown or wrong, or an unknown target.
     :raises ModelError: unknown kind or hyperparameter.
     """
 
@@ -104,13 +106,18 @@ class Study(ABC):
     """Whether every family has data sets, and therefore descriptors, of its own."""
 
     def __init__(
-        self, settings: Mapping[str, Any], kind: str = DEFAULT_KIND, hyperparameters: Mapping[str, Any] | None = None
+        self,
+        settings: Mapping[str, Any],
+        kind: str = DEFAULT_KIND,
+        hyperparameters: Mapping[str, Any] | None = None,
+        target: str = GAP,
     ) -> None:
         try:
             self.settings = self.settings_model.model_validate(dict(settings))
         except ValidationError as error:
             raise DatasetError(self._refusal(error)) from None
         self.model = ModelChoice(kind, dict(hyperparameters or {}))
+        self.target = find_target(target)
 
     @property
     @abstractmethod
@@ -203,7 +210,7 @@ class Study(ABC):
                     continue
                 suffix = part.replace('baseline/test', 'test_baseline')
                 row |= {f'r2_{suffix}': found['r2']}
-                row |= {f'{metric}_{suffix}_ev': found[metric] for metric in ('mae', 'rmse')}
+                row |= {f'{metric}_{suffix}_{self.target.suffix}': found[metric] for metric in ('mae', 'rmse')}
                 if part in ('validation', 'test'):
                     row[f'n_{part}'] = found['n']
             rows.append(row)

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from aiida_nanoml.errors import DatasetError
-from aiida_nanoml.learning.dataset import Dataset
+from aiida_nanoml.learning.dataset import GAP, Dataset
 from aiida_nanoml.learning.plot_style import RC, new_figure, save_figure
 from aiida_nanoml.learning.studies.base import (
     DEFAULT_KIND,
@@ -69,12 +69,16 @@ class HyperparametersStudy(Study):
     settings: HyperparametersSettings
 
     def __init__(
-        self, settings: Mapping[str, Any], kind: str = DEFAULT_KIND, hyperparameters: Mapping[str, Any] | None = None
+        self,
+        settings: Mapping[str, Any],
+        kind: str = DEFAULT_KIND,
+        hyperparameters: Mapping[str, Any] | None = None,
+        target: str = GAP,
     ) -> None:
         from aiida_nanoml.learning.presets import PRESETS
         from aiida_nanoml.learning.registry import hyperparameters as known
 
-        super().__init__(settings, kind, hyperparameters)
+        super().__init__(settings, kind, hyperparameters, target)
         if self.settings.grid is None and kind not in PRESETS:
             raise DatasetError(
                 f'the kind {kind} has no default `grid`: set the values to try of some of its hyperparameters, which '
@@ -131,14 +135,14 @@ class HyperparametersStudy(Study):
         ranked = self.ranked(table)
         if 'r2_validation' not in ranked:
             return {}
-        cells = [[*self.keys, 'R2 validation', 'R2 test', 'MAE test (eV)']]
+        cells = [[*self.keys, 'R2 validation', 'R2 test', f'MAE test ({self.target.unit})']]
         for row in range(min(SHOWN_BEST, len(ranked['family']))):
             values = [ranked[name][row].item() for name in self.keys]
             cells.append(
                 [f'{value:g}' if isinstance(value, float) else value for value in values]
                 + [
                     with_uncertainty(ranked[name][row], ranked[f'{name}_std'][row])
-                    for name in ('r2_validation', 'r2_test', 'mae_test_ev')
+                    for name in ('r2_validation', 'r2_test', f'mae_test_{self.target.suffix}')
                 ]
             )
         return {'best': cells}
@@ -185,7 +189,7 @@ class HyperparametersStudy(Study):
             panels[0].set_ylabel('R² of the validation rows')
             if panels[0].get_legend_handles_labels()[0]:
                 panels[0].legend(frameon=False)
-            figure.suptitle(f'Hyperparameters, model {self.model.kind}. Gaps: {source}', fontsize=9)
+            figure.suptitle(f'Hyperparameters, model {self.model.kind}. {self.target.title}: {source}', fontsize=9)
             save_figure(figure, path)
 
 

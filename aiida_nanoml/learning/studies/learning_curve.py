@@ -97,8 +97,8 @@ class LearningCurveStudy(Study):
     def tables(self, table: Table) -> dict[str, list[list[str]]]:
         """Give R² and MAE of the test rows by number of training rows."""
         summary = self.summary(table)
-        names = ('r2_test', 'mae_test_ev')
-        cells = [['rows', 'family', 'R2 test', 'MAE test (eV)']]
+        names = ('r2_test', f'mae_test_{self.target.suffix}')
+        cells = [['rows', 'family', 'R2 test', f'MAE test ({self.target.unit})']]
         for row, family in enumerate(summary['family'].tolist()):
             shown = [
                 with_uncertainty(summary[name][row], summary[f'{name}_std'][row]) if name in summary else '-'
@@ -118,7 +118,7 @@ class LearningCurveStudy(Study):
             for number, family in enumerate(families):
                 rows = chosen(summary, family=family)
                 colour, marker, _ = STYLES[(number + 2) % len(STYLES)]
-                for axes, name in zip(panels, ('r2_test', 'mae_test_ev'), strict=True):
+                for axes, name in zip(panels, ('r2_test', f'mae_test_{self.target.suffix}'), strict=True):
                     if name not in rows:
                         continue
                     axes.errorbar(
@@ -138,14 +138,14 @@ class LearningCurveStudy(Study):
             panels[0].set_ylabel('R² of the test rows')
             bottom, top = panels[0].get_ylim()
             panels[0].set_ylim(max(bottom, -0.5), min(top, 1.02))
-            panels[1].set_ylabel('MAE of the test rows (eV)')
+            panels[1].set_ylabel(f'MAE of the test rows ({self.target.unit})')
             panels[1].set_ylim(bottom=0)
             for axes in panels:
                 axes.set_xscale('log')
                 axes.set_xlabel('Training rows')
                 if axes.get_legend_handles_labels()[0]:
                     axes.legend(frameon=False)
-            figure.suptitle(f'Learning curve, model {self.model.kind}. Gaps: {source}', fontsize=9)
+            figure.suptitle(f'Learning curve, model {self.model.kind}. {self.target.title}: {source}', fontsize=9)
             save_figure(figure, path)
 
 

@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from aiida_nanoml.errors import DatasetError
+from aiida_nanoml.learning.dataset import GAP
 from aiida_nanoml.learning.studies.base import DEFAULT_KIND, Study
 
 GROUP = 'aiida_nanoml.studies'
@@ -49,6 +50,7 @@ def make_study(
     settings: Mapping[str, Any] | None = None,
     kind: str = DEFAULT_KIND,
     hyperparameters: Mapping[str, Any] | None = None,
+    target: str = GAP,
 ) -> Study:
     """Make a study with its settings and the model that it trains.
 
@@ -56,10 +58,11 @@ def make_study(
     :param settings: what differs from the defaults of the study.
     :param kind: kind of model.
     :param hyperparameters: what differs from the kind.
-    :raises DatasetError: unknown study, or a setting that is unknown or wrong.
+    :param target: what is learnt.
+    :raises DatasetError: unknown study or target, or a setting that is unknown or wrong.
     :raises ModelError: unknown kind or hyperparameter.
     """
-    return study_class(name)(settings or {}, kind, hyperparameters or {})
+    return study_class(name)(settings or {}, kind, hyperparameters or {}, target)
 
 
 def _registered() -> dict[str, EntryPoint]:

@@ -49,7 +49,7 @@ class SelectionSettings(StudySettings):
     )
     thresholds: Annotated[tuple[Threshold, ...], Field(min_length=1)] = Field(
         default=(0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7),
-        description='of MIT: keep columns whose mutual information with the gap is above this',
+        description='of MIT: keep columns whose mutual information with the target is above this',
     )
     normalised: bool = Field(default=True, description='divide the mutual information by its largest value')
     then_threshold: Threshold = Field(default=0.05, description='of MIT after VT, for every p')
@@ -139,7 +139,9 @@ class SelectionStudy(Study):
             figure.legend(
                 *panels[0].get_legend_handles_labels(), frameon=False, fontsize=7.5, loc='outside right center'
             )
-            figure.suptitle(f'Selection of features, model {self.model.kind}. Gaps: {source}', fontsize=9)
+            figure.suptitle(
+                f'Selection of features, model {self.model.kind}. {self.target.title}: {source}', fontsize=9
+            )
             save_figure(figure, path)
 
     def _panel(self, axes: Any, rows: Table, family: str) -> None:
