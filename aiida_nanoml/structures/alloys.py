@@ -428,7 +428,7 @@ class _Lattice:
     :param repeats: (3,) conventional cells along each edge, the longest first.
     :param sites: (A, 3) in halves of the lattice constant.
     :param symmetries: (O, A) permutations of the sites by the operations that map the periodic cell on itself.
-    :param neighbours: (2, A, A) see :class:`~aiida_nanoml.structures.cubic.Geometry`.
+    :param neighbours: (3, P) see :class:`~aiida_nanoml.structures.cubic.Geometry`.
     """
 
     repeats: NDArray[np.int64]
@@ -457,8 +457,9 @@ def _lattice(phase: str, n_atoms: int) -> _Lattice:
         pbc=np.ones((1, 3), dtype=bool),
     )
     shape = geometries(crystal)[0]
-    place = np.argsort(shape.atoms[0])
-    return _Lattice(repeats, sites, _symmetries(repeats, sites), shape.neighbours[:, place][:, :, place])
+    shells, first, second = shape.neighbours
+    neighbours = np.stack([shells, shape.atoms[0, first], shape.atoms[0, second]])
+    return _Lattice(repeats, sites, _symmetries(repeats, sites), neighbours)
 
 
 def _symmetries(repeats: NDArray[np.int64], sites: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -602,7 +603,7 @@ def _disorder(candidates: NDArray[np.int64], composition: Composition, lattice: 
     amounts = np.array(composition)
     counts = count_pairs(candidates, lattice.neighbours, len(amounts))
     n_atoms = len(lattice.sites)
-    n_around = lattice.neighbours[:, 0].sum(axis=1)
+    n_around = np.bincount(lattice.neighbours[0]) // n_atoms
     excess = counts * n_atoms - n_around[:, None, None] * np.outer(amounts, amounts)
     excess *= (math.lcm(*n_around.tolist()) // n_around)[:, None, None]
     total: NDArray[np.int64] = ((excess**2).sum(axis=(2, 3)) * np.array(_SHELL_WEIGHTS)).sum(axis=1)

@@ -33,7 +33,7 @@ _OPPOSITE = 0.2  # tolerance for two neighbours on opposite sides; in hcp the ne
 # Fractions of the cell are rounded to this denominator. It is a multiple of 1 to 16, so that the sites of a lattice are
 # rounded from the middle of the interval, not from its border.
 _DENOMINATOR = 720_720
-_NUMBERS_AT_ONCE = 10_000_000  # in the work arrays of a block
+_NUMBERS_AT_ONCE = 2_000_000  # in the work arrays of a block
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +43,8 @@ class Geometry:
     :param rows: (R,) rows of the set, in increasing order.
     :param atoms: (R, A) the atom of the set on each site.
     :param phase: key of :data:`PHASES`, or empty if the sites are those of no known phase.
-    :param neighbours: (2, A, A) how many periodic images of each site are in the first and in the second shell of each
-        site; zeros without a phase.
+    :param neighbours: (3, P) for each neighbour of each site: the shell (0 or 1), the site, and the site of the
+        neighbour; each periodic image counts. Nothing without a phase.
     """
 
     rows: NDArray[np.int64]
@@ -79,7 +79,7 @@ def geometries(structures: StructureSet) -> list[Geometry]:
         atoms = np.take_along_axis(atoms, order, axis=1)
         for number, head in enumerate(first.tolist()):
             members = np.flatnonzero(inverse == number)
-            phase, neighbours = '', np.zeros((2, count, count), dtype=np.int64)
+            phase, neighbours = '', np.empty((3, 0), dtype=np.int64)
             if crystal[head]:
                 phase, neighbours = _shells(cells[head], structures.positions[atoms[head]])
             found.append(Geometry(rows[members], atoms[members], phase, neighbours))
@@ -119,10 +119,7 @@ def pair_counts(structures: StructureSet, elements: Sequence[str]) -> NDArray[np
     _recognised(structures, shapes)
     counts = np.empty((len(structures), 2, len(elements), len(elements)), dtype=np.int64)
     for shape in shapes:
-        step = max(1, _NUMBERS_AT_ONCE // (len(elements) * shape.atoms.shape[1]))
-        for start in range(0, len(shape.rows), step):
-            block = slice(start, start + step)
-            counts[shape.rows[block]] = count_pairs(species[shape.atoms[block]], shape.neighbours, len(elements))
+        counts[shape.rows] = count_pairs(species[shape.atoms], shape.neighbours, len(elements))
     return counts
 
 
@@ -130,17 +127,20 @@ def count_pairs(species: NDArray[np.int64], neighbours: NDArray[np.int64], n_ele
     """Count the neighbours of each pair of elements for R arrangements on the same sites.
 
     :param species: (R, A) element on each site, an integer below E.
-    :param neighbours: (2, A, A) of a :class:`Geometry`.
+    :param neighbours: (3, P) of a :class:`Geometry`.
     :param n_elements: E.
     :returns: (R, 2, E, E), see :func:`pair_counts`.
     """
-    # Products of floats use the fast routines; whole numbers of this size are exact in them.
-    present = (species[:, None, :] == np.arange(n_elements)[:, None]).astype(np.float64)
-    counts = np.empty((len(species), 2, n_elements, n_elements), dtype=np.int64)
-    for shell in range(2):
-        around = present.reshape(-1, species.shape[1]) @ neighbours[shell].astype(np.float64)
-        counts[:, shell] = np.rint(around.reshape(present.shape) @ present.transpose(0, 2, 1))
-    return counts
+    shells, sites, others = neighbours
+    size = 2 * n_elements**2
+    counts = np.empty((len(species), size), dtype=np.int64)
+    step = max(1, _NUMBERS_AT_ONCE // len(sites))
+    for start in range(0, len(species), step):
+        block = species[start : start + step]
+        bins = (shells * n_elements + block[:, sites]) * n_elements + block[:, others]
+        bins += np.arange(len(block))[:, None] * size
+        counts[start : start + step] = np.bincount(bins.ravel(), minlength=len(block) * size).reshape(-1, size)
+    return counts.reshape(-1, 2, n_elements, n_elements)
 
 
 def warren_cowley(structures: StructureSet, elements: Sequence[str]) -> NDArray[np.float64]:
@@ -268,7 +268,7 @@ def _recognised(structures: StructureSet, shapes: list[Geometry]) -> NDArray[np.
 
 
 def _shells(cell: NDArray[np.float64], points: NDArray[np.float64]) -> tuple[str, NDArray[np.int64]]:
-    """Phase of one periodic cell, empty for an unknown one, and (2, A, A) its neighbours."""
+    """Phase of one periodic cell, empty for an unknown one, and its neighbours (3, P)."""
     from ase.neighborlist import primitive_neighbor_list
 
     n = len(points)
@@ -279,17 +279,16 @@ def _shells(cell: NDArray[np.float64], points: NDArray[np.float64]) -> tuple[str
     distances = np.linalg.norm(vectors, axis=1)
     for phase, numbers in _SHELLS.items():
         inner, outer = _BORDERS[phase]
-        shells = np.where(distances < inner, 0, np.where(distances < outer, 1, 2))
-        neighbours = np.zeros((3, n, n), dtype=np.int64)
-        np.add.at(neighbours, (shells, left, right), 1)
-        if not (neighbours[:2].sum(axis=2) == np.array(numbers)[:, None]).all():
+        near = distances < outer
+        shells, sites = (distances[near] >= inner).astype(np.int64), left[near].astype(np.int64)
+        counts = np.bincount(shells * n + sites, minlength=2 * n).reshape(2, n)
+        if not (counts == np.array(numbers)[:, None]).all():
             continue
-        first = shells == 0
-        around = vectors[first][np.argsort(left[first], kind='stable')].reshape(n, numbers[0], 3)
+        around = vectors[near][shells == 0][np.argsort(sites[shells == 0], kind='stable')].reshape(n, numbers[0], 3)
         sums = np.linalg.norm(around[:, :, None] + around[:, None, :], axis=-1)
         if (sums.min(axis=2) < _OPPOSITE).all():  # hcp has as many neighbours as fcc, but not on opposite sides
-            return phase, neighbours[:2]
-    return '', np.zeros((2, n, n), dtype=np.int64)
+            return phase, np.stack([shells, sites, right[near].astype(np.int64)])
+    return '', np.empty((3, 0), dtype=np.int64)
 
 
 def _as_bytes(keys: NDArray[Any]) -> NDArray[Any]:
