@@ -20,12 +20,13 @@ from aiida_nanoml.structures.structure_set import StructureSet, atomic_numbers
 class AlloyDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Fractions of the elements, pairs of neighbours in two shells, volume per atom, and the phase.
 
-    The pairs are unordered and normalised by shell: those of one shell sum to 1. With E elements, a row has E fractions,
-    E (E + 1) / 2 pairs for each shell, the volume and the phase (1 for bcc, 0 for fcc): 37 numbers for five elements.
+    The pairs are unordered and normalised by shell: those of one shell sum to 1. With E elements, a row has E
+    fractions, E (E + 1) / 2 pairs for each shell, the volume and the phase (1 for bcc, 0 for fcc): 37 numbers for five
+    elements.
 
-    With ``volume_order`` k > 0, each fraction and each pair follows again for each phase (0 for cells of the other one),
-    times the powers 0 to k of ``v / reference_volume_ang3 - 1``, where v is the volume per atom. An energy that is
-    linear in these columns is a cluster expansion up to pairs, with interactions of each phase that depend on the
+    With ``volume_order`` k > 0, each fraction and each pair follows again for each phase (0 for cells of the other
+    one), times the powers 0 to k of ``v / reference_volume_ang3 - 1``, where v is the volume per atom. An energy that
+    is linear in these columns is a cluster expansion up to pairs, with interactions of each phase that depend on the
     volume: J. M. Sanchez, F. Ducastelle and D. Gratias, Physica A 128, 334 (1984).
 
     :param elements: the chemical symbols that there may be, in the order of the columns.
@@ -61,12 +62,12 @@ class AlloyDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         try:
             amounts, counts = amounts_of(structures, self.elements), pair_counts(structures, self.elements)
         except StructureError as error:
-            raise DescriptorError(f'The descriptor of alloys cannot be used: {error}') from error
+            raise DescriptorError(str(error)) from error
         n_atoms = structures.counts[:, None]
         n_around = counts.sum(axis=(2, 3))
         unordered = np.where(np.eye(len(self.elements), dtype=bool), counts, counts + counts.swapaxes(2, 3))
         pairs = unordered[:, :, *np.triu_indices(len(self.elements))] / n_around[:, :, None]
-        columns = np.concatenate([amounts / n_atoms, pairs.reshape(len(structures), -1)], axis=1)
+        columns = np.concatenate([amounts / n_atoms, pairs[:, 0], pairs[:, 1]], axis=1)
         volumes = np.abs(np.linalg.det(structures.cells))[:, None] / n_atoms
         bcc = n_around[:, :1] == 8 * n_atoms
         parts = [columns, volumes, bcc]

@@ -17,8 +17,26 @@ from aiida_nanoml.features import (
     freeze,
     make_descriptor,
 )
-from aiida_nanoml.features.registry import is_frozen, learns, mismatch
-from aiida_nanoml.structures import StructureSet, flake_lattice
+from aiida_nanoml.features.registry import _BUILT_IN, is_frozen, learns, mismatch
+from aiida_nanoml.structures import (
+    AlloyParameters,
+    FlakeParameters,
+    StructureSet,
+    flake_lattice,
+    generate_alloys,
+    generate_flakes,
+)
+
+FLAKES = generate_flakes(FlakeParameters('h', 2, count=6, seed=5))
+DESCRIBED = {
+    'alloy': ({}, generate_alloys(AlloyParameters(count=3, seed=5))),
+    'clusters': ({'radii': [1, 2]}, FLAKES),
+    'combined': ({'parts': [{'name': 'quadruplets'}, {'name': 'shells'}]}, FLAKES),
+    'quadruplets': ({}, FLAKES),
+    'shells': ({}, FLAKES),
+    'tight_binding': ({'parameters': 'gfn1-xtb'}, FLAKES),
+}
+"""Parameters of each built-in descriptor, and six structures that it can describe."""
 
 
 def write_distribution(folder, monkeypatch, entry, module):
@@ -61,6 +79,25 @@ def test_made_by_name():
     made = make_descriptor('quadruplets', classes=26, unknown='drop')
     assert isinstance(made, QuadrupletDescriptor)
     assert made.get_params() == {'classes': 26, 'unknown': 'drop'}
+
+
+def test_all_built_in_descriptors_are_held_to_the_contract():
+    assert {entry.name for entry in _BUILT_IN} == set(DESCRIBED)
+
+
+@pytest.mark.parametrize('name', DESCRIBED)
+def test_the_contract_of_descriptors(name):
+    """A named column for each number, and rows that depend on their own structure only, in any order of its atoms."""
+    params, structures = DESCRIBED[name]
+    descriptor = freeze(make_descriptor(name, **params), structures)
+    identity = json.loads(json.dumps(descriptor_identity(descriptor)))
+    features = describe(identity, structures)
+    assert features.shape == (6, identity['n_features'])
+    assert len(set(identity['feature_names'])) == identity['n_features']
+    assert np.isfinite(features).all()
+    np.testing.assert_allclose(describe(identity, structures.select([4, 1])), features[[4, 1]], atol=1e-9)
+    backwards = StructureSet.from_ase([atoms[::-1] for atoms in structures.to_ase()])
+    np.testing.assert_allclose(describe(identity, backwards), features, atol=1e-9)
 
 
 def test_unknown_names_and_parameters_are_refused():
