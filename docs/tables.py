@@ -1,4 +1,4 @@
-"""Sphinx directives that read tables from the code: attributes of nodes, ports of processes, hyperparameters."""
+"""Sphinx directives that read tables from the code: attributes, ports, hyperparameters, targets."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
 
 from aiida_nanoml.learning.registry import hyperparameters
+from aiida_nanoml.learning.targets import TARGETS
 
 
 class NodeAttributes(Directive):
@@ -42,6 +43,15 @@ class Hyperparameters(Directive):
         values = [hyperparameters(kind) for kind in kinds]
         rows = ((name, *(_show(column[name]) for column in values)) for name in values[0])
         return [_table(('hyperparameter', *kinds), rows)]
+
+
+class TargetTable(Directive):
+    """What can be learnt from labels."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table."""
+        rows = ((target.name, target.unit, target.description) for target in TARGETS.values())
+        return [_table(('target', 'unit', 'meaning'), rows)]
 
 
 class ProcessPorts(Directive):
@@ -116,4 +126,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive('node-attributes', NodeAttributes)
     app.add_directive('process-ports', ProcessPorts)
     app.add_directive('hyperparameters', Hyperparameters)
+    app.add_directive('targets', TargetTable)
     return {'parallel_read_safe': True, 'parallel_write_safe': True}
