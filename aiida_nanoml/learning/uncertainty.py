@@ -1,4 +1,4 @@
-"""How far a prediction may be off: the spread of a model made an error in eV, by rows that it did not learn from."""
+"""How far a prediction may be off: the spread of a model made an error, by rows that it did not learn from."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _SMALLEST_EV = 1e-6
 
 
 class Calibration(BaseModel):
-    """Standard deviation and intervals of predictions, learnt from rows with a known gap.
+    """Standard deviation and intervals of predictions, learnt from rows with a known target.
 
     The variance is a sum of what the model itself does not know, of errors that grow with the gap, and of a constant,
 
     .. math:: \\sigma^2 = a^2 s^2 + b^2 \\max(E, 0)^2 + c^2,
 
-    for the spread s and the predicted gap E. The coefficients maximise the Gaussian likelihood of the errors, as in
-    Janet, Duan, Yang, Nandy and Kulik, Chem. Sci. 10, 7913 (2019), who scale a distance in the same way. Errors of gaps
-    have longer tails than a Gaussian. The intervals are therefore value ± factor · σ, the factor being the quantile of
-    abs(error) / σ in the calibration rows (split conformal prediction: Lei, G'Sell, Rinaldo, Tibshirani and Wasserman,
-    J. Am. Stat. Assoc. 113, 1094 (2018)).
+    for the spread s and the predicted value E, a gap for example. The coefficients maximise the Gaussian likelihood of
+    the errors, as in Janet, Duan, Yang, Nandy and Kulik, Chem. Sci. 10, 7913 (2019), who scale a distance in the same
+    way. Errors of gaps have longer tails than a Gaussian. The intervals are therefore value ± factor · σ, the factor
+    being the quantile of abs(error) / σ in the calibration rows (split conformal prediction: Lei, G'Sell, Rinaldo,
+    Tibshirani and Wasserman, J. Am. Stat. Assoc. 113, 1094 (2018)).
     """
 
     model_config = ConfigDict(extra='forbid', frozen=True)
@@ -39,8 +39,8 @@ class Calibration(BaseModel):
     part: Literal['validation', 'held-out'] = Field(description='rows that were used: validation, or held-out of folds')
     rows: int = Field(ge=MIN_ROWS, description='number of these rows')
     spread: float = Field(ge=0, description='coefficient a of the spread')
-    gap: float = Field(ge=0, description='coefficient b of the predicted gap')
-    constant_ev: float = Field(ge=0, description='constant c, eV')
+    gap: float = Field(ge=0, description='coefficient b of the predicted value, above zero')
+    constant_ev: float = Field(ge=0, description='constant c, in the unit of the target, for the gap eV')
     factor_68: float = Field(gt=0, description='half width of the 68 % interval in standard deviations')
     factor_95: float = Field(gt=0, description='half width of the 95 % interval in standard deviations')
 
@@ -54,9 +54,9 @@ class Calibration(BaseModel):
     ) -> Calibration | None:
         """Learn from rows that the model was not trained on.
 
-        :param y: (n,) known gaps, eV.
-        :param values: (n,) predicted gaps, eV.
-        :param spread: (n,) spread of the model, eV; NaN where it has none.
+        :param y: (n,) known values, in the unit of the target.
+        :param values: (n,) predicted values, in the same unit.
+        :param spread: (n,) spread of the model, in the same unit; NaN where it has none.
         :param part: what the rows are.
         :returns: ``None`` for fewer than :data:`MIN_ROWS` rows.
         :raises DatasetError: lengths that differ, NaN or infinity in ``y`` or ``values``.
@@ -78,9 +78,9 @@ class Calibration(BaseModel):
     def std(self, values: npt.ArrayLike, spread: npt.ArrayLike) -> Floats:
         """Standard deviation of the error.
 
-        :param values: (n,) predicted gaps, eV.
-        :param spread: (n,) spread of the model, eV; NaN where it has none.
-        :returns: (n,), eV, above zero.
+        :param values: (n,) predicted values, in the same unit.
+        :param spread: (n,) spread of the model, in the same unit; NaN where it has none.
+        :returns: (n,), in the same unit, above zero.
         """
         terms = _terms(np.asarray(values, dtype=np.float64), np.asarray(spread, dtype=np.float64))
         variance = np.array([self.spread**2, self.gap**2, self.constant_ev**2]) @ terms
@@ -89,8 +89,8 @@ class Calibration(BaseModel):
     def half_widths(self, std: npt.ArrayLike) -> tuple[Floats, Floats]:
         """Half widths of the intervals of 68 % and 95 % around a prediction.
 
-        :param std: (n,) from :meth:`std`, eV.
-        :returns: twice (n,), eV.
+        :param std: (n,) from :meth:`std`.
+        :returns: twice (n,), in the unit of ``std``.
         """
         deviations = np.asarray(std, dtype=np.float64)
         return self.factor_68 * deviations, self.factor_95 * deviations
@@ -99,10 +99,10 @@ class Calibration(BaseModel):
 def interval_metrics(
     y: npt.ArrayLike, columns: Mapping[str, npt.NDArray[Any]], calibration: Calibration | None
 ) -> dict[str, float | int | None]:
-    """How many known gaps lie in the predicted intervals.
+    """How many known values lie in the predicted intervals.
 
-    :param y: (n,) known gaps, eV.
-    :param columns: ``value`` and ``std`` (eV) and ``outside`` of the predictions, each (n,).
+    :param y: (n,) known values, in the unit of the target.
+    :param columns: ``value``, ``std`` and ``outside`` of the predictions, each (n,).
     :param calibration: that gave ``std``; ``None``: there is none.
     :returns: ``coverage_68`` and ``coverage_95`` (shares of the rows; ``None`` without calibration) and ``outside``
         (rows out of the training domain).
@@ -121,7 +121,7 @@ def interval_metrics(
 
 
 def _terms(values: Floats, spread: Floats) -> Floats:
-    """What the coefficients multiply, (3, n), in eV² but for the last, which has no unit."""
+    """What the coefficients multiply, (3, n), squares of the unit but for the last, which has none."""
     return np.array([np.nan_to_num(spread) ** 2, np.maximum(values, 0.0) ** 2, np.ones_like(values)])
 
 
