@@ -62,8 +62,8 @@ def compare_with_labels(
     target = find_target(predictions.base.attributes.get('target'))
     asked = predictions.get_array('hashes')
     wanted = np.isin(asked, asked if structures is None else structures.structures.hashes)
-    odd = found.finished & found.open_shell & target.closed_shell
-    n_open_shell = int(np.isin(found.hashes[odd], asked[wanted]).sum())
+    odd = found.hashes[found.finished & found.open_shell & target.closed_shell]
+    n_open_shell = int(np.isin(odd, asked[wanted]).sum())
     values = find_values(
         target.name,
         found,
@@ -72,7 +72,7 @@ def compare_with_labels(
         None if atoms is None else atoms.labels,
     )
     positions = positions_of(asked, found.hashes)
-    compared = wanted & np.isfinite(values) & ~odd[positions]
+    compared = wanted & np.isfinite(values) & ~np.isin(asked, odd)
     if not compared.any():
         even = ' with an even electron count' if target.closed_shell else ''
         raise DatasetError(f'none of the predicted structures has a finished label{even} that tells {target.name!r}')
