@@ -36,7 +36,9 @@ class AlloyWorkChain(WorkChain):
     def define(cls, spec: WorkChainSpec) -> None:
         """Define inputs, outline, outputs and exit codes."""
         super().define(spec)
-        spec.expose_inputs(AlloyScanWorkChain, namespace='scan')
+        spec.expose_inputs(
+            AlloyScanWorkChain, namespace='scan', namespace_options={'help': 'The alloys, and how they are scanned.'}
+        )
         spec.input('code', valid_type=orm.AbstractCode, validator=validate_code, help='The executable nanoml-worker.')
         spec.input('targets', valid_type=orm.Dict, validator=validate_targets, serializer=orm.to_aiida_type,
                    help='`target`, an energy per atom, and `others` that the network learns beside it.')  # fmt: skip

@@ -22,11 +22,13 @@ from aiida_nanoml.calculations.functions.structures import merge_structures
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSource
-from aiida_nanoml.errors import DatasetError, NanomlError
+from aiida_nanoml.errors import AlloyError, DatasetError, NanomlError
 from aiida_nanoml.structures import AlloyParameters, generate_alloys, isolated_atoms
 from aiida_nanoml.structures.elements import ATOMIC_NUMBERS
 from aiida_nanoml.workflows.label import LabelWorkChain, join_labels, validate_positive
 from aiida_nanoml.workflows.protocols import protocol_inputs, protocol_names
+
+EITHER = 'give either alloys to generate or cells'
 
 
 class AlloyScanWorkChain(WorkChain):
@@ -59,7 +61,12 @@ class AlloyScanWorkChain(WorkChain):
                    help='Lattice constants that an extension adds to a curve.')  # fmt: skip
         spec.input('max_extensions', valid_type=orm.Int, serializer=orm.to_aiida_type, validator=validate_not_negative,
                    help='Times that a scan is extended beyond its ends at the most.')  # fmt: skip
-        spec.expose_inputs(LabelWorkChain, namespace='label', exclude=('structures',))
+        spec.expose_inputs(
+            LabelWorkChain,
+            namespace='label',
+            exclude=('structures',),
+            namespace_options={'help': 'How points are labelled.'},
+        )
         spec.inputs.validator = validate_inputs
         spec.outline(
             cls.prepare,
@@ -113,15 +120,18 @@ class AlloyScanWorkChain(WorkChain):
         :raises ProtocolError: unknown protocol or override.
         :raises EngineError: the family does not exist or lacks an element.
         :raises StructureError: the alloys cannot be generated.
+        :raises AlloyError: neither or both of alloys and cells are given.
         """
         known = protocol in protocol_names('alloy_scan')
         others = {key: value for key, value in (overrides or {}).items() if key != 'scan'}
         inputs = protocol_inputs('alloy_scan', protocol if known else None, others)
         # Factors and lattice constants exclude each other: they are replaced, not merged.
         inputs['scan'] = (overrides or {}).get('scan', inputs['scan'])
-        elements = cells.base.attributes.get('elements') if cells is not None else ()
-        if alloys is not None:
-            elements = AlloyParameters.from_dict(alloys).elements
+        if (alloys is None) == (cells is None):
+            raise AlloyError(EITHER)
+        elements = (
+            cells.base.attributes.get('elements') if alloys is None else AlloyParameters.from_dict(alloys).elements
+        )
         builder = cls.get_builder()
         labelling = LabelWorkChain.get_builder_from_protocol(
             code, StructureSetData(isolated_atoms(elements)), engine, protocol, inputs['label'], options, engine_code,
@@ -314,7 +324,7 @@ def validate_not_negative(number: orm.Int, _: Any) -> str | None:
 def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
     """Refuse a scan that cannot be made before anything is computed."""
     if ('alloys' in inputs) == ('cells' in inputs):
-        return 'give either alloys to generate or cells'
+        return EITHER
     if 'scan' not in inputs:
         return None  # the port itself complains
     try:
