@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aiida_nanoml.alloys import compare_phases, fit_curves
-from aiida_nanoml.alloys.curves import lattice_constants, refinement, volumes_per_atom
+from aiida_nanoml.alloys.curves import refinement
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.features import describe, descriptor_identity, make_descriptor
 from aiida_nanoml.learning.dataset import Dataset
@@ -32,7 +32,13 @@ from aiida_nanoml.learning.metrics import regression_metrics
 from aiida_nanoml.learning.registry import make_model
 from aiida_nanoml.learning.splits import split_rows
 from aiida_nanoml.learning.training import fit_model
-from aiida_nanoml.structures import AlloyParameters, StructureSet, generate_alloys, with_lattice_constants
+from aiida_nanoml.structures import (
+    AlloyParameters,
+    StructureSet,
+    generate_alloys,
+    lattice_constants,
+    with_lattice_constants,
+)
 
 FILE = Path(__file__).with_name('alloys_chgnet.npz')
 POINTS = 25
@@ -62,7 +68,7 @@ def keep(name: str) -> None:
         alloys=json.dumps(outputs.cells.creator.inputs.parameters.get_dict()),
         labels=json.dumps(labels.source.to_dict()),
         cell=np.array([head[key] for key in zip(scan.names.tolist(), scan.families.tolist(), strict=True)], np.uint16),
-        lattice_constant_ang=lattice_constants(volumes_per_atom(scan), scan.families),
+        lattice_constant_ang=lattice_constants(scan),
         cohesive_energy_ev=np.round(find_values('cohesive_energy', labels, scan, atoms), 6),
         pressure_gpa=np.round(find_values('pressure', labels, scan), 3),
         seconds=np.array([np.nansum(labels.wall_s), (process.mtime - process.ctime).total_seconds()]),

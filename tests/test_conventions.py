@@ -51,8 +51,17 @@ def test_there_are_plugins_of_every_kind() -> None:
     assert {point.name for point in PROCESSES} == {
         f'nanoml.{name}'
         for name in (
-            'label', 'train', 'predict', 'study', 'siesta', 'gap', 'active', 'validate', 'alloy_scan', 'alloy',
-        )  # fmt: skip
+            'label',
+            'train',
+            'predict',
+            'study',
+            'siesta',
+            'gap',
+            'active',
+            'validate',
+            'alloy_scan',
+            'alloy',
+        )
     }
 
 

@@ -18,6 +18,7 @@ from aiida_nanoml.alloys.equation_of_state import (
 )
 from aiida_nanoml.errors import AlloyError
 from aiida_nanoml.structures import PHASES, StructureSet
+from aiida_nanoml.structures.cubic import constants_from_volumes, volumes_per_atom
 
 OK = 'ok'
 TOO_FEW_POINTS = 'too_few_points'
@@ -120,22 +121,6 @@ class Curves:
             raise AlloyError(f'the curves lack the column {error}') from error
 
 
-def volumes_per_atom(structures: StructureSet) -> Floats:
-    """Volume of each periodic structure (n,), Å³ per atom."""
-    return np.asarray(np.abs(np.linalg.det(structures.cells)) / structures.counts)
-
-
-def lattice_constants(volumes_ang3: Floats, phases: NDArray[np.str_]) -> Floats:
-    """Lattice constant of the conventional cubic cell.
-
-    :param volumes_ang3: (n,) Å³ per atom.
-    :param phases: (n,) ``'fcc'`` or ``'bcc'``.
-    :returns: (n,) Å.
-    """
-    atoms = np.array([PHASES[phase] for phase in phases.tolist()], dtype=np.float64)
-    return np.asarray(np.cbrt(atoms * volumes_ang3))
-
-
 def fit_curves(structures: StructureSet, energies_ev: Floats) -> Curves:
     """Fit an equation of state to each alloy and phase of a scan.
 
@@ -167,7 +152,7 @@ def fit_curves(structures: StructureSet, energies_ev: Floats) -> Curves:
         messages=np.array([message for _, message, _ in results]),
         n_points=known,
         n_missing=np.array([len(rows) for rows in members], dtype=np.int64) - known,
-        lattice_constant_ang=lattice_constants(numbers[:, 1], phases),
+        lattice_constant_ang=constants_from_volumes(numbers[:, 1], phases),
         volume_ang3=numbers[:, 1],
         energy_ev=numbers[:, 0],
         bulk_modulus_gpa=numbers[:, 2],
@@ -191,7 +176,7 @@ def extension(
     :returns: (k,) a row of the scan to scale, and (k,) lattice constants in Å.
     """
     rows, constants = [], []
-    everything = lattice_constants(volumes_per_atom(structures), structures.families)
+    everything = constants_from_volumes(volumes_per_atom(structures), structures.families)
     finite = np.isfinite(energies_ev)
     for curve in np.flatnonzero(np.isin(curves.status, (MINIMUM_BELOW, MINIMUM_ABOVE))).tolist():
         members = np.flatnonzero(curves.curve_of_row == curve)
@@ -224,7 +209,7 @@ def refinement(structures: StructureSet, points: int) -> tuple[NDArray[np.int64]
             f'{points} lattice constants are too few for an equation of state, {MINIMUM_POINTS} are needed'
         )
     curves = fit_curves(structures, np.full(len(structures), np.nan))
-    constants = lattice_constants(volumes_per_atom(structures), structures.families)
+    constants = constants_from_volumes(volumes_per_atom(structures), structures.families)
     heads = np.unique(curves.curve_of_row, return_index=True)[1]
     low, high = np.full(len(curves), np.inf), np.full(len(curves), -np.inf)
     np.minimum.at(low, curves.curve_of_row, constants)

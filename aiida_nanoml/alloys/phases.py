@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, fields
 from typing import Any
@@ -73,7 +74,8 @@ def equilibrium_phases(curves: Curves) -> Phases:
         numbers[[row_of[name] for name in curves.names[found].tolist()], column] = found
     both = (numbers >= 0).all(axis=1)
     fcc, bcc = numbers[:, 0], numbers[:, 1]
-    mixed = np.flatnonzero(both & (curves.formulas[fcc] != curves.formulas[bcc]))
+    compositions = np.array([_reduced(formula) for formula in curves.formulas.tolist()])
+    mixed = np.flatnonzero(both & (compositions[fcc] != compositions[bcc]))
     if len(mixed):
         row = mixed[0]
         raise AlloyError(
@@ -95,13 +97,17 @@ def compare_phases(reference: Curves, predicted: Curves) -> dict[str, Any]:
     :returns: ``n_alloys`` (decided in both), ``accuracy`` of the phase, ``confusion`` (``{reference: {predicted:
         n}}``), ``energy_difference_mae_ev`` (of E(fcc) - E(bcc), eV per atom), ``lattice_constant_mae_ang``,
         ``bulk_modulus_mae_gpa``, ``pressure_mae_gpa`` (of P at equal strains of :data:`STRAINS`, each curve strained
-        from its own minimum), ``n_curves``, and ``n_undecided`` (alloys of the reference without a decision in one of
+        from its own minimum), ``n_curves``, and ``n_undecided`` (alloys of both without a decision in one of
         them).
-    :raises AlloyError: no alloy is decided in both.
+    :raises AlloyError: an alloy has different compositions in both, or none is decided in both.
     """
     ours, theirs = equilibrium_phases(reference), equilibrium_phases(predicted)
     row_of = {name: row for row, name in enumerate(theirs.names.tolist())}
     known = np.array([row_of.get(name, -1) for name in ours.names.tolist()], dtype=np.int64)
+    for row in np.flatnonzero(known >= 0).tolist():
+        a, b = ours.formulas[row], theirs.formulas[known[row]]
+        if _reduced(a) != _reduced(b):
+            raise AlloyError(f'{ours.names[row]} is {a} in the scan of the engine and {b} in that of the model')
     decided = (known >= 0) & ours.decided & theirs.decided[known]
     if not decided.any():
         raise AlloyError('no alloy has an equation of state of both phases in both scans: there is nothing to compare')
@@ -115,7 +121,7 @@ def compare_phases(reference: Curves, predicted: Curves) -> dict[str, Any]:
     return {
         'n_alloys': len(rows),
         'n_curves': len(a),
-        'n_undecided': int(len(ours) - len(rows)),
+        'n_undecided': int(np.sum(known >= 0)) - len(rows),
         'accuracy': float(np.mean(expected == found)),
         'confusion': {
             phase: {other: int(np.sum((expected == phase) & (found == other))) for other in PHASES} for phase in PHASES
@@ -138,8 +144,16 @@ def fractions(formulas: NDArray[np.str_], element: str) -> Floats:
     :param element: chemical symbol.
     :returns: (M,).
     """
-    shares = []
-    for formula in formulas.tolist():
-        amounts = {symbol: int(count or 1) for symbol, count in re.findall(r'([A-Z][a-z]?)(\d*)', formula)}
-        shares.append(amounts.get(element, 0) / sum(amounts.values()))
-    return np.array(shares, dtype=np.float64)
+    amounts = [_amounts(formula) for formula in formulas.tolist()]
+    return np.array([found.get(element, 0) / sum(found.values()) for found in amounts], dtype=np.float64)
+
+
+def _amounts(formula: str) -> dict[str, int]:
+    return {symbol: int(count or 1) for symbol, count in re.findall(r'([A-Z][a-z]?)(\d*)', formula)}
+
+
+def _reduced(formula: str) -> str:
+    """The composition, whatever the size of the cell."""
+    amounts = _amounts(formula)
+    divisor = math.gcd(*amounts.values())
+    return ''.join(f'{symbol}{count // divisor}' for symbol, count in amounts.items())

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from aiida_nanoml.errors import DescriptorError, StructureError
 from aiida_nanoml.structures.alloys import ELEMENTS
-from aiida_nanoml.structures.cubic import PHASES, amounts_of, pair_counts
+from aiida_nanoml.structures.cubic import PHASES, amounts_of, pair_counts, volumes_per_atom
 from aiida_nanoml.structures.structure_set import StructureSet, atomic_numbers
 
 
@@ -68,7 +68,7 @@ class AlloyDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         unordered = np.where(np.eye(len(self.elements), dtype=bool), counts, counts + counts.swapaxes(2, 3))
         pairs = unordered[:, :, *np.triu_indices(len(self.elements))] / n_around[:, :, None]
         columns = np.concatenate([amounts / n_atoms, pairs[:, 0], pairs[:, 1]], axis=1)
-        volumes = np.abs(np.linalg.det(structures.cells))[:, None] / n_atoms
+        volumes = volumes_per_atom(structures)[:, None]
         bcc = n_around[:, :1] == 8 * n_atoms
         parts = [columns, volumes, bcc]
         if self.volume_order:

@@ -100,10 +100,23 @@ def lattice_constants(structures: StructureSet) -> NDArray[np.float64]:
 
     :raises StructureError: naming the first row that is none of the known phases.
     """
-    atoms = np.array([PHASES[phase] for phase in phases_of(structures).tolist()], dtype=np.float64)
-    volumes = np.abs(np.linalg.det(structures.cells)) / structures.counts
-    constants: NDArray[np.float64] = np.cbrt(atoms * volumes)
-    return constants
+    return constants_from_volumes(volumes_per_atom(structures), phases_of(structures))
+
+
+def volumes_per_atom(structures: StructureSet) -> NDArray[np.float64]:
+    """Volume of each periodic structure (n,), Å³ per atom."""
+    return np.asarray(np.abs(np.linalg.det(structures.cells)) / structures.counts)
+
+
+def constants_from_volumes(volumes_ang3: NDArray[np.float64], phases: NDArray[np.str_]) -> NDArray[np.float64]:
+    """Lattice constant of the conventional cubic cell.
+
+    :param volumes_ang3: (n,) Å³ per atom.
+    :param phases: (n,) keys of :data:`PHASES`.
+    :returns: (n,) Å.
+    """
+    atoms = np.array([PHASES[phase] for phase in phases.tolist()], dtype=np.float64)
+    return np.asarray(np.cbrt(atoms * volumes_ang3))
 
 
 def pair_counts(structures: StructureSet, elements: Sequence[str]) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from aiida_nanoml.alloys.curves import Curves, fit_curves, lattice_constants, volumes_per_atom
+from aiida_nanoml.alloys.curves import Curves, constants_from_volumes, fit_curves, volumes_per_atom
 from aiida_nanoml.alloys.equation_of_state import birch_energies, birch_pressures
 from aiida_nanoml.structures import Structure, StructureSet, atomic_numbers
 
@@ -54,6 +54,6 @@ def scan_points(structures: StructureSet, energies: np.ndarray, curves: Curves) 
     """Columns of the points of a scan."""
     return {
         'curve': curves.curve_of_row,
-        'lattice_constant_ang': lattice_constants(volumes_per_atom(structures), structures.families),
+        'lattice_constant_ang': constants_from_volumes(volumes_per_atom(structures), structures.families),
         'energy_ev': energies,
     }

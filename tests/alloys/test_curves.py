@@ -15,9 +15,9 @@ from aiida_nanoml.alloys.curves import (
     Curves,
     at_curve,
     at_minimum,
+    constants_from_volumes,
     extension,
     fit_curves,
-    lattice_constants,
     volumes_per_atom,
 )
 from aiida_nanoml.alloys.equation_of_state import GPA, EquationOfState, birch_energies, fit_birch_murnaghan
@@ -113,7 +113,7 @@ def test_lattice_constants_of_the_conventional_cell():
     structures = StructureSet.from_structures([primitive_cell('fcc', 4.0**3 / 4), primitive_cell('bcc', 3.0**3 / 2)])
     volumes = volumes_per_atom(structures)
     assert volumes == pytest.approx([16.0, 13.5])
-    assert lattice_constants(volumes, np.array(['fcc', 'bcc'])) == pytest.approx([4.0, 3.0])
+    assert constants_from_volumes(volumes, np.array(['fcc', 'bcc'])) == pytest.approx([4.0, 3.0])
 
 
 KNOWN = {

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 
 from aiida_nanoml.alloys.curves import fit_curves
 from aiida_nanoml.alloys.equation_of_state import birch_pressures
-from aiida_nanoml.alloys.phases import STRAINS, UNDECIDED, Phases, compare_phases, equilibrium_phases
+from aiida_nanoml.alloys.phases import STRAINS, UNDECIDED, Phases, compare_phases, equilibrium_phases, fractions
 from aiida_nanoml.errors import AlloyError
 from aiida_nanoml.structures import StructureSet
 from tests.alloys.scans import IRON, fitted, make_scan
@@ -112,9 +114,25 @@ def test_alloys_of_one_scan_only_are_left_out():
     del predicted['alloy-0001', 'fcc']
     del predicted['alloy-0002', 'fcc'], predicted['alloy-0002', 'bcc']
     metrics = compare_phases(fitted(reference), fitted(predicted))
-    assert (metrics['n_alloys'], metrics['n_curves'], metrics['n_undecided']) == (1, 2, 2)
+    assert (metrics['n_alloys'], metrics['n_curves'], metrics['n_undecided']) == (1, 2, 1)
     # The other way round: the engine lacks what the model has.
     metrics = compare_phases(fitted(predicted), fitted(reference))
-    assert (metrics['n_alloys'], metrics['n_curves'], metrics['n_undecided']) == (1, 2, 2)
+    assert (metrics['n_alloys'], metrics['n_curves'], metrics['n_undecided']) == (1, 2, 1)
     with pytest.raises(AlloyError, match='nothing to compare'):
         compare_phases(fitted(reference), fitted(alloys(0.1, names=['another'])))
+
+
+def test_cells_of_different_sizes_are_one_alloy_if_their_composition_is_the_same():
+    curves = fitted(alloys(0.03, -0.02))
+    whole = dataclasses.replace(curves, formulas=np.where(curves.phases == 'fcc', 'Co2Fe2', 'CoFe'))
+    assert equilibrium_phases(whole).decided.all()
+    other = dataclasses.replace(curves, formulas=np.where(curves.phases == 'fcc', 'Co2Fe2', 'CoFe2'))
+    with pytest.raises(AlloyError, match='different compositions, Co2Fe2 and CoFe2'):
+        equilibrium_phases(other)
+    with pytest.raises(AlloyError, match='in the scan of the engine'):
+        compare_phases(whole, dataclasses.replace(curves, formulas=np.full(len(curves), 'CoFe3')))
+
+
+def test_fractions_count_atoms():
+    np.testing.assert_allclose(fractions(np.array(['Al2CoCrFe3Ni', 'Ni8']), 'Al'), [0.25, 0.0])
+    np.testing.assert_allclose(fractions(np.array(['Al2CoCrFe3Ni', 'Ni8']), 'Co'), [0.125, 0.0])

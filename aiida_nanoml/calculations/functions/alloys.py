@@ -18,9 +18,7 @@ from aiida_nanoml.alloys.curves import (
     at_minimum,
     extension,
     fit_curves,
-    lattice_constants,
     refinement,
-    volumes_per_atom,
 )
 from aiida_nanoml.alloys.phases import Phases, compare_phases, equilibrium_phases
 from aiida_nanoml.calculations.functions.base import refusing
@@ -42,6 +40,7 @@ from aiida_nanoml.structures import (
     scale_cells,
     with_lattice_constants,
 )
+from aiida_nanoml.structures.cubic import constants_from_volumes, volumes_per_atom
 
 SCAN = {'factors': [0.94, 0.96, 0.98, 1.0, 1.02, 1.04, 1.06]}
 """Lattice constants of a scan in units of that of the given cells."""
@@ -222,7 +221,8 @@ def predict_phases(predictions: PredictionData, structures: StructureSetData) ->
 
     :param predictions: of a model that learnt the energy or the cohesive energy per atom.
     :param structures: the predicted points.
-    :returns: ``curves`` (arrays of :class:`~aiida_nanoml.alloys.curves.Curves`), ``points`` (``curve``,
+    :returns: ``curves`` (arrays of :class:`~aiida_nanoml.alloys.curves.Curves` and, if it was learnt,
+        ``cohesive_energy_ev``), ``points`` (``curve``,
         ``lattice_constant_ang``, ``volume_ang3``, ``strain``, ``energy_ev`` with the zero of the target, and
         ``pressure_gpa``) and ``phases`` (arrays of :class:`~aiida_nanoml.alloys.phases.Phases`).
     :raises AlloyError: the model predicts no energy, or a point has no name or an unknown phase.
@@ -239,8 +239,9 @@ def predict_phases(predictions: PredictionData, structures: StructureSetData) ->
     energies = SIGNS[target] * predictions.get_array('value')[positions]
     curves = fit_curves(scan, energies)
     made = {'labels': attributes.get('labels'), 'target': target}
+    cohesive = {'cohesive_energy_ev': -curves.energy_ev} if target == 'cohesive_energy' else {}
     return {
-        'curves': _array_node(curves.to_arrays(), made),
+        'curves': _array_node(curves.to_arrays() | cohesive, made),
         'points': _array_node(_points(scan, energies, curves), made),
         'phases': _array_node(equilibrium_phases(curves).to_arrays(), made),
     }
@@ -294,7 +295,7 @@ def _points(scan: StructureSet, energies: NDArray[np.float64], curves: Curves) -
     volumes = volumes_per_atom(scan)
     return {
         'curve': curves.curve_of_row,
-        'lattice_constant_ang': lattice_constants(volumes, scan.families),
+        'lattice_constant_ang': constants_from_volumes(volumes, scan.families),
         'volume_ang3': volumes,
         'strain': np.cbrt(volumes / curves.volume_ang3[curves.curve_of_row]) - 1,
         'energy_ev': energies,
