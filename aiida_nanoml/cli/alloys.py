@@ -304,9 +304,15 @@ def study(
 
     Its phases, lattice constants and stress-strain curves come from its own curves E(a).
     """
+    from aiida_nanoml.engines.registry import get_engine
     from aiida_nanoml.workflows.alloy import AlloyWorkChain
 
+    if get_engine(asked['engine']).runs_program and asked['engine_code'] is None:
+        raise click.UsageError(
+            f'--engine {asked["engine"]} runs a program: name it by --engine-code; --code is the worker'
+        )
     inputs = _scan_inputs(**asked)
+    inputs['code'] = inputs['code'] or default_code()
     learning: dict[str, Any] = {'scan': inputs.pop('overrides')}
     targets = {'target': target or 'cohesive_energy'} | ({'others': list(others)} if others or target else {})
     if target or others:

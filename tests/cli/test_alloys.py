@@ -83,3 +83,6 @@ def test_bad_input_is_one_line(cli, cells) -> None:
     assert 'EL=X' in cli('alloys', 'generate', '--help').stdout
     assert 'no scan of alloys' in cli('alloys', 'phase', cells, status=1).stderr
     assert 'goes with --model' in cli('alloys', 'phase', cells, '--unseen', status=2).stderr
+    study = ('alloys', 'study', '--count', 4, '--seed', 1)
+    assert 'name it by --engine-code' in cli(*study, '--engine', 'siesta', status=2).stderr
+    assert 'no protocol' in cli(*study, '--protocol', 'exact', status=1).stderr

@@ -14,7 +14,7 @@ from aiida_nanoml.alloys import fit_birch_murnaghan
 from aiida_nanoml.calculations.functions.alloys import curves_of
 from aiida_nanoml.calculations.pseudopotentials import install_family
 from aiida_nanoml.data.structures import StructureSetData
-from aiida_nanoml.errors import StructureError
+from aiida_nanoml.errors import EngineError, StructureError
 from aiida_nanoml.structures import StructureSet, name_alloys
 from tests.stand_in.fixtures import recorded_runs
 
@@ -160,6 +160,14 @@ def test_scans_that_cannot_be_made_are_refused(code: orm.InstalledCode, change: 
 def test_alloys_that_cannot_be_generated_are_refused(code: orm.InstalledCode, change: dict, message: str) -> None:
     with pytest.raises(StructureError, match=message):
         make_builder(code, alloys=ALLOYS | change)
+
+
+def test_an_element_without_pseudopotential_is_refused(code, siesta_code) -> None:
+    install_family()
+    with pytest.raises(EngineError, match='Ti'):
+        AlloyScanWorkChain.get_builder_from_protocol(
+            code, alloys=ALLOYS | {'elements': ['Ni', 'Ti']}, engine='siesta', engine_code=siesta_code
+        )
 
 
 def test_recorded_scans_of_siesta_give_their_phases(code: orm.InstalledCode, siesta_code: orm.InstalledCode) -> None:
