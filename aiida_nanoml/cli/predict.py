@@ -62,8 +62,8 @@ def predict(
     """
     from aiida_nanoml.calculations.predict import PredictCalculation
     from aiida_nanoml.data.prediction import BASELINE
+    from aiida_nanoml.learning.dataset import COMPANION_VALUE
     from aiida_nanoml.learning.targets import find_target
-    from aiida_nanoml.learning.training import COMPANION_VALUE
 
     builder = PredictCalculation.get_builder()
     builder.code = code or default_code()

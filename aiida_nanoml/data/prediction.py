@@ -11,7 +11,7 @@ from aiida.orm.pydantic import OrmMetadataField
 from numpy.typing import NDArray
 
 from aiida_nanoml.errors import DatasetError
-from aiida_nanoml.learning.training import COMPANION_VALUE
+from aiida_nanoml.learning.dataset import COMPANION_VALUE
 from aiida_nanoml.learning.uncertainty import Calibration
 
 PREDICTED = ('value', 'std', 'spread', 'distance', 'outside')

@@ -21,6 +21,9 @@ BASELINE_FEATURE = 'baseline_gap_ev'
 COMPANION = 'y_'
 """Beginning of the names of columns with further targets."""
 
+COMPANION_VALUE = 'value_'
+"""Beginning of the names of columns with predictions of the targets beside the main one."""
+
 
 @dataclass(frozen=True)
 class Dataset:

@@ -32,23 +32,37 @@ class TrainingDomain:
     ``typical_distance_``, ``limit_`` (distance beyond which a row is outside), ``n_features_in_``.
     """
 
-    def fit(self, X_train: npt.ArrayLike) -> TrainingDomain:
+    def fit(self, X_train: npt.ArrayLike, groups: npt.NDArray[np.str_] | None = None) -> TrainingDomain:
         """Take in the training rows.
 
         :param X_train: (n, n_features) features.
-        :raises DatasetError: shapes, NaN or infinity, or fewer than two distinct rows.
+        :param groups: (n,) what a split kept together, for example all points of a scan. The unit is then the distance
+            to the nearest row of another group, since unseen rows have none of their own group here.
+        :raises DatasetError: shapes, NaN or infinity, fewer than two distinct rows, or one group only.
         """
-        features = np.unique(as_features(X_train, 'X_train'), axis=0)
+        features, first = np.unique(as_features(X_train, 'X_train'), axis=0, return_index=True)
         if len(features) < 2:
             raise DatasetError('the training domain needs at least two distinct rows')
         scale = features.std(axis=0)
         scale[constant_columns(features)] = 1.0
         mean = features.mean(axis=0)
         self._set(mean, scale, (features - mean) / scale)
-        nearest = self._index.kneighbors(None, 1)[0]
+        nearest = self._nearest_others(None if groups is None else groups[first])
         self.typical_distance_ = float(nearest.mean())
         self.limit_ = float(np.quantile(nearest, _INSIDE)) / self.typical_distance_
         return self
+
+    def _nearest_others(self, groups: npt.NDArray[np.str_] | None) -> Floats:
+        """Distance of each row to the nearest other one, or to the nearest of another group."""
+        if groups is None:
+            return np.asarray(self._index.kneighbors(None, 1)[0][:, 0])
+        _, numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        if len(sizes) < 2:
+            raise DatasetError('the training rows are all of one group: the training domain needs at least two')
+        # Of so many neighbours, at least one is of another group.
+        distances, neighbours = self._index.kneighbors(None, int(sizes.max()))
+        foreign = numbers[neighbours] != numbers[:, None]
+        return np.asarray(distances[np.arange(len(distances)), foreign.argmax(axis=1)])
 
     def distance(self, X: npt.ArrayLike) -> Floats:
         """Distance to the training set.

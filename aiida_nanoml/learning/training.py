@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.arrays import Floats, as_target_columns
-from aiida_nanoml.learning.dataset import Dataset, model_inputs
+from aiida_nanoml.learning.dataset import COMPANION_VALUE, Dataset, model_inputs
 from aiida_nanoml.learning.distance import TrainingDomain
 from aiida_nanoml.learning.metrics import regression_metrics
 from aiida_nanoml.learning.registry import Model
@@ -20,9 +20,6 @@ from aiida_nanoml.learning.uncertainty import Calibration, interval_metrics
 
 HELD_OUT = 'held-out'
 """Part of a data set that stands for all rows, each predicted by a model that did not see it."""
-
-COMPANION_VALUE = 'value_'
-"""Beginning of the names of columns with predictions of the targets beside the main one."""
 
 Metrics = dict[str, dict[str, float | int | None]]
 Columns = dict[str, NDArray[Any]]
@@ -110,6 +107,17 @@ def predict_columns(
     }
 
 
+def training_domain(dataset: Dataset) -> TrainingDomain:
+    """What the training rows of a data set cover, so that rows of other groups can be told from it.
+
+    :param dataset: with a split.
+    :raises DatasetError: fewer than two distinct training rows, or one group only.
+    """
+    training = dataset.split == 'train'
+    groups = None if dataset.groups is None else dataset.groups[training]
+    return TrainingDomain().fit(dataset.inputs[training], groups)
+
+
 def predict_held_out(
     make: Callable[[], Model], dataset: Dataset, folds: int, progress: EpochProgress | None = None
 ) -> tuple[Columns, Calibration | None]:
@@ -132,7 +140,7 @@ def predict_held_out(
         parts[fold == number] = 'test'
         divided = dataset.with_split(parts)
         model = fit_model(make(), divided, progress)
-        domain = TrainingDomain().fit(divided.part('train')[0])
+        domain = training_domain(divided)
         rows = fold == number
         baseline = None if dataset.baseline is None else dataset.baseline[rows]
         predicted = predict_columns(model, domain, None, dataset.X[rows], baseline, tuple(dataset.others))

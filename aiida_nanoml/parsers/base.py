@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from aiida_nanoml.data.prediction import BASELINE, PREDICTED
-from aiida_nanoml.learning.training import COMPANION_VALUE
+from aiida_nanoml.learning.dataset import COMPANION_VALUE
 from aiida_nanoml.worker.files import read_arrays
 from aiida_nanoml.worker.schemas import ERROR_FILE, REPORT_FILE, RESULTS_FILE, Report
 

@@ -13,14 +13,20 @@ from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.arrays import Floats
 from aiida_nanoml.learning.dataset import Dataset
-from aiida_nanoml.learning.distance import TrainingDomain
 from aiida_nanoml.learning.gap_network import GapNetwork
 from aiida_nanoml.learning.model_files import save_model
 from aiida_nanoml.learning.plots import plot_calibration, plot_learning_curve, plot_parity
 from aiida_nanoml.learning.registry import make_model
 from aiida_nanoml.learning.splits import SPLITS, check_leakage
 from aiida_nanoml.learning.targets import Target, find_target
-from aiida_nanoml.learning.training import HELD_OUT, fit_model, metrics_by_part, predict_columns, predict_held_out
+from aiida_nanoml.learning.training import (
+    HELD_OUT,
+    fit_model,
+    metrics_by_part,
+    predict_columns,
+    predict_held_out,
+    training_domain,
+)
 from aiida_nanoml.learning.uncertainty import Calibration
 from aiida_nanoml.worker.files import read_arrays, read_job, write_arrays
 from aiida_nanoml.worker.schemas import (
@@ -53,7 +59,7 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
     if not job.allow_leakage:
         check_leakage(dataset.hashes, dataset.split, dataset.names)
     model = fit_model(make_model(job.kind, **job.hyperparameters), dataset, progress)
-    domain = TrainingDomain().fit(dataset.part('train')[0])
+    domain = training_domain(dataset)
     raw = predict_columns(model, domain, None, dataset.X, dataset.baseline, tuple(dataset.others))
     held_out: dict[str, Any] = {}
     if job.folds is None:

@@ -112,3 +112,23 @@ def test_rounding_is_no_scale():
     rounded = rows + np.array([0, 1e-16, 0]) * np.arange(50)[:, None]
     others = rows + 0.1
     assert TrainingDomain().fit(rounded).distance(others) == pytest.approx(TrainingDomain().fit(rows).distance(others))
+
+
+def test_rows_of_one_group_do_not_make_the_others_outside():
+    """Points of a scan are near to each other: the unit is the distance between scans."""
+    random = np.random.default_rng(3)
+    centres = random.normal(size=(60, 3))
+    rows = (centres[:, None] + 1e-3 * random.normal(size=(60, 5, 3))).reshape(-1, 3)
+    groups = np.repeat(np.arange(60).astype(str), 5)
+    known, unseen = groups.astype(int) < 40, groups.astype(int) >= 40
+    assert TrainingDomain().fit(rows[known]).outside(rows[unseen]).all()
+    domain = TrainingDomain().fit(rows[known], groups[known])
+    assert domain.outside(rows[unseen]).mean() < 0.3
+    assert domain.distance(rows[unseen]).mean() == pytest.approx(1.0, abs=0.4)
+    assert domain.outside(rows[unseen] + 10.0).all()
+    members = groups[known][np.unique(rows[known], axis=0, return_index=True)[1]]
+    between = np.linalg.norm(domain.rows_[:, None] - domain.rows_, axis=2)
+    between[members[:, None] == members] = np.inf
+    assert domain.typical_distance_ == pytest.approx(between.min(axis=1).mean())
+    with pytest.raises(DatasetError, match='all of one group'):
+        TrainingDomain().fit(rows[:5], groups[:5])

@@ -16,7 +16,7 @@ from aiida_nanoml.data.prediction import PredictionData
 from aiida_nanoml.provenance.lineage import trace
 
 AlloyWorkChain = WorkflowFactory('nanoml.alloy')
-ALLOYS = {'elements': ['Al', 'Cu', 'Ni'], 'n_atoms': 8, 'count': 12, 'seed': 1}
+ALLOYS = {'elements': ['Al', 'Cu', 'Ni'], 'n_atoms': 8, 'count': 16, 'seed': 1}
 OVERRIDES = {
     'kind': 'ridge',
     'descriptor': {'params': {'elements': ['Al', 'Cu', 'Ni'], 'volume_order': 3}},
@@ -57,8 +57,9 @@ def test_from_alloys_to_phases_of_unseen_ones(code: orm.InstalledCode) -> None:
     assert lineage is not None
     ancestors = orm.QueryBuilder().append(orm.Data, filters={'uuid': predicted['phases'].uuid}, tag='end')
     ancestors.append(orm.CalcJobNode, with_descendants='end', project='process_type')
-    tasks = sorted(kind.rpartition('.')[2] for (kind,) in ancestors.all())
-    assert tasks == ['label', 'label', 'predict', 'train'], 'points and atoms, the model, its predictions'
+    tasks = [kind.rpartition('.')[2] for (kind,) in ancestors.all()]
+    assert tasks.count('predict') == tasks.count('train') == 1
+    assert tasks.count('label') >= 2, 'of the points, and of the isolated atoms'
 
 
 def test_a_target_that_is_no_energy_is_refused(code: orm.InstalledCode) -> None:
@@ -74,7 +75,9 @@ def test_phases_need_energies_and_curves_of_the_same_origin(structures_node, aii
         'names': structures_node.structures.names, 'families': structures_node.structures.families,
     }  # fmt: skip
     source = {'engine': 'xtb', 'version': '1.0', 'title': 'GFN1-xTB', 'protocol': 'fast', 'parameters': {}}
-    gaps = PredictionData(columns, {'target': 'gap', 'unit': 'eV', 'labels': source})
+    gaps = PredictionData(
+        columns, {'target': 'gap', 'unit': 'eV', 'kind': 'ridge', 'fingerprint': '0' * 12, 'labels': source}
+    )
     _, node = predict_phases.run_get_node(predictions=gaps, structures=structures_node)
     assert node.exit_status == 500
     assert 'the model predicts gap' in node.exit_message
