@@ -71,9 +71,9 @@ def test_the_whole_study_is_one_command(cli, cli_json, code) -> None:
     command = ('alloys', 'study', '--elements', 'Cu,Ni', '--count', 16, '--seed', 1, '--engine', 'ase')
     quick = ('--protocol', 'fast', '--epochs', 150, '--validation', 0.2, '--test', 0.2, '--no-cohesive')
     made = cli_json(*command, *quick, '--target', 'energy_per_atom', '--name', 'study')
-    assert made['predicted']['n_alloys'] + made['predicted']['n_undecided'] == 3
+    unseen = made['predicted']['n_alloys'] + made['predicted']['n_undecided']
+    assert made['metrics']['test']['n'] >= unseen * 2 * 5 > 0, 'both phases, five lattice constants or more'
     assert made['summary']['n_alloys'] == 16
-    assert made['metrics']['test']['n'] > 0
     shown = cli('alloys', 'phase', 'study', '--rows', 1).stdout
     assert 'a model that learnt' in shown
 
