@@ -24,7 +24,7 @@ from aiida_nanoml.learning.plot_style import RC, new_figure, save_figure
 from aiida_nanoml.structures import PHASES
 
 COLOURS = {'fcc': '#0072B2', 'bcc': '#D55E00'}
-"""Of Okabe and Ito's palette, see :mod:`aiida_nanoml.learning.plot_style`."""
+"""Of Okabe and Ito's palette, as in ``learning/plot_style.py``."""
 
 MARKERS = {'fcc': 'o', 'bcc': 's'}
 

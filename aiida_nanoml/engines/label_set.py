@@ -16,7 +16,7 @@ FINISHED = 'ok'
 ENERGIES = ('energy_ev', 'homo_ev', 'lumo_ev', 'gap_ev')
 
 LEVELS = ('homo_ev', 'lumo_ev', 'gap_ev')
-"""Columns of :data:`ENERGIES` that an engine without levels leaves empty, all of them together."""
+"""Columns of energies that an engine without levels leaves empty, all of them together."""
 
 NUMBERS = {'fermi_ev': 'eV', 'magnetic_moment_bohr': 'µB'}
 """Optional columns with one number a row, and their units; NaN in a row that has none."""

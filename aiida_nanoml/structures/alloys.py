@@ -55,7 +55,7 @@ class AlloyParameters:
     :param seed: seed of all draws, an integer >= 0.
     :param elements: chemical symbols; their order is that of the draws.
     :param n_atoms: atoms of a cell, from 8 to 108; a multiple of the atoms in the conventional cell of each phase.
-    :param phases: keys of :data:`PHASES`.
+    :param phases: keys of :data:`~aiida_nanoml.structures.cubic.PHASES`.
     :param composition: fraction of each element, for all alloys; they must sum to 1, three digits are enough. None:
         compositions are drawn from all that the cell can have, each equally likely, and without repetition as long as
         there are enough.
@@ -210,7 +210,7 @@ def mean_lattice_constant(amounts: Mapping[str, float], phase: str) -> float:
     E.-j. Zen, American Mineralogist 41, 523 (1956); volumes from the reference states of ASE.
 
     :param amounts: amount of each element, in any unit.
-    :param phase: key of :data:`PHASES`.
+    :param phase: key of :data:`~aiida_nanoml.structures.cubic.PHASES`.
     :returns: lattice constant of the conventional cubic cell, in Å, rounded to 0.0001 Å.
     :raises StructureError: if the volume of an element is not known.
     """
