@@ -15,6 +15,7 @@ os.environ['AIIDA_PATH'] = tempfile.mkdtemp(prefix='nanoml-tests-')  # before an
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ import numpy as np
 import pytest
 from aiida import orm
 from aiida.common.exceptions import NotExistent
+from aiida.manage import get_manager
+from aiida.manage.configuration import Profile
 
 from aiida_nanoml.data.dataset import DatasetData
 from aiida_nanoml.data.labels import LabelSetData
@@ -41,6 +44,8 @@ pytest_plugins = ['aiida.tools.pytest_fixtures', 'tests.stand_in.fixtures']
 
 CONFIGURATION = Path(os.environ['AIIDA_PATH'])
 THIRD_PARTY = Path(__file__).with_name('third_party')
+POLL_S = 0.25
+"""Seconds between two looks at jobs and at child processes: looking without a pause takes the core that they run on."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,6 +61,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(CONFIGURATION, ignore_errors=True)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def aiida_profile(aiida_profile: Profile) -> Profile:
+    """The profile of AiiDA's fixtures, whose processes would ask after their children without a pause."""
+    manager = get_manager()
+    manager.create_runner = partial(manager.create_runner, poll_interval=POLL_S)
+    return aiida_profile
 
 
 @pytest.fixture(scope='session')
@@ -74,7 +87,7 @@ def job_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def code_factory(aiida_profile, job_root: Path) -> Callable[..., orm.InstalledCode]:
-    """Make, or load, a code on the computer localhost, which never waits."""
+    """Make, or load, a code on the computer localhost."""
 
     def make(executable: Path, label: str, **kwargs: Any) -> orm.InstalledCode:
         try:
@@ -90,9 +103,9 @@ def code_factory(aiida_profile, job_root: Path) -> Callable[..., orm.InstalledCo
         )
         if created:
             computer.store()
-            computer.set_minimum_job_poll_interval(0)
+            computer.set_minimum_job_poll_interval(POLL_S)
             computer.set_default_mpiprocs_per_machine(1)
-            computer.configure(safe_interval=0.0)
+            computer.configure(safe_interval=0.0, use_login_shell=False)
         kwargs = {'default_calc_job_plugin': 'nanoml.label'} | kwargs
         return orm.InstalledCode(label=label, computer=computer, filepath_executable=str(executable), **kwargs).store()
 

@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiida_nanoml.worker import WORKER
 
@@ -69,7 +69,8 @@ def make_localhost() -> Computer:
         computer.set_minimum_job_poll_interval(1)
         computer.set_default_mpiprocs_per_machine(1)
     if not computer.is_configured:
-        computer.configure(safe_interval=0)
+        # A login shell would run the user's profile for every command; jobs have the environment of this process.
+        computer.configure(safe_interval=0, use_login_shell=False)
     return computer
 
 
@@ -151,7 +152,7 @@ def stop_daemon(profile: Profile) -> None:
 
 
 def _end_orphans(profile: Profile) -> None:
-    """End workers and brokers whose daemon was killed: they would work on the same processes as the next daemon's."""
+    """End what a killed daemon left: workers and brokers would work on the same processes as those of the next one."""
     import psutil
     from aiida.manage.configuration import get_config
 
@@ -160,12 +161,20 @@ def _end_orphans(profile: Profile) -> None:
     for process in psutil.process_iter(['cmdline']):
         command = process.info['cmdline'] or []
         try:
-            if 'daemon' in command and profile.name in command and process.environ().get('AIIDA_PATH') == folder:
+            if 'daemon' in command:
+                ended = profile.name in command
+            else:  # Circus, on which the daemon stands, leaves a process behind that never rests
+                ended = any('circus' in word for word in command) and not _is_daemon(process.parent())
+            if ended and process.environ().get('AIIDA_PATH') == folder:
                 process.kill()
                 orphans.append(process)
         except psutil.Error:
             continue
     psutil.wait_procs(orphans, timeout=10)
+
+
+def _is_daemon(process: Any) -> bool:
+    return process is not None and 'daemon' in process.cmdline()
 
 
 def _forget_dead_broker(profile: Profile) -> None:

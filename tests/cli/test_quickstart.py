@@ -61,11 +61,12 @@ def finish(process: subprocess.Popen[str]) -> str:
     return text
 
 
-def daemon_processes(folder: Path) -> list[psutil.Process]:
+def daemon_processes(folder: Path, word: str = 'daemon') -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(['cmdline']):
         try:
-            if 'daemon' in (process.info['cmdline'] or []) and str(folder) in process.environ().get('AIIDA_PATH', ''):
+            named = any(word in part for part in process.info['cmdline'] or [])
+            if named and str(folder) in process.environ().get('AIIDA_PATH', ''):
                 found.append(process)
         except psutil.Error:
             continue
@@ -79,7 +80,7 @@ def folder(tmp_path: Path):
     path.parent.mkdir(parents=True)
     assert len(str(path)) > 200
     yield path
-    for process in daemon_processes(path):
+    for process in (*daemon_processes(path), *daemon_processes(path, 'circus')):
         process.kill()
 
 
@@ -112,6 +113,7 @@ def test_kills_lose_nothing_a_second_run_is_cached_and_what_it_proposes_runs(fol
     assert 'GFN1-xTB (tblite)' in output
     assert f'aiida-nanoml trace {summary["siesta"]["prediction_uuid"][:8]}' in output
     assert not daemon_processes(folder)
+    assert not daemon_processes(folder, 'circus'), 'what the killed daemon had started is left over'
     assert not (folder.parent / '.aiida').exists()
 
     again = finish(start(folder, '--protocol', 'fast', '--no-siesta'))
