@@ -139,8 +139,14 @@ def test_an_element_without_parameters_is_named(code: orm.InstalledCode) -> None
     ('change', 'message'),
     [
         ({'alloys': None}, 'give either alloys to generate or cells'),
-        ({'scan': {'lattice_constants': {'fcc': [3.4, 3.5, 3.6, 3.7]}}}, "no lattice constants of the phase 'bcc'"),
+        (
+            {'scan': {'lattice_constants': {'fcc': [3.4, 3.5, 3.6, 3.7]}}},
+            "no list of lattice constants of the phase 'bcc'",
+        ),
         ({'scan': {'factors': [0.9, -1.0]}}, 'must be positive numbers'),
+        ({'scan': {'factors': ['a', 1.0]}}, 'must be'),
+        ({'scan': {'lattice_constants': {'fcc': [3.5, None], 'bcc': [2.8]}}}, 'must be'),
+        ({'scan': {'steps': 3}}, 'a scan is given by'),
     ],
 )
 def test_scans_that_cannot_be_made_are_refused(code: orm.InstalledCode, change: dict, message: str) -> None:

@@ -273,22 +273,17 @@ def scanned(structures: StructureSet, scan: dict[str, Any]) -> StructureSet:
             f'got {", ".join(sorted(scan)) or "nothing"}'
         )
     constants = scan['lattice_constants']
-    absent = sorted(set(structures.families.tolist()) - set(constants))
+    phases = structures.families.tolist()
+    absent = sorted(phase for phase in set(phases) if not isinstance(constants.get(phase), list))
     if absent:
-        raise StructureError(f'the scan has no lattice constants of the phase {", ".join(map(repr, absent))}')
-    lengths = [len(constants[phase]) for phase in structures.families.tolist()]
-    chosen = np.concatenate([np.asarray(constants[phase], dtype=np.float64) for phase in structures.families.tolist()])
-    return with_lattice_constants(structures.select(np.repeat(np.arange(len(structures)), lengths)), chosen)
+        raise StructureError(f'the scan has no list of lattice constants of the phase {", ".join(map(repr, absent))}')
+    rows = np.repeat(np.arange(len(structures)), [len(constants[phase]) for phase in phases])
+    return with_lattice_constants(structures.select(rows), [value for phase in phases for value in constants[phase]])
 
 
 def curves_of(node: orm.ArrayData) -> Curves:
-    """Read the curves that :func:`analyse_scan` or :func:`compare_scans` made."""
+    """Read the curves that :func:`analyse_scan` or :func:`predict_phases` made."""
     return Curves.from_arrays(node.arrays)
-
-
-def phases_of_node(node: orm.ArrayData) -> Phases:
-    """Read the phases that :func:`analyse_scan` or :func:`compare_scans` made."""
-    return Phases(**node.arrays)
 
 
 def _points(scan: StructureSet, energies: NDArray[np.float64], curves: Curves) -> dict[str, NDArray[Any]]:
