@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 SHOWN_ALLOYS = 10
 SCAN_PARTS = ('cells', 'structures', 'labels', 'atoms', 'curves', 'points', 'phases', 'summary')
 PREDICTED_PARTS = ('curves', 'points', 'phases')
-MODEL_RANGE = (0.94, 1.06)
-"""Factors of the lattice constants of given cells between which a model looks for their minima."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,15 @@ class Scan:
 @click.option(
     '--points', type=click.IntRange(4), default=25, show_default=True, help='Lattice constants at which it is asked.'
 )
+@click.option(
+    '--range',
+    'factors',
+    type=click.FloatRange(0, min_open=True),
+    nargs=2,
+    default=(0.94, 1.06),
+    show_default=True,
+    help='Least and largest lattice constant at which it is asked about cells, in units of theirs.',
+)
 @click.option('--rows', type=click.IntRange(1), default=SHOWN_ALLOYS, show_default=True, help='Alloys to print.')
 @CODE
 @NAME
@@ -82,6 +89,7 @@ def phase(
     model: ModelData | None,
     unseen: bool,
     points: int,
+    factors: tuple[float, float],
     rows: int,
     code: Any,
     name: str,
@@ -98,19 +106,28 @@ def phase(
         found, predicted = scans_of(node)
         _emit_phases(predicted or found, rows, as_json)
         return
-    known = None if type_name(node) == 'nanoml.structures' else scans_of(node)[0]
-    predicted, metrics = _predict(node, known, model, unseen, points, code)
+    cells = type_name(node) == 'nanoml.structures'
+    known = None if cells else scans_of(node)[0]
+    if known is None and not cells:
+        raise click.ClickException(f'pk {node.pk} is what a model predicted: give a scan, or cells, with --model')
+    predictions, predicted, metrics = _predict(node, known, model, unseen, points, factors, code)
     if name:
         for part in PREDICTED_PARTS:
             getattr(predicted, part).label = f'{name}-{part}'
         if metrics is not None:
             metrics.label = name
-    _emit_phases(predicted, rows, as_json, metrics)
+    _emit_phases(predicted, rows, as_json, metrics, predictions)
 
 
 def _predict(
-    node: Any, known: Scan | None, model: ModelData, unseen: bool, points: int, code: Any
-) -> tuple[Scan, Dict | None]:
+    node: Any,
+    known: Scan | None,
+    model: ModelData,
+    unseen: bool,
+    points: int,
+    factors: tuple[float, float],
+    code: Any,
+) -> tuple[Any, Scan, Dict | None]:
     """Ask a model for curves, and compare them with those of the engine if there are some."""
     from aiida.orm import Dict as DictNode
     from aiida.orm import Int
@@ -126,9 +143,9 @@ def _predict(
     if known is None:
         if unseen:
             raise click.UsageError('--unseen needs a scan: cells are not known to the model')
-        low, high = MODEL_RANGE
-        factors = [low + (high - low) * step / (points - 1) for step in range(points)]
-        fine = run_function(scan_alloys, structures=node, scan=DictNode({'factors': factors}))
+        low, high = factors
+        steps = [low + (high - low) * step / (points - 1) for step in range(points)]
+        fine = run_function(scan_alloys, structures=node, scan=DictNode({'factors': steps}))
     else:
         dataset = {'dataset': model.creator.inputs.dataset} if unseen else {}
         fine = run_function(refine_scan, structures=known.structures, points=Int(points), **dataset)
@@ -138,8 +155,8 @@ def _predict(
     made = run_function(predict_phases, predictions=predictions, structures=fine)
     predicted = Scan(made['curves'], made['points'], made['phases'], fine)
     if known is None:
-        return predicted, None
-    return predicted, run_function(compare_scans, curves=known.curves, predicted=predicted.curves)
+        return predictions, predicted, None
+    return predictions, predicted, run_function(compare_scans, curves=known.curves, predicted=predicted.curves)
 
 
 @click.command(
@@ -342,17 +359,23 @@ def emit_metrics(process: ProcessNode, name: str, as_json: bool) -> None:
     )  # fmt: skip
 
 
-def _emit_phases(scan: Scan | None, rows: int, as_json: bool, metrics: Dict | None = None) -> None:
+def _emit_phases(scan: Scan, rows: int, as_json: bool, metrics: Dict | None = None, predictions: Any = None) -> None:
     node = scan.phases
     found = metrics.get_dict() if metrics is not None else None
+    asked: dict[str, int] = {}
+    lines: dict[str, str] = {} if found is None else _judgement(found)
+    if predictions is not None:
+        attributes = predictions.base.attributes
+        asked = {'n_points': attributes.get('n_rows'), 'n_outside': attributes.get('n_outside')}
+        lines['outside'] = f'{asked["n_outside"]} of {asked["n_points"]} points are beyond what it learnt'
     emit(
         as_json,
         record(node, curves=scan.curves.uuid, points=scan.points.uuid, predicted=scan.predicted, labels=scan.source,
-               metrics=found, table=_rows(scan)),
+               metrics=found, table=_rows(scan), **asked),
         {
             'phases': f'{_called(node)} pk {node.pk}, uuid {node.uuid}',
             'from': ('a model that learnt ' if scan.predicted else '') + source_line(scan.source),
-            **({} if found is None else _judgement(found)),
+            **lines,
         },
         f'alloys plot {_called(node)} -o curves.png',
         _table(scan, rows),

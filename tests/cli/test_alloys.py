@@ -64,6 +64,10 @@ def test_scan_model_phases_and_figures(cli, cli_json, cells, tmp_path) -> None:
     cli('alloys', 'section', *section, '--name', 'section')
     mapped = cli_json('alloys', 'phase', 'section', '--model', 'model', '--points', 9, '--name', 'map')
     assert mapped['metrics'] is None
+    assert mapped['n_points'] == 10 * 2 * 9
+    far = cli_json('alloys', 'phase', 'section', '--model', 'model', '--points', 9, '--range', 1.3, 1.6)
+    assert far['n_outside'] == far['n_points'], 'it is told when a model extrapolates'
+    assert 'what a model predicted' in cli('alloys', 'phase', 'map-phases', '--model', 'model', status=1).stderr
     cli('alloys', 'plot', 'map-phases', '--figure', 'map', '--x', 'Al', '--y', 'Cu', '-o', tmp_path / 'section.png')
 
 
