@@ -243,8 +243,22 @@ def _find(name: str) -> Callable[..., Any]:
         raise EngineError(f'the calculator {name} cannot be imported ({error}): {way_out}') from error
     if name not in PRETRAINED and not (isinstance(found, type) and issubclass(found, BaseCalculator)):
         raise EngineError(f'{name} is no calculator of ASE; name one as package.module:Class')
+    if name not in PRETRAINED and _drives_program(found):
+        raise EngineError(
+            f'{name} drives a program by a command line, which a job must not be told; the engine ase computes inside '
+            'Python only'
+        )
     made: Callable[..., Any] = found
     return made
+
+
+def _drives_program(calculator: type) -> bool:
+    """Tell whether a class is, or extends, one of ASE's drivers of programs: those are all of its own but a few."""
+    inside = {f'ase.calculators.{module}' for module in ('abc', 'calculator', *OWN)}
+    return any(
+        base.__name__ == 'FileIOCalculator' or (base.__module__.startswith('ase.') and base.__module__ not in inside)
+        for base in calculator.__mro__
+    )
 
 
 def _check_options(

@@ -134,6 +134,8 @@ def test_a_calculator_of_another_package_is_taken_by_its_place(benzene: Structur
         ('os:Thing', {}, r'os:Thing cannot be imported'),
         ('subprocess:run', {'args': ['false']}, r'subprocess:run is no calculator of ASE'),
         ('subprocess:Popen', {'args': ['false']}, r'subprocess:Popen is no calculator of ASE'),
+        ('ase.calculators.vasp:Vasp', {'command': 'touch x'}, r'Vasp drives a program by a command line'),
+        ('ase.calculators.siesta:Siesta', {}, r'Siesta drives a program by a command line'),
     ],
 )
 def test_what_cannot_compute_is_refused_before_any_structure(
