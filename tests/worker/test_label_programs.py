@@ -87,7 +87,7 @@ def test_a_batch_gives_the_recorded_gaps(siesta_job) -> None:
     assert labels.energies['gap_ev'] == pytest.approx([FLAKES[name].about['gap_ev'] for name in NAMES], abs=1e-6)
     assert labels.source.version == '4.1-b4-133'
     assert labels.source.pseudopotentials == {element: digest(bundled()[element]) for element in ('H', 'B', 'C', 'N')}
-    assert set(labels.vectors) == {'levels_ev', 'forces_ev_per_ang', 'stress_ev_per_ang3'}
+    assert set(labels.vectors) == {'levels_ev', 'level_weights', 'forces_ev_per_ang', 'stress_ev_per_ang3'}
     for row, name in enumerate(NAMES):
         levels = labels.vectors['levels_ev'][row]
         assert labels.energies['homo_ev'][row] == pytest.approx(levels[labels.n_electrons[row] // 2 - 1], abs=1e-9)
