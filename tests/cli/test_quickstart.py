@@ -55,6 +55,14 @@ def wait_for(process: subprocess.Popen[str], words: str) -> str:
     raise AssertionError(f'ended without {words!r}: {text}')
 
 
+def wait_for_results(folder: Path) -> None:
+    """Wait until a job has labelled its flakes; others are still at it."""
+    until = time.monotonic() + 120
+    while not any(folder.glob('.aiida/scratch/**/results.json')):
+        assert time.monotonic() < until, 'no job came to its end'
+        time.sleep(0.1)
+
+
 def finish(process: subprocess.Popen[str]) -> str:
     text = process.communicate(timeout=400)[0]
     assert process.returncode == 0, text
@@ -87,7 +95,7 @@ def folder(tmp_path: Path):
 def test_kills_lose_nothing_a_second_run_is_cached_and_what_it_proposes_runs(folder: Path) -> None:
     first = start(folder, '--protocol', 'fast')
     wait_for(first, 'submitted GapWorkChain')
-    time.sleep(8)
+    wait_for_results(folder)  # a step that is killed while it submits jobs submits them again
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     victims = daemon_processes(folder)
