@@ -42,9 +42,6 @@ from aiida_nanoml.structures import (
 )
 from aiida_nanoml.structures.cubic import constants_from_volumes, volumes_per_atom
 
-SCAN = {'factors': [0.94, 0.96, 0.98, 1.0, 1.02, 1.04, 1.06]}
-"""Lattice constants of a scan in units of that of the given cells."""
-
 SHOWN = 20
 """Curves that a summary names with what is wrong with them."""
 
