@@ -224,9 +224,11 @@ def _run(
 @JSON
 def show(node: Any, output: Path | None, force: bool, as_json: bool) -> None:
     """Show the tables of a study again, and write its files; NODE is its table, or the process."""
+    from aiida_nanoml.provenance.campaign import process_state
+
     process = _process_of(node)
     if 'table' not in process.outputs:
-        state = process.exit_message or process.process_state.value
+        state = process.exit_message or process_state(process)
         raise click.ClickException(f'the study {process.pk} has no table: {state}')
     if output is not None:
         refuse_overwriting_in(output, process.inputs.study.value, force)

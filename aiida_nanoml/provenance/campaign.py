@@ -153,7 +153,7 @@ def _is_job(node: orm.ProcessNode) -> bool:
 
 def _job(node: orm.ProcessNode) -> CampaignJob:
     scheduler = node.get_scheduler_state() if isinstance(node, orm.CalcJobNode) else None
-    state = node.process_state.value + (f', {scheduler.value} at the scheduler' if scheduler else '')
+    state = process_state(node) + (f', {scheduler.value} at the scheduler' if scheduler else '')
     if node.paused:
         state = f'paused: {node.process_status}' if node.process_status else 'paused'
     batch = node.process_label == BATCH
@@ -164,7 +164,12 @@ def _job(node: orm.ProcessNode) -> CampaignJob:
 def _state(node: orm.ProcessNode) -> str:
     if node.is_finished:
         return 'finished' if node.is_finished_ok else f'failed: {node.exit_message}'
-    return 'paused' if node.paused else str(node.process_state.value)
+    return 'paused' if node.paused else process_state(node)
+
+
+def process_state(node: orm.ProcessNode) -> str:
+    """Say in which state a process is; it is stored, and linked to its caller, a moment before it has one."""
+    return str(node.process_state.value) if node.process_state else 'created'
 
 
 def _parallel(node: orm.WorkChainNode) -> int:

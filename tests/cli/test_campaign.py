@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 from aiida import orm
+from aiida.common.links import LinkType
 from aiida.engine import run_get_node
 from aiida.plugins import WorkflowFactory
 
 from aiida_nanoml.cli.campaign import duration
 from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.provenance.campaign import campaign_status
 
 PROGRAMS = Path(sys.executable).parent
 COUNT = 40
@@ -57,6 +59,23 @@ def test_status_tells_what_is_done_and_why_something_failed(cli, cli_json, campa
     assert '4 atoms never converge' in text
     assert text.endswith(f'next: aiida-nanoml campaign resume {campaign.pk}\n')
     assert cli_json('campaign', 'status')['campaigns'][0]['uuid'] == campaign.uuid
+
+
+def test_a_job_that_has_no_state_yet_is_told(campaign: orm.WorkChainNode, code: orm.InstalledCode) -> None:
+    """A process is stored, and linked to its caller, a moment before the engine gives it a state."""
+    batch = campaign.called[0]
+    caller = orm.WorkChainNode(process_type=campaign.process_type)
+    for name in ('structures', 'mode', 'options', 'max_concurrent'):
+        caller.base.links.add_incoming(campaign.inputs[name], LinkType.INPUT_WORK, name)
+    caller.store()
+    job = orm.CalcJobNode(computer=code.computer, process_type=batch.process_type)
+    job.set_process_label('LabelCalculation')
+    job.base.links.add_incoming(batch.inputs.rows, LinkType.INPUT_CALC, 'rows')
+    job.base.links.add_incoming(caller, LinkType.CALL_CALC, 'batch')
+    job.store()
+    found = campaign_status(caller)
+    assert found.state == 'created'
+    assert [(job.state, job.n_structures) for job in found.jobs] == [('created', 2)]
 
 
 def test_what_is_no_campaign_is_refused(cli, campaign: orm.WorkChainNode) -> None:
