@@ -15,6 +15,10 @@ class AlloyError(NanomlError):
     """A lattice scan of alloys cannot be evaluated, or two scans cannot be compared."""
 
 
+class TransportError(NanomlError):
+    """A potential, a file of one, or a request for its transmission cannot be used."""
+
+
 class DescriptorError(NanomlError):
     """A descriptor cannot describe a structure, or features of two descriptors are mixed."""
 

@@ -1,0 +1,1 @@
+"""Electron transport through one-dimensional potentials: R-matrix, potentials, resonances, files and figures."""

@@ -1,0 +1,386 @@
+"""Transmission of a one-dimensional potential by the R-matrix method, in a basis of cosines.
+
+The Wigner-Eisenbud functions of the scattering region, eigenfunctions with zero slope at both of its ends, are expanded
+in cosines. One diagonalisation gives their energies and their values at the ends, from which the S-matrix follows at
+every energy (U. Wulf, J. Kucera, P. N. Racec, E. Sigmund, Phys. Rev. B 58, 16209 (1998)).
+
+What the truncated basis lacks is added in two steps: the functions beyond it in the mean potential, as a closed series
+(P. J. A. Buttle, Phys. Rev. 160, 719 (1967)), and their coupling to the basis and to each other by the potential in
+first order (P.-O. Löwdin, J. Chem. Phys. 19, 1396 (1951)), which keeps the poles of the R-matrix and one diagonalisation.
+
+An effective mass that depends on the position is taken into the coordinate, dy = m(x)/<m> dx. In y the equation of
+D. J. BenDaniel and C. B. Duke, Phys. Rev. 152, 683 (1966), has one mass, and the energy a weight: the functions have no
+kinks, and the series of cosines converges as for one mass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike, NDArray
+from scipy.constants import electron_volt, hbar, m_e, nano
+from scipy.fft import dct
+from scipy.linalg import eigh, hankel, matmul_toeplitz, toeplitz
+from scipy.special import zeta
+
+from aiida_nanoml.errors import TransportError
+from aiida_nanoml.transport.potential import ENERGIES, Floats, Potential
+
+Complexes = NDArray[np.complex128]
+
+KINETIC = hbar**2 / (2 * m_e) / electron_volt / nano**2
+"""ħ²/(2 m0) in eV nm²."""
+
+CORRECTIONS = ('coupled', 'buttle', 'none')
+"""What stands for the functions beyond the basis, the best first."""
+
+MOST_COSINES = 8192
+"""Largest basis: its matrix takes 0.5 GB."""
+
+MOST_COUPLED = 2048
+"""Functions beyond the basis whose coupling is taken into account, at most."""
+
+COUPLED_PER_COSINE = 4
+
+TAIL_RATIO = 0.25
+"""Largest energy above or below the mean potential, in units of the kinetic energy of the first missing cosine."""
+
+_TAIL_TERMS = 28
+"""Terms of the series of the tail: TAIL_RATIO to this power is below the rounding of a number."""
+
+_BLOCK = 4_000_000
+"""Pole terms in memory at the same time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scattering:
+    """Scattering of an electron between the leads.
+
+    Lead 0 is the left one. Amplitudes are those of unit flux at the ends of the region; those of a closed lead, whose
+    waves decay, are zero.
+
+    :param energies: (n,) in eV.
+    :param s_matrix: (n, 2, 2), symmetric.
+    :param open_leads: (n, 2) whether a wave propagates in each lead.
+    """
+
+    energies: Floats
+    s_matrix: Complexes
+    open_leads: NDArray[np.bool_]
+
+    @property
+    def transmission(self) -> Floats:
+        """(n,) probability of transmission, zero where a lead is closed."""
+        return np.abs(self.s_matrix[:, 0, 1]) ** 2
+
+    @property
+    def reflection(self) -> Floats:
+        """(n, 2) probability of reflection into each lead, NaN where it is closed."""
+        found = np.abs(np.diagonal(self.s_matrix, axis1=1, axis2=2)) ** 2
+        return np.where(self.open_leads, found, np.nan)
+
+    @property
+    def phase(self) -> Floats:
+        """(n,) phase of the transmitted wave in rad, without jumps of 2π; NaN where a lead is closed."""
+        both = self.open_leads[:, 0] & self.open_leads[:, 1]
+        phase = np.full(both.shape, np.nan)
+        phase[both] = np.unwrap(np.angle(self.s_matrix[both, 0, 1]))
+        return phase
+
+    @property
+    def unitarity_defect(self) -> float:
+        """Largest deviation of S†S from one, over all energies and open leads."""
+        product = self.s_matrix.conj().transpose(0, 2, 1) @ self.s_matrix
+        ones = np.eye(2) * self.open_leads[:, None, :]
+        return float(np.abs(product - ones).max(initial=0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class RMatrix:
+    """The R-matrix of a scattering region, a meromorphic function of the energy, between its leads.
+
+    With the outward flux F = ħ²/(2m) dψ/dn at both ends, ψ = R F and
+    R(E) = sum_l γ_l γ_l^T / (ε_l - E) + C_0 + C_1 (E - E_0) + tail of the mean potential.
+
+    :param potential: the region and its leads.
+    :param levels: (n_basis,) Wigner-Eisenbud energies ε_l in eV, ascending.
+    :param amplitudes: (n_basis, 2) values γ_l of the functions at the left and at the right end, in nm^-1/2.
+    :param centre: the energy E_0, in eV.
+    :param constants: (2, 2, 2) the matrices C_0 and C_1, in 1/(eV nm) and 1/(eV² nm).
+    :param tail: the functions beyond the basis; None: left out.
+    """
+
+    potential: Potential
+    levels: Floats
+    amplitudes: Floats
+    centre: float
+    constants: Floats
+    tail: _Tail | None
+
+    def scatter(self, energies: ArrayLike) -> Scattering:
+        """Return the S-matrix at all energies.
+
+        The two poles next to an energy are kept apart (Woodbury's identity): the result is as good on a pole as
+        elsewhere.
+
+        :param energies: (n,) in eV.
+        :raises TransportError: energies that are not finite, or farther from the mean potential than the basis allows.
+        """
+        wanted = _energies(energies)
+        _require_basis(self.potential, len(self.levels), wanted)
+        s_matrix = np.empty((len(wanted), 2, 2), dtype=np.complex128)
+        size = max(1, _BLOCK // len(self.levels))
+        for begin in range(0, len(wanted), size):
+            s_matrix[begin : begin + size] = self._s_matrix(wanted[begin : begin + size])
+        open_leads = wanted[:, None] > self.potential.leads
+        s_matrix *= open_leads[:, :, None] & open_leads[:, None, :]
+        return Scattering(wanted, s_matrix, open_leads)
+
+    def wave_factors(self, energies: Any) -> Complexes:
+        """Return ħ²k/(2m) of both leads in eV nm, (n, 2); in a closed lead k is positive imaginary.
+
+        :param energies: (n,) in eV, real or complex.
+        """
+        kinetic = KINETIC / self.potential.lead_masses
+        above = np.asarray(energies, dtype=np.complex128)[:, None] - self.potential.leads
+        factors: Complexes = np.sqrt(kinetic * above)
+        return factors
+
+    def background(self, energies: Any, skip: NDArray[np.intp]) -> tuple[Any, Any]:
+        """Return the R-matrix without some of its poles, and the distances of those.
+
+        :param energies: (n,) in eV, real or complex.
+        :param skip: (n, m) the poles to leave out.
+        :returns: (n, 2, 2) in 1/(eV nm), and (n, m) ε_l - E of the poles that were left out, in eV.
+        """
+        distances = self.levels - energies[:, None]
+        left_out = np.take_along_axis(distances, skip, axis=1)
+        np.put_along_axis(distances, skip, np.inf, axis=1)
+        left, right = self.amplitudes.T
+        sums = (1.0 / distances) @ np.stack([left * left, left * right, right * right], axis=1)
+        matrix = sums[:, [0, 1, 1, 2]].reshape(-1, 2, 2)
+        matrix += self.constants[0] + (energies - self.centre)[:, None, None] * self.constants[1]
+        if self.tail is not None:
+            same, across = self.tail(energies)
+            matrix += same[:, None, None] * np.eye(2) + across[:, None, None] * (1 - np.eye(2))
+        return matrix, left_out
+
+    def _s_matrix(self, energies: Floats) -> Complexes:
+        near = np.searchsorted(self.levels, energies)
+        first = np.clip(near - 1, 0, max(0, len(self.levels) - 2))
+        skip = np.stack([first, np.minimum(first + 1, len(self.levels) - 1)], axis=1)[:, : len(self.levels)]
+        background, distances = self.background(energies, skip)
+        roots = np.sqrt(self.wave_factors(energies))
+        inner = _inverse(np.eye(2) - 1j * roots[:, :, None] * background * roots[:, None, :])
+        coupling = roots[:, :, None] * self.amplitudes[skip].transpose(0, 2, 1)
+        # A pole without any coupling adds nothing, and would leave nothing to divide by when it is hit.
+        distances[(coupling == 0).all(axis=1)] = 1.0
+        poles = distances[:, :, None] * np.eye(skip.shape[1]) - 1j * coupling.transpose(0, 2, 1) @ inner @ coupling
+        dressed = inner @ coupling
+        total = inner + 1j * dressed @ _inverse(poles) @ dressed.transpose(0, 2, 1)
+        matrix: Complexes = np.eye(2) - 2 * total
+        return matrix
+
+
+def solve(
+    potential: Potential, lowest: float, highest: float, n_basis: int = 512, correction: str = CORRECTIONS[0]
+) -> RMatrix:
+    """Find the R-matrix of a potential, for energies between two bounds.
+
+    :param potential: the region and its leads.
+    :param lowest: lower bound of the energies, in eV.
+    :param highest: upper bound of the energies, in eV.
+    :param n_basis: number of cosines.
+    :param correction: one of :data:`CORRECTIONS`.
+    :raises TransportError: bounds, basis or correction that cannot be used.
+    """
+    bounds = _energies([lowest, highest])
+    if lowest > highest:
+        raise TransportError(f'the lowest energy, {lowest:g} eV, is above the highest, {highest:g} eV')
+    if correction not in CORRECTIONS:
+        raise TransportError(f'there is no correction {correction!r}: choose {", ".join(CORRECTIONS)}')
+    if not 2 <= n_basis <= MOST_COSINES:
+        raise TransportError(f'the basis must have 2 to {MOST_COSINES} cosines, got {n_basis}')
+    _require_basis(potential, n_basis, bounds)
+    n_coupled = min(COUPLED_PER_COSINE * n_basis, MOST_COUPLED) if correction == 'coupled' else 0
+    centre = float(bounds.mean())
+    kinetic = KINETIC / potential.masses.mean()
+    numbers = np.arange(n_basis + n_coupled)
+    kinetic_energies = kinetic * (np.pi * numbers / potential.length) ** 2
+    ends = np.sqrt(np.where(numbers == 0, 1.0, 2.0) / potential.length)[:, None] * np.stack(
+        [np.ones(len(numbers)), 1.0 - 2.0 * (numbers % 2)], axis=1
+    )
+    weights = None if potential.masses.max() == potential.masses.min() else _coefficients(potential, None, len(numbers))
+    fields = _coefficients(potential, centre, len(numbers))
+
+    hamiltonian = _inner_block(fields, n_basis)
+    hamiltonian[np.diag_indices(n_basis)] += kinetic_energies[:n_basis]
+    overlap = None if weights is None else _inner_block(weights, n_basis)
+    values, slopes = ends[:n_basis], np.zeros((n_basis, 2))
+    constants = np.zeros((2, 2, 2))
+    if n_coupled:
+        outer = kinetic_energies[n_basis:, None] + fields[0]
+        far = ends[n_basis:] / outer
+        coupling = _outer_block(fields, n_basis, n_coupled)
+        scaled = coupling / outer.T
+        hamiltonian -= scaled @ coupling.T
+        values = values - coupling @ far
+        slopes = -scaled @ far
+        constants[0] = -_outer_form(fields, n_basis, far)
+        if weights is not None and overlap is not None:
+            weighted = _outer_block(weights, n_basis, n_coupled)
+            crossed = scaled @ weighted.T
+            overlap += scaled @ scaled.T - crossed - crossed.T
+            slopes += weighted @ far
+            constants[1] = _outer_form(weights, n_basis, far)
+    shifts, functions = eigh(hamiltonian, overlap, driver='evd' if overlap is None else 'gvd', check_finite=False)
+    # The ends of a function depend on the energy, values + slopes (E - E_0); taken at its own level they are the
+    # residue of the pole, and what remains is a constant and a linear term.
+    slopes = functions.T @ slopes
+    amplitudes = functions.T @ values + shifts[:, None] * slopes
+    mixed = amplitudes.T @ slopes
+    constants[0] += slopes.T @ (shifts[:, None] * slopes) - mixed - mixed.T
+    constants[1] -= slopes.T @ slopes
+    tail = _Tail(potential.length, kinetic, float(potential.values.mean()), n_basis) if correction != 'none' else None
+    return RMatrix(potential, centre + shifts, amplitudes, centre, constants, tail)
+
+
+def truncation_error(
+    potential: Potential, energies: ArrayLike, found: Scattering, n_basis: int, correction: str = CORRECTIONS[0]
+) -> float:
+    """Estimate the error of a transmission that the finite basis makes: the change against half of the basis.
+
+    With the correction ``coupled`` the error falls with the third power of the basis, so that this is about ten times
+    too large.
+
+    :param energies: (n,) at which to compare, in eV.
+    :param found: the scattering at these energies with the whole basis.
+    :param n_basis: number of cosines of the whole basis.
+    :param correction: as of :func:`solve`.
+    :returns: largest change of the transmission; 1 where half of the basis cannot carry the energies.
+    """
+    wanted = _energies(energies)
+    try:
+        half = solve(potential, wanted.min(), wanted.max(), n_basis // 2, correction).scatter(wanted)
+    except TransportError:
+        return 1.0
+    return float(np.abs(half.transmission - found.transmission).max())
+
+
+class _Tail:
+    """The functions beyond the basis in the mean potential: a power series in the energy, for both kinds of elements.
+
+    The sum over n >= N of 1/(n² - x) is that of x^p ζ(2p + 2, N) over p, with Hurwitz's zeta function.
+    """
+
+    def __init__(self, length: float, kinetic: float, mean: float, n_basis: int) -> None:
+        powers = 2.0 * np.arange(_TAIL_TERMS) + 2
+        scale = 2 * length / (kinetic * np.pi**2) * float(n_basis) ** (powers - 2)
+        self.mean = mean
+        self.scale = kinetic * (np.pi * n_basis / length) ** 2
+        self.same = scale * zeta(powers, n_basis)
+        alternating = 2.0**-powers * (zeta(powers, n_basis / 2) - zeta(powers, (n_basis + 1) / 2))
+        self.across = scale * alternating * (1 - 2 * (n_basis % 2))
+
+    def __call__(self, energies: Any) -> tuple[Any, Any]:
+        """Return the elements of equal and of different ends, each (n,), in 1/(eV nm)."""
+        ratios = (energies - self.mean) / self.scale
+        return np.polynomial.polynomial.polyval(ratios, self.same), np.polynomial.polynomial.polyval(
+            ratios, self.across
+        )
+
+
+def _coefficients(potential: Potential, centre: float | None, n_functions: int) -> Floats:
+    """Return the mean of f(y) cos(nπy/L) over the region for n = 0 … 2 n_functions, exactly.
+
+    :param centre: f is the potential above this energy, times the weight <m>/m(y); None: the weight alone.
+    """
+    heights = np.ones(len(potential)) if centre is None else potential.values - centre
+    numbers = np.arange(2 * n_functions + 1)
+    mean_mass = potential.masses.mean()
+    if potential.masses.max() == potential.masses.min():
+        # Midpoints of equal cells: a discrete cosine transform, continued by its symmetry beyond the number of cells.
+        transformed = dct(heights, type=2) / (2 * len(heights))
+        period = np.concatenate([transformed, [0.0], -transformed[:0:-1]])
+        turns, places = np.divmod(numbers, len(period))
+        signs = 1.0 - 2.0 * (turns % 2)
+        coefficients: Floats = signs * period[places] * np.sinc(numbers / len(period))
+        return coefficients
+    edges = np.concatenate([[0.0], np.cumsum(potential.masses / mean_mass)]) / len(potential)
+    heights = heights * mean_mass / potential.masses
+    steps = np.flatnonzero(np.diff(heights))
+    coefficients = np.zeros(len(numbers))
+    for begin in range(0, len(steps), 1 + _BLOCK // len(numbers)):
+        chosen = steps[begin : begin + 1 + _BLOCK // len(numbers)]
+        jumps = heights[chosen] - heights[chosen + 1]
+        coefficients[1:] += np.sin(np.pi * numbers[1:, None] * edges[chosen + 1]) @ jumps
+    coefficients[1:] /= np.pi * numbers[1:]
+    coefficients[0] = heights @ np.diff(edges)
+    return coefficients
+
+
+def _inner_block(coefficients: Floats, n_basis: int) -> Floats:
+    """Return the matrix of a field between the functions of the basis."""
+    matrix: Floats = toeplitz(coefficients[:n_basis]) + hankel(
+        coefficients[:n_basis], coefficients[n_basis - 1 : 2 * n_basis - 1]
+    )
+    matrix[0] *= np.sqrt(0.5)
+    matrix[:, 0] *= np.sqrt(0.5)
+    return matrix
+
+
+def _outer_block(coefficients: Floats, n_basis: int, n_coupled: int) -> Floats:
+    """Return the matrix of a field between the basis and the functions next to it, (n_basis, n_coupled)."""
+    differences = sliding_window_view(coefficients[1:], n_coupled)[:n_basis][::-1]
+    sums = sliding_window_view(coefficients[n_basis:], n_coupled)[:n_basis]
+    matrix: Floats = differences + sums
+    matrix[0] *= np.sqrt(0.5)
+    return matrix
+
+
+def _outer_form(coefficients: Floats, n_basis: int, far: Floats) -> Floats:
+    """Return far^T M far, with the matrix M of a field among the functions beyond the basis, less its mean."""
+    n = len(far)
+    differences = np.concatenate([[0.0], coefficients[1:n]])
+    sums = coefficients[2 * n_basis : 2 * n_basis + 2 * n - 1]
+    moved = matmul_toeplitz(differences, far) + matmul_toeplitz((sums[n - 1 :], sums[n - 1 :: -1]), far[::-1])
+    form: Floats = far.T @ moved
+    return form
+
+
+def _inverse(matrices: Complexes) -> Complexes:
+    """Invert small matrices (n, m, m), m = 1 or 2, without a loop."""
+    if matrices.shape[1] == 1:
+        return 1 / matrices
+    (a, b), (c, d) = matrices.transpose(1, 2, 0)
+    inverse: Complexes = (np.array([[d, -b], [-c, a]]) / (a * d - b * c)).transpose(2, 0, 1)
+    return inverse
+
+
+def _energies(energies: ArrayLike) -> Floats:
+    try:
+        wanted = np.array(energies, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TransportError(f'energies must be numbers in eV: {error}') from error
+    if wanted.ndim != 1 or not len(wanted):
+        raise TransportError(f'energies must be one row of at least one number; the shape is {wanted.shape}')
+    strange = wanted[~((ENERGIES[0] <= wanted) & (wanted <= ENERGIES[1]))]
+    if len(strange):
+        raise TransportError(f'an energy is {strange[0]:g}: it must be between {ENERGIES[0]:g} and {ENERGIES[1]:g} eV')
+    return wanted
+
+
+def _require_basis(potential: Potential, n_basis: int, energies: Floats) -> None:
+    """Refuse energies that the basis cannot carry."""
+    farthest = float(np.abs(energies - potential.values.mean()).max())
+    kinetic = KINETIC / potential.masses.mean() * (np.pi / potential.length) ** 2
+    needed = int(np.ceil(np.sqrt(farthest / (TAIL_RATIO * kinetic))))
+    if n_basis < needed:
+        advice = 'take a shorter region' if needed > MOST_COSINES else f'take at least {needed}'
+        raise TransportError(
+            f'{n_basis} cosines are too few for energies {farthest:.6g} eV from the mean potential in a region of '
+            f'{potential.length:g} nm: {advice}'
+        )
