@@ -61,7 +61,7 @@ class Potential:
                 f'there are {len(masses)} effective masses for {len(self)} cells: give one, or one for each cell'
             )
         self.masses = np.broadcast_to(masses, self.values.shape)
-        self.length = _number(length, LENGTHS, 'the length of the region', 'nm')
+        self.length = checked_number(length, LENGTHS, 'the length of the region', 'nm')
         self.left = self._lead(left, self.values[0], ENERGIES, 'the potential of the left lead', 'eV')
         self.right = self._lead(right, self.values[-1], ENERGIES, 'the potential of the right lead', 'eV')
         self.left_mass = self._lead(left_mass, self.masses[0], MASSES, 'the effective mass of the left lead', 'm0')
@@ -70,7 +70,7 @@ class Potential:
 
     @staticmethod
     def _lead(given: float | None, nearest: float, bounds: tuple[float, float], title: str, unit: str) -> float:
-        return float(nearest) if given is None else _number(given, bounds, title, unit)
+        return float(nearest) if given is None else checked_number(given, bounds, title, unit)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -114,13 +114,13 @@ class Potential:
 
         :param bias: how much the right lead is lowered against the left one, in eV.
         """
-        bias = _number(bias, ENERGIES, 'the bias', 'eV')
+        bias = checked_number(bias, ENERGIES, 'the bias', 'eV')
         drop = bias * (np.arange(len(self)) + 0.5) / len(self)
         return self.changed(values=self.values - drop, right=self.right - bias)
 
     def scaled(self, factor: float) -> Potential:
         """Return the potential with all differences to the left lead multiplied by a factor."""
-        factor = _number(factor, (-1e6, 1e6), 'the factor', '')
+        factor = checked_number(factor, (-1e6, 1e6), 'the factor', '')
         return self.changed(
             values=self.left + factor * (self.values - self.left), right=self.left + factor * (self.right - self.left)
         )
@@ -217,7 +217,12 @@ def _checked(numbers: ArrayLike, bounds: tuple[float, float], title: str, unit: 
     return array
 
 
-def _number(given: float, bounds: tuple[float, float], title: str, unit: str) -> float:
+def checked_number(given: Any, bounds: tuple[float, float], title: str, unit: str) -> float:
+    """Return one number that lies between two bounds.
+
+    :param title: what to call it in an error.
+    :raises TransportError: it is no number, not one, or out of the bounds.
+    """
     array = _checked(given, bounds, title, unit)
     if len(array) != 1:
         raise TransportError(f'{title} must be one number, there are {len(array)}')

@@ -6,7 +6,7 @@ every energy (U. Wulf, J. Kucera, P. N. Racec, E. Sigmund, Phys. Rev. B 58, 1620
 
 What the truncated basis lacks is added in two steps: the functions beyond it in the mean potential, as a closed series
 (P. J. A. Buttle, Phys. Rev. 160, 719 (1967)), and their coupling to the basis and to each other by the potential in
-first order (P.-O. Löwdin, J. Chem. Phys. 19, 1396 (1951)), which keeps the poles of the R-matrix and one diagonalisation.
+first order (P.-O. Löwdin, J. Chem. Phys. 19, 1396 (1951)), which keeps the poles and needs no other diagonalisation.
 
 An effective mass that depends on the position is taken into the coordinate, dy = m(x)/<m> dx. In y the equation of
 D. J. BenDaniel and C. B. Duke, Phys. Rev. 152, 683 (1966), has one mass, and the energy a weight: the functions have no
@@ -146,8 +146,14 @@ class RMatrix:
         """
         kinetic = KINETIC / self.potential.lead_masses
         above = np.asarray(energies, dtype=np.complex128)[:, None] - self.potential.leads
-        factors: Complexes = np.sqrt(kinetic * above)
+        # The branch of decaying waves below the edge of a lead, and of outgoing ones above it.
+        factors: Complexes = np.sqrt(kinetic) * np.where(above.real < 0, 1j * np.sqrt(-above), np.sqrt(above))
         return factors
+
+    @property
+    def rounding(self) -> float:
+        """Rounding error of the levels, in eV: a few units in the last place of the largest one."""
+        return float(4 * np.finfo(np.float64).eps * np.abs(self.levels).max())
 
     def background(self, energies: Any, skip: NDArray[np.intp]) -> tuple[Any, Any]:
         """Return the R-matrix without some of its poles, and the distances of those.
@@ -174,13 +180,13 @@ class RMatrix:
         skip = np.stack([first, np.minimum(first + 1, len(self.levels) - 1)], axis=1)[:, : len(self.levels)]
         background, distances = self.background(energies, skip)
         roots = np.sqrt(self.wave_factors(energies))
-        inner = _inverse(np.eye(2) - 1j * roots[:, :, None] * background * roots[:, None, :])
+        inner = inverses(np.eye(2) - 1j * roots[:, :, None] * background * roots[:, None, :])
         coupling = roots[:, :, None] * self.amplitudes[skip].transpose(0, 2, 1)
         # A pole without any coupling adds nothing, and would leave nothing to divide by when it is hit.
         distances[(coupling == 0).all(axis=1)] = 1.0
         poles = distances[:, :, None] * np.eye(skip.shape[1]) - 1j * coupling.transpose(0, 2, 1) @ inner @ coupling
         dressed = inner @ coupling
-        total = inner + 1j * dressed @ _inverse(poles) @ dressed.transpose(0, 2, 1)
+        total = inner + 1j * dressed @ inverses(poles) @ dressed.transpose(0, 2, 1)
         matrix: Complexes = np.eye(2) - 2 * total
         return matrix
 
@@ -249,25 +255,26 @@ def solve(
 
 
 def truncation_error(
-    potential: Potential, energies: ArrayLike, found: Scattering, n_basis: int, correction: str = CORRECTIONS[0]
+    potential: Potential, energies: ArrayLike, transmission: Floats, n_basis: int, correction: str = CORRECTIONS[0]
 ) -> float:
-    """Estimate the error of a transmission that the finite basis makes: the change against half of the basis.
+    """Estimate the error of a transmission that the finite basis makes, by the change against half of the basis.
 
-    With the correction ``coupled`` the error falls with the third power of the basis, so that this is about ten times
-    too large.
+    With the correction ``coupled`` the error falls with the third power of the basis: the estimate is some seven times
+    too large. Where half of the basis cannot carry the energies, the change against a larger part is scaled accordingly.
 
     :param energies: (n,) at which to compare, in eV.
-    :param found: the scattering at these energies with the whole basis.
+    :param transmission: (n,) at these energies, with the whole basis.
     :param n_basis: number of cosines of the whole basis.
     :param correction: as of :func:`solve`.
-    :returns: largest change of the transmission; 1 where half of the basis cannot carry the energies.
+    :returns: at most 1, which also stands for a basis that leaves nothing to compare with.
     """
     wanted = _energies(energies)
-    try:
-        half = solve(potential, wanted.min(), wanted.max(), n_basis // 2, correction).scatter(wanted)
-    except TransportError:
+    part = max(n_basis // 2, cosines_needed(potential, wanted))
+    if not 2 <= part < n_basis:
         return 1.0
-    return float(np.abs(half.transmission - found.transmission).max())
+    found = solve(potential, float(wanted.min()), float(wanted.max()), part, correction).scatter(wanted)
+    change = float(np.abs(found.transmission - transmission).max())
+    return min(1.0, 7 * change / ((n_basis / part) ** 3 - 1))
 
 
 class _Tail:
@@ -351,7 +358,7 @@ def _outer_form(coefficients: Floats, n_basis: int, far: Floats) -> Floats:
     return form
 
 
-def _inverse(matrices: Complexes) -> Complexes:
+def inverses(matrices: Complexes) -> Complexes:
     """Invert small matrices (n, m, m), m = 1 or 2, without a loop."""
     if matrices.shape[1] == 1:
         return 1 / matrices
@@ -373,14 +380,22 @@ def _energies(energies: ArrayLike) -> Floats:
     return wanted
 
 
+def cosines_needed(potential: Potential, energies: ArrayLike) -> int:
+    """Return the size of the smallest basis that can carry some energies.
+
+    :param energies: (n,) in eV.
+    """
+    farthest = float(np.abs(np.asarray(energies) - potential.values.mean()).max())
+    kinetic = KINETIC / potential.masses.mean() * (np.pi / potential.length) ** 2
+    return int(np.ceil(np.sqrt(farthest / (TAIL_RATIO * kinetic))))
+
+
 def _require_basis(potential: Potential, n_basis: int, energies: Floats) -> None:
     """Refuse energies that the basis cannot carry."""
-    farthest = float(np.abs(energies - potential.values.mean()).max())
-    kinetic = KINETIC / potential.masses.mean() * (np.pi / potential.length) ** 2
-    needed = int(np.ceil(np.sqrt(farthest / (TAIL_RATIO * kinetic))))
+    needed = cosines_needed(potential, energies)
     if n_basis < needed:
-        advice = 'take a shorter region' if needed > MOST_COSINES else f'take at least {needed}'
+        advice = 'choose lower energies or a shorter region' if needed > MOST_COSINES else f'take at least {needed}'
         raise TransportError(
-            f'{n_basis} cosines are too few for energies {farthest:.6g} eV from the mean potential in a region of '
-            f'{potential.length:g} nm: {advice}'
+            f'{n_basis} cosines are too few for energies from {energies.min():.6g} to {energies.max():.6g} eV in a '
+            f'region of {potential.length:g} nm with a mean potential of {potential.values.mean():.6g} eV: {advice}'
         )

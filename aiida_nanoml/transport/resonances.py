@@ -1,0 +1,137 @@
+"""Resonances of a scattering region: poles of its S-matrix in the lower half of the complex energy plane."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.constants import electron_volt, hbar
+
+from aiida_nanoml.transport.potential import Floats
+from aiida_nanoml.transport.rmatrix import Complexes, RMatrix, inverses
+
+_TOGETHER = 100
+"""Levels whose coupling through the leads is diagonalised at once."""
+
+_NEIGHBOURS = 8
+"""Levels beyond both ends of a range that are taken in: open leads shift them."""
+
+_STEPS = 30
+
+
+@dataclass(frozen=True, eq=False)
+class Resonances:
+    """Poles of the S-matrix at E - iΓ/2, by ascending energy.
+
+    :param energies: (m,) E in eV.
+    :param widths: (m,) Γ in eV; zero where it is below the rounding of the levels, :attr:`RMatrix.rounding`.
+    """
+
+    energies: Floats
+    widths: Floats
+
+    def __len__(self) -> int:
+        return len(self.energies)
+
+    @property
+    def lifetimes(self) -> Floats:
+        """(m,) ħ/Γ in s; infinite where the width is zero."""
+        with np.errstate(divide='ignore'):
+            lifetimes: Floats = hbar / electron_volt / self.widths
+        return lifetimes
+
+
+def find_resonances(rmatrix: RMatrix, lowest: float, highest: float) -> Resonances:
+    """Find the resonances in a range of energies.
+
+    The levels of the range, coupled through the leads, are diagonalised as a complex symmetric matrix (effective
+    Hamiltonian: C. Mahaux, H. A. Weidenmüller, Shell-Model Approach to Nuclear Reactions, North-Holland, 1969); each
+    eigenvalue is then refined to a zero of det(1 - iK) at its own complex energy.
+
+    :param rmatrix: of :func:`~aiida_nanoml.transport.rmatrix.solve`.
+    :param lowest: in eV.
+    :param highest: in eV.
+    :returns: those with a width below their distance to the nearest edge of an open lead: broader ones are background.
+    """
+    begin, end = np.searchsorted(rmatrix.levels, [lowest, highest])
+    borders = np.array([lowest, *rmatrix.levels[begin + _TOGETHER : end : _TOGETHER], highest])
+    poles = np.concatenate([_poles(rmatrix, *pair) for pair in itertools.pairwise(borders)])
+    widths = -2 * poles.imag
+    widths[np.abs(widths) < rmatrix.rounding] = 0.0
+    distances = poles.real[:, None] - rmatrix.potential.leads
+    edges = np.where(distances > 0, distances, np.inf).min(axis=1)
+    kept = np.isfinite(edges) & (widths >= 0) & (widths < edges)
+    return Resonances(poles.real[kept], widths[kept])
+
+
+def adaptive_energies(energies: ArrayLike, resonances: Resonances, points: int = 41) -> Floats:
+    """Add energies to a grid where the transmission changes fast.
+
+    :param energies: (n,) in eV.
+    :param resonances: each gets points over 14 of its widths, dense at its energy, as far as they lie in the grid.
+    :param points: number of points for each resonance.
+    :returns: (m,) all energies, ascending, each once.
+    """
+    grid = np.asarray(energies, dtype=np.float64)
+    spread = np.tan(np.linspace(-1.5, 1.5, points)) / 2
+    added = (resonances.energies[:, None] + resonances.widths[:, None] * spread).ravel()
+    added = added[(grid.min() <= added) & (added <= grid.max())]
+    everything: Floats = np.unique(np.concatenate([grid, added]))
+    return everything
+
+
+def _poles(rmatrix: RMatrix, lowest: float, highest: float) -> Complexes:
+    """Return the poles whose energy lies in a range, by ascending energy."""
+    begin, end = np.searchsorted(rmatrix.levels, [lowest, highest])
+    chosen = np.arange(max(0, begin - _NEIGHBOURS), min(len(rmatrix.levels), end + _NEIGHBOURS))
+    found = _refined(rmatrix, _eigenvalues(rmatrix, chosen, 0.5 * (lowest + highest)))
+    return found[(lowest <= found.real) & (found.real <= highest)]
+
+
+def _eigenvalues(rmatrix: RMatrix, chosen: NDArray[np.intp], energy: float) -> Complexes:
+    """Return the eigenvalues of the effective Hamiltonian of some levels, with the leads as they are at an energy."""
+    at = np.array([energy])
+    background, _ = rmatrix.background(at, chosen[None])
+    roots = np.sqrt(rmatrix.wave_factors(at))[0]
+    inner = np.linalg.inv(np.eye(2) - 1j * roots[:, None] * background[0] * roots)
+    coupling = rmatrix.amplitudes[chosen] * roots
+    effective = np.diag(rmatrix.levels[chosen]) - 1j * coupling @ inner @ coupling.T
+    eigenvalues: Complexes = np.linalg.eigvals(effective)
+    return eigenvalues
+
+
+def _refined(rmatrix: RMatrix, poles: Complexes) -> Complexes:
+    """Refine poles by the secant method; those that do not converge, or twice to the same place, are left out."""
+    near = np.searchsorted(rmatrix.levels, poles.real)
+    first = np.clip(near - 1, 0, len(rmatrix.levels) - 2)
+    skip = np.stack([first, first + 1], axis=1)
+    previous, current = poles, poles - 1e-3j * np.maximum(np.abs(poles.imag), rmatrix.rounding)
+    before = _determinant(rmatrix, previous, skip)
+    for _ in range(_STEPS):
+        now = _determinant(rmatrix, current, skip)
+        with np.errstate(divide='ignore', invalid='ignore'):
+            steps = now * (current - previous) / (now - before)
+        # Where both values agree to the last digit, the zero is found.
+        steps = np.where(np.isfinite(steps), steps, 0.0)
+        previous, before, current = current, now, current - steps
+        if (np.abs(steps) <= rmatrix.rounding).all():
+            break
+    converged = np.abs(current - previous) <= np.maximum(rmatrix.rounding, 1e-6 * np.abs(current.imag))
+    found = current[converged]
+    found = found[np.argsort(found.real, kind='stable')]
+    apart = np.abs(np.diff(found)) > np.maximum(4 * rmatrix.rounding, 1e-3 * np.abs(found[1:].imag))
+    distinct: Complexes = found[np.concatenate([[True], apart])] if len(found) else found
+    return distinct
+
+
+def _determinant(rmatrix: RMatrix, energies: Complexes, skip: NDArray[np.intp]) -> Complexes:
+    """Return det(1 - iK), times the distances to the skipped levels, which are its poles nearby."""
+    background, distances = rmatrix.background(energies, skip)
+    roots = np.sqrt(rmatrix.wave_factors(energies))
+    rest = np.eye(2) - 1j * roots[:, :, None] * background * roots[:, None, :]
+    coupling = roots[:, :, None] * rmatrix.amplitudes[skip].transpose(0, 2, 1)
+    poles = distances[:, :, None] * np.eye(2) - 1j * coupling.transpose(0, 2, 1) @ inverses(rest) @ coupling
+    product: Complexes = np.linalg.det(rest) * np.linalg.det(poles)
+    return product
