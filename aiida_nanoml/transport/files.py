@@ -18,18 +18,19 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
 from aiida_nanoml.errors import TransportError
 from aiida_nanoml.transport.potential import ENERGIES, LENGTHS, MASSES, MOST_CELLS, Floats, Potential
-from aiida_nanoml.transport.rmatrix import MOST_COSINES, Scattering
+from aiida_nanoml.transport.settings import MOST_COSINES, MOST_ENERGIES
+
+if TYPE_CHECKING:
+    from aiida_nanoml.transport.rmatrix import Scattering
 
 EXAMPLE = Path(__file__).with_name('barrier.txt')
 """The example of the source: a barrier of 100 nm and 0.1 eV for electrons of 0.023 m0."""
-
-MOST_ENERGIES = 1_000_000
 
 LARGEST_FILE = 64 * 2**20
 """Files beyond this size (bytes) are not read."""

@@ -28,17 +28,12 @@ from scipy.special import zeta
 
 from aiida_nanoml.errors import TransportError
 from aiida_nanoml.transport.potential import ENERGIES, Floats, Potential
+from aiida_nanoml.transport.settings import CORRECTIONS, MOST_COSINES
 
 Complexes = NDArray[np.complex128]
 
 KINETIC = hbar**2 / (2 * m_e) / electron_volt / nano**2
 """ħ²/(2 m0) in eV nm²."""
-
-CORRECTIONS = ('coupled', 'buttle', 'none')
-"""What stands for the functions beyond the basis, the best first."""
-
-MOST_COSINES = 8192
-"""Largest basis: its matrix takes 0.5 GB."""
 
 MOST_COUPLED = 2048
 """Functions beyond the basis whose coupling is taken into account, at most."""
@@ -200,7 +195,7 @@ def solve(
     :param lowest: lower bound of the energies, in eV.
     :param highest: upper bound of the energies, in eV.
     :param n_basis: number of cosines.
-    :param correction: one of :data:`CORRECTIONS`.
+    :param correction: one of :data:`~aiida_nanoml.transport.settings.CORRECTIONS`.
     :raises TransportError: bounds, basis or correction that cannot be used.
     """
     bounds = _energies([lowest, highest])
@@ -260,7 +255,7 @@ def truncation_error(
     """Estimate the error of a transmission that the finite basis makes, by the change against half of the basis.
 
     With the correction ``coupled`` the error falls with the third power of the basis: the estimate is some seven times
-    too large. Where half of the basis cannot carry the energies, the change against a larger part is scaled accordingly.
+    too large. Where half of the basis cannot carry the energies, the change against a larger part is scaled for it.
 
     :param energies: (n,) at which to compare, in eV.
     :param transmission: (n,) at these energies, with the whole basis.
