@@ -61,6 +61,8 @@ def test_there_are_plugins_of_every_kind() -> None:
             'validate',
             'alloy_scan',
             'alloy',
+            'rmatrix',
+            'rmatrix_scan',
         )
     }
 

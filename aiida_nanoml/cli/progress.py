@@ -20,6 +20,7 @@ STEPS = {
     'TrainCalculation': 'training',
     'PredictCalculation': 'predicting',
     'StudyCalculation': 'studying',
+    'RmatrixCalculation': 'scattering',
 }
 UNITS = {
     'labelling': 'structures',
@@ -27,6 +28,7 @@ UNITS = {
     'predicting': 'rows',
     'importing': 'folders',
     'studying': 'models',
+    'scattering': 'potentials',
 }
 LINE_EVERY_S = 10.0
 """Seconds between two lines about one step where the output is no terminal."""
@@ -164,6 +166,8 @@ def _job_size(node: Any, step: str) -> int:
     if step == 'labelling':
         rows = node.inputs.rows.get_list() if 'rows' in node.inputs else range(node.inputs.structures.n_structures)
         return len(rows)
+    if step == 'scattering':
+        return int(node.inputs.potentials.n_potentials)
     if step == 'training' and node.is_finished_ok and 'history' in node.outputs:
         return len(node.outputs.history.get_x()[1])
     if step == 'studying' and node.is_terminated and 'rows' in node.outputs:

@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         description='Run one task of aiida-nanoml in a job folder; started by AiiDA on the compute node.',
         epilog='example: nanoml-worker label --processes 2 --folder .',
     )
-    parser.add_argument('task', choices=('label', 'train', 'predict', 'study'))
+    parser.add_argument('task', choices=('label', 'train', 'predict', 'study', 'rmatrix'))
     parser.add_argument('--folder', type=Path, default=Path(), help='folder of the job (default: the current one)')
     parser.add_argument('--processes', type=_positive, default=1, help='processes at the same time (default: 1)')
     parser.add_argument('--version', action='version', version=__version__)
@@ -69,13 +69,18 @@ def _run(options: argparse.Namespace) -> Report:
         from aiida_nanoml.worker.train import train
 
         return train(options.folder, progress)
-    if options.task == 'study':
-        # Studies run side by side, each on the cores of its job: TensorFlow would take all there are.
+    if options.task in ('study', 'rmatrix'):
+        # Such jobs run side by side, each on its own cores: TensorFlow and OpenBLAS would take all there are.
         threads = str(options.processes)
         os.environ.update(OMP_NUM_THREADS=threads, OPENBLAS_NUM_THREADS=threads, TF_NUM_INTRAOP_THREADS=threads)
+    if options.task == 'study':
         from aiida_nanoml.worker.study import study
 
         return study(options.folder, progress)
+    if options.task == 'rmatrix':
+        from aiida_nanoml.worker.rmatrix import rmatrix
+
+        return rmatrix(options.folder, progress)
     from aiida_nanoml.worker.predict import predict
 
     return predict(options.folder)

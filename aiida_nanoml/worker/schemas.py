@@ -21,6 +21,7 @@ ERROR_FILE = 'nanoml.err'
 JOURNAL_FILE = 'journal.jsonl'
 STRUCTURES_FILE = 'structures.npz'
 DATASET_FILE = 'dataset.npz'
+POTENTIALS_FILE = 'potentials.npz'
 BASELINE_FILE = 'baseline.npz'
 MODEL_FOLDER = 'model'
 PARITY_FILES = '*_prediction.png'
@@ -91,7 +92,14 @@ class StudyJob(_Schema):
     allow_leakage: bool = Field(default=False, description='accept structures that are in two parts of the split')
 
 
-Job = LabelJob | TrainJob | PredictJob | StudyJob
+class RmatrixJob(_Schema):
+    """Compute the transmissions of the potentials of ``potentials.npz``."""
+
+    task: Literal['rmatrix'] = 'rmatrix'
+    settings: dict[str, Any] = Field(description='energies, basis and correction')
+
+
+Job = LabelJob | TrainJob | PredictJob | StudyJob | RmatrixJob
 
 
 class Report(_Schema):

@@ -16,6 +16,7 @@ from aiida.plugins import DataFactory
 from aiida_nanoml.data.dataset import DatasetData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.model import ModelData
+from aiida_nanoml.data.potentials import PotentialSetData
 from aiida_nanoml.data.prediction import COLUMNS, PredictionData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSet
@@ -25,9 +26,11 @@ from aiida_nanoml.learning.distance import TrainingDomain
 from aiida_nanoml.learning.model_files import save_model
 from aiida_nanoml.learning.registry import make_model
 from aiida_nanoml.structures import StructureSet
+from aiida_nanoml.transport.potential import PotentialSet
+from aiida_nanoml.transport.presets import make_potential, vary_preset
 
-NODES = ('structures_node', 'labels_node', 'dataset_node', 'model_node', 'prediction_node')
-CLASSES = (StructureSetData, LabelSetData, DatasetData, ModelData, PredictionData)
+NODES = ('structures_node', 'labels_node', 'dataset_node', 'model_node', 'prediction_node', 'potentials_node')
+CLASSES = (StructureSetData, LabelSetData, DatasetData, ModelData, PredictionData, PotentialSetData)
 
 
 @pytest.fixture
@@ -48,6 +51,14 @@ def columns(split_flakes: Dataset) -> dict[str, np.ndarray]:
 @pytest.fixture
 def prediction_node(model_node: ModelData, columns: dict[str, np.ndarray]) -> PredictionData:
     return PredictionData(columns, model_node.base.attributes.all).store()
+
+
+@pytest.fixture
+def potentials_node(aiida_profile) -> PotentialSetData:
+    varied = vary_preset('double_barrier', {'bias': 0.1}, 'width', [2.0, 3.0])
+    return PotentialSetData(
+        PotentialSet([*varied, make_potential('layers', {'sequence': [[1, 0, 0.1], [2, 0.3, 0.2]]})])
+    ).store()
 
 
 @pytest.mark.parametrize('name', NODES)
@@ -100,6 +111,18 @@ def test_structures_come_back_equal(structures_node: StructureSetData, flakes: S
     assert node.base.attributes.get('n_atoms') == len(flakes.numbers)
     assert set(node.base.attributes.get('elements')) <= {'B', 'C', 'H', 'N'}
     assert len(node.base.attributes.get('formulas')) <= 10
+
+
+def test_potentials_come_back_equal(potentials_node: PotentialSetData) -> None:
+    node = orm.load_node(potentials_node.uuid)
+    made = node.potentials
+    assert node.n_potentials == len(made) == 3
+    assert made.names == ['width = 2 nm', 'width = 3 nm', 'layers']
+    assert made[2].lead_masses.tolist() == [0.1, 0.2]
+    assert [potential.right for potential in made] == [-0.1, -0.1, 0.0]
+    assert node.base.attributes.get('n_cells') == sum(map(len, made))
+    for name, array in made.to_arrays().items():
+        np.testing.assert_array_equal(node.get_array(name), array)
 
 
 def test_labels_come_back_equal(labels_node: LabelSetData, flake_labels: LabelSet) -> None:
@@ -194,14 +217,18 @@ def test_predictions_that_cannot_be_used_are_refused(
 
 @pytest.mark.parametrize(
     ('cls', 'name'),
-    [(StructureSetData, 'positions'), (LabelSetData, 'gap_ev'), (DatasetData, 'X'), (PredictionData, 'value')],
+    [
+        (StructureSetData, 'positions'),
+        (LabelSetData, 'gap_ev'),
+        (DatasetData, 'X'),
+        (PredictionData, 'value'),
+        (PotentialSetData, 'masses'),
+    ],
 )
 def test_an_array_spoilt_before_storing_is_found(
     cls: type, name: str, request: pytest.FixtureRequest, aiida_profile
 ) -> None:
-    node = request.getfixturevalue(
-        NODES[(StructureSetData, LabelSetData, DatasetData, ModelData, PredictionData).index(cls)]
-    )
+    node = request.getfixturevalue(NODES[CLASSES.index(cls)])
     copy = node.clone()
     spoilt = copy.get_array(name).copy()
     spoilt[0] = np.nan

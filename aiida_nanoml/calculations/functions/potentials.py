@@ -1,0 +1,176 @@
+"""Potentials: by name, from a file, with one parameter at several values; and the tables and figure of a scan."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aiida import orm
+from aiida.engine import calcfunction
+
+from aiida_nanoml.calculations.functions.base import refusing
+from aiida_nanoml.data.potentials import PotentialSetData
+from aiida_nanoml.errors import TransportError
+from aiida_nanoml.transport.potential import Potential, PotentialSet
+from aiida_nanoml.transport.presets import UNITS, make_potential, vary_potential, vary_preset
+
+SCAN_FIGURE = 'transmission.png'
+
+
+@calcfunction
+@refusing
+def generate_potential(preset: orm.Str, parameters: orm.Dict) -> PotentialSetData:
+    """Make a potential by name.
+
+    :param preset: one of :data:`~aiida_nanoml.transport.presets.PRESETS`.
+    :param parameters: of the preset, and ``bias``.
+    :raises TransportError: the name or a parameter is unknown, or cannot be used.
+    """
+    return PotentialSetData(PotentialSet([make_potential(preset.value, parameters.get_dict())]))
+
+
+@calcfunction
+@refusing
+def import_potential(file: orm.SinglefileData) -> dict[str, orm.Data]:
+    """Read an input file of a transmission.
+
+    :returns: ``potentials``, the one of the file, and ``settings``, its energies and basis.
+    :raises TransportError: the file cannot be read; the line and the word are named.
+    """
+    from aiida_nanoml.transport.files import parse_input
+
+    found = parse_input(file.get_content(mode='rb'), file.filename)
+    settings = {
+        'lowest': found.lowest,
+        'highest': found.highest,
+        'n_energies': found.n_energies,
+        'n_basis': found.n_basis,
+    }
+    return {'potentials': PotentialSetData(PotentialSet([found.potential])), 'settings': orm.Dict(settings)}
+
+
+@calcfunction
+@refusing
+def vary_generated_potential(preset: orm.Str, parameters: orm.Dict, scan: orm.Dict) -> PotentialSetData:
+    """Make a potential by name with several values of one parameter.
+
+    :param preset: one of :data:`~aiida_nanoml.transport.presets.PRESETS`.
+    :param parameters: of the preset.
+    :param scan: ``parameter``, the name of the varied one, and its ``values``.
+    :raises TransportError: as of :func:`scanned_potentials`.
+    """
+    return PotentialSetData(scanned_potentials(scan.get_dict(), preset.value, parameters.get_dict()))
+
+
+@calcfunction
+@refusing
+def vary_given_potential(potential: PotentialSetData, scan: orm.Dict) -> PotentialSetData:
+    """Change one parameter of a given potential to several values.
+
+    :param potential: exactly one.
+    :param scan: ``parameter``, one of :data:`~aiida_nanoml.transport.presets.CHANGES`, and its ``values``.
+    :raises TransportError: as of :func:`scanned_potentials`.
+    """
+    return PotentialSetData(scanned_potentials(scan.get_dict(), only_potential(potential)))
+
+
+@calcfunction
+@refusing
+def tabulate_transmissions(
+    scan: orm.Dict, transmission: orm.XyData, resonances: orm.ArrayData, results: orm.Dict
+) -> orm.FolderData:
+    """Write the tables of a scan and draw its map.
+
+    :param scan: ``parameter`` and ``values``, one for each column of the transmission.
+    :param transmission: of the job.
+    :param resonances: of the job.
+    :param results: of the job.
+    :returns: ``transmission.csv``, ``resonances.csv`` and ``transmission.png``.
+    :raises TransportError: the scan has another number of values than there are transmissions.
+    """
+    from aiida_nanoml.transport.plots import plot_scan
+
+    wanted = scan.get_dict()
+    parameter, values = wanted['parameter'], wanted['values']
+    energies, columns = transmission.get_x()[1], [column for _, column, _ in transmission.get_y()]
+    if len(columns) != len(values):
+        raise TransportError(f'there are {len(columns)} transmissions for {len(values)} values of {parameter}')
+    found = resonances.arrays
+    title = parameter_title(parameter)
+    node = orm.FolderData()
+    header = ['energy (eV)', *(f'{title} = {value!r}' for value in values)]
+    _put(
+        node, 'transmission.csv', header, zip(energies.tolist(), *(column.tolist() for column in columns), strict=True)
+    )
+    rows = [
+        (values[row], energy, width)
+        for row, energy, width in zip(
+            found['rows'].tolist(), found['energies'].tolist(), found['widths'].tolist(), strict=True
+        )
+    ]
+    _put(node, 'resonances.csv', [title, 'energy (eV)', 'width (eV)'], rows)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / SCAN_FIGURE
+        plot_scan(
+            path,
+            title,
+            values,
+            energies,
+            columns,
+            resonances=[(value, energy) for value, energy, _ in rows],
+            note=method_note(results.get_dict()['settings']),
+        )
+        node.base.repository.put_object_from_file(path, SCAN_FIGURE)
+    return node
+
+
+def scanned_potentials(
+    scan: Mapping[str, Any], potential: str | Potential, parameters: Mapping[str, Any] | None = None
+) -> PotentialSet:
+    """Make the potentials of a scan.
+
+    :param scan: ``parameter`` and ``values``.
+    :param potential: the name of a preset, or a potential.
+    :param parameters: of the preset.
+    :raises TransportError: a scan without parameter or values, and as of
+        :func:`~aiida_nanoml.transport.presets.vary_preset` and
+        :func:`~aiida_nanoml.transport.presets.vary_potential`.
+    """
+    if set(scan) != {'parameter', 'values'} or not isinstance(scan['values'], list) or not scan['values']:
+        raise TransportError(f'a scan has a `parameter` and a list of `values`, at least one; got {scan}')
+    if isinstance(potential, str):
+        return vary_preset(potential, parameters or {}, scan['parameter'], scan['values'])
+    return vary_potential(potential, scan['parameter'], scan['values'])
+
+
+def only_potential(node: PotentialSetData) -> Potential:
+    """Return the potential of a node that has exactly one.
+
+    :raises TransportError: it has several.
+    """
+    if node.n_potentials != 1:
+        raise TransportError(f'one potential is needed, the node {node.pk} has {node.n_potentials}')
+    return node.potentials[0]
+
+
+def parameter_title(parameter: str) -> str:
+    """Name a parameter with its unit."""
+    unit = UNITS.get(parameter, '')
+    return f'{parameter} ({unit})' if unit else parameter
+
+
+def method_note(settings: dict[str, Any]) -> str:
+    """Say how a transmission was computed."""
+    return f'R-matrix, {settings["n_basis"]} cosines, correction {settings["correction"]}'
+
+
+def _put(node: orm.FolderData, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(header)
+    writer.writerows(rows)
+    node.base.repository.put_object_from_bytes(text.getvalue().encode(), name)

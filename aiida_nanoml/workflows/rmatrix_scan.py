@@ -1,0 +1,188 @@
+"""Workflow ``nanoml.rmatrix_scan``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiida import orm
+from aiida.engine import ProcessBuilder, ToContext, WorkChain, while_
+from aiida.engine.processes.workchains.workchain import WorkChainSpec
+
+from aiida_nanoml.calculations.base import validate_code
+from aiida_nanoml.calculations.functions.potentials import (
+    only_potential,
+    scanned_potentials,
+    tabulate_transmissions,
+    vary_generated_potential,
+    vary_given_potential,
+)
+from aiida_nanoml.calculations.rmatrix import RmatrixCalculation, define_settings, define_transmissions
+from aiida_nanoml.data.potentials import PotentialSetData
+from aiida_nanoml.errors import NanomlError
+from aiida_nanoml.transport.settings import MOST_COSINES, TransmissionSettings
+from aiida_nanoml.workflows.label import define_options, validate_positive
+
+EITHER = 'give either a preset or a potential'
+OUTPUTS = ('transmission', 'scattering', 'resonances', 'results')
+
+
+class RmatrixScanWorkChain(WorkChain):
+    """Transmissions of a potential at several values of one parameter: a map T(E, parameter).
+
+    The potential is made by name, or given. All values are computed in one job; where the basis is too small for one of
+    them, the job is repeated with twice the basis.
+    """
+
+    @classmethod
+    def define(cls, spec: WorkChainSpec) -> None:
+        """Define inputs, outline, outputs and exit codes."""
+        super().define(spec)
+        spec.input('code', valid_type=orm.AbstractCode, validator=validate_code, help='The executable nanoml-worker.')
+        spec.input('preset', valid_type=orm.Str, required=False, serializer=orm.to_aiida_type,
+                   help='Name of the potential: barrier, well, double_barrier, step, ramp or layers.')  # fmt: skip
+        spec.input('parameters', valid_type=orm.Dict, required=False, serializer=orm.to_aiida_type,
+                   help='Parameters of the preset that differ from its defaults.')  # fmt: skip
+        spec.input('potential', valid_type=PotentialSetData, required=False, help='A potential instead of a preset.')
+        spec.input('scan', valid_type=orm.Dict, serializer=orm.to_aiida_type,
+                   help='`parameter` and `values`; of a given potential mass, bias or scale.')  # fmt: skip
+        define_settings(spec)
+        spec.input('max_jobs', valid_type=orm.Int, default=lambda: orm.Int(3), validator=validate_positive,
+                   serializer=orm.to_aiida_type, help='Jobs at most, each with twice the basis.')  # fmt: skip
+        define_options(spec)
+        spec.inputs.validator = validate_inputs
+        spec.outline(
+            cls.make_potentials,
+            while_(cls.wants_a_job)(
+                cls.submit_job,
+                cls.look_at_job,
+            ),
+            cls.tabulate,
+        )
+        spec.output('potentials', valid_type=PotentialSetData, help='One potential for each value.')
+        spec.output('files', valid_type=orm.FolderData, help='The map, and the tables as CSV.')
+        define_transmissions(spec)
+        spec.exit_code(401, 'ERROR_JOB_FAILED', message='The job failed: {reason}')
+        spec.exit_code(520, 'ERROR_STEP_REFUSED', message='A step refused its input: {reason}')
+
+    @classmethod
+    def get_builder_for(
+        cls,
+        code: orm.AbstractCode,
+        potential: str | PotentialSetData,
+        parameter: str,
+        values: Sequence[float],
+        settings: Mapping[str, Any],
+        parameters: Mapping[str, Any] | None = None,
+    ) -> ProcessBuilder:
+        """Return a builder of a scan.
+
+        :param code: the executable ``nanoml-worker``.
+        :param potential: name of a preset, or a node with one potential.
+        :param parameter: what is varied.
+        :param values: of the parameter, in its unit.
+        :param settings: ``lowest`` and ``highest`` energy in eV, and others of
+            :class:`~aiida_nanoml.transport.settings.TransmissionSettings`.
+        :param parameters: of the preset.
+        """
+        builder = cls.get_builder()
+        builder.code = code
+        if isinstance(potential, str):
+            builder.preset = orm.Str(potential)
+            builder.parameters = orm.Dict(dict(parameters or {}))
+        else:
+            builder.potential = potential
+        builder.scan = orm.Dict({'parameter': parameter, 'values': [float(value) for value in values]})
+        builder.settings = orm.Dict(dict(settings))
+        return builder
+
+    def make_potentials(self) -> Any:
+        """Make a potential for each value."""
+        if 'potential' in self.inputs:
+            made = vary_given_potential.run_get_node(potential=self.inputs.potential, scan=self.inputs.scan)
+        else:
+            parameters = self.inputs.parameters if 'parameters' in self.inputs else orm.Dict({})
+            made = vary_generated_potential.run_get_node(
+                preset=self.inputs.preset, parameters=parameters, scan=self.inputs.scan
+            )
+        potentials, node = made
+        if not node.is_finished_ok:
+            return self._refused(node)
+        self.out('potentials', potentials)
+        self.ctx.potentials = potentials
+        self.ctx.n_basis = TransmissionSettings.from_dict(self.inputs.settings.get_dict()).n_basis
+        self.ctx.jobs = 0
+        self.ctx.wanted = True
+        return None
+
+    def wants_a_job(self) -> bool:
+        """Whether there is no result yet that is converged, and another job is allowed."""
+        return bool(self.ctx.wanted)
+
+    def submit_job(self) -> Any:
+        """Compute all values."""
+        settings = self.inputs.settings
+        if self.ctx.jobs:
+            settings = orm.Dict(settings.get_dict() | {'n_basis': self.ctx.n_basis})
+        node = self.submit(
+            RmatrixCalculation,
+            code=self.inputs.code,
+            potentials=self.ctx.potentials,
+            settings=settings,
+            metadata={'options': self.inputs.options.get_dict(), 'label': f'{self.ctx.n_basis} cosines'},
+        )
+        self.report(f'{node.process_label}<{node.pk}>: {self.ctx.n_basis} cosines')
+        self.ctx.jobs += 1
+        return ToContext(job=node)
+
+    def look_at_job(self) -> Any:
+        """Double the basis if it is too small; end if the job failed otherwise."""
+        job = self.ctx.job
+        open_ended = job.exit_status == RmatrixCalculation.exit_codes.ERROR_NOT_CONVERGED.status
+        if not job.is_finished_ok and not open_ended:
+            reason = f'{job.process_label}<{job.pk}> {job.exit_message or job.exception or "was killed"}'
+            return self.exit_codes.ERROR_JOB_FAILED.format(reason=reason)
+        self.ctx.n_basis = min(2 * self.ctx.n_basis, MOST_COSINES)
+        grows = self.ctx.n_basis > job.outputs.results.get_dict()['settings']['n_basis']
+        self.ctx.wanted = open_ended and grows and self.ctx.jobs < self.inputs.max_jobs.value
+        if self.ctx.wanted:
+            self.report(f'{job.process_label}<{job.pk}> {job.exit_message} The basis is doubled.')
+        return None
+
+    def tabulate(self) -> Any:
+        """Hand out what the last job found, with tables and a figure."""
+        job = self.ctx.job
+        found = {name: job.outputs[name] for name in OUTPUTS}
+        self.out_many(found)
+        drawn = {name: found[name] for name in OUTPUTS if name != 'scattering'}
+        files, node = tabulate_transmissions.run_get_node(scan=self.inputs.scan, **drawn)
+        if not node.is_finished_ok:
+            return self._refused(node)
+        self.out('files', files)
+        if not job.is_finished_ok:
+            return self.exit_codes.ERROR_NOT_CONVERGED.format(reason=job.exit_message)
+        return None
+
+    def _refused(self, node: orm.ProcessNode) -> Any:
+        return self.exit_codes.ERROR_STEP_REFUSED.format(
+            reason=f'{node.process_label}<{node.pk}>: {node.exit_message or node.exception}'
+        )
+
+
+def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
+    """Refuse a scan that cannot be made, before anything is stored."""
+    if 'scan' not in inputs:
+        return None  # the port itself complains
+    if ('preset' in inputs) == ('potential' in inputs):
+        return EITHER
+    if 'potential' in inputs and 'parameters' in inputs:
+        return 'a given potential has no parameters of a preset: leave them out'
+    try:
+        if 'potential' in inputs:
+            scanned_potentials(inputs['scan'].get_dict(), only_potential(inputs['potential']))
+        else:
+            parameters = inputs['parameters'].get_dict() if 'parameters' in inputs else {}
+            scanned_potentials(inputs['scan'].get_dict(), inputs['preset'].value, parameters)
+    except NanomlError as error:
+        return str(error)
+    return None
