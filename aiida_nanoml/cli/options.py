@@ -19,6 +19,7 @@ TITLES = {
     'nanoml.dataset': 'a data set',
     'nanoml.model': 'a model',
     'nanoml.prediction': 'predictions',
+    'nanoml.potentials': 'potentials',
     'core.array.xy': 'the history of a training',
 }
 

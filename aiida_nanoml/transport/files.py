@@ -18,16 +18,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
 from aiida_nanoml.errors import TransportError
 from aiida_nanoml.transport.potential import ENERGIES, LENGTHS, MASSES, MOST_CELLS, Floats, Potential
 from aiida_nanoml.transport.settings import MOST_COSINES, MOST_ENERGIES
-
-if TYPE_CHECKING:
-    from aiida_nanoml.transport.rmatrix import Scattering
 
 EXAMPLE = Path(__file__).with_name('barrier.txt')
 """The example of the source: a barrier of 100 nm and 0.1 eV for electrons of 0.023 m0."""
@@ -205,10 +202,15 @@ def write_text(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
-def format_transmission(scattering: Scattering, comments: Sequence[str]) -> str:
-    """Return a table of two columns, energy in eV and transmission, below lines that begin with ``#``."""
+def format_transmission(energies: Floats, transmission: Floats, comments: Sequence[str]) -> str:
+    """Return a table of two columns, energy in eV and transmission, below lines that begin with ``#``.
+
+    :param energies: (n,) in eV.
+    :param transmission: (n,).
+    :param comments: texts to stand above; each of their lines becomes a comment.
+    """
     lines = [f'# {line}' for comment in comments for line in comment.splitlines()]
-    rows = zip(scattering.energies.tolist(), scattering.transmission.tolist(), strict=True)
+    rows = zip(energies.tolist(), transmission.tolist(), strict=True)
     return '\n'.join([*lines, '# E (eV)  T', *(f'{energy:.15g} {value:.15e}' for energy, value in rows), ''])
 
 

@@ -9,14 +9,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
 
 from aiida_nanoml.calculations.functions.base import refusing
 from aiida_nanoml.data.potentials import PotentialSetData
 from aiida_nanoml.errors import TransportError
+from aiida_nanoml.transport.planar_average import parse_planar_average
 from aiida_nanoml.transport.potential import Potential, PotentialSet
 from aiida_nanoml.transport.presets import UNITS, make_potential, vary_potential, vary_preset
+
+AVERAGE_SETTINGS = ('mass', 'axis', 'component', 'periods', 'zero', 'start', 'end', 'lead', 'file')
 
 SCAN_FIGURE = 'transmission.png'
 
@@ -51,6 +55,39 @@ def import_potential(file: orm.SinglefileData) -> dict[str, orm.Data]:
         'n_basis': found.n_basis,
     }
     return {'potentials': PotentialSetData(PotentialSet([found.potential])), 'settings': orm.Dict(settings)}
+
+
+@calcfunction
+@refusing
+def average_potential(grid: orm.SinglefileData | orm.FolderData, settings: orm.Dict) -> PotentialSetData:
+    """Make a potential of a mesh that SIESTA wrote, by its mean over planes.
+
+    :param grid: a file ``.VH`` or ``.VT``, or a folder that holds it, such as the retrieved files of a run.
+    :param settings: ``mass`` in m0; if wanted ``axis`` and ``component``, arguments of
+        :func:`~aiida_nanoml.transport.planar_average.parse_planar_average`, ``periods`` in nm, for each of which a
+        macroscopic average is taken, ``zero``, ``start``, ``end`` and ``lead``, arguments of
+        :meth:`~aiida_nanoml.transport.planar_average.PlanarAverage.potential`; for a folder, ``file`` in it.
+    :raises TransportError: the file cannot be read, or a setting is unknown, missing, or cannot be used.
+    """
+    given = settings.get_dict()
+    strange = sorted(set(given) - set(AVERAGE_SETTINGS))
+    if strange or 'mass' not in given:
+        raise TransportError(
+            f'an average has the settings {", ".join(AVERAGE_SETTINGS)}; unknown: {", ".join(strange) or "none"}, '
+            f'missing: {"none" if "mass" in given else "mass"}'
+        )
+    if isinstance(grid, orm.SinglefileData):
+        name, content = grid.filename, grid.get_content(mode='rb')
+    else:
+        name = given.get('file', '')
+        if name not in grid.base.repository.list_object_names():
+            raise TransportError(f'the folder {grid.pk} holds no file {name!r}: name it by the setting `file`')
+        content = grid.base.repository.get_object_content(name, mode='rb')
+    average = parse_planar_average(content, name, given.get('axis', 2), given.get('component'))
+    for period in given.get('periods', []):
+        average = average.macroscopic(period)
+    chosen = {key: given[key] for key in ('mass', 'zero', 'start', 'end', 'lead') if key in given}
+    return PotentialSetData(PotentialSet([average.potential(**chosen)]))
 
 
 @calcfunction
@@ -106,24 +143,13 @@ def tabulate_transmissions(
     _put(
         node, 'transmission.csv', header, zip(energies.tolist(), *(column.tolist() for column in columns), strict=True)
     )
-    rows = [
-        (values[row], energy, width)
-        for row, energy, width in zip(
-            found['rows'].tolist(), found['energies'].tolist(), found['widths'].tolist(), strict=True
-        )
-    ]
+    places = np.asarray(values)[found['rows']]
+    rows = zip(places.tolist(), found['energies'].tolist(), found['widths'].tolist(), strict=True)
     _put(node, 'resonances.csv', [title, 'energy (eV)', 'width (eV)'], rows)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / SCAN_FIGURE
-        plot_scan(
-            path,
-            title,
-            values,
-            energies,
-            columns,
-            resonances=[(value, energy) for value, energy, _ in rows],
-            note=method_note(results.get_dict()['settings']),
-        )
+        note = method_note(results.get_dict()['settings'])
+        plot_scan(path, title, values, energies, columns, (places, found['energies']), note=note)
         node.base.repository.put_object_from_file(path, SCAN_FIGURE)
     return node
 
