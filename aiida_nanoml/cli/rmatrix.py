@@ -385,30 +385,24 @@ def scan(
 @JSON
 def plot(node: Any, output: Path, row: int | None, log_scale: bool | None, force: bool, as_json: bool) -> None:
     """Draw NODE, a transmission or the job or scan that made it: V(x) and T(E), or the map of a scan."""
-    from aiida_nanoml.transport.plots import plot_scan
-
     refuse_overwriting(output, force)
     job = _job_of(node)
     n_potentials = job.inputs.potentials.n_potentials
     caller = job.caller
     if row is None and n_potentials > 1:
-        from aiida_nanoml.calculations.functions.potentials import method_note, parameter_title
+        from aiida_nanoml.calculations.functions.potentials import draw_scan
 
         if caller is None or caller.process_label != SCAN:
             raise click.UsageError(f'the job {job.pk} has {n_potentials} potentials: choose one with --row')
-        wanted = caller.inputs.scan.get_dict()
-        found = job.outputs.resonances.arrays
-        places = [wanted['values'][number] for number in found['rows']]
-        columns = [column for _, column, _ in job.outputs.transmission.get_y()]
-        plot_scan(
+        outputs = job.outputs
+        draw_scan(
             output,
-            parameter_title(wanted['parameter']),
-            wanted['values'],
-            job.outputs.transmission.get_x()[1],
-            columns,
-            (places, found['energies']),
-            note=method_note(job.outputs.results.get_dict()['settings']),
-            log_scale=log_scale,
+            caller.inputs.scan.get_dict(),
+            job.inputs.potentials,
+            outputs.transmission,
+            outputs.resonances,
+            outputs.results,
+            log_scale,
         )
     else:
         if (row or 0) >= n_potentials:

@@ -171,6 +171,7 @@ def vary_preset(name: str, parameters: Mapping[str, Any], parameter: str, values
     """Make a potential with several values of one parameter.
 
     :param parameters: of the preset; the varied one is replaced.
+    :returns: potentials whose names end in ``, <parameter> = <value> <unit>``.
     :raises TransportError: as of :func:`make_potential`, and where a value is no number.
     """
     made = [make_potential(name, {**parameters, parameter: _value(parameter, value)}) for value in values]
@@ -180,6 +181,7 @@ def vary_preset(name: str, parameters: Mapping[str, Any], parameter: str, values
 def vary_potential(potential: Potential, parameter: str, values: Sequence[float]) -> PotentialSet:
     """Change one parameter of a given potential to several values.
 
+    :returns: potentials whose names end in ``, <parameter> = <value> <unit>``.
     :raises TransportError: as of :func:`change_potential`, and where a value is no number.
     """
     made = [change_potential(potential, parameter, _value(parameter, value)) for value in values]
@@ -189,7 +191,7 @@ def vary_potential(potential: Potential, parameter: str, values: Sequence[float]
 def _titled(potentials: Sequence[Potential], parameter: str, values: Sequence[float]) -> list[Potential]:
     unit = UNITS.get(parameter, '')
     return [
-        potential.changed(name=f'{parameter} = {value:g} {unit}'.rstrip())
+        potential.changed(name=f'{potential.name or "potential"}, {parameter} = {value:g} {unit}'.rstrip())
         for potential, value in zip(potentials, values, strict=True)
     ]
 

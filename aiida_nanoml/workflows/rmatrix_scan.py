@@ -155,7 +155,9 @@ class RmatrixScanWorkChain(WorkChain):
         found = {name: job.outputs[name] for name in OUTPUTS}
         self.out_many(found)
         drawn = {name: found[name] for name in OUTPUTS if name != 'scattering'}
-        files, node = tabulate_transmissions.run_get_node(scan=self.inputs.scan, **drawn)
+        files, node = tabulate_transmissions.run_get_node(
+            scan=self.inputs.scan, potentials=self.ctx.potentials, **drawn
+        )
         if not node.is_finished_ok:
             return self._refused(node)
         self.out('files', files)

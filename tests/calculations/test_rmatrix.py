@@ -115,7 +115,7 @@ def test_potentials_by_name_and_scans_of_them(aiida_profile) -> None:
     scan = orm.Dict({'parameter': 'width', 'values': [2.0, 4.0]})
     widths = vary_generated_potential(orm.Str('barrier'), orm.Dict({'height': 0.2}), scan)
     assert [potential.length for potential in widths.potentials] == [2.0, 4.0]
-    assert widths.base.attributes.get('names') == ['width = 2 nm', 'width = 4 nm']
+    assert widths.base.attributes.get('names') == ['barrier, width = 2 nm', 'barrier, width = 4 nm']
     biased = vary_given_potential(barrier, orm.Dict({'parameter': 'bias', 'values': [0.0, 0.3]}))
     assert [potential.right for potential in biased.potentials] == pytest.approx([0.0, -0.3])
     _, node = vary_given_potential.run_get_node(widths, scan)

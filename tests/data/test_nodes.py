@@ -117,7 +117,7 @@ def test_potentials_come_back_equal(potentials_node: PotentialSetData) -> None:
     node = orm.load_node(potentials_node.uuid)
     made = node.potentials
     assert node.n_potentials == len(made) == 3
-    assert made.names == ['width = 2 nm', 'width = 3 nm', 'layers']
+    assert made.names == ['double_barrier, width = 2 nm', 'double_barrier, width = 3 nm', 'layers']
     assert made[2].lead_masses.tolist() == [0.1, 0.2]
     assert [potential.right for potential in made] == [-0.1, -0.1, 0.0]
     assert node.base.attributes.get('n_cells') == sum(map(len, made))

@@ -32,7 +32,7 @@ def test_a_preset_is_scanned_and_drawn(code: orm.InstalledCode) -> None:
     table = outputs['files'].get_object_content('transmission.csv').splitlines()
     assert table[0] == 'energy (eV),width (nm) = 2.0,width (nm) = 4.0,width (nm) = 8.0'
     assert len(table) == 1 + len(energies)
-    assert outputs['potentials'].base.attributes.get('names')[0] == 'width = 2 nm'
+    assert outputs['potentials'].base.attributes.get('names')[0] == 'barrier, width = 2 nm'
     assert [called.process_label for called in node.called] == [
         'vary_generated_potential',
         'RmatrixCalculation',

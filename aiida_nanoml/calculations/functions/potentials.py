@@ -118,40 +118,73 @@ def vary_given_potential(potential: PotentialSetData, scan: orm.Dict) -> Potenti
 @calcfunction
 @refusing
 def tabulate_transmissions(
-    scan: orm.Dict, transmission: orm.XyData, resonances: orm.ArrayData, results: orm.Dict
+    scan: orm.Dict,
+    potentials: PotentialSetData,
+    transmission: orm.XyData,
+    resonances: orm.ArrayData,
+    results: orm.Dict,
 ) -> orm.FolderData:
     """Write the tables of a scan and draw its map.
 
     :param scan: ``parameter`` and ``values``, one for each column of the transmission.
+    :param potentials: one for each value.
     :param transmission: of the job.
     :param resonances: of the job.
     :param results: of the job.
     :returns: ``transmission.csv``, ``resonances.csv`` and ``transmission.png``.
     :raises TransportError: the scan has another number of values than there are transmissions.
     """
-    from aiida_nanoml.transport.plots import plot_scan
-
     wanted = scan.get_dict()
-    parameter, values = wanted['parameter'], wanted['values']
+    values = wanted['values']
     energies, columns = transmission.get_x()[1], [column for _, column, _ in transmission.get_y()]
     if len(columns) != len(values):
-        raise TransportError(f'there are {len(columns)} transmissions for {len(values)} values of {parameter}')
+        raise TransportError(f'there are {len(columns)} transmissions for {len(values)} values of the parameter')
     found = resonances.arrays
-    title = parameter_title(parameter)
+    title = parameter_title(wanted['parameter'])
     node = orm.FolderData()
     header = ['energy (eV)', *(f'{title} = {value!r}' for value in values)]
-    _put(
-        node, 'transmission.csv', header, zip(energies.tolist(), *(column.tolist() for column in columns), strict=True)
+    _put(node, 'transmission.csv', header, zip(*(column.tolist() for column in (energies, *columns)), strict=True))
+    rows = zip(
+        *(column.tolist() for column in (np.asarray(values)[found['rows']], found['energies'], found['widths'])),
+        strict=True,
     )
-    places = np.asarray(values)[found['rows']]
-    rows = zip(places.tolist(), found['energies'].tolist(), found['widths'].tolist(), strict=True)
     _put(node, 'resonances.csv', [title, 'energy (eV)', 'width (eV)'], rows)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / SCAN_FIGURE
-        note = method_note(results.get_dict()['settings'])
-        plot_scan(path, title, values, energies, columns, (places, found['energies']), note=note)
+        draw_scan(path, wanted, potentials, transmission, resonances, results)
         node.base.repository.put_object_from_file(path, SCAN_FIGURE)
     return node
+
+
+def draw_scan(
+    path: Path,
+    scan: Mapping[str, Any],
+    potentials: PotentialSetData,
+    transmission: orm.XyData,
+    resonances: orm.ArrayData,
+    results: orm.Dict,
+    log_scale: bool | None = None,
+) -> None:
+    """Draw T(E) over the values of a scan.
+
+    :param path: file to write; its ending chooses the format.
+    :param log_scale: as of :func:`~aiida_nanoml.transport.plots.plot_scan`. The others are those of
+        :func:`tabulate_transmissions`.
+    """
+    from aiida_nanoml.transport.plots import plot_scan
+
+    found = resonances.arrays
+    plot_scan(
+        path,
+        parameter_title(scan['parameter']),
+        scan['values'],
+        transmission.get_x()[1],
+        [column for _, column, _ in transmission.get_y()],
+        (np.asarray(scan['values'])[found['rows']], found['energies']),
+        title=potentials.base.attributes.get('names')[0].rpartition(',')[0],
+        note=method_note(results.get_dict()['settings']),
+        log_scale=log_scale,
+    )
 
 
 def scanned_potentials(
