@@ -266,7 +266,7 @@ def potential(
 @click.argument('grid', type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.option('--mass', type=float, required=True, help='Effective mass in m0, of your choice.')
 @click.option('--axis', type=click.IntRange(0, 2), default=2, show_default=True, help='Lattice vector to go along.')
-@click.option('--component', type=click.IntRange(0, 1), help='Spin, of a calculation with spin: 0 up, 1 down.')
+@click.option('--spin', type=click.IntRange(0, 1), help='Of a calculation with spin: 0 up, 1 down.')
 @click.option(
     '--period', 'periods', type=float, multiple=True, help='Period in nm to average over, as of a lattice; repeatable.'
 )

@@ -20,7 +20,7 @@ from aiida_nanoml.transport.planar_average import parse_planar_average
 from aiida_nanoml.transport.potential import Potential, PotentialSet
 from aiida_nanoml.transport.presets import UNITS, make_potential, vary_potential, vary_preset
 
-AVERAGE_SETTINGS = ('mass', 'axis', 'component', 'periods', 'zero', 'start', 'end', 'lead', 'file')
+AVERAGE_SETTINGS = ('mass', 'axis', 'spin', 'periods', 'zero', 'start', 'end', 'lead', 'file')
 
 SCAN_FIGURE = 'transmission.png'
 
@@ -63,7 +63,7 @@ def average_potential(grid: orm.SinglefileData | orm.FolderData, settings: orm.D
     """Make a potential of a mesh that SIESTA wrote, by its mean over planes.
 
     :param grid: a file ``.VH`` or ``.VT``, or a folder that holds it, such as the retrieved files of a run.
-    :param settings: ``mass`` in m0; if wanted ``axis`` and ``component``, arguments of
+    :param settings: ``mass`` in m0; if wanted ``axis`` and ``spin``, arguments of
         :func:`~aiida_nanoml.transport.planar_average.parse_planar_average`, ``periods`` in nm, for each of which a
         macroscopic average is taken, ``zero``, ``start``, ``end`` and ``lead``, arguments of
         :meth:`~aiida_nanoml.transport.planar_average.PlanarAverage.potential`; for a folder, ``file`` in it.
@@ -83,7 +83,7 @@ def average_potential(grid: orm.SinglefileData | orm.FolderData, settings: orm.D
         if name not in grid.base.repository.list_object_names():
             raise TransportError(f'the folder {grid.pk} holds no file {name!r}: name it by the setting `file`')
         content = grid.base.repository.get_object_content(name, mode='rb')
-    average = parse_planar_average(content, name, given.get('axis', 2), given.get('component'))
+    average = parse_planar_average(content, name, given.get('axis', 2), given.get('spin'))
     for period in given.get('periods', []):
         average = average.macroscopic(period)
     chosen = {key: given[key] for key in ('mass', 'zero', 'start', 'end', 'lead') if key in given}
