@@ -158,11 +158,17 @@ STRANGE = st.one_of(
          '\n', '9' * 30, '24', '6', '0.3', '{}', '%s', "'", '"']
     ),
     st.floats(-10, 10).map(repr),
+    st.floats(0.001, 0.4).map(repr),
     st.integers(-2, 40).map(str),
+    st.integers(1, 9).map(str),
     st.text(max_size=6),
 )  # fmt: skip
 CHANGES = st.lists(
-    st.tuples(st.sampled_from(['replace', 'delete', 'insert', 'swap', 'cut', 'byte']), st.integers(0, 200), STRANGE),
+    st.tuples(
+        st.sampled_from(['number', 'number', 'replace', 'delete', 'insert', 'swap', 'cut', 'byte']),
+        st.integers(0, 200),
+        STRANGE,
+    ),
     min_size=1,
     max_size=4,
 )
@@ -171,10 +177,13 @@ CHANGES = st.lists(
 def mutated(changes: list[tuple[str, int, str]]) -> bytes:
     """Apply changes to the words and blanks of the small file."""
     words = re.split(r'(\s+)', SMALL)
+    numbers = [at for at, word in enumerate(words) if re.fullmatch(r'[-\d].*', word)]
     raw: list[tuple[int, bytes]] = []
     for kind, place, text in changes:
         at = place % len(words)
-        if kind == 'replace':
+        if kind == 'number':
+            words[numbers[place % len(numbers)] % len(words)] = text
+        elif kind == 'replace':
             words[at] = text
         elif kind == 'delete':
             words[at] = ''
