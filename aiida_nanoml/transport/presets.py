@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 
 from aiida_nanoml.errors import TransportError
-from aiida_nanoml.transport.potential import LENGTHS, MOST_CELLS, Potential, PotentialSet, checked_number
+from aiida_nanoml.transport.potential import (
+    ENERGIES,
+    LENGTHS,
+    MASSES,
+    MOST_CELLS,
+    Potential,
+    PotentialSet,
+    checked_number,
+)
 
 FLAT_CELLS = 512
 """Least number of cells of a potential that is constant in layers."""
@@ -34,11 +42,13 @@ def layers(sequence: Sequence[Sequence[float]], left: float = 0.0, right: float 
             'layers are rows of three numbers each: thickness in nm, energy in eV, effective mass in m0'
         )
     thicknesses = [checked_number(layer[0], LENGTHS, 'the thickness of a layer', 'nm') for layer in sequence]
+    heights = [checked_number(layer[1], ENERGIES, 'the potential of a layer', 'eV') for layer in sequence]
+    masses = [checked_number(layer[2], MASSES, 'the effective mass of a layer', 'm0') for layer in sequence]
     counts = _cells(thicknesses, FLAT_CELLS)
     return Potential(
-        np.repeat([float(layer[1]) for layer in sequence], counts),
+        np.repeat(heights, counts),
         math.fsum(thicknesses),
-        np.repeat([float(layer[2]) for layer in sequence], counts),
+        np.repeat(masses, counts),
         left,
         left if right is None else right,
     )

@@ -12,13 +12,19 @@ from scipy.constants import electron_volt, hbar
 from aiida_nanoml.transport.potential import Floats
 from aiida_nanoml.transport.rmatrix import Complexes, RMatrix, inverses
 
-_TOGETHER = 100
+_TOGETHER = 24
 """Levels whose coupling through the leads is diagonalised at once."""
 
 _NEIGHBOURS = 8
 """Levels beyond both ends of a range that are taken in: open leads shift them."""
 
+_EXPANSIONS = 3
+"""Energies in a range at which the coupling is expanded: what one of them throws away, another one finds."""
+
 _STEPS = 30
+
+_PRECISION = 1e-9
+"""Relative to the width, what the last step of a search may be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +52,9 @@ class Resonances:
 def find_resonances(rmatrix: RMatrix, lowest: float, highest: float) -> Resonances:
     """Find the resonances in a range of energies.
 
-    The levels of the range, coupled through the leads, are diagonalised as a complex symmetric matrix (effective
-    Hamiltonian: C. Mahaux, H. A. Weidenmüller, Shell-Model Approach to Nuclear Reactions, North-Holland, 1969); each
-    eigenvalue is then refined to a zero of det(1 - iK) at its own complex energy.
+    The levels of the range, coupled through the leads, are diagonalised together (effective Hamiltonian: C. Mahaux,
+    H. A. Weidenmüller, Shell-Model Approach to Nuclear Reactions, North-Holland, 1969); each eigenvalue is then refined
+    to a zero of det(1 - iK) at its own complex energy.
 
     :param rmatrix: of :func:`~aiida_nanoml.transport.rmatrix.solve`.
     :param lowest: in eV.
@@ -86,43 +92,56 @@ def _poles(rmatrix: RMatrix, lowest: float, highest: float) -> Complexes:
     """Return the poles whose energy lies in a range, by ascending energy."""
     begin, end = np.searchsorted(rmatrix.levels, [lowest, highest])
     chosen = np.arange(max(0, begin - _NEIGHBOURS), min(len(rmatrix.levels), end + _NEIGHBOURS))
-    found = _refined(rmatrix, _eigenvalues(rmatrix, chosen, 0.5 * (lowest + highest)))
+    change = 1e-4 * (highest - lowest) + 1e-9
+    starts = [_eigenvalues(rmatrix, chosen, energy, change) for energy in np.linspace(lowest, highest, _EXPANSIONS)]
+    found = _refined(rmatrix, np.concatenate(starts))
     return found[(lowest <= found.real) & (found.real <= highest)]
 
 
-def _eigenvalues(rmatrix: RMatrix, chosen: NDArray[np.intp], energy: float) -> Complexes:
-    """Return the eigenvalues of the effective Hamiltonian of some levels, with the leads as they are at an energy."""
-    at = np.array([energy])
-    background, _ = rmatrix.background(at, chosen[None])
-    roots = np.sqrt(rmatrix.wave_factors(at))[0]
-    inner = np.linalg.inv(np.eye(2) - 1j * roots[:, None] * background[0] * roots)
-    coupling = rmatrix.amplitudes[chosen] * roots
-    effective = np.diag(rmatrix.levels[chosen]) - 1j * coupling @ inner @ coupling.T
-    eigenvalues: Complexes = np.linalg.eigvals(effective)
+def _eigenvalues(rmatrix: RMatrix, chosen: NDArray[np.intp], energy: float, change: float) -> Complexes:
+    """Return the eigenvalues of the effective Hamiltonian of some levels.
+
+    Its coupling to the leads, and to the other levels through them, is taken as linear in the energy: with leads fixed
+    at one energy, a pole at which a region would fit them without reflection is thrown far away.
+
+    :param energy: around which to expand, in eV.
+    :param change: step of the derivative, in eV.
+    """
+    at = np.array([energy, energy + change])
+    background, _ = rmatrix.background(at, np.stack([chosen, chosen]))
+    roots = np.sqrt(rmatrix.wave_factors(at))
+    inner: Complexes = inverses(np.eye(2) - 1j * roots[:, :, None] * background * roots[:, None, :])
+    leads = roots[:, :, None] * inner * roots[:, None, :]
+    slope = (leads[1] - leads[0]) / change
+    ends = rmatrix.amplitudes[chosen]
+    effective = np.diag(rmatrix.levels[chosen]) - 1j * ends @ (leads[0] - energy * slope) @ ends.T
+    metric = np.eye(len(chosen)) + 1j * ends @ slope @ ends.T
+    eigenvalues: Complexes = np.linalg.eigvals(np.linalg.solve(metric, effective)).astype(np.complex128)
     return eigenvalues
 
 
 def _refined(rmatrix: RMatrix, poles: Complexes) -> Complexes:
-    """Refine poles by the secant method; those that do not converge, or twice to the same place, are left out."""
-    near = np.searchsorted(rmatrix.levels, poles.real)
-    first = np.clip(near - 1, 0, len(rmatrix.levels) - 2)
+    """Refine poles by Newton's method; those that do not converge, or come to the place of another, are left out."""
+    first = np.clip(np.searchsorted(rmatrix.levels, poles.real) - 1, 0, len(rmatrix.levels) - 2)
     skip = np.stack([first, first + 1], axis=1)
-    previous, current = poles, poles - 1e-3j * np.maximum(np.abs(poles.imag), rmatrix.rounding)
-    before = _determinant(rmatrix, previous, skip)
+    moving = np.arange(len(poles))
     for _ in range(_STEPS):
-        now = _determinant(rmatrix, current, skip)
-        with np.errstate(divide='ignore', invalid='ignore'):
-            steps = now * (current - previous) / (now - before)
-        # Where both values agree to the last digit, the zero is found.
-        steps = np.where(np.isfinite(steps), steps, 0.0)
-        previous, before, current = current, now, current - steps
-        if (np.abs(steps) <= rmatrix.rounding).all():
+        if not len(moving):
             break
-    converged = np.abs(current - previous) <= np.maximum(rmatrix.rounding, 1e-6 * np.abs(current.imag))
-    found = current[converged]
+        current = poles[moving]
+        change = 1e-4 * np.abs(current.imag) + 1e4 * rmatrix.rounding
+        value = _determinant(rmatrix, current, skip[moving])
+        slope = (_determinant(rmatrix, current + change, skip[moving]) - value) / change
+        with np.errstate(divide='ignore', invalid='ignore'):
+            steps: Complexes = value / slope
+        # A pole that is thrown out of all bounds does not come back.
+        steps[~np.isfinite(steps)] = 0.0
+        poles[moving] -= steps
+        moving = moving[np.abs(steps) > np.maximum(rmatrix.rounding, _PRECISION * np.abs(current.imag))]
+    found: Complexes = np.delete(poles, moving)
     found = found[np.argsort(found.real, kind='stable')]
-    apart = np.abs(np.diff(found)) > np.maximum(4 * rmatrix.rounding, 1e-3 * np.abs(found[1:].imag))
-    distinct: Complexes = found[np.concatenate([[True], apart])] if len(found) else found
+    apart = np.abs(np.diff(found)) > np.maximum(10 * rmatrix.rounding, 1e3 * _PRECISION * np.abs(found[1:].imag))
+    distinct: Complexes = found[np.concatenate([np.ones(min(1, len(found)), dtype=bool), apart])]
     return distinct
 
 
