@@ -43,6 +43,8 @@ PRESETS = ('barrier', 'well', 'double_barrier', 'step', 'ramp', 'layers')
 
 CORRECTIONS = ('coupled', 'buttle', 'none')
 
+NO_ENERGIES = 'a potential does not say at which energies: give --lowest and --highest'
+
 JOB, SCAN = 'RmatrixCalculation', 'RmatrixScanWorkChain'
 
 
@@ -70,7 +72,8 @@ class Variation(click.ParamType):
 def _evenly(first: float, last: float, count: int) -> list[float]:
     if not 2 <= count <= 10_000:
         raise ValueError
-    return [first + (last - first) * number / (count - 1) for number in range(count)]
+    # Rounded, so that steps of 0.1 give 0.3 and not 0.30000000000000004.
+    return [float(f'{first + (last - first) * number / (count - 1):.12g}') for number in range(count)]
 
 
 def energy_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -337,6 +340,8 @@ def scan(
         _refuse_overwriting_in(output, force)
     changes = _given(changes)
     if source in PRESETS:
+        if not {'lowest', 'highest'} <= set(changes):
+            raise click.UsageError(NO_ENERGIES)
         load_storage()
         given: Any = source
     else:
@@ -450,6 +455,8 @@ def _stored(source: str, changes: dict[str, Any]) -> tuple[Node, Dict]:
     load_storage()
     if not Path(source).is_file():
         node = DataNode('nanoml.potentials').convert(source, None, None)
+        if not {'lowest', 'highest'} <= set(changes):
+            raise click.UsageError(NO_ENERGIES)
         return node, Dict(TransmissionSettings.from_dict(changes).to_dict())
     read_input(source)
     made = run_function(import_potential, file=SinglefileData(Path(source).absolute()))

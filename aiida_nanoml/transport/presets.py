@@ -15,7 +15,7 @@ from aiida_nanoml.transport.potential import (
     ENERGIES,
     LENGTHS,
     MASSES,
-    MOST_CELLS,
+    Floats,
     Potential,
     PotentialSet,
     checked_number,
@@ -24,6 +24,12 @@ from aiida_nanoml.transport.potential import (
 FLAT_CELLS = 512
 """Least number of cells of a potential that is constant in layers."""
 
+COMMON_CELLS = 8192
+"""Most cells that are taken to have a border wherever a layer ends."""
+
+FINE_CELLS = 32768
+"""Cells of layers whose thicknesses have no common cell."""
+
 SLOPED_CELLS = 8192
 """Least number of cells of a potential with a slope, which becomes a staircase."""
 
@@ -31,26 +37,35 @@ SLOPED_CELLS = 8192
 def layers(sequence: Sequence[Sequence[float]], left: float = 0.0, right: float | None = None) -> Potential:
     """Put layers side by side between two leads.
 
+    The cells have a border wherever a layer ends, if :data:`COMMON_CELLS` or fewer are enough for that. Else there are
+    :data:`FINE_CELLS`, and those in which a layer ends have the mean over their width; their size, squared, is what is
+    lost.
+
     :param sequence: (thickness in nm, energy in eV, effective mass in m0) of each layer, from left to right.
     :param left: potential of the left lead, in eV; its mass is that of the first layer.
     :param right: potential of the right lead, in eV; None: that of the left one. Its mass is that of the last layer.
-    :returns: the potential, on the equal cells that have a border wherever a layer ends.
-    :raises TransportError: thicknesses without a common cell, or numbers that cannot be used.
+    :raises TransportError: numbers that cannot be used.
     """
     if not sequence or any(len(layer) != 3 for layer in sequence):
-        raise TransportError(
-            'layers are rows of three numbers each: thickness in nm, energy in eV, effective mass in m0'
-        )
+        raise TransportError('layers are rows of three numbers: thickness in nm, energy in eV, effective mass in m0')
     thicknesses = [checked_number(layer[0], LENGTHS, 'the thickness of a layer', 'nm') for layer in sequence]
-    heights = [checked_number(layer[1], ENERGIES, 'the potential of a layer', 'eV') for layer in sequence]
-    masses = [checked_number(layer[2], MASSES, 'the effective mass of a layer', 'm0') for layer in sequence]
-    counts = _cells(thicknesses, FLAT_CELLS)
+    heights = np.array([checked_number(layer[1], ENERGIES, 'the potential of a layer', 'eV') for layer in sequence])
+    masses = np.array([checked_number(layer[2], MASSES, 'the effective mass of a layer', 'm0') for layer in sequence])
+    counts = _common_cells(thicknesses)
+    if counts is None:
+        borders = np.cumsum([0.0, *thicknesses])
+        values = _means(borders, heights)
+        mass = masses[:1] if (masses == masses[0]).all() else _means(borders, masses)
+    else:
+        values, mass = np.repeat(heights, counts), np.repeat(masses, counts)
     return Potential(
-        np.repeat(heights, counts),
+        values,
         math.fsum(thicknesses),
-        np.repeat(masses, counts),
+        mass,
         left,
         left if right is None else right,
+        left_mass=float(masses[0]),
+        right_mass=float(masses[-1]),
     )
 
 
@@ -218,17 +233,24 @@ def _finer(potential: Potential) -> Potential:
     return potential.changed(values=np.repeat(potential.values, parts), mass=np.repeat(potential.masses, parts))
 
 
-def _cells(thicknesses: Sequence[float], least: int) -> list[int]:
-    """Return how many equal cells each layer takes, at least so many in all, with borders where layers end."""
-    exact = [Fraction(repr(float(thickness))) for thickness in thicknesses]
+def _common_cells(thicknesses: Sequence[float]) -> list[int] | None:
+    """Return how many equal cells each layer takes, with borders where layers end; None where it takes too many."""
+    exact = [Fraction(repr(thickness)) for thickness in thicknesses]
     denominator = math.lcm(*(thickness.denominator for thickness in exact))
     counts = [int(thickness * denominator) for thickness in exact]
     common = math.gcd(*counts)
     counts = [count // common for count in counts]
-    if sum(counts) > MOST_CELLS:
-        raise TransportError(
-            f'the thicknesses {", ".join(f"{thickness:.17g}" for thickness in thicknesses)} nm have no common cell: '
-            f'it would take {sum(counts):,} of them; round them, to 0.001 nm perhaps'
-        )
-    parts = math.ceil(least / sum(counts))
+    if sum(counts) > COMMON_CELLS:
+        return None
+    parts = math.ceil(FLAT_CELLS / sum(counts))
     return [parts * count for count in counts]
+
+
+def _means(borders: Floats, numbers: Floats) -> Floats:
+    """Return the mean of a number of each layer over each of many equal cells."""
+    edges = np.linspace(0.0, borders[-1], FINE_CELLS + 1)
+    owners = np.clip(np.searchsorted(borders, edges, side='right') - 1, 0, len(numbers) - 1)
+    integrals = np.concatenate([[0.0], np.cumsum(numbers * np.diff(borders))])
+    averaged = np.diff(np.interp(edges, borders, integrals)) / np.diff(edges)
+    means: Floats = np.where(owners[:-1] == owners[1:], numbers[owners[:-1]], averaged)
+    return means

@@ -12,6 +12,9 @@ from scipy.constants import electron_volt, hbar
 from aiida_nanoml.transport.potential import Floats
 from aiida_nanoml.transport.rmatrix import Complexes, RMatrix, inverses
 
+BROADEST = 0.5
+"""Width of a pole, in units of its distance to the edge of the lead, above which it is background and no resonance."""
+
 _TOGETHER = 24
 """Levels whose coupling through the leads is diagonalised at once."""
 
@@ -59,7 +62,7 @@ def find_resonances(rmatrix: RMatrix, lowest: float, highest: float) -> Resonanc
     :param rmatrix: of :func:`~aiida_nanoml.transport.rmatrix.solve`.
     :param lowest: in eV.
     :param highest: in eV.
-    :returns: those with a width below their distance to the nearest edge of an open lead: broader ones are background.
+    :returns: those with a width below :data:`BROADEST` of their distance to the nearest edge of an open lead.
     """
     begin, end = np.searchsorted(rmatrix.levels, [lowest, highest])
     borders = np.array([lowest, *rmatrix.levels[begin + _TOGETHER : end : _TOGETHER], highest])
@@ -68,7 +71,7 @@ def find_resonances(rmatrix: RMatrix, lowest: float, highest: float) -> Resonanc
     widths[np.abs(widths) < rmatrix.rounding] = 0.0
     distances = poles.real[:, None] - rmatrix.potential.leads
     edges = np.where(distances > 0, distances, np.inf).min(axis=1)
-    kept = np.isfinite(edges) & (widths >= 0) & (widths < edges)
+    kept = np.isfinite(edges) & (widths >= 0) & (widths < BROADEST * edges)
     return Resonances(poles.real[kept], widths[kept])
 
 

@@ -79,7 +79,7 @@ def test_as_many_resonances_are_found_as_the_argument_principle_counts(
 ) -> None:
     """The phase of det(1 - iK) turns once for each pole of the S-matrix inside of a rectangle below the real axis."""
     potential = layers([(thickness, energy, 0.067) for thickness, energy in sequence], right=right)
-    low, high, shallow, deep = 0.35, 0.9, 1e-4, 0.05  # all of them narrower than their distance to the edge
+    low, high, shallow, deep = 0.35, 0.9, 1e-4, 0.035  # none too broad for its distance to the edge
     rmatrix = solve(potential, low, high, 64)
     corners = [low - 1j * shallow, low - 1j * deep, high - 1j * deep, high - 1j * shallow, low - 1j * shallow]
     path = np.concatenate([np.linspace(*pair, 4000, endpoint=False) for pair in itertools.pairwise(corners)])
