@@ -2,8 +2,9 @@
 
 Run on one core: ``OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/rmatrix.py``. The time is that of ``solve`` and
 ``scatter``. Accuracy is measured against the closed form of a rectangular barrier, which fills its region of 100 nm
-(the source's example, 1024 cells, 0.1 eV, 0.023 m0), or is 10 nm in the middle of 50 nm. The matrix of the example is diagonal, which its diagonalisation profits
-from: the time of a rough barrier, another height in each of the 1024 cells, is that of potentials in general.
+(the source's example, 1024 cells, 0.1 eV, 0.023 m0), or is 10 nm in the middle of 50 nm. The matrix of the example is
+diagonal, from which its diagonalisation profits: the time of a rough barrier, another height in each of the 1024 cells,
+is that of potentials in general.
 
 There are two peers. One is kwant (``pip install kwant``; without it its part is null): a chain of finite differences,
 ``kwant.smatrix`` at each energy. Every choice is in its favour: the chain covers the barrier of 10 nm alone, whose ends
