@@ -11,6 +11,8 @@ import shutil
 import tempfile
 
 os.environ['AIIDA_PATH'] = tempfile.mkdtemp(prefix='nanoml-tests-')  # before anything imports aiida
+# Before anything imports NumPy: tests run side by side, and each would start a thread on every core.
+os.environ.update(OMP_NUM_THREADS='1', OPENBLAS_NUM_THREADS='1')
 
 import sys
 from collections.abc import Callable

@@ -45,6 +45,8 @@ CORRECTIONS = ('coupled', 'buttle', 'none')
 
 NO_ENERGIES = 'a potential does not say at which energies: give --lowest and --highest'
 
+ACCURACY = ('truncation_error', 'noise_floor', 'unitarity_defect')
+
 JOB, SCAN = 'RmatrixCalculation', 'RmatrixScanWorkChain'
 
 
@@ -124,6 +126,7 @@ class _Found:
     transmission: NDArray[Any]
     resonances: tuple[NDArray[Any], NDArray[Any]]
     truncation_error: float
+    noise_floor: float
     unitarity_defect: float
     seconds: float
     node: CalcJobNode | None = None
@@ -367,12 +370,13 @@ def scan(
         'n_resonances': results['n_resonances'],
         'n_basis': results['settings']['n_basis'],
         'truncation_error': results['largest_truncation_error'],
+        'noise_floor': results['largest_noise_floor'],
         'unitarity_defect': results['largest_unitarity_defect'],
     }
     lines = {
         'transmissions': f'pk {process.outputs.transmission.pk}, {len(vary[1])} values of {vary[0]}, '
         f'{results["n_energies"]} energies',
-        'accuracy': _accuracy(results['settings'], numbers['truncation_error'], numbers['unitarity_defect']),
+        'accuracy': _accuracy(results['settings'], *(numbers[key] for key in ACCURACY)),
         'resonances': results['n_resonances'],
     }
     if output is not None:
@@ -439,6 +443,7 @@ def _compute(path: Path, changes: dict[str, Any]) -> _Found:
         found.scatterings[0].transmission,
         (found.resonances[0].energies, found.resonances[0].widths),
         float(found.truncation_errors[0]),
+        float(found.noise_floors[0]),
         found.scatterings[0].unitarity_defect,
         time.perf_counter() - begin,
     )
@@ -490,6 +495,7 @@ def _found_in(job: CalcJobNode, row: int = 0) -> _Found:
         outputs.transmission.get_y()[row][1],
         (found['energies'][mine], found['widths'][mine]),
         float(outputs.scattering.get_array('truncation_errors')[row]),
+        float(outputs.scattering.get_array('noise_floors')[row]),
         float(outputs.scattering.get_array('unitarity_defects')[row]),
         (job.mtime - job.ctime).total_seconds(),
         job,
@@ -551,7 +557,7 @@ def _lines(found: _Found) -> dict[str, str]:
         **_potential_lines(found.potential),
         'energies': f'{len(found.energies)} from {found.energies[0]:g} to {found.energies[-1]:g} eV',
         'transmission': f'{found.transmission.min():.3g} to {found.transmission.max():.6g}',
-        'accuracy': _accuracy(found.settings, found.truncation_error, found.unitarity_defect),
+        'accuracy': _accuracy(found.settings, *(getattr(found, key) for key in ACCURACY)),
         'time': f'{found.seconds:.2f} s',
     }
 
@@ -570,9 +576,10 @@ def _range(numbers: NDArray[Any]) -> str:
     return f'{low:g}' if low == high else f'{low:g} to {high:g}'
 
 
-def _accuracy(settings: dict[str, Any], truncation_error: float, unitarity_defect: float) -> str:
+def _accuracy(settings: dict[str, Any], truncation_error: float, noise_floor: float, unitarity_defect: float) -> str:
+    noise = f', T up to {noise_floor:.0e} is noise' if noise_floor else ''
     return (
-        f'T within {truncation_error:.1e} ({settings["n_basis"]} cosines, correction {settings["correction"]}), '
+        f'T within {truncation_error:.1e}{noise} ({settings["n_basis"]} cosines, correction {settings["correction"]}), '
         f'unitary within {unitarity_defect:.1e}'
     )
 
@@ -595,6 +602,7 @@ def _emit(found: _Found, files: Sequence[Path], as_json: bool) -> None:
         'highest_ev': float(found.energies[-1]),
         'largest_transmission': float(found.transmission.max()),
         'truncation_error': found.truncation_error,
+        'noise_floor': found.noise_floor,
         'unitarity_defect': found.unitarity_defect,
         'resonances': [
             {'energy_ev': energy, 'width_ev': width}

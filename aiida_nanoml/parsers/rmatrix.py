@@ -15,7 +15,7 @@ from aiida_nanoml.errors import TransportError
 from aiida_nanoml.parsers.base import WorkerParser
 from aiida_nanoml.worker.schemas import Report
 
-SCATTERING = ('s_matrix', 'reflection', 'phase', 'levels', 'truncation_errors', 'unitarity_defects')
+SCATTERING = ('s_matrix', 'reflection', 'phase', 'levels', 'truncation_errors', 'noise_floors', 'unitarity_defects')
 
 
 class RmatrixParser(WorkerParser):
@@ -46,6 +46,7 @@ class RmatrixParser(WorkerParser):
                     'n_energies': len(energies),
                     'n_resonances': len(arrays['resonance_rows']),
                     'largest_truncation_error': float(errors.max()),
+                    'largest_noise_floor': float(arrays['noise_floors'].max()),
                     'largest_unitarity_defect': float(arrays['unitarity_defects'].max()),
                     **report.content,
                 }

@@ -95,6 +95,27 @@ class Potential:
         """Whether the region and both leads have the same effective mass."""
         return bool((self.masses == self.left_mass).all() and self.right_mass == self.left_mass)
 
+    def without_flat_ends(self) -> tuple[Potential, Floats]:
+        """Give the cells at both ends that only continue a lead to that lead: no transmission changes.
+
+        :returns: the potential between them, and (2,) what was cut off at the left and at the right, in nm. A potential
+            that is all lead stays as it is.
+        """
+        cut = []
+        for values, masses, lead, lead_mass in (
+            (self.values, self.masses, self.left, self.left_mass),
+            (self.values[::-1], self.masses[::-1], self.right, self.right_mass),
+        ):
+            other = (values != lead) | (masses != lead_mass)
+            cut.append(int(other.argmax()) if other.any() else len(self))
+        left, right = cut
+        if (not left and not right) or left + right >= len(self):
+            return self, np.zeros(2)
+        kept = slice(left, len(self) - right)
+        cell = self.length / len(self)
+        inner = self.changed(values=self.values[kept], mass=self.masses[kept], length=cell * (len(self) - left - right))
+        return inner, cell * np.array([left, right])
+
     def changed(self, **changes: Any) -> Potential:
         """Return a copy with other arguments of the constructor; leads that are not named stay as they are."""
         arguments = {

@@ -35,10 +35,11 @@ Complexes = NDArray[np.complex128]
 KINETIC = hbar**2 / (2 * m_e) / electron_volt / nano**2
 """ħ²/(2 m0) in eV nm²."""
 
-MOST_COUPLED = 2048
-"""Functions beyond the basis whose coupling is taken into account, at most."""
-
 COUPLED_PER_COSINE = 4
+"""Functions beyond the basis whose coupling is taken into account, for each cosine of it."""
+
+MOST_COUPLED = 8192
+"""Such functions at most."""
 
 TAIL_RATIO = 0.25
 """Largest energy above or below the mean potential, in units of the kinetic energy of the first missing cosine."""
@@ -65,6 +66,10 @@ class Scattering:
     energies: Floats
     s_matrix: Complexes
     open_leads: NDArray[np.bool_]
+
+    def at(self, rows: NDArray[np.intp]) -> Scattering:
+        """Return the scattering at some of the energies."""
+        return Scattering(self.energies[rows], self.s_matrix[rows], self.open_leads[rows])
 
     @property
     def transmission(self) -> Floats:
@@ -100,7 +105,8 @@ class RMatrix:
     With the outward flux F = ħ²/(2m) dψ/dn at both ends, ψ = R F and
     R(E) = sum_l γ_l γ_l^T / (ε_l - E) + C_0 + C_1 (E - E_0) + tail of the mean potential.
 
-    :param potential: the region and its leads.
+    :param potential: the region, without the flat ends that belong to the leads, and its leads.
+    :param cut: (2,) flat ends that were given to the left and to the right lead, in nm.
     :param levels: (n_basis,) Wigner-Eisenbud energies ε_l in eV, ascending.
     :param amplitudes: (n_basis, 2) values γ_l of the functions at the left and at the right end, in nm^-1/2.
     :param centre: the energy E_0, in eV.
@@ -109,6 +115,7 @@ class RMatrix:
     """
 
     potential: Potential
+    cut: Floats
     levels: Floats
     amplitudes: Floats
     centre: float
@@ -131,7 +138,10 @@ class RMatrix:
         for begin in range(0, len(wanted), size):
             s_matrix[begin : begin + size] = self._s_matrix(wanted[begin : begin + size])
         open_leads = wanted[:, None] > self.potential.leads
-        s_matrix *= open_leads[:, :, None] & open_leads[:, None, :]
+        waves = wanted[:, None] - self.potential.leads
+        numbers = np.sqrt(np.where(open_leads, waves, 0.0) * self.potential.lead_masses / KINETIC)
+        phases = np.where(open_leads, np.exp(1j * numbers * self.cut), 0.0)
+        s_matrix *= phases[:, :, None] * phases[:, None, :]
         return Scattering(wanted, s_matrix, open_leads)
 
     def wave_factors(self, energies: Any) -> Complexes:
@@ -187,15 +197,24 @@ class RMatrix:
 
 
 def solve(
-    potential: Potential, lowest: float, highest: float, n_basis: int = 512, correction: str = CORRECTIONS[0]
+    potential: Potential,
+    lowest: float,
+    highest: float,
+    n_basis: int = 512,
+    correction: str = CORRECTIONS[0],
+    n_coupled: int | None = None,
 ) -> RMatrix:
     """Find the R-matrix of a potential, for energies between two bounds.
+
+    Flat ends of the region are taken as leads first: the fewer cosines go to waste, the better is what remains.
 
     :param potential: the region and its leads.
     :param lowest: lower bound of the energies, in eV.
     :param highest: upper bound of the energies, in eV.
     :param n_basis: number of cosines.
     :param correction: one of :data:`~aiida_nanoml.transport.settings.CORRECTIONS`.
+    :param n_coupled: functions beyond the basis that ``coupled`` takes in; None: :data:`COUPLED_PER_COSINE` for each
+        cosine, and :data:`MOST_COUPLED` at most.
     :raises TransportError: bounds, basis or correction that cannot be used.
     """
     bounds = _energies([lowest, highest])
@@ -205,12 +224,12 @@ def solve(
         raise TransportError(f'there is no correction {correction!r}: choose {", ".join(CORRECTIONS)}')
     if not 2 <= n_basis <= MOST_COSINES:
         raise TransportError(f'the basis must have 2 to {MOST_COSINES} cosines, got {n_basis}')
+    potential, cut = potential.without_flat_ends()
     _require_basis(potential, n_basis, bounds)
-    n_coupled = min(COUPLED_PER_COSINE * n_basis, MOST_COUPLED) if correction == 'coupled' else 0
+    n_coupled = coupled_functions(n_basis, correction) if n_coupled is None else n_coupled
     centre = float(bounds.mean())
-    kinetic = KINETIC / potential.masses.mean()
     numbers = np.arange(n_basis + n_coupled)
-    kinetic_energies = kinetic * (np.pi * numbers / potential.length) ** 2
+    kinetic_energies = _kinetic_energies(potential, numbers)
     ends = np.sqrt(np.where(numbers == 0, 1.0, 2.0) / potential.length)[:, None] * np.stack(
         [np.ones(len(numbers)), 1.0 - 2.0 * (numbers % 2)], axis=1
     )
@@ -234,7 +253,8 @@ def solve(
         if weights is not None and overlap is not None:
             weighted = _outer_block(weights, n_basis, n_coupled)
             crossed = scaled @ weighted.T
-            overlap += scaled @ scaled.T - crossed - crossed.T
+            # With all weights among the outer functions the overlap stays positive, however much the masses differ.
+            overlap += scaled @ _far_block(weights, n_basis, n_coupled) @ scaled.T - crossed - crossed.T
             slopes += weighted @ far
             constants[1] = _outer_form(weights, n_basis, far)
     shifts, functions = eigh(hamiltonian, overlap, driver='evd' if overlap is None else 'gvd', check_finite=False)
@@ -245,31 +265,57 @@ def solve(
     mixed = amplitudes.T @ slopes
     constants[0] += slopes.T @ (shifts[:, None] * slopes) - mixed - mixed.T
     constants[1] -= slopes.T @ slopes
-    tail = _Tail(potential.length, kinetic, float(potential.values.mean()), n_basis) if correction != 'none' else None
-    return RMatrix(potential, centre + shifts, amplitudes, centre, constants, tail)
+    tail = _Tail(potential, n_basis) if correction != 'none' else None
+    return RMatrix(potential, cut, centre + shifts, amplitudes, centre, constants, tail)
 
 
-def truncation_error(
-    potential: Potential, energies: ArrayLike, transmission: Floats, n_basis: int, correction: str = CORRECTIONS[0]
-) -> float:
-    """Estimate the error of a transmission that the finite basis makes, by the change against half of the basis.
+def coupled_functions(n_basis: int, correction: str) -> int:
+    """Return how many functions beyond a basis are coupled to it."""
+    return min(COUPLED_PER_COSINE * n_basis, MOST_COUPLED) if correction == 'coupled' else 0
 
-    With the correction ``coupled`` the error falls with the third power of the basis: the estimate is some seven times
-    too large. Where half of the basis cannot carry the energies, the change against a larger part is scaled for it.
 
-    :param energies: (n,) at which to compare, in eV.
-    :param transmission: (n,) at these energies, with the whole basis.
+@dataclass(frozen=True)
+class Truncation:
+    """What the finite basis costs, by estimate.
+
+    :param error: largest error of a transmission.
+    :param floor: transmissions at or below are noise; zero where there are none.
+    """
+
+    error: float
+    floor: float
+
+
+UNKNOWN = Truncation(1.0, 1.0)
+"""Of a basis that cannot be judged: half of it cannot carry the energies, or it does not resolve the potential."""
+
+
+def estimate_truncation(
+    potential: Potential, found: Scattering, n_basis: int, correction: str = CORRECTIONS[0]
+) -> Truncation:
+    """Estimate what the finite basis costs, by the change of the S-matrix against half of the basis.
+
+    With the corrections the error falls with the third power of the basis: the estimate is some seven times too large.
+    Where half of the basis cannot carry the energies, the change against a larger part is scaled for it. A transmission
+    is noise where this change is as large as its amplitude.
+
+    :param potential: that was computed.
+    :param found: the scattering with the whole basis.
     :param n_basis: number of cosines of the whole basis.
     :param correction: as of :func:`solve`.
-    :returns: at most 1, which also stands for a basis that leaves nothing to compare with.
     """
-    wanted = _energies(energies)
-    part = max(n_basis // 2, cosines_needed(potential, wanted))
-    if not 2 <= part < n_basis:
-        return 1.0
-    found = solve(potential, float(wanted.min()), float(wanted.max()), part, correction).scatter(wanted)
-    change = float(np.abs(found.transmission - transmission).max())
-    return min(1.0, 7 * change / ((n_basis / part) ** 3 - 1))
+    energies = found.energies
+    part = max(n_basis // 2, cosines_needed(potential, energies))
+    if not 2 <= part < n_basis or not _resolves(potential, n_basis, energies):
+        return UNKNOWN
+    n_coupled = coupled_functions(n_basis, correction) * part // n_basis
+    bounds = float(energies.min()), float(energies.max())
+    other = solve(potential, *bounds, part, correction, n_coupled).scatter(energies)
+    scale = 7 / ((n_basis / part) ** 3 - 1)
+    error = scale * np.abs(other.transmission - found.transmission).max()
+    amplitudes = found.s_matrix[:, 0, 1]
+    noisy = scale * np.abs(other.s_matrix[:, 0, 1] - amplitudes) >= np.abs(amplitudes)
+    return Truncation(min(1.0, float(error)), float(found.transmission[noisy].max(initial=0.0)))
 
 
 class _Tail:
@@ -278,11 +324,11 @@ class _Tail:
     The sum over n >= N of 1/(n² - x) is that of x^p ζ(2p + 2, N) over p, with Hurwitz's zeta function.
     """
 
-    def __init__(self, length: float, kinetic: float, mean: float, n_basis: int) -> None:
+    def __init__(self, potential: Potential, n_basis: int) -> None:
         powers = 2.0 * np.arange(_TAIL_TERMS) + 2
-        scale = 2 * length / (kinetic * np.pi**2) * float(n_basis) ** (powers - 2)
-        self.mean = mean
-        self.scale = kinetic * (np.pi * n_basis / length) ** 2
+        scale = 2 / (potential.length * _kinetic_energies(potential, 1)) * float(n_basis) ** (powers - 2)
+        self.mean = potential.values.mean()
+        self.scale = _kinetic_energies(potential, n_basis)
         self.same = scale * zeta(powers, n_basis)
         alternating = 2.0**-powers * (zeta(powers, n_basis / 2) - zeta(powers, (n_basis + 1) / 2))
         self.across = scale * alternating * (1 - 2 * (n_basis % 2))
@@ -343,6 +389,13 @@ def _outer_block(coefficients: Floats, n_basis: int, n_coupled: int) -> Floats:
     return matrix
 
 
+def _far_block(coefficients: Floats, n_basis: int, n_coupled: int) -> Floats:
+    """Return the matrix of a field among the functions beyond the basis."""
+    sums = coefficients[2 * n_basis : 2 * (n_basis + n_coupled) - 1]
+    matrix: Floats = toeplitz(coefficients[:n_coupled]) + hankel(sums[:n_coupled], sums[n_coupled - 1 :])
+    return matrix
+
+
 def _outer_form(coefficients: Floats, n_basis: int, far: Floats) -> Floats:
     """Return far^T M far, with the matrix M of a field among the functions beyond the basis, less its mean."""
     n = len(far)
@@ -380,9 +433,22 @@ def cosines_needed(potential: Potential, energies: ArrayLike) -> int:
 
     :param energies: (n,) in eV.
     """
-    farthest = float(np.abs(np.asarray(energies) - potential.values.mean()).max())
-    kinetic = KINETIC / potential.masses.mean() * (np.pi / potential.length) ** 2
-    return int(np.ceil(np.sqrt(farthest / (TAIL_RATIO * kinetic))))
+    region, _ = potential.without_flat_ends()
+    farthest = float(np.abs(np.asarray(energies) - region.values.mean()).max())
+    return int(np.ceil(np.sqrt(farthest / (TAIL_RATIO * _kinetic_energies(region, 1)))))
+
+
+def _kinetic_energies(potential: Potential, numbers: Any) -> Any:
+    """Return the kinetic energies of cosines in eV."""
+    return KINETIC / potential.masses.mean() * (np.pi * numbers / potential.length) ** 2
+
+
+def _resolves(potential: Potential, n_basis: int, energies: Floats) -> bool:
+    """Say whether the cosines beyond a basis are faster than the potential is high, so that its effect is small."""
+    region, _ = potential.without_flat_ends()
+    weights = region.masses.mean() / region.masses
+    heights = np.abs(weights * (region.values - 0.5 * (energies.min() + energies.max())))
+    return bool(heights.max() <= _kinetic_energies(region, n_basis))
 
 
 def _require_basis(potential: Potential, n_basis: int, energies: Floats) -> None:

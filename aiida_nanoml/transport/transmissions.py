@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from aiida_nanoml.transport.potential import Floats, PotentialSet
 from aiida_nanoml.transport.resonances import Resonances, adaptive_energies, find_resonances
-from aiida_nanoml.transport.rmatrix import Scattering, solve, truncation_error
+from aiida_nanoml.transport.rmatrix import Scattering, estimate_truncation, solve
 from aiida_nanoml.transport.settings import TransmissionSettings
 
 
@@ -24,6 +24,7 @@ class Transmissions:
     :param resonances: of each potential.
     :param levels: (n_basis,) Wigner-Eisenbud energies in eV, of each potential.
     :param truncation_errors: (p,) estimated error by the finite basis, of the transmission on the regular grid.
+    :param noise_floors: (p,) transmissions at or below are noise; zero where there are none.
     """
 
     energies: Floats
@@ -31,6 +32,7 @@ class Transmissions:
     resonances: tuple[Resonances, ...]
     levels: tuple[Floats, ...]
     truncation_errors: Floats
+    noise_floors: Floats
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return everything in arrays; resonances of all potentials stand below each other, each with its row."""
@@ -43,6 +45,7 @@ class Transmissions:
             'unitarity_defects': np.array([scattering.unitarity_defect for scattering in self.scatterings]),
             'levels': np.array(self.levels),
             'truncation_errors': self.truncation_errors,
+            'noise_floors': self.noise_floors,
             'resonance_rows': np.repeat(np.arange(len(self.resonances)), [len(found) for found in self.resonances]),
             'resonance_energies': np.concatenate([found.energies for found in self.resonances]),
             'resonance_widths': np.concatenate([found.widths for found in self.resonances]),
@@ -70,8 +73,8 @@ def transmit(
             energies = adaptive_energies(energies, resonances)
     scatterings = tuple(rmatrix.scatter(energies) for rmatrix, _ in solved)
     regular = np.searchsorted(energies, grid)
-    errors = [
-        truncation_error(potential, grid, scattering.transmission[regular], settings.n_basis, settings.correction)
+    costs = [
+        estimate_truncation(potential, scattering.at(regular), settings.n_basis, settings.correction)
         for potential, scattering in zip(potentials, scatterings, strict=True)
     ]
     return Transmissions(
@@ -79,5 +82,6 @@ def transmit(
         scatterings,
         tuple(resonances for _, resonances in solved),
         tuple(rmatrix.levels for rmatrix, _ in solved),
-        np.array(errors),
+        np.array([cost.error for cost in costs]),
+        np.array([cost.floor for cost in costs]),
     )

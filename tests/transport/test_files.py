@@ -25,7 +25,7 @@ from aiida_nanoml.transport.files import (
 )
 from aiida_nanoml.transport.potential import Potential
 from aiida_nanoml.transport.presets import make_potential
-from aiida_nanoml.transport.rmatrix import solve, truncation_error
+from aiida_nanoml.transport.rmatrix import estimate_truncation, solve
 from tests.transport import reference
 
 NUMBERS = ('mass', 'n_basis', 'n_left', 'n_right', 'd1', 'd2', 'n_energies', 'lowest', 'highest')
@@ -247,7 +247,7 @@ def test_no_spoilt_file_is_read_wrongly(changes: list[tuple[str, int, str]]) -> 
         assert 'cosines are too few' in str(rmatrix)
         return
     scattering = rmatrix.scatter(found.energies)
-    told = truncation_error(found.potential, found.energies, scattering.transmission, found.n_basis)
+    told = estimate_truncation(found.potential, scattering, found.n_basis).error
     error = np.abs(scattering.transmission - reference.transmission(found.potential, found.energies)).max()
-    assert error <= 2 * told + 1e-9
+    assert error <= 5 * told + 1e-9
     assert scattering.unitarity_defect <= 1e-12
