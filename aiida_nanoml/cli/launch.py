@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +38,11 @@ def run_function(function: Any, **inputs: Any) -> Any:
     return result
 
 
-def run_builder(builder: ProcessBuilder) -> ProcessNode:
+def run_builder(builder: ProcessBuilder, accepted: Sequence[int] = ()) -> ProcessNode:
     """Run a process in place and wait for it.
 
-    :returns: the node of the process, which finished without a fault.
+    :param accepted: exit statuses that the caller tells about himself, with what the process made.
+    :returns: the node of the process, which finished without a fault, or with such a status.
     :raises ClickException: inputs that do not fit, or a process that failed; what it made before is named.
     """
     from aiida.manage import get_manager
@@ -60,7 +61,8 @@ def run_builder(builder: ProcessBuilder) -> ProcessNode:
         progress.cancel()
         runner.loop.run_until_complete(asyncio.wait([progress]))
         manager.reset_runner()
-    raise_if_failed(process.node)
+    if process.node.exit_status not in accepted:
+        raise_if_failed(process.node)
     return process.node
 
 

@@ -47,6 +47,9 @@ NO_ENERGIES = 'a potential does not say at which energies: give --lowest and --h
 
 ACCURACY = ('truncation_error', 'noise_floor', 'unitarity_defect')
 
+NOT_CONVERGED = 511
+"""Exit status of a job or scan whose transmissions are kept although the basis is too small for them."""
+
 JOB, SCAN = 'RmatrixCalculation', 'RmatrixScanWorkChain'
 
 
@@ -184,7 +187,7 @@ def run(
         if submit:
             submit_builder(builder, name, as_json, follow='rmatrix plot')
             return
-        job = run_builder(builder)
+        job = run_builder(builder, accepted=[NOT_CONVERGED])
         job.outputs.transmission.label = name
         found = _found_in(job)
     _write(found, output, figure)
@@ -357,7 +360,7 @@ def scan(
     if submit:
         submit_builder(builder, name, as_json, follow='rmatrix plot')
         return
-    process = run_builder(builder)
+    process = run_builder(builder, accepted=[NOT_CONVERGED])
     process.outputs.transmission.label = name
     if output is not None:
         output.mkdir(exist_ok=True)
@@ -381,8 +384,9 @@ def scan(
     }
     if output is not None:
         lines['files'] = ', '.join(str(output / file) for file in process.outputs.files.list_object_names())
-    follow = f'trace {process.pk}' if output is not None else f'rmatrix plot {process.pk} -o map.png'
+    follow = f'rmatrix plot {process.pk} -o map.png' if output is None else None
     emit(as_json, record(process.outputs.transmission, process=process.uuid, **numbers), lines, follow)
+    _require_convergence(results['settings'], numbers['truncation_error'])
 
 
 @rmatrix.command(epilog=example('aiida-nanoml rmatrix plot map -o map.png'))
@@ -588,7 +592,9 @@ def _emit_potential(node: Node, name: str, as_json: bool) -> None:
     node.label = name
     made = node.potentials[0]
     numbers = {'length_nm': made.length, 'n_cells': len(made), 'leads_ev': made.leads.tolist()}
-    follow = f'rmatrix run {name or node.pk} --lowest 0.001 --highest 0.5'
+    edge = made.leads.max()
+    reach = max(0.5, 1.2 * (made.values.max() - edge))
+    follow = f'rmatrix run {name or node.pk} --lowest {edge + reach / 500:.4g} --highest {edge + reach:.4g}'
     emit(
         as_json, record(node, **numbers), {'node': f'pk {node.pk}, uuid {node.uuid}', **_potential_lines(made)}, follow
     )
@@ -619,10 +625,15 @@ def _emit(found: _Found, files: Sequence[Path], as_json: bool) -> None:
         lines['files'] = ', '.join(map(str, files))
     follow = None if found.node is None else f'rmatrix plot {found.node.pk} -o transmission.png'
     emit(as_json, content, lines, follow, _resonance_table(energies, widths))
-    if found.truncation_error > found.settings['tolerance']:
+    _require_convergence(found.settings, found.truncation_error)
+
+
+def _require_convergence(settings: dict[str, Any], truncation_error: float) -> None:
+    """End with an error, after all was told and written, if the basis is too small."""
+    if truncation_error > settings['tolerance']:
         raise click.ClickException(
-            f'the transmission is not converged: it may be wrong by {found.truncation_error:.1e}, more than '
-            f'{found.settings["tolerance"]:g}; take more than {found.settings["n_basis"]} cosines (--basis)'
+            f'not converged: transmissions may be wrong by {truncation_error:.1e}, more than '
+            f'{settings["tolerance"]:g}; take more than {settings["n_basis"]} cosines (--basis)'
         )
 
 

@@ -19,8 +19,10 @@ A transmission through it is a model, and leaves out
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,6 +38,9 @@ RYDBERG = 13.60580
 
 BOHR = 0.0529177
 """nm, as SIESTA 4.1 has it: lengths are those of its input."""
+
+SETTINGS = ('mass', 'axis', 'spin', 'periods', 'zero', 'start', 'end', 'lead')
+"""What says how a potential is made of a file."""
 
 LARGEST_FILE = 2 * 2**30
 """Files beyond this size (bytes) are not read."""
@@ -90,7 +95,7 @@ class PlanarAverage:
         The points are those of the mesh, the cells lie where the region is: each has the mean over its own width.
 
         :param mass: effective mass in m0, everywhere.
-        :param zero: the energy of :attr:`values` to count from, in eV; for example the Fermi level.
+        :param zero: the energy of the values to count from, in eV; for example the Fermi level.
         :param start: left end of the region, in nm.
         :param end: right end of the region, in nm; None: one length behind the start. The potential is periodic: the
             region may begin before the cell, and end behind it.
@@ -187,6 +192,29 @@ def parse_planar_average(content: bytes, name: str, axis: int = 2, spin: int | N
             f'{name}: the mean of plane {strange[0]} of {len(values)} is {values[strange[0]]:g} eV: the file is damaged'
         )
     return PlanarAverage(values, float(lengths[axis]), quantity, stem)
+
+
+def make_average_potential(content: bytes, name: str, settings: Mapping[str, Any]) -> Potential:
+    """Make a potential of the content of a file that SIESTA wrote.
+
+    :param name: of the file.
+    :param settings: ``mass`` in m0; if wanted ``axis`` and ``spin``, arguments of :func:`parse_planar_average`,
+        ``periods`` in nm, for each of which a macroscopic average is taken, and ``zero``, ``start``, ``end`` and
+        ``lead``, arguments of :meth:`PlanarAverage.potential`.
+    :raises TransportError: the content cannot be read, or a setting is unknown, missing, or cannot be used.
+    """
+    strange = sorted(set(settings) - set(SETTINGS))
+    if strange or 'mass' not in settings:
+        raise TransportError(
+            f'an average has the settings {", ".join(SETTINGS)}; unknown: {", ".join(strange) or "none"}, missing: '
+            f'{"none" if "mass" in settings else "mass"}'
+        )
+    average = parse_planar_average(content, name, settings.get('axis', 2), settings.get('spin'))
+    for period in settings.get('periods', []):
+        average = average.macroscopic(period)
+    return average.potential(
+        **{key: settings[key] for key in ('mass', 'zero', 'start', 'end', 'lead') if key in settings}
+    )
 
 
 def _records(content: bytes, name: str) -> tuple[Floats, NDArray[np.float32]]:

@@ -127,6 +127,7 @@ PRESETS: Mapping[str, Callable[..., Potential]] = {
     'ramp': ramp,
     'layers': layers,
 }
+"""Potentials that have a name."""
 
 UNITS = {
     'height': 'eV', 'depth': 'eV', 'drop': 'eV', 'width': 'nm', 'separation': 'nm', 'length': 'nm', 'mass': 'm0',

@@ -35,7 +35,8 @@ class Resonances:
     """Poles of the S-matrix at E - iΓ/2, by ascending energy.
 
     :param energies: (m,) E in eV.
-    :param widths: (m,) Γ in eV; zero where it is below the rounding of the levels, :attr:`RMatrix.rounding`.
+    :param widths: (m,) Γ in eV; zero where it is below the rounding of the levels,
+        :attr:`~aiida_nanoml.transport.rmatrix.RMatrix.rounding`.
     """
 
     energies: Floats

@@ -249,14 +249,14 @@ def solve(
         hamiltonian -= scaled @ coupling.T
         values = values - coupling @ far
         slopes = -scaled @ far
-        constants[0] = -_outer_form(fields, n_basis, far)
+        constants[0] = far.T @ (fields[0] * far - _far_product(fields, n_basis, far))
         if weights is not None and overlap is not None:
             weighted = _outer_block(weights, n_basis, n_coupled)
             crossed = scaled @ weighted.T
             # With all weights among the outer functions the overlap stays positive, however much the masses differ.
-            overlap += scaled @ _far_block(weights, n_basis, n_coupled) @ scaled.T - crossed - crossed.T
+            overlap += scaled @ _far_product(weights, n_basis, scaled.T) - crossed - crossed.T
             slopes += weighted @ far
-            constants[1] = _outer_form(weights, n_basis, far)
+            constants[1] = far.T @ (_far_product(weights, n_basis, far) - weights[0] * far)
     shifts, functions = eigh(hamiltonian, overlap, driver='evd' if overlap is None else 'gvd', check_finite=False)
     # The ends of a function depend on the energy, values + slopes (E - E_0); taken at its own level they are the
     # residue of the pole, and what remains is a constant and a linear term.
@@ -389,21 +389,13 @@ def _outer_block(coefficients: Floats, n_basis: int, n_coupled: int) -> Floats:
     return matrix
 
 
-def _far_block(coefficients: Floats, n_basis: int, n_coupled: int) -> Floats:
-    """Return the matrix of a field among the functions beyond the basis."""
-    sums = coefficients[2 * n_basis : 2 * (n_basis + n_coupled) - 1]
-    matrix: Floats = toeplitz(coefficients[:n_coupled]) + hankel(sums[:n_coupled], sums[n_coupled - 1 :])
-    return matrix
-
-
-def _outer_form(coefficients: Floats, n_basis: int, far: Floats) -> Floats:
-    """Return far^T M far, with the matrix M of a field among the functions beyond the basis, less its mean."""
-    n = len(far)
-    differences = np.concatenate([[0.0], coefficients[1:n]])
+def _far_product(coefficients: Floats, n_basis: int, vectors: Floats) -> Floats:
+    """Apply the matrix of a field among the functions beyond the basis to vectors (n_coupled, m)."""
+    n = len(vectors)
     sums = coefficients[2 * n_basis : 2 * n_basis + 2 * n - 1]
-    moved = matmul_toeplitz(differences, far) + matmul_toeplitz((sums[n - 1 :], sums[n - 1 :: -1]), far[::-1])
-    form: Floats = far.T @ moved
-    return form
+    product: Floats = matmul_toeplitz(coefficients[:n], vectors)
+    product += matmul_toeplitz((sums[n - 1 :], sums[n - 1 :: -1]), vectors[::-1])
+    return product
 
 
 def inverses(matrices: Complexes) -> Complexes:

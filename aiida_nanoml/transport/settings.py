@@ -15,7 +15,7 @@ CORRECTIONS = ('coupled', 'buttle', 'none')
 """What stands for the functions beyond the basis, the best first."""
 
 MOST_COSINES = 8192
-"""Largest basis: its matrix takes 0.5 GB."""
+"""Largest basis: its matrices take 3 GB."""
 
 MOST_ENERGIES = 1_000_000
 """Energies on the regular grid."""

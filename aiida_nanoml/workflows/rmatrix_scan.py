@@ -110,10 +110,24 @@ class RmatrixScanWorkChain(WorkChain):
             return self._refused(node)
         self.out('potentials', potentials)
         self.ctx.potentials = potentials
-        self.ctx.n_basis = TransmissionSettings.from_dict(self.inputs.settings.get_dict()).n_basis
+        settings = TransmissionSettings.from_dict(self.inputs.settings.get_dict())
+        self.ctx.n_basis = self._first_basis(settings, potentials)
         self.ctx.jobs = 0
         self.ctx.wanted = True
         return None
+
+    def _first_basis(self, settings: TransmissionSettings, potentials: PotentialSetData) -> int:
+        """Double the basis until it can carry the energies in every potential, if there is such a basis."""
+        from aiida_nanoml.transport.rmatrix import cosines_needed
+
+        bounds = [settings.lowest, settings.highest]
+        needed = max(cosines_needed(potential, bounds) for potential in potentials.potentials)
+        n_basis = settings.n_basis
+        while n_basis < needed <= MOST_COSINES:
+            n_basis = min(2 * n_basis, MOST_COSINES)
+        if n_basis != settings.n_basis:
+            self.report(f'{settings.n_basis} cosines cannot carry the energies: {n_basis} are taken')
+        return n_basis
 
     def wants_a_job(self) -> bool:
         """Whether there is no result yet that is converged, and another job is allowed."""
@@ -122,7 +136,7 @@ class RmatrixScanWorkChain(WorkChain):
     def submit_job(self) -> Any:
         """Compute all values."""
         settings = self.inputs.settings
-        if self.ctx.jobs:
+        if TransmissionSettings.from_dict(settings.get_dict()).n_basis != self.ctx.n_basis:
             settings = orm.Dict(settings.get_dict() | {'n_basis': self.ctx.n_basis})
         node = self.submit(
             RmatrixCalculation,

@@ -120,9 +120,20 @@ def test_a_mesh_of_siesta_becomes_a_potential(cli, cli_json, tmp_path: Path) -> 
 
 def test_what_is_not_converged_is_told_after_it_was_written(cli, barrier: Path, tmp_path: Path) -> None:
     result = cli('rmatrix', 'run', barrier, '--no-store', '--correction', 'none', '-o', tmp_path / 'T.txt', status=1)
-    assert 'is not converged' in result.output
+    assert 'not converged' in result.output
     assert '--basis' in result.output
     assert (tmp_path / 'T.txt').exists()
+
+
+def test_nodes_that_are_not_converged_are_written_and_told_too(cli, code, barrier: Path, tmp_path: Path) -> None:
+    options = ('--correction', 'none', '--code', code.pk)
+    result = cli('rmatrix', 'run', barrier, *options, '-o', tmp_path / 'T.txt', status=1)
+    assert result.output.endswith('(--basis)\n')
+    assert len(np.loadtxt(tmp_path / 'T.txt')) == 60
+    folder = tmp_path / 'map'
+    arguments = ('--vary', 'bias=0,0.1', '--basis', 24, '--correction', 'none', '--code', code.pk, '-o', folder)
+    assert 'not converged' in cli('rmatrix', 'scan', barrier, *arguments, status=1).output
+    assert (folder / 'transmission.csv').exists()
 
 
 @pytest.mark.parametrize(

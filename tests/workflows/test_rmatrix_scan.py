@@ -51,6 +51,12 @@ def test_a_basis_that_is_too_small_is_doubled(code: orm.InstalledCode) -> None:
     assert outputs['results'].get_dict()['settings']['n_basis'] == 11 * 2 ** (len(jobs) - 1)
 
 
+def test_a_basis_that_cannot_carry_the_energies_is_doubled_first(code: orm.InstalledCode) -> None:
+    outputs, node = run_get_node(Scan.get_builder_for(code, 'barrier', 'width', [4.0, 9.0], SETTINGS | {'n_basis': 2}))
+    assert node.is_finished_ok, node.exit_message
+    assert outputs['results'].get_dict()['settings']['n_basis'] > 2
+
+
 def test_what_is_not_converged_in_the_end_is_kept(code: orm.InstalledCode) -> None:
     builder = Scan.get_builder_for(code, 'double_barrier', 'width', [4.0], SETTINGS | {'n_basis': 11})
     builder.max_jobs = orm.Int(1)
@@ -61,10 +67,10 @@ def test_what_is_not_converged_in_the_end_is_kept(code: orm.InstalledCode) -> No
 
 def test_a_job_that_fails_ends_the_scan(code: orm.InstalledCode) -> None:
     _, node = run_get_node(
-        Scan.get_builder_for(code, 'barrier', 'width', [4.0], SETTINGS | {'highest': 5000.0, 'n_basis': 20})
+        Scan.get_builder_for(code, 'barrier', 'width', [4000.0], SETTINGS | {'highest': 5000.0, 'n_basis': 20})
     )
     assert node.exit_status == 401
-    assert 'take at least' in node.exit_message
+    assert 'choose lower energies or a shorter region' in node.exit_message
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,9 @@ from aiida.engine import calcfunction
 from aiida_nanoml.calculations.functions.base import refusing
 from aiida_nanoml.data.potentials import PotentialSetData
 from aiida_nanoml.errors import TransportError
-from aiida_nanoml.transport.planar_average import parse_planar_average
+from aiida_nanoml.transport.planar_average import make_average_potential
 from aiida_nanoml.transport.potential import Potential, PotentialSet
 from aiida_nanoml.transport.presets import UNITS, make_potential, vary_potential, vary_preset
-
-AVERAGE_SETTINGS = ('mass', 'axis', 'spin', 'periods', 'zero', 'start', 'end', 'lead', 'file')
 
 SCAN_FIGURE = 'transmission.png'
 
@@ -63,31 +61,19 @@ def average_potential(grid: orm.SinglefileData | orm.FolderData, settings: orm.D
     """Make a potential of a mesh that SIESTA wrote, by its mean over planes.
 
     :param grid: a file ``.VH`` or ``.VT``, or a folder that holds it, such as the retrieved files of a run.
-    :param settings: ``mass`` in m0; if wanted ``axis`` and ``spin``, arguments of
-        :func:`~aiida_nanoml.transport.planar_average.parse_planar_average`, ``periods`` in nm, for each of which a
-        macroscopic average is taken, ``zero``, ``start``, ``end`` and ``lead``, arguments of
-        :meth:`~aiida_nanoml.transport.planar_average.PlanarAverage.potential`; for a folder, ``file`` in it.
+    :param settings: as of :func:`~aiida_nanoml.transport.planar_average.make_average_potential`; of a folder also
+        ``file``, the name of the file in it.
     :raises TransportError: the file cannot be read, or a setting is unknown, missing, or cannot be used.
     """
     given = settings.get_dict()
-    strange = sorted(set(given) - set(AVERAGE_SETTINGS))
-    if strange or 'mass' not in given:
-        raise TransportError(
-            f'an average has the settings {", ".join(AVERAGE_SETTINGS)}; unknown: {", ".join(strange) or "none"}, '
-            f'missing: {"none" if "mass" in given else "mass"}'
-        )
     if isinstance(grid, orm.SinglefileData):
         name, content = grid.filename, grid.get_content(mode='rb')
     else:
-        name = given.get('file', '')
+        name = given.pop('file', '')
         if name not in grid.base.repository.list_object_names():
             raise TransportError(f'the folder {grid.pk} holds no file {name!r}: name it by the setting `file`')
         content = grid.base.repository.get_object_content(name, mode='rb')
-    average = parse_planar_average(content, name, given.get('axis', 2), given.get('spin'))
-    for period in given.get('periods', []):
-        average = average.macroscopic(period)
-    chosen = {key: given[key] for key in ('mass', 'zero', 'start', 'end', 'lead') if key in given}
-    return PotentialSetData(PotentialSet([average.potential(**chosen)]))
+    return PotentialSetData(PotentialSet([make_average_potential(content, name, given)]))
 
 
 @calcfunction
