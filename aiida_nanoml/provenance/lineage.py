@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ SINGLE_RUN = 'aiida.calculations:nanoml.siesta'
 RUN_IMPORT = 'aiida.calculations:nanoml.import_siesta_runs'
 TRAIN_JOB = 'aiida.calculations:nanoml.train'
 PREDICT_JOB = 'aiida.calculations:nanoml.predict'
+RMATRIX_JOB = 'aiida.calculations:nanoml.rmatrix'
 GENERATORS = ('generate_flake_set', 'generate_flake_sets')
 STRUCTURE_IMPORT = 'import_structures'
 RUN_READERS = ('import_siesta_runs', 'collect_runs')
@@ -27,6 +29,7 @@ DATASET = 'nanoml.dataset'
 MODEL = 'nanoml.model'
 PREDICTION = 'nanoml.prediction'
 STRUCTURES = 'nanoml.structures'
+POTENTIALS = 'nanoml.potentials'
 
 
 @dataclass(frozen=True)
@@ -131,10 +134,25 @@ class StructureOrigin:
 
 
 @dataclass(frozen=True)
+class PotentialOrigin:
+    """Potentials of transmissions, and what they were made of.
+
+    :param function: that made them; empty where no process did.
+    :param inputs: of the function: numbers and texts as they are, the name of a file, or the PK of another node.
+    """
+
+    node: DataStep
+    function: str
+    inputs: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Lineage:
     """The origin of a node.
 
     :param node: the node that was asked about.
+    :param transmission_jobs: jobs that computed transmissions.
+    :param potentials: of these transmissions.
     :param prediction_jobs: jobs that made predictions.
     :param models: trained models; the ``facts`` hold kind, fingerprint and metrics.
     :param training_jobs: jobs that trained them.
@@ -148,6 +166,8 @@ class Lineage:
     """
 
     node: DataStep | ProcessStep
+    transmission_jobs: tuple[ProcessStep, ...]
+    potentials: tuple[PotentialOrigin, ...]
     prediction_jobs: tuple[ProcessStep, ...]
     models: tuple[DataStep, ...]
     training_jobs: tuple[ProcessStep, ...]
@@ -175,6 +195,8 @@ class Lineage:
         ]
         levels = [
             [_node_line(self.node)],
+            [f'<- {_job_line("scattered", job)}' for job in self.transmission_jobs if job.pk != self.node.pk],
+            [f'<- {_potential_line(origin)}' for origin in self.potentials],
             [f'<- {_job_line("predicted", job)}' for job in self.prediction_jobs if job.pk != self.node.pk],
             [f'<- {_model_line(model)}' for model in self.models if model.pk != self.node.pk],
             [f'<- {_job_line("trained", job)}' for job in self.training_jobs if job.pk != self.node.pk],
@@ -202,6 +224,8 @@ def trace(node: orm.Node) -> Lineage:
     labelling, claims = graph.label_origins(), graph.claims()
     return Lineage(
         node=graph.step(node.pk),
+        transmission_jobs=tuple(map(graph.process_step, graph.jobs(RMATRIX_JOB))),
+        potentials=graph.potential_origins(),
         prediction_jobs=tuple(map(graph.process_step, graph.jobs(PREDICT_JOB))),
         models=tuple(map(graph.data_step, graph.of_type(MODEL))),
         training_jobs=tuple(map(graph.process_step, graph.jobs(TRAIN_JOB))),
@@ -211,11 +235,11 @@ def trace(node: orm.Node) -> Lineage:
         structures=graph.structure_origins(),
         users=tuple(sorted(set(graph.users.values()))),
         n_nodes=len(graph.nodes),
-        statement=_statement(labelling, claims),
+        statement=_statement(labelling, claims, bool(graph.of_type(POTENTIALS))),
     )
 
 
-def _statement(labelling: tuple[LabelOrigin, ...], claims: tuple[LabelClaim, ...]) -> str:
+def _statement(labelling: tuple[LabelOrigin, ...], claims: tuple[LabelClaim, ...], scattered: bool) -> str:
     parts = []
     for role, done in (('labels', 'were labelled in'), ('baseline', 'got their baseline in')):
         origins = [origin for origin in labelling if origin.role == role]
@@ -225,7 +249,7 @@ def _statement(labelling: tuple[LabelOrigin, ...], claims: tuple[LabelClaim, ...
     for claim in claims:
         what = {LABELS: 'labels', DATASET: 'data set'}[claim.node.type]
         parts.append(f'{claim.way} {what} (pk {claim.node.pk}), {claim.role} said to come from {claim.source}')
-    return '; '.join(parts) or 'no labels took part in it'
+    return '; '.join(parts) or ('transmissions rest on no labels' if scattered else 'no labels took part in it')
 
 
 _SHOWN_JOBS = 3
@@ -261,7 +285,11 @@ def _dataset_line(dataset: DataStep) -> str:
 
 
 def _jobs(number: int) -> str:
-    return f'{number} job' if number == 1 else f'{number} jobs'
+    return _counted(number, 'job')
+
+
+def _counted(number: int, what: str) -> str:
+    return f'{number} {what}' if number == 1 else f'{number} {what}s'
 
 
 def _label_lines(origin: LabelOrigin, all_jobs: bool) -> list[str]:
@@ -303,7 +331,17 @@ def _structures_line(origin: StructureOrigin) -> str:
     return f'{origin.n_structures} structures {origin.way}: {settings} (pk {pks})'
 
 
+def _potential_line(origin: PotentialOrigin) -> str:
+    what = f'{_counted(origin.node.facts["n_potentials"], "potential")} (pk {origin.node.pk})'
+    if not origin.function:
+        return f'{what}, stored without a process'
+    told = [f'{name} {value}' for name, value in origin.inputs.items() if value != {}]
+    inputs = ', '.join(textwrap.shorten(text, 100, placeholder=' …') for text in told)
+    return f'{what} made by {origin.function}: {inputs}'
+
+
 _FACTS = {
+    POTENTIALS: ('n_potentials', 'names'),
     STRUCTURES: ('n_structures', 'formulas', 'families'),
     LABELS: ('engine', 'engine_version', 'engine_title', 'protocol', 'n_rows', 'n_finished', 'failures'),
     DATASET: (
@@ -465,6 +503,29 @@ class _Graph:
         baselines = [self.nodes[pk]['attributes'].get('baseline') or {} for pk in self.of_type(DATASET, MODEL)]
         same = any(all(found.get(key) == value for key, value in source.items()) for found in baselines)
         return 'baseline' if same and source else 'labels'
+
+    def potential_origins(self) -> tuple[PotentialOrigin, ...]:
+        """Every set of potentials, with what the function behind it was given."""
+        origins = []
+        for pk in self.of_type(POTENTIALS):
+            creator = self.creator.get(pk)
+            inputs = {} if creator is None else self.inputs[creator]
+            origins.append(
+                PotentialOrigin(
+                    node=self.data_step(pk),
+                    function='' if creator is None else self.type_name(creator),
+                    inputs={name: self.told(source) for name, source in sorted(inputs.items())},
+                )
+            )
+        return tuple(origins)
+
+    def told(self, pk: int) -> Any:
+        """Say in short what a node is: a number or text, a dictionary, the name of a file, or else its PK."""
+        attributes = self.nodes[pk]['attributes']
+        kind = self.type_name(pk)
+        if kind == 'core.dict':
+            return dict(attributes)
+        return attributes.get('value', attributes.get('filename', f'pk {pk}'))
 
     def structure_origins(self) -> tuple[StructureOrigin, ...]:
         """Sets of structures that do not come from other sets, by the process that made them."""

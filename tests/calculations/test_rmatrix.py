@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from aiida_nanoml.calculations.functions.potentials import (
     vary_given_potential,
 )
 from aiida_nanoml.data.potentials import PotentialSetData
+from aiida_nanoml.provenance.lineage import trace
 from aiida_nanoml.transport.files import EXAMPLE, read_input
 from aiida_nanoml.transport.potential import PotentialSet
 from aiida_nanoml.transport.presets import make_potential
@@ -62,6 +64,20 @@ def test_many_potentials_in_one_job_and_from_the_cache(inputs: dict[str, Any], p
         again, second = run_get_node(Rmatrix, **inputs)
     assert second.base.caching.get_cache_source() == node.uuid
     assert again['transmission'].base.caching.get_hash() == outputs['transmission'].base.caching.get_hash()
+
+
+def test_a_transmission_leads_back_to_what_its_potential_was_made_of(code: orm.InstalledCode) -> None:
+    potentials = generate_potential(orm.Str('barrier'), orm.Dict({'height': 0.2}))
+    outputs, job = run_get_node(Rmatrix, code=code, potentials=potentials, settings=SETTINGS)
+    lineage = trace(outputs['transmission'])
+    assert [step.pk for step in lineage.transmission_jobs] == [job.pk]
+    [origin] = lineage.potentials
+    assert (origin.node.pk, origin.function) == (potentials.pk, 'generate_potential')
+    assert origin.inputs == {'preset': 'barrier', 'parameters': {'height': 0.2}}
+    lines = lineage.render().splitlines()
+    assert [len(line) - len(line.lstrip()) for line in lines] == [0, 2, 4, 0]
+    assert "made by generate_potential: parameters {'height': 0.2}, preset barrier" in lines[2]
+    assert json.dumps(lineage.to_dict())
 
 
 def test_a_basis_that_is_too_small_is_told_and_what_was_computed_is_kept(inputs: dict[str, Any]) -> None:

@@ -9,9 +9,9 @@ Fenced blocks, by their info string:
 - ``bash``: not run, for the reason in NOT_RUN, but its syntax is checked.
 - anything else is no code.
 
-Pages that go on from another one run after it, in the same folder and profile; each chain has its own of both. The page
-about clusters runs on one of the loopback, with recorded runs in the place of SIESTA; the one about its potentials finds
-a recorded one.
+Pages that go on from another one run after it, in the same folder and profile; each chain has its own of both. The
+page about clusters runs on one of the loopback, with recorded runs in the place of SIESTA; the one about its
+potentials finds a recorded one.
 """
 
 from __future__ import annotations
