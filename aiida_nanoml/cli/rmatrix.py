@@ -384,7 +384,7 @@ def scan(
     }
     if output is not None:
         lines['files'] = ', '.join(str(output / file) for file in process.outputs.files.list_object_names())
-    follow = f'rmatrix plot {process.pk} -o map.png' if output is None else None
+    follow = f'rmatrix plot {process.pk} -o map.png' if output is None else f'trace {process.pk}'
     emit(as_json, record(process.outputs.transmission, process=process.uuid, **numbers), lines, follow)
     _require_convergence(results['settings'], numbers['truncation_error'])
 

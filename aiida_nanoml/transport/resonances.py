@@ -120,7 +120,10 @@ def _eigenvalues(rmatrix: RMatrix, chosen: NDArray[np.intp], energy: float, chan
     ends = rmatrix.amplitudes[chosen]
     effective = np.diag(rmatrix.levels[chosen]) - 1j * ends @ (leads[0] - energy * slope) @ ends.T
     metric = np.eye(len(chosen)) + 1j * ends @ slope @ ends.T
-    eigenvalues: Complexes = np.linalg.eigvals(np.linalg.solve(metric, effective)).astype(np.complex128)
+    try:
+        eigenvalues: Complexes = np.linalg.eigvals(np.linalg.solve(metric, effective)).astype(np.complex128)
+    except np.linalg.LinAlgError:  # the leads fit the region at this very energy
+        return np.empty(0, dtype=np.complex128)
     return eigenvalues
 
 

@@ -23,7 +23,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 from scipy.constants import electron_volt, hbar, m_e, nano
 from scipy.fft import dct
-from scipy.linalg import eigh, hankel, matmul_toeplitz, toeplitz
+from scipy.linalg import LinAlgError, eigh, hankel, matmul_toeplitz, toeplitz
 from scipy.special import zeta
 
 from aiida_nanoml.errors import TransportError
@@ -47,6 +47,9 @@ TAIL_RATIO = 0.25
 _TAIL_TERMS = 28
 """Terms of the series of the tail: TAIL_RATIO to this power is below the rounding of a number."""
 
+_LOOKED_AT = 100
+"""Energies at which an error is estimated, at least."""
+
 _BLOCK = 4_000_000
 """Pole terms in memory at the same time."""
 
@@ -66,10 +69,6 @@ class Scattering:
     energies: Floats
     s_matrix: Complexes
     open_leads: NDArray[np.bool_]
-
-    def at(self, rows: NDArray[np.intp]) -> Scattering:
-        """Return the scattering at some of the energies."""
-        return Scattering(self.energies[rows], self.s_matrix[rows], self.open_leads[rows])
 
     @property
     def transmission(self) -> Floats:
@@ -140,8 +139,9 @@ class RMatrix:
         open_leads = wanted[:, None] > self.potential.leads
         waves = wanted[:, None] - self.potential.leads
         numbers = np.sqrt(np.where(open_leads, waves, 0.0) * self.potential.lead_masses / KINETIC)
-        phases = np.where(open_leads, np.exp(1j * numbers * self.cut), 0.0)
-        s_matrix *= phases[:, :, None] * phases[:, None, :]
+        phases = np.exp(1j * numbers * self.cut)
+        both = open_leads[:, :, None] & open_leads[:, None, :]
+        s_matrix = np.where(both, s_matrix * phases[:, :, None] * phases[:, None, :], 0.0)
         return Scattering(wanted, s_matrix, open_leads)
 
     def wave_factors(self, energies: Any) -> Complexes:
@@ -180,17 +180,32 @@ class RMatrix:
         return matrix, left_out
 
     def _s_matrix(self, energies: Floats) -> Complexes:
-        near = np.searchsorted(self.levels, energies)
-        first = np.clip(near - 1, 0, max(0, len(self.levels) - 2))
-        skip = np.stack([first, np.minimum(first + 1, len(self.levels) - 1)], axis=1)[:, : len(self.levels)]
+        first = np.clip(np.searchsorted(self.levels, energies) - 1, 0, len(self.levels) - 2)
+        skip = np.stack([first, first + 1], axis=1)
         background, distances = self.background(energies, skip)
-        roots = np.sqrt(self.wave_factors(energies))
-        inner = inverses(np.eye(2) - 1j * roots[:, :, None] * background * roots[:, None, :])
-        coupling = roots[:, :, None] * self.amplitudes[skip].transpose(0, 2, 1)
+        coupling = self.amplitudes[skip].transpose(0, 2, 1)
         # A pole without any coupling adds nothing, and would leave nothing to divide by when it is hit.
         distances[(coupling == 0).all(axis=1)] = 1.0
-        poles = distances[:, :, None] * np.eye(skip.shape[1]) - 1j * coupling.transpose(0, 2, 1) @ inner @ coupling
+        poles = distances[:, :, None] * np.eye(2)
+        # Closed leads first, in real numbers: the shift of a pole by its decaying waves would else drown its width.
+        open_leads = energies[:, None] > self.potential.leads
+        roots = np.sqrt(np.abs(self.wave_factors(energies)))
+        tails = np.where(open_leads, 0.0, roots)
+        inside = np.eye(2) + tails[:, :, None] * background * tails[:, None, :]
+        closed = tails[:, :, None] * inverses(inside) * tails[:, None, :]
+        poles += coupling.transpose(0, 2, 1) @ closed @ coupling
+        coupling = coupling - background @ closed @ coupling
+        background = background - background @ closed @ background
+        # Then each of the two poles by itself, so that the width of a narrow one is no difference of broad ones.
+        angles = 0.5 * np.arctan2(2 * poles[:, 0, 1], poles[:, 0, 0] - poles[:, 1, 1])
+        turns = np.array([[np.cos(angles), -np.sin(angles)], [np.sin(angles), np.cos(angles)]]).transpose(2, 0, 1)
+        places = np.diagonal(turns.transpose(0, 2, 1) @ poles @ turns, axis1=1, axis2=2)
+        waves = np.where(open_leads, roots, 0.0)
+        inner = inverses(np.eye(2) - 1j * waves[:, :, None] * background * waves[:, None, :])
+        coupling = waves[:, :, None] * coupling @ turns
         dressed = inner @ coupling
+        poles = places[:, :, None] * np.eye(2) - 1j * coupling.transpose(0, 2, 1) @ dressed
+        poles[~open_leads.any(axis=1)] = np.eye(2)  # nothing scatters, also not on a bound state
         total = inner + 1j * dressed @ inverses(poles) @ dressed.transpose(0, 2, 1)
         matrix: Complexes = np.eye(2) - 2 * total
         return matrix
@@ -257,7 +272,10 @@ def solve(
             overlap += scaled @ _far_product(weights, n_basis, scaled.T) - crossed - crossed.T
             slopes += weighted @ far
             constants[1] = far.T @ (_far_product(weights, n_basis, far) - weights[0] * far)
-    shifts, functions = eigh(hamiltonian, overlap, driver='evd' if overlap is None else 'gvd', check_finite=False)
+    try:
+        shifts, functions = eigh(hamiltonian, overlap, driver='evd' if overlap is None else 'gvd', check_finite=False)
+    except LinAlgError as error:
+        raise TransportError(f'the levels cannot be found with {n_basis} cosines, take more: {error}') from error
     # The ends of a function depend on the energy, values + slopes (E - E_0); taken at its own level they are the
     # residue of the pole, and what remains is a constant and a linear term.
     slopes = functions.T @ slopes
@@ -291,7 +309,7 @@ UNKNOWN = Truncation(1.0, 1.0)
 
 
 def estimate_truncation(
-    potential: Potential, found: Scattering, n_basis: int, correction: str = CORRECTIONS[0]
+    potential: Potential, rmatrix: RMatrix, energies: ArrayLike, correction: str = CORRECTIONS[0]
 ) -> Truncation:
     """Estimate what the finite basis costs, by the change of the S-matrix against half of the basis.
 
@@ -299,18 +317,21 @@ def estimate_truncation(
     Where half of the basis cannot carry the energies, the change against a larger part is scaled for it. A transmission
     is noise where this change is as large as its amplitude.
 
-    :param potential: that was computed.
-    :param found: the scattering with the whole basis.
-    :param n_basis: number of cosines of the whole basis.
+    :param potential: that was solved.
+    :param rmatrix: the solution with the whole basis.
+    :param energies: (n,) in eV; of few, others between them are looked at as well.
     :param correction: as of :func:`solve`.
     """
-    energies = found.energies
-    part = max(n_basis // 2, cosines_needed(potential, energies))
-    if not 2 <= part < n_basis or not _resolves(potential, n_basis, energies):
+    wanted = _energies(energies)
+    lowest, highest = float(wanted.min()), float(wanted.max())
+    looked_at = np.union1d(wanted, np.linspace(lowest, highest, _LOOKED_AT)) if len(wanted) < _LOOKED_AT else wanted
+    n_basis = len(rmatrix.levels)
+    part = max(n_basis // 2, cosines_needed(potential, wanted))
+    if not 2 <= part < n_basis or not _resolves(potential, n_basis, wanted):
         return UNKNOWN
     n_coupled = coupled_functions(n_basis, correction) * part // n_basis
-    bounds = float(energies.min()), float(energies.max())
-    other = solve(potential, *bounds, part, correction, n_coupled).scatter(energies)
+    found = rmatrix.scatter(looked_at)
+    other = solve(potential, lowest, highest, part, correction, n_coupled).scatter(looked_at)
     scale = 7 / ((n_basis / part) ** 3 - 1)
     error = scale * np.abs(other.transmission - found.transmission).max()
     amplitudes = found.s_matrix[:, 0, 1]
@@ -398,13 +419,10 @@ def _far_product(coefficients: Floats, n_basis: int, vectors: Floats) -> Floats:
     return product
 
 
-def inverses(matrices: Complexes) -> Complexes:
-    """Invert small matrices (n, m, m), m = 1 or 2, without a loop."""
-    if matrices.shape[1] == 1:
-        return 1 / matrices
+def inverses(matrices: NDArray[Any]) -> Any:
+    """Invert 2x2 matrices (n, 2, 2), real or complex, without a loop."""
     (a, b), (c, d) = matrices.transpose(1, 2, 0)
-    inverse: Complexes = (np.array([[d, -b], [-c, a]]) / (a * d - b * c)).transpose(2, 0, 1)
-    return inverse
+    return (np.array([[d, -b], [-c, a]]) / (a * d - b * c)).transpose(2, 0, 1)
 
 
 def _energies(energies: ArrayLike) -> Floats:

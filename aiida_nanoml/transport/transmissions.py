@@ -72,10 +72,9 @@ def transmit(
         for _, resonances in solved:
             energies = adaptive_energies(energies, resonances)
     scatterings = tuple(rmatrix.scatter(energies) for rmatrix, _ in solved)
-    regular = np.searchsorted(energies, grid)
     costs = [
-        estimate_truncation(potential, scattering.at(regular), settings.n_basis, settings.correction)
-        for potential, scattering in zip(potentials, scatterings, strict=True)
+        estimate_truncation(potential, rmatrix, grid, settings.correction)
+        for potential, (rmatrix, _) in zip(potentials, solved, strict=True)
     ]
     return Transmissions(
         energies,
