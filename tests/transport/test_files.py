@@ -242,7 +242,8 @@ def test_no_spoilt_file_is_read_wrongly(changes: list[tuple[str, int, str]]) -> 
     again = parse_input(format_input(found).encode(), 'spoilt.txt')
     assert [getattr(again, name) for name in NUMBERS] == [getattr(found, name) for name in NUMBERS]
     assert again.values.tolist() == found.values.tolist()
-    if found.n_energies > 50 or found.n_basis > 100:
+    unchanged = format_input(found) == format_input(parse_input(SMALL.encode(), 'spoilt.txt'))
+    if unchanged or found.n_energies > 50 or found.n_basis > 100:
         return
     settings = TransmissionSettings(found.lowest, found.highest, found.n_energies, found.n_basis)
     computed = refused_or(transmit, PotentialSet([found.potential]), settings)
