@@ -12,7 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from aiida import orm
+from aiida.plugins import CalculationFactory, WorkflowFactory
 
+from aiida_nanoml.cli import rmatrix as commands
+from aiida_nanoml.transport import presets, settings
 from aiida_nanoml.transport.files import EXAMPLE, read_input
 from tests.transport import reference
 
@@ -153,6 +156,14 @@ def test_nodes_that_are_not_converged_are_written_and_told_too(cli, code, barrie
 def test_what_cannot_be_done_is_told(cli, arguments: tuple, status: int, reason: str, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert reason in ' '.join(cli('rmatrix', *arguments, status=status).output.split())
+
+
+def test_what_the_command_line_offers_is_what_there_is() -> None:
+    """The names stand in the command line once more, so that --help loads no solver."""
+    assert commands.PRESETS == tuple(presets.PRESETS)
+    assert commands.CORRECTIONS == settings.CORRECTIONS
+    for factory, name in ((CalculationFactory, 'rmatrix'), (WorkflowFactory, 'rmatrix_scan')):
+        assert factory(f'nanoml.{name}').exit_codes.ERROR_NOT_CONVERGED.status == commands.NOT_CONVERGED
 
 
 def test_an_input_file_that_cannot_be_read_makes_no_node(cli, tmp_path: Path) -> None:

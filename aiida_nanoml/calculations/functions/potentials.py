@@ -185,11 +185,15 @@ def scanned_potentials(
         :func:`~aiida_nanoml.transport.presets.vary_preset` and
         :func:`~aiida_nanoml.transport.presets.vary_potential`.
     """
-    if set(scan) != {'parameter', 'values'} or not isinstance(scan['values'], list) or not scan['values']:
+    values = scan.get('values')
+    if set(scan) != {'parameter', 'values'} or not isinstance(values, list) or not values:
         raise TransportError(f'a scan has a `parameter` and a list of `values`, at least one; got {scan}')
+    repeated = [value for number, value in enumerate(values) if value in values[:number]]
+    if repeated:
+        raise TransportError(f'the value {repeated[0]} stands in the scan twice')
     if isinstance(potential, str):
-        return vary_preset(potential, parameters or {}, scan['parameter'], scan['values'])
-    return vary_potential(potential, scan['parameter'], scan['values'])
+        return vary_preset(potential, parameters or {}, scan['parameter'], values)
+    return vary_potential(potential, scan['parameter'], values)
 
 
 def only_potential(node: PotentialSetData) -> Potential:
