@@ -160,7 +160,7 @@ def test_what_cannot_be_done_is_told(cli, arguments: tuple, status: int, reason:
 
 def test_what_the_command_line_offers_is_what_there_is() -> None:
     """The names stand in the command line once more, so that --help loads no solver."""
-    assert commands.PRESETS == tuple(presets.PRESETS)
+    assert tuple(presets.PRESETS) == commands.PRESETS
     assert commands.CORRECTIONS == settings.CORRECTIONS
     for factory, name in ((CalculationFactory, 'rmatrix'), (WorkflowFactory, 'rmatrix_scan')):
         assert factory(f'nanoml.{name}').exit_codes.ERROR_NOT_CONVERGED.status == commands.NOT_CONVERGED
