@@ -164,6 +164,7 @@ def run(
     force: bool,
     name: str,
     as_json: bool,
+    again: str = '',
     **changes: Any,
 ) -> None:
     """Compute the transmission of SOURCE, an input file or a node with one potential.
@@ -191,7 +192,11 @@ def run(
         job.outputs.transmission.label = name
         found = _found_in(job)
     _write(found, output, figure)
-    _emit(found, files, as_json)
+    if found.node is not None:
+        follow = f'rmatrix plot {found.node.pk} -o transmission.png'
+    else:
+        follow = again or f'rmatrix run {source} --no-store --plot transmission.png'
+    _emit(found, files, as_json, None if figure else follow)
 
 
 @rmatrix.command('example', epilog=example('aiida-nanoml rmatrix example --input barrier.txt'))
@@ -207,7 +212,8 @@ def show_example(ctx: click.Context, store: bool, input_file: Path | None, **opt
     if input_file is not None:
         refuse_overwriting(input_file, options['force'])
         write_text(input_file, EXAMPLE.read_text(encoding='utf-8'))
-    ctx.invoke(run, source=str(EXAMPLE), no_store=not store, submit=False, **options)
+    again = 'rmatrix example --input barrier.txt' if input_file is None else f'rmatrix run {input_file} --no-store'
+    ctx.invoke(run, source=str(EXAMPLE), no_store=not store, submit=False, again=again, **options)
 
 
 @rmatrix.command(
@@ -600,7 +606,7 @@ def _emit_potential(node: Node, name: str, as_json: bool) -> None:
     )
 
 
-def _emit(found: _Found, files: Sequence[Path], as_json: bool) -> None:
+def _emit(found: _Found, files: Sequence[Path], as_json: bool, follow: str | None) -> None:
     energies, widths = found.resonances
     content = {
         'n_energies': len(found.energies),
@@ -623,7 +629,6 @@ def _emit(found: _Found, files: Sequence[Path], as_json: bool) -> None:
         lines = {'node': f'{identity_line(found.node.outputs.transmission)}, job pk {found.node.pk}'} | lines
     if files:
         lines['files'] = ', '.join(map(str, files))
-    follow = None if found.node is None else f'rmatrix plot {found.node.pk} -o transmission.png'
     emit(as_json, content, lines, follow, _resonance_table(energies, widths))
     _require_convergence(found.settings, found.truncation_error)
 

@@ -54,6 +54,7 @@ def test_the_example_is_computed_and_its_input_written(cli, tmp_path: Path) -> N
     text = cli('rmatrix', 'example', '--input', tmp_path / 'mine.txt', '--energies', 50).stdout
     assert '1024 cells' in text
     assert '50 from 0.0003 to 0.3 eV' in text
+    assert text.endswith(f'next: aiida-nanoml rmatrix run {tmp_path / "mine.txt"} --no-store\n')
     assert (tmp_path / 'mine.txt').read_text(encoding='utf-8') == EXAMPLE.read_text(encoding='utf-8')
     assert 'exists already' in cli('rmatrix', 'example', '--input', tmp_path / 'mine.txt', status=1).output
 
