@@ -30,7 +30,7 @@ quickstart: $(INSTALLED) ## run the main job from nothing to predictions with pr
 	@AIIDA_PATH='$(CURDIR)/quickstart' $(BIN)/aiida-nanoml quickstart
 
 test: $(INSTALLED) check ## run all checks and the whole test suite
-	$(BIN)/python -m pytest -n 3 --maxschedchunk 1
+	$(BIN)/python -m pytest -n 2 --maxschedchunk 1
 
 check: $(INSTALLED) ## format, lint, types, floors, documentation
 	$(BIN)/ruff format --check .
