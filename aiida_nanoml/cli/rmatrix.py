@@ -296,11 +296,11 @@ def siesta(grid: Path, name: str, as_json: bool, **settings: Any) -> None:
     from aiida.orm import Dict, SinglefileData
 
     from aiida_nanoml.calculations.functions.potentials import average_potential
+    from aiida_nanoml.transport.planar_average import make_average_potential
 
+    given = _given(settings) | {'periods': list(settings['periods'])}
+    make_average_potential(grid.read_bytes(), grid.name, given)
     load_storage()
-    given = {
-        key: list(value) if key == 'periods' else value for key, value in settings.items() if value not in (None, ())
-    }
     node = run_function(average_potential, grid=SinglefileData(grid.absolute()), settings=Dict(given))
     _emit_potential(node, name, as_json)
 

@@ -119,7 +119,9 @@ def test_a_mesh_of_siesta_becomes_a_potential(cli, cli_json, tmp_path: Path) -> 
     assert potential.values.max() == pytest.approx(4.4, abs=0.1)
     assert 'next: aiida-nanoml rmatrix run slab' in cli('rmatrix', 'siesta', path, *options, '--name', 'slab').stdout
     path.write_bytes(b'nothing of the kind')
+    before = orm.QueryBuilder().append(orm.Node).count()
     assert 'no mesh of SIESTA' in cli('rmatrix', 'siesta', path, *options, status=1).output
+    assert orm.QueryBuilder().append(orm.Node).count() == before
 
 
 def test_what_is_not_converged_is_told_after_it_was_written(cli, barrier: Path, tmp_path: Path) -> None:
