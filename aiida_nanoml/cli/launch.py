@@ -98,7 +98,7 @@ def submit_builder(builder: ProcessBuilder, name: str, as_json: bool, follow: st
         as_json,
         record(node, state='submitted'),
         {type_name(node): f'pk {node.pk}, uuid {node.uuid}', 'follow it': f'verdi process status {node.pk}'},
-        f'trace {node.pk}',
+        f'{follow} {node.pk}',
     )
 
 

@@ -148,10 +148,11 @@ def test_a_killed_campaign_goes_on_after_a_restart_of_its_daemon(command) -> Non
         '--name',
         'flakes',
     )
-    command(
+    submitted = command(
         'aiida-nanoml', 'label', 'flakes', '--protocol', 'fast', '--batch-size', 8, '--max-concurrent', 1,
         '--submit', '--name', 'killed',
     )  # fmt: skip
+    assert submitted.splitlines()[-1] == f'next: aiida-nanoml campaign status {status()["pk"]}'
     wait_until(lambda: status()['n_done'] > 0)
     command('verdi', 'process', 'kill', status()['pk'])
     wait_until(lambda: status()['ended'])
