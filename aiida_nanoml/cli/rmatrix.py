@@ -43,8 +43,6 @@ PRESETS = ('barrier', 'well', 'double_barrier', 'step', 'ramp', 'layers')
 
 CORRECTIONS = ('coupled', 'buttle', 'none')
 
-NO_ENERGIES = 'a potential does not say at which energies: give --lowest and --highest'
-
 ACCURACY = ('truncation_error', 'noise_floor', 'unitarity_defect')
 
 NOT_CONVERGED = 511
@@ -186,7 +184,7 @@ def run(
         potentials, settings = _stored(source, changes)
         builder = _builder(potentials, settings, code, wallclock, queue)
         if submit:
-            submit_builder(builder, name, as_json, follow='rmatrix plot')
+            submit_builder(builder, name, as_json)
             return
         job = run_builder(builder, accepted=[NOT_CONVERGED])
         job.outputs.transmission.label = name
@@ -352,8 +350,7 @@ def scan(
         _refuse_overwriting_in(output, force)
     changes = _given(changes)
     if source in PRESETS:
-        if not {'lowest', 'highest'} <= set(changes):
-            raise click.UsageError(NO_ENERGIES)
+        _require_energies(changes)
         load_storage()
         given: Any = source
     else:
@@ -364,7 +361,7 @@ def scan(
     builder = RmatrixScanWorkChain.get_builder_for(code or default_code(), given, *vary, changes, dict(settings))
     builder.options = Dict(job_options(wallclock, queue))
     if submit:
-        submit_builder(builder, name, as_json, follow='rmatrix plot')
+        submit_builder(builder, name, as_json)
         return
     process = run_builder(builder, accepted=[NOT_CONVERGED])
     process.outputs.transmission.label = name
@@ -434,6 +431,11 @@ def _given(changes: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in changes.items() if value is not None}
 
 
+def _require_energies(changes: dict[str, Any]) -> None:
+    if not {'lowest', 'highest'} <= set(changes):
+        raise click.UsageError('a potential does not say at which energies: give --lowest and --highest')
+
+
 def _compute(path: Path, changes: dict[str, Any]) -> _Found:
     """Compute the transmission of a file in this process."""
     from aiida_nanoml.transport.files import read_input
@@ -442,8 +444,7 @@ def _compute(path: Path, changes: dict[str, Any]) -> _Found:
     from aiida_nanoml.transport.transmissions import transmit
 
     content = read_input(path)
-    wanted = {name: getattr(content, name) for name in ('lowest', 'highest', 'n_energies', 'n_basis')}
-    settings = TransmissionSettings.from_dict(wanted | changes)
+    settings = TransmissionSettings.from_dict(content.settings | changes)
     begin = time.perf_counter()
     found = transmit(PotentialSet([content.potential]), settings)
     return _Found(
@@ -470,8 +471,7 @@ def _stored(source: str, changes: dict[str, Any]) -> tuple[Node, Dict]:
     load_storage()
     if not Path(source).is_file():
         node = DataNode('nanoml.potentials').convert(source, None, None)
-        if not {'lowest', 'highest'} <= set(changes):
-            raise click.UsageError(NO_ENERGIES)
+        _require_energies(changes)
         return node, Dict(TransmissionSettings.from_dict(changes).to_dict())
     read_input(source)
     made = run_function(import_potential, file=SinglefileData(Path(source).absolute()))

@@ -96,6 +96,16 @@ class TransmissionInput:
         return Potential(self.values, self.length, self.mass, left, right, name=self.name)
 
     @property
+    def settings(self) -> dict[str, float]:
+        """Energies and basis, as :class:`~aiida_nanoml.transport.settings.TransmissionSettings` takes them."""
+        return {
+            'lowest': self.lowest,
+            'highest': self.highest,
+            'n_energies': self.n_energies,
+            'n_basis': self.n_basis,
+        }
+
+    @property
     def energies(self) -> Floats:
         """(n_energies,) in eV."""
         return np.linspace(self.lowest, self.highest, self.n_energies)

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aiida_nanoml.errors import TransportError
-from aiida_nanoml.transport.potential import ENERGIES, LENGTHS, Floats, Potential, checked_number
+from aiida_nanoml.transport.potential import ENERGIES, LENGTHS, Floats, Potential, check_names, checked_number
 
 QUANTITIES = {'VH': 'electrostatic potential', 'VT': 'total potential'}
 """Potentials that can be averaged, by the ending of the file."""
@@ -203,12 +203,7 @@ def make_average_potential(content: bytes, name: str, settings: Mapping[str, Any
         ``lead``, arguments of :meth:`PlanarAverage.potential`.
     :raises TransportError: the content cannot be read, or a setting is unknown, missing, or cannot be used.
     """
-    strange = sorted(set(settings) - set(SETTINGS))
-    if strange or 'mass' not in settings:
-        raise TransportError(
-            f'an average has the settings {", ".join(SETTINGS)}; unknown: {", ".join(strange) or "none"}, missing: '
-            f'{"none" if "mass" in settings else "mass"}'
-        )
+    check_names('an average has the settings', settings, SETTINGS, SETTINGS[:1])
     average = parse_planar_average(content, name, settings.get('axis', 2), settings.get('spin'))
     for period in settings.get('periods', []):
         average = average.macroscopic(period)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -217,6 +217,21 @@ class PotentialSet:
             for begin, end, length, lead, lead_mass, name in zip(
                 offsets[:-1], offsets[1:], lengths, leads, lead_masses, names, strict=True
             )
+        )
+
+
+def check_names(title: str, given: Iterable[str], known: Sequence[str], required: Iterable[str]) -> None:
+    """Refuse parameters that nobody knows, and a request that lacks one.
+
+    :param title: the beginning of the error, before the names that are known.
+    :raises TransportError: a name is unknown or missing.
+    """
+    names = set(given)
+    strange, missing = sorted(names - set(known)), [name for name in required if name not in names]
+    if strange or missing:
+        raise TransportError(
+            f'{title} {", ".join(known)}; unknown: {", ".join(strange) or "none"}, missing: '
+            f'{", ".join(missing) or "none"}'
         )
 
 

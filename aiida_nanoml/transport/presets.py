@@ -18,6 +18,7 @@ from aiida_nanoml.transport.potential import (
     Floats,
     Potential,
     PotentialSet,
+    check_names,
     checked_number,
 )
 
@@ -157,15 +158,8 @@ def make_potential(name: str, parameters: Mapping[str, Any]) -> Potential:
     :raises TransportError: the name or a parameter is unknown, missing, or cannot be used.
     """
     known = preset_parameters(name)
-    strange = sorted(set(parameters) - set(known) - {'bias'})
-    missing = sorted(
-        key for key, default in known.items() if default is inspect.Parameter.empty and key not in parameters
-    )
-    if strange or missing:
-        raise TransportError(
-            f'the potential {name} has the parameters {", ".join(known)} and bias; unknown: '
-            f'{", ".join(strange) or "none"}, missing: {", ".join(missing) or "none"}'
-        )
+    required = [key for key, default in known.items() if default is inspect.Parameter.empty]
+    check_names(f'the potential {name} has the parameters', parameters, [*known, 'bias'], required)
     given = dict(parameters)
     bias = given.pop('bias', 0.0)
     try:

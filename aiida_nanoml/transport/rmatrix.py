@@ -137,8 +137,7 @@ class RMatrix:
         for begin in range(0, len(wanted), size):
             s_matrix[begin : begin + size] = self._s_matrix(wanted[begin : begin + size])
         open_leads = wanted[:, None] > self.potential.leads
-        waves = wanted[:, None] - self.potential.leads
-        numbers = np.sqrt(np.where(open_leads, waves, 0.0) * self.potential.lead_masses / KINETIC)
+        numbers = self.wave_factors(wanted).real * self.potential.lead_masses / KINETIC
         phases = np.exp(1j * numbers * self.cut)
         both = open_leads[:, :, None] & open_leads[:, None, :]
         s_matrix = np.where(both, s_matrix * phases[:, :, None] * phases[:, None, :], 0.0)

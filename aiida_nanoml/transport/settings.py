@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from aiida_nanoml.errors import TransportError
-from aiida_nanoml.transport.potential import ENERGIES, Floats, checked_number
+from aiida_nanoml.transport.potential import ENERGIES, Floats, check_names, checked_number
 
 CORRECTIONS = ('coupled', 'buttle', 'none')
 """What stands for the functions beyond the basis, the best first."""
@@ -67,13 +67,7 @@ class TransmissionSettings:
         :raises TransportError: a name is unknown or missing, or a setting cannot be used.
         """
         known = [field.name for field in fields(cls)]
-        strange = sorted(set(settings) - set(known))
-        missing = [name for name in known[:2] if name not in settings]
-        if strange or missing:
-            raise TransportError(
-                f'a transmission has the settings {", ".join(known)}; unknown: {", ".join(strange) or "none"}, '
-                f'missing: {", ".join(missing) or "none"}'
-            )
+        check_names('a transmission has the settings', settings, known, known[:2])
         return cls(**settings)
 
     def to_dict(self) -> dict[str, Any]:

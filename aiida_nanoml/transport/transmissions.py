@@ -58,7 +58,7 @@ def transmit(
     """Compute the transmissions of all potentials.
 
     :param progress: called with the number of finished potentials and of all.
-    :raises TransportError: the basis cannot carry the energies, or there are too many levels to look for resonances.
+    :raises TransportError: the basis cannot carry the energies.
     """
     grid = settings.energies
     solved = []

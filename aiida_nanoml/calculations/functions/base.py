@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import functools
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec
 
 from aiida.engine import ExitCode
@@ -14,6 +16,13 @@ INPUT_REFUSED = 500
 """Exit status of a calculation function that refused its input; the message says why."""
 
 Parameters = ParamSpec('Parameters')
+
+
+def csv_text(lines: Iterable[Sequence[Any]]) -> str:
+    """Return a table as CSV, its header first."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator='\n').writerows(lines)
+    return buffer.getvalue()
 
 
 def refusing(function: Callable[Parameters, Any]) -> Callable[Parameters, Any]:

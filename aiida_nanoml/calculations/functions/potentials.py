@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
 
-from aiida_nanoml.calculations.functions.base import refusing
+from aiida_nanoml.calculations.functions.base import csv_text, refusing
 from aiida_nanoml.data.potentials import PotentialSetData
 from aiida_nanoml.errors import TransportError
 from aiida_nanoml.transport.planar_average import make_average_potential
@@ -46,13 +44,7 @@ def import_potential(file: orm.SinglefileData) -> dict[str, orm.Data]:
     from aiida_nanoml.transport.files import parse_input
 
     found = parse_input(file.get_content(mode='rb'), file.filename)
-    settings = {
-        'lowest': found.lowest,
-        'highest': found.highest,
-        'n_energies': found.n_energies,
-        'n_basis': found.n_basis,
-    }
-    return {'potentials': PotentialSetData(PotentialSet([found.potential])), 'settings': orm.Dict(settings)}
+    return {'potentials': PotentialSetData(PotentialSet([found.potential])), 'settings': orm.Dict(found.settings)}
 
 
 @calcfunction
@@ -218,8 +210,4 @@ def method_note(settings: dict[str, Any]) -> str:
 
 
 def _put(node: orm.FolderData, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(header)
-    writer.writerows(rows)
-    node.base.repository.put_object_from_bytes(text.getvalue().encode(), name)
+    node.base.repository.put_object_from_bytes(csv_text([header, *rows]).encode(), name)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import io
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
 
-from aiida_nanoml.calculations.functions.base import refusing
+from aiida_nanoml.calculations.functions.base import csv_text, refusing
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import DatasetError, StructureError
@@ -90,7 +89,7 @@ def _files(study: Study, table: Table, summary: Table, source: str) -> orm.Folde
     tables |= {name: list(cells) for name, cells in study.tables(table).items()}
     node = orm.FolderData()
     for name, cells in tables.items():
-        text = _csv((*line, 'labels' if number == 0 else source) for number, line in enumerate(cells))
+        text = csv_text((*line, 'labels' if number == 0 else source) for number, line in enumerate(cells))
         node.base.repository.put_object_from_filelike(io.BytesIO(text.encode()), f'{study.name}_{name}.csv')
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f'{study.name}.png'
@@ -103,9 +102,3 @@ def _cells(table: Table) -> list[Sequence[Any]]:
     rows = rows_of(table)
     return [list(table), *([f'{value:.10g}' if isinstance(value, float) else value for value in row.values()]
                            for row in rows)]  # fmt: skip
-
-
-def _csv(lines: Iterable[Sequence[Any]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator='\n').writerows(lines)
-    return buffer.getvalue()
