@@ -19,6 +19,10 @@ class TransportError(NanomlError):
     """A potential, a file of one, or a request for its transmission cannot be used."""
 
 
+class DensityError(NanomlError):
+    """A density, a mesh, or a file of one cannot be used, or a network does not fit it."""
+
+
 class DescriptorError(NanomlError):
     """A descriptor cannot describe a structure, or features of two descriptors are mixed."""
 

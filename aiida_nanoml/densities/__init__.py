@@ -1,0 +1,5 @@
+"""Valence electron densities on meshes."""
+
+from aiida_nanoml.densities.density import Density
+
+__all__ = ['Density']
