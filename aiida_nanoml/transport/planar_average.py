@@ -18,16 +18,16 @@ A transmission through it is a model, and leaves out
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from aiida_nanoml.errors import TransportError
+from aiida_nanoml.engines.siesta.mesh import read_mesh
+from aiida_nanoml.errors import DensityError, TransportError
 from aiida_nanoml.transport.potential import ENERGIES, LENGTHS, Floats, Potential, check_names, checked_number
 
 QUANTITIES = {'VH': 'electrostatic potential', 'VT': 'total potential'}
@@ -35,9 +35,6 @@ QUANTITIES = {'VH': 'electrostatic potential', 'VT': 'total potential'}
 
 RYDBERG = 13.60580
 """eV, as SIESTA 4.1 has it (CODATA: 8e-6 less): energies are those of its output, where the Fermi level stands."""
-
-BOHR = 0.0529177
-"""nm, as SIESTA 4.1 has it: lengths are those of its input."""
 
 SETTINGS = ('mass', 'axis', 'spin', 'periods', 'zero', 'start', 'end', 'lead')
 """What says how a potential is made of a file."""
@@ -47,9 +44,6 @@ LARGEST_FILE = 2 * 2**30
 
 MOST_OBLIQUE = 1e-4
 """Cosine of the angle between lattice vectors up to which they are perpendicular."""
-
-_HEADER = struct.Struct('<i9dii4ii')
-"""Two records of Fortran, each between its lengths: the cell in Bohr; points along each vector, and components."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +159,11 @@ def parse_planar_average(content: bytes, name: str, axis: int = 2, spin: int | N
         raise TransportError(f'{name} is no potential of SIESTA by its name: {known}')
     if axis not in (0, 1, 2):
         raise TransportError(f'there is no lattice vector {axis!r}: choose 0, 1 or 2')
-    cell, grids = _records(content, name)
+    try:
+        mesh = read_mesh(content, name)
+    except DensityError as error:
+        raise TransportError(str(error)) from error
+    grids = mesh.values
     if len(grids) > 2:
         raise TransportError(
             f'{name} has {len(grids)} components: only collinear spin has a potential for each of its directions'
@@ -175,6 +173,7 @@ def parse_planar_average(content: bytes, name: str, axis: int = 2, spin: int | N
     chosen = 0 if spin is None else spin
     if chosen not in range(len(grids)):
         raise TransportError(f'{name} has no spin {chosen!r}: there are {len(grids)}, counted from 0')
+    cell = mesh.cell / 10  # in nm
     lengths = np.linalg.norm(cell, axis=1)
     cosines = np.abs(cell @ cell[axis]) / (lengths * lengths[axis])
     for other in {0, 1, 2} - {axis}:
@@ -183,7 +182,7 @@ def parse_planar_average(content: bytes, name: str, axis: int = 2, spin: int | N
                 f'{name}: lattice vectors {axis} and {other} are not perpendicular (their cosine is '
                 f'{cosines[other]:.3g}): the planes along the first are no planes of the mesh; choose another axis'
             )
-    others = tuple(2 - other for other in range(3) if other != axis)
+    others = tuple(other for other in range(3) if other != axis)
     with np.errstate(invalid='ignore'):
         values = RYDBERG * grids[chosen].mean(axis=others, dtype=np.float64)
     strange = np.flatnonzero(~(np.abs(values) <= ENERGIES[1]))
@@ -210,31 +209,3 @@ def make_average_potential(content: bytes, name: str, settings: Mapping[str, Any
     return average.potential(
         **{key: settings[key] for key in ('mass', 'zero', 'start', 'end', 'lead') if key in settings}
     )
-
-
-def _records(content: bytes, name: str) -> tuple[Floats, NDArray[np.float32]]:
-    """Return the cell (3, 3) in nm, and the potentials (components, n3, n2, n1) in Ry.
-
-    Not read by sisl, which reads on for ever, or asks for all memory, where the file is none.
-    """
-    if len(content) < _HEADER.size:
-        raise TransportError(f'{name} is no mesh of SIESTA: it ends after {len(content)} bytes, within the header')
-    first, *vectors, second, third, n1, n2, n3, n_components, fourth = _HEADER.unpack_from(content)
-    cell = BOHR * np.reshape(vectors, (3, 3))
-    extents = np.abs(cell).max(axis=1)
-    if (
-        (first, second, third, fourth) != (72, 72, 16, 16)
-        or min(n1, n2, n3, n_components) < 1
-        or not ((LENGTHS[0] <= extents) & (extents <= LENGTHS[1])).all()
-    ):
-        raise TransportError(f'{name} is no mesh of SIESTA: it does not begin with a cell and the points along it')
-    size = _HEADER.size + n_components * n3 * n2 * (4 * n1 + 8)
-    if len(content) != size:
-        raise TransportError(
-            f'{name} has {len(content)} bytes, a mesh of {n1} x {n2} x {n3} points has {size}: it is not whole'
-        )
-    # One record a row of the mesh: its length stands at both ends.
-    rows = np.frombuffer(content, '<f4', offset=_HEADER.size).reshape(n_components, n3, n2, n1 + 2)
-    if (rows.view('<i4')[..., [0, -1]] != 4 * n1).any():
-        raise TransportError(f'{name} is damaged: its rows do not have {n1} points')
-    return cell, rows[..., 1:-1]

@@ -10,14 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from aiida_nanoml.engines.siesta.mesh import SIESTA_BOHR_ANG
 from aiida_nanoml.errors import TransportError
-from aiida_nanoml.transport.planar_average import (
-    BOHR,
-    RYDBERG,
-    PlanarAverage,
-    parse_planar_average,
-    read_planar_average,
-)
+from aiida_nanoml.transport.planar_average import RYDBERG, PlanarAverage, parse_planar_average, read_planar_average
 from aiida_nanoml.transport.rmatrix import KINETIC, solve
 
 RECORDED = Path(__file__).parents[1] / 'recorded' / 'siesta_potential'
@@ -184,14 +179,14 @@ def test_every_axis_of_the_mesh(axis):
     found = parse_planar_average(write_mesh(MESH, CELL), 'mesh.VT', axis)
     others = tuple(other for other in range(3) if other != axis)
     assert found.values == pytest.approx(RYDBERG * MESH[0].mean(axis=others, dtype=float))
-    assert found.length == pytest.approx(BOHR * CELL[axis, axis])
+    assert found.length == pytest.approx(SIESTA_BOHR_ANG / 10 * CELL[axis, axis])
 
 
 def test_an_oblique_vector_is_refused():
     cell = CELL.copy()
     cell[1, 0] = 0.1  # the planes remain perpendicular to the third vector
     content = write_mesh(MESH, cell)
-    assert parse_planar_average(content, 'mesh.VT', 2).length == pytest.approx(6 * BOHR)
+    assert parse_planar_average(content, 'mesh.VT', 2).length == pytest.approx(6 * SIESTA_BOHR_ANG / 10)
     for axis, other in ((0, 1), (1, 0)):
         with pytest.raises(TransportError, match=f'vectors {axis} and {other} are not perpendicular'):
             parse_planar_average(content, 'mesh.VT', axis)
