@@ -29,11 +29,14 @@ from aiida.manage import get_manager
 from aiida.manage.configuration import Profile
 
 from aiida_nanoml.data.dataset import DatasetData
+from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.model import ModelData
 from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.densities import Density
 from aiida_nanoml.engines.label_set import ENERGIES, FINISHED, LEVELS, LabelSet, LabelSource, Ragged
 from aiida_nanoml.engines.registry import get_engine
+from aiida_nanoml.engines.siesta.fdf import place
 from aiida_nanoml.features.registry import descriptor_identity, make_descriptor
 from aiida_nanoml.learning.dataset import UNASSIGNED, Dataset
 from aiida_nanoml.learning.distance import TrainingDomain
@@ -312,6 +315,29 @@ def atom_labels() -> LabelSet:
     """Labels of the isolated atoms of the alloys."""
     alone = [Structure(np.array([number]), np.zeros((1, 3))) for number in METALS]
     return metal_labels(StructureSet.from_structures(alone), np.array(list(METALS.values())))
+
+
+def gaussian_density(structure: Structure, points: int = 12) -> Density:
+    """Made-up density of a structure in a box: atoms as Gaussian clouds, which bonding makes a little narrower."""
+    grid = np.stack(np.meshgrid(*[np.arange(points) / points] * 3, indexing='ij'), axis=-1)[..., None, :]
+    offsets = grid - structure.positions @ np.linalg.inv(structure.cell)
+    distances = np.linalg.norm((offsets - np.rint(offsets)) @ structure.cell, axis=-1)
+    free, bonded = (
+        np.exp(-((distances / width) ** 2)) @ structure.numbers / (np.pi**1.5 * width**3) for width in (1.0, 0.95)
+    )
+    return Density(structure, free, bonded - free)
+
+
+@pytest.fixture(scope='session')
+def boxed_flakes(flakes: StructureSet) -> StructureSet:
+    """Three of the flakes, each in a box."""
+    some = flakes.select(slice(3))
+    return StructureSet.from_structures([place(flake, 6.0) for flake in some], some.names, some.families)
+
+
+@pytest.fixture
+def densities_node(aiida_profile, boxed_flakes: StructureSet, flake_labels: LabelSet) -> DensitySetData:
+    return DensitySetData(boxed_flakes, map(gaussian_density, boxed_flakes), flake_labels.source).store()
 
 
 @pytest.fixture

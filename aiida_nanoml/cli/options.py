@@ -20,6 +20,7 @@ TITLES = {
     'nanoml.model': 'a model',
     'nanoml.prediction': 'predictions',
     'nanoml.potentials': 'potentials',
+    'nanoml.densities': 'densities',
     'core.array.xy': 'the history of a training',
 }
 

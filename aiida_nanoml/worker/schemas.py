@@ -23,6 +23,7 @@ STRUCTURES_FILE = 'structures.npz'
 DATASET_FILE = 'dataset.npz'
 POTENTIALS_FILE = 'potentials.npz'
 BASELINE_FILE = 'baseline.npz'
+DENSITIES_FOLDER = 'densities'
 MODEL_FOLDER = 'model'
 PARITY_FILES = '*_prediction.png'
 LEARNING_CURVE_FILE = 'learning_curve.png'
@@ -32,6 +33,11 @@ CALIBRATION_FILE = 'calibration.png'
 def parity_file(target: Target) -> str:
     """Name the parity plot of a target, ``Energy_gap_prediction.png`` for the gap."""
     return PARITY_FILES.replace('*', target.title.replace(' ', '_'))
+
+
+def density_file(row: int) -> str:
+    """Name the file of the density of one structure, in a job folder or a node."""
+    return f'{row:05d}.npz'
 
 
 class _Schema(BaseModel):

@@ -14,6 +14,7 @@ from aiida import orm
 from aiida.plugins import DataFactory
 
 from aiida_nanoml.data.dataset import DatasetData
+from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.model import ModelData
 from aiida_nanoml.data.potentials import PotentialSetData
@@ -29,8 +30,16 @@ from aiida_nanoml.structures import StructureSet
 from aiida_nanoml.transport.potential import PotentialSet
 from aiida_nanoml.transport.presets import make_potential, vary_preset
 
-NODES = ('structures_node', 'labels_node', 'dataset_node', 'model_node', 'prediction_node', 'potentials_node')
-CLASSES = (StructureSetData, LabelSetData, DatasetData, ModelData, PredictionData, PotentialSetData)
+NODES = (
+    'structures_node',
+    'labels_node',
+    'dataset_node',
+    'model_node',
+    'prediction_node',
+    'potentials_node',
+    'densities_node',
+)
+CLASSES = (StructureSetData, LabelSetData, DatasetData, ModelData, PredictionData, PotentialSetData, DensitySetData)
 
 
 @pytest.fixture
