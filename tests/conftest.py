@@ -36,14 +36,13 @@ from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.densities import Density
 from aiida_nanoml.engines.label_set import ENERGIES, FINISHED, LEVELS, LabelSet, LabelSource, Ragged
 from aiida_nanoml.engines.registry import get_engine
-from aiida_nanoml.engines.siesta.fdf import place
 from aiida_nanoml.features.registry import descriptor_identity, make_descriptor
 from aiida_nanoml.learning.dataset import UNASSIGNED, Dataset
 from aiida_nanoml.learning.distance import TrainingDomain
 from aiida_nanoml.learning.model_files import save_model
 from aiida_nanoml.learning.registry import make_model
 from aiida_nanoml.learning.splits import split_rows
-from aiida_nanoml.structures import FlakeParameters, Structure, StructureSet, generate_flakes
+from aiida_nanoml.structures import FlakeParameters, Structure, StructureSet, generate_flakes, place
 
 pytest_plugins = ['aiida.tools.pytest_fixtures', 'tests.stand_in.fixtures']
 

@@ -19,7 +19,7 @@ from aiida_nanoml.structures.flakes import (
     lattice_formula,
     parse_lattice,
 )
-from aiida_nanoml.structures.structure_set import Structure, StructureSet, atomic_numbers
+from aiida_nanoml.structures.structure_set import Structure, StructureSet, atomic_numbers, place
 
 __all__ = [
     'FAMILIES',
@@ -39,6 +39,7 @@ __all__ = [
     'name_alloys',
     'parse_lattice',
     'phases_of',
+    'place',
     'read_structures',
     'scale_cells',
     'warren_cowley',

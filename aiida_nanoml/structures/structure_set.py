@@ -465,6 +465,20 @@ class StructureSet:
         return found
 
 
+def place(structure: Structure, vacuum_ang: float) -> Structure:
+    """Put an isolated structure into an orthogonal box with half of the vacuum on each side.
+
+    :param vacuum_ang: distance between the images in Å.
+    :returns: the structure in its box, still isolated; a periodic structure unchanged.
+    """
+    if structure.pbc.any():
+        return structure
+    lowest = structure.positions.min(axis=0)
+    extent = structure.positions.max(axis=0) - lowest
+    positions = structure.positions - lowest + vacuum_ang / 2
+    return Structure(structure.numbers, positions, np.diag(extent + vacuum_ang), structure.pbc)
+
+
 def atomic_numbers(symbols: Iterable[str]) -> NDArray[np.uint8]:
     """Translate chemical symbols to atomic numbers (A,).
 

@@ -16,7 +16,7 @@ from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSet, LabelSource
 from aiida_nanoml.engines.siesta.folder import open_run_folder, read_finished_run, source_of_run
 from aiida_nanoml.errors import DatasetError, EvaluationError, StructureError
-from aiida_nanoml.structures import Structure, StructureSet
+from aiida_nanoml.structures import Structure, StructureSet, place
 from aiida_nanoml.structures.elements import ATOMIC_NUMBERS, SYMBOLS
 from aiida_nanoml.worker.label import entry_of_label, tabulate
 
@@ -38,8 +38,6 @@ def place_structures(
     :returns: ``row_0003`` and so on, by row; a hash in the set is that of its structure.
     :raises StructureError: a row does not exist, or the vacuum is not positive.
     """
-    from aiida_nanoml.engines.siesta.fdf import place
-
     whole = structures.structures
     wanted = rows.get_list()
     outside = [row for row in wanted if type(row) is not int or not 0 <= row < len(whole)]

@@ -26,7 +26,7 @@ from aiida_nanoml.engines.siesta.parameters import (
     is_relaxing,
 )
 from aiida_nanoml.errors import EngineError, StructureError
-from aiida_nanoml.structures import Structure
+from aiida_nanoml.structures import Structure, place
 from aiida_nanoml.structures.elements import SYMBOLS
 
 KELVIN_EV = 8.617333262e-5
@@ -187,20 +187,6 @@ def parameters_of(fdf: Fdf, known: Sequence[SiestaParameters] = ()) -> SiestaPar
 def protocol_of(parameters: SiestaParameters) -> str:
     """Name the protocol that has these parameters; ``custom`` if none has."""
     return next((name for name, known in _protocol_parameters().items() if known == parameters), 'custom')
-
-
-def place(structure: Structure, vacuum_ang: float) -> Structure:
-    """Put an isolated structure into an orthogonal box with half of the vacuum on each side.
-
-    :param vacuum_ang: distance between the images in Å.
-    :returns: the structure in its box, still isolated; a periodic structure unchanged.
-    """
-    if structure.pbc.any():
-        return structure
-    lowest = structure.positions.min(axis=0)
-    extent = structure.positions.max(axis=0) - lowest
-    positions = structure.positions - lowest + vacuum_ang / 2
-    return Structure(structure.numbers, positions, np.diag(extent + vacuum_ang), structure.pbc)
 
 
 def keywords(parameters: SiestaParameters) -> tuple[dict[str, Any], dict[str, Any]]:

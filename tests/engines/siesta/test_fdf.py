@@ -18,7 +18,6 @@ from aiida_nanoml.engines.siesta.fdf import (
     k_points,
     keywords,
     parameters_of,
-    place,
     protocol_of,
     read_fdf,
     structure_of,
@@ -26,7 +25,7 @@ from aiida_nanoml.engines.siesta.fdf import (
 )
 from aiida_nanoml.engines.siesta.parameters import SiestaParameters, is_housekeeping
 from aiida_nanoml.errors import EngineError, StructureError
-from aiida_nanoml.structures import Structure, StructureSet
+from aiida_nanoml.structures import Structure, StructureSet, place
 from aiida_nanoml.structures.elements import SYMBOLS
 from tests.stand_in.fixtures import recorded_runs
 
