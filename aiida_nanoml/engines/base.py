@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from aiida_nanoml.errors import EngineError, EvaluationError
 
 if TYPE_CHECKING:
+    from aiida_nanoml.densities import Density
     from aiida_nanoml.structures.structure_set import Structure
 
 HARTREE_EV = 27.211386245988
@@ -69,6 +70,7 @@ class Label:
         where the engine does not compute a density of states.
     :param fermi_ev: Fermi level in eV, None where the engine does not tell.
     :param magnetic_moment_bohr: total spin moment of the structure in Bohr magnetons, None without spin.
+    :param density: density of the valence electrons, None where it was not asked for.
     """
 
     energy_ev: float
@@ -84,6 +86,7 @@ class Label:
     level_weights: NDArray[np.float64] | None = field(default=None, compare=False)
     fermi_ev: float | None = None
     magnetic_moment_bohr: float | None = None
+    density: Density | None = field(default=None, compare=False)
 
     @classmethod
     def from_energy(
@@ -210,7 +213,9 @@ class Engine(ABC):
     :param parameters: from :meth:`parameters`.
     :param threads: threads that one evaluation may use. It is no parameter: the label does not depend on it.
     :param runtime: what the machine provides, as the model :attr:`Runtime` of the engine wants it.
-    :raises EngineError: parameters of another engine, fewer than one thread, or a runtime that does not fit.
+    :param density: whether labels bring the density along, which is large. The rest of a label does not depend on it.
+    :raises EngineError: parameters of another engine, fewer than one thread, a runtime that does not fit, or a density
+        from an engine without.
     """
 
     name: ClassVar[str]
@@ -237,7 +242,12 @@ class Engine(ABC):
     settings: EngineParameters
 
     def __init__(
-        self, parameters: EngineParameters, *, threads: int = 1, runtime: Mapping[str, Any] | None = None
+        self,
+        parameters: EngineParameters,
+        *,
+        threads: int = 1,
+        runtime: Mapping[str, Any] | None = None,
+        density: bool = False,
     ) -> None:
         if not isinstance(parameters, self.Parameters):
             raise EngineError(
@@ -246,9 +256,25 @@ class Engine(ABC):
             )
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise EngineError(f'engine {self.name!r}: threads must be an integer of at least 1, not {threads!r}')
+        if density:
+            self.require('density')
         self.settings = parameters
         self.threads = threads
+        self.density = density
         self.runtime = self.read_runtime(runtime)
+
+    @classmethod
+    def require(cls, name: str) -> None:
+        """Refuse to be asked for what the engine does not compute.
+
+        :param name: one of :data:`PROPERTIES`.
+        :raises EngineError: says what it computes.
+        """
+        if name not in cls.properties:
+            raise EngineError(
+                f'engine {cls.name!r} computes no {name}, only: {", ".join(sorted(cls.properties))}; '
+                'choose an engine that does'
+            )
 
     @classmethod
     def read_runtime(cls, runtime: Mapping[str, Any] | None) -> EngineRuntime:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from aiida_nanoml.engines.base import HARTREE_EV, Engine, EngineParameters, Label
+from aiida_nanoml.engines.base import HARTREE_EV, Engine, EngineParameters, EngineRuntime, Label
+from aiida_nanoml.engines.pyscf_density import density_on_mesh
 from aiida_nanoml.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class PyscfEngine(Engine):
 
     name = 'pyscf'
     title = 'LDA (PySCF)'
-    properties = frozenset({'energy', 'gap'})
+    properties = frozenset({'energy', 'gap', 'density'})
 
     class Parameters(EngineParameters):
         """Parameters of :class:`PyscfEngine`."""
@@ -53,7 +55,19 @@ class PyscfEngine(Engine):
         energy_tolerance_ev: float = Field(gt=0, description='energy change that ends the self-consistency')
         max_iterations: int = Field(ge=1, description='limit of the self-consistency cycle')
 
+    class Runtime(EngineRuntime):
+        """Where the density is evaluated, if it is asked for.
+
+        :param mesh_spacing_ang: distance of neighbouring mesh points in Å. At the default, the charge of a molecule of
+            30 valence electrons is off by less than 0.001.
+        :param mesh_vacuum_ang: least distance between the images of the box in Å.
+        """
+
+        mesh_spacing_ang: float = Field(default=0.18, gt=0)
+        mesh_vacuum_ang: float = Field(default=10.0, gt=0)
+
     settings: Parameters
+    runtime: Runtime
 
     @property
     def method(self) -> str:
@@ -128,9 +142,16 @@ class PyscfEngine(Engine):
                 raise EvaluationError(
                     'not_converged', f'{self.method}: no self-consistency in {settings.max_iterations} iterations'
                 )
-            return Label.from_levels(
+            label = Label.from_levels(
                 float(field.e_free) * HARTREE_EV,
                 field.mo_energy * HARTREE_EV,
                 int(molecule.nelectron),
                 n_iterations=int(field.cycles),
             )
+            if not self.density:
+                return label
+            runtime = self.runtime
+            density = density_on_mesh(
+                molecule, FUNCTIONAL, field.make_rdm1(), structure, runtime.mesh_spacing_ang, runtime.mesh_vacuum_ang
+            )
+            return replace(label, density=density)

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -18,14 +19,16 @@ from pydantic import Field
 
 from aiida_nanoml.engines.base import Engine, EngineParameters, Label, ProgramRuntime
 from aiida_nanoml.engines.siesta.fdf import vacuum_of, write_fdf
+from aiida_nanoml.engines.siesta.mesh import read_density
 from aiida_nanoml.engines.siesta.output import read_run, read_version
 from aiida_nanoml.engines.siesta.parameters import MINIMUM_VACUUM_ANG, SiestaParameters
 from aiida_nanoml.engines.siesta.pseudopotentials import bundled, check_pseudopotentials, digest
 from aiida_nanoml.errors import EngineError, EvaluationError, StructureError
-from aiida_nanoml.structures import StructureSet
+from aiida_nanoml.structures import StructureSet, place
 from aiida_nanoml.structures.elements import SYMBOLS
 
 if TYPE_CHECKING:
+    from aiida_nanoml.densities import Density
     from aiida_nanoml.structures import Structure
 
 HEAVIEST = 94
@@ -52,7 +55,7 @@ class SiestaEngine(Engine):
 
     name = 'siesta'
     title = 'SIESTA'
-    properties = frozenset({'energy', 'gap', 'forces', 'stress', 'dos_fermi'})
+    properties = frozenset({'energy', 'gap', 'forces', 'stress', 'dos_fermi', 'density'})
     periodic = True
     runs_program = True
 
@@ -78,9 +81,14 @@ class SiestaEngine(Engine):
     runtime: Runtime
 
     def __init__(
-        self, parameters: EngineParameters, *, threads: int = 1, runtime: Mapping[str, Any] | None = None
+        self,
+        parameters: EngineParameters,
+        *,
+        threads: int = 1,
+        runtime: Mapping[str, Any] | None = None,
+        density: bool = False,
     ) -> None:
-        super().__init__(parameters, threads=threads, runtime=runtime)
+        super().__init__(parameters, threads=threads, runtime=runtime, density=density)
         self._programs: dict[Path, psutil.Popen] = {}
         self._taken: dict[Path, object] = {}
         self._checked: set[str] = set()
@@ -185,7 +193,9 @@ class SiestaEngine(Engine):
         :raises EvaluationError: ``'time_limit'``, ``'interrupted'`` by :meth:`stop`, or what the run shows.
         """
         with self._folder(structure) as folder:
-            (folder / 'aiida.fdf').write_text(write_fdf(structure, self.settings), encoding='ascii')
+            (folder / 'aiida.fdf').write_text(
+                write_fdf(structure, self.settings, densities=self.density), encoding='ascii'
+            )
             for number in set(structure.numbers.tolist()):
                 file = Path(self.runtime.pseudopotentials[SYMBOLS[number]]).absolute()
                 (folder / f'{SYMBOLS[number]}{file.suffix}').symlink_to(file)
@@ -197,13 +207,23 @@ class SiestaEngine(Engine):
                     reason = f'signal {-code}' if code < 0 else f'exit status {code}'
                     raise EvaluationError(error.code, f'{error.message}; {reason}') from error
                 raise
-        return run.label
+            if not self.density:
+                return run.label
+            return replace(run.label, density=self._density(folder, structure))
 
     def stop(self) -> None:
         """End all programs, and let none start any more."""
         self._stopped = True
         for program in list(self._programs.values()):
             _end(program.pid)
+
+    def _density(self, folder: Path, structure: Structure) -> Density:
+        names = 'aiida.RHO', 'aiida.DRHO'
+        try:
+            rho, delta_rho = ((folder / name).read_bytes() for name in names)
+        except OSError as error:
+            raise EvaluationError('engine_failure', f'SIESTA left no density: {error.strerror}') from error
+        return read_density(rho, delta_rho, place(structure, self.settings.vacuum_ang))
 
     @property
     def _command(self) -> list[str]:

@@ -254,10 +254,11 @@ def k_points(parameters: SiestaParameters, structure: Structure) -> tuple[list[i
     return None if mesh == [1, 1, 1] and not any(shift) else (mesh, shift)
 
 
-def write_fdf(structure: Structure, parameters: SiestaParameters) -> str:
+def write_fdf(structure: Structure, parameters: SiestaParameters, *, densities: bool = False) -> str:
     """Write the input of one structure in the layout of aiida-siesta.
 
     :param structure: isolated ones are placed in a box with the vacuum of the parameters.
+    :param densities: whether SIESTA saves its density on the mesh, and the difference to that of the free atoms.
     :returns: the text of the file; the files of a run are named ``aiida.*``.
     """
     placed = place(structure, parameters.vacuum_ang)
@@ -274,6 +275,8 @@ def write_fdf(structure: Structure, parameters: SiestaParameters) -> str:
         'lattice-constant': '1.0 Ang',
         'atomic-coordinates-format': 'Ang',
     }
+    if densities:
+        head |= {'save-rho': 'T', 'save-delta-rho': 'T'}
     lines = sorted(f'{key if key.startswith("%") else canonical(key)} {value}' for key, value in head.items())
     lines += ['#', '# -- Basis Set Info follows', '#', *(f'{key} {value}' for key, value in basis.items())]
     lines += ['#', '# -- Structural Info follows', '#', '%block chemicalspecieslabel']
