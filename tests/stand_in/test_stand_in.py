@@ -68,6 +68,7 @@ def test_the_recorded_inputs_are_told_apart() -> None:
         'crystal',
         'failure',
         'cure',
+        'density',
     }
 
 
@@ -182,3 +183,41 @@ def test_a_new_recording_keeps_what_the_run_left(tmp_path: Path) -> None:
 
 def test_the_recordings_are_small() -> None:
     assert sum(path.stat().st_size for path in RECORDED.rglob('*') if path.is_file()) < 3_000_000
+
+
+@pytest.fixture
+def starting_density(tmp_path: Path) -> bytes:
+    return (RUNS['methanimine'].unpack(tmp_path) / 'DeltaRho.grid.nc').read_bytes()
+
+
+@pytest.mark.parametrize(
+    ('asked', 'left'),
+    [
+        ('', set()),
+        ('SaveRho T\n', {'aiida.RHO', 'Rho.grid.nc'}),
+        ('Save.Rho\nsave-delta-rho true\n', {'aiida.RHO', 'aiida.DRHO', 'Rho.grid.nc', 'DeltaRho.grid.nc'}),
+        ('SaveRho F\n', set()),
+    ],
+)
+def test_meshes_are_left_where_the_input_asks_for_them(run, asked: str, left: set[str]) -> None:
+    fdf = re.sub(r'save\w+ T\n', '', RUNS['methanimine'].fdf)
+    assert run(asked + fdf).returncode == 0
+    assert {name for name in files_left(run.folder) if re.search(r'RHO$|grid\.nc$', name)} == left
+
+
+def test_a_run_that_begins_with_a_density_needs_the_recorded_one(run, starting_density: bytes, tmp_path: Path) -> None:
+    started = RUNS['methanimine-started']
+    file = run.folder / 'DeltaRho.IN.grid.nc'
+    done = run(started.fdf)
+    assert (done.returncode, files_left(run.folder)) == (1, set())
+    assert b'DeltaRho.IN.grid.nc is missing' in done.stderr
+    file.write_bytes(starting_density[:-4] + b'\x3f\x80\x00\x00')
+    done = run(started.fdf)
+    assert done.returncode == 1
+    assert b'began with another density' in done.stderr
+    file.write_bytes(starting_density)
+    assert run(started.fdf).stdout == (started.unpack(tmp_path / 'original') / 'aiida.out').read_bytes()
+    ignored = run(started.fdf, NANOML_STAND_IN_FAILURE='methanimine-start-ignored')
+    assert (
+        ignored.stdout == (RUNS['methanimine-start-ignored'].unpack(tmp_path / 'original') / 'aiida.out').read_bytes()
+    )
