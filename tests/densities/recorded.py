@@ -1,0 +1,57 @@
+"""Recorded densities of SIESTA, thinned: ``python -m tests.densities.recorded FOLDER NAME SPACING`` adds one.
+
+``FOLDER`` holds a run with the system label ``aiida``, with ``SaveRho`` and ``SaveDeltaRho``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from aiida_nanoml.densities import Density
+from aiida_nanoml.densities.resampling import resample
+from aiida_nanoml.engines.siesta.fdf import read_fdf, structure_of
+from aiida_nanoml.engines.siesta.mesh import read_density
+from aiida_nanoml.structures import Structure
+
+RECORDED = Path(__file__).resolve().parents[1] / 'recorded' / 'siesta_density'
+NAMES = tuple(sorted(path.stem for path in RECORDED.glob('*.npz')))
+STEP = 2e-4
+"""Values are kept as whole multiples of this, in electrons/Å³."""
+
+
+def recorded_density(name: str) -> Density:
+    """Give a recorded density by its name, one of :data:`NAMES`."""
+    with np.load(RECORDED / f'{name}.npz', allow_pickle=False) as kept:
+        structure = Structure(kept['numbers'], kept['positions'], kept['cell'])
+        return Density(structure, *(np.float32(STEP) * kept[key] for key in ('free', 'difference')))
+
+
+def density_of_run(folder: Path) -> Density:
+    """Read the density that a run left, on SIESTA's own mesh."""
+    structure = structure_of(read_fdf((folder / 'aiida.fdf').read_text(encoding='utf-8')))
+    return read_density((folder / 'aiida.RHO').read_bytes(), (folder / 'aiida.DRHO').read_bytes(), structure)
+
+
+def thin(folder: Path, name: str, spacing: float) -> None:
+    """Keep the density of a run on a coarser mesh, in steps.
+
+    :param folder: the run.
+    :param name: of the recording.
+    :param spacing: of the mesh, in Å.
+    """
+    density = resample(density_of_run(folder), spacing)
+    np.savez_compressed(
+        RECORDED / f'{name}.npz',
+        numbers=density.structure.numbers,
+        positions=density.structure.positions,
+        cell=density.structure.cell,
+        free=np.round(density.free / STEP).astype(np.int16),
+        difference=np.round(density.difference / STEP).astype(np.int16),
+    )
+
+
+if __name__ == '__main__':
+    thin(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]))
