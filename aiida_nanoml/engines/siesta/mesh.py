@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aiida_nanoml.densities.density import MOST_POINTS, Density, Values
+from aiida_nanoml.densities.resampling import resample_values
 from aiida_nanoml.errors import DensityError
 from aiida_nanoml.structures import Structure
 
@@ -25,8 +26,8 @@ SIESTA_BOHR_ANG = 0.529177
 EXTENTS_ANG = (1e-2, 1e6)
 """Lattice vectors shorter or longer than these (Å) are a mistake of reading."""
 
-CELL_TOLERANCE_ANG = 1e-3
-"""Cells that differ by less (Å) are one: a file may hold them in single precision."""
+PLACE_TOLERANCE_ANG = 1e-3
+"""Lattice vectors and atoms that differ by less (Å) are the same: a file may hold them in single precision."""
 
 CHARGE_TOLERANCE = 1e-3
 """Share of the electrons by which the integral over a coarse mesh may be wrong. SIESTA's own meshes keep it to 1e-5."""
@@ -96,7 +97,7 @@ def read_density(
     for mesh, name in zip(meshes, names, strict=True):
         if len(mesh.values) > 2:
             raise DensityError(f'{name} has {len(mesh.values)} components: only collinear spin can be added up')
-        if not np.allclose(mesh.cell, structure.cell, rtol=0, atol=CELL_TOLERANCE_ANG):
+        if not np.allclose(mesh.cell, structure.cell, rtol=0, atol=PLACE_TOLERANCE_ANG):
             raise DensityError(
                 f'{name} belongs to another box: its lattice vectors are {_rounded(mesh.cell)} Å, those of the '
                 f'structure {_rounded(structure.cell)} Å'
@@ -147,6 +148,42 @@ def write_deformation(difference: ArrayLike, cell: ArrayLike) -> bytes:
     grid[0] = values.T * np.float32(SIESTA_BOHR_ANG**3)
     file.flush()
     return buffer.getvalue()
+
+
+def write_start(density: Density, structure: Structure, cutoff_ry: float, sub_points: int = SUB_POINTS) -> bytes:
+    """Write the density to begin the run of a structure with, on the mesh that SIESTA chooses for it.
+
+    :param density: of the same atoms at the same places in the same box; their order is free.
+    :param structure: as SIESTA gets it.
+    :param cutoff_ry: ``MeshCutoff`` of the run in Ry.
+    :param sub_points: ``MeshSubDivisions`` of the run.
+    :returns: the content of :data:`DEFORMATION_FILE`.
+    :raises DensityError: the density is of another box or of other atoms, or there is no such mesh.
+    """
+    check_same_place(density.structure, structure)
+    shape = choose_mesh(structure.cell, cutoff_ry, sub_points)
+    return write_deformation(resample_values(density.difference, shape), structure.cell)
+
+
+def check_same_place(known: Structure, structure: Structure) -> None:
+    """Refuse a structure that is not where a density has it: its mesh belongs to the box.
+
+    :param known: the structure of the density.
+    :param structure: the one to run.
+    :raises DensityError: the boxes differ, or an atom stands where the other structure, repeated, has none of its
+        element.
+    """
+    if not np.allclose(known.cell, structure.cell, rtol=0, atol=PLACE_TOLERANCE_ANG):
+        raise DensityError(
+            f'the density is of a box with the lattice vectors {_rounded(known.cell)} Å, the structure stands in one '
+            f'with {_rounded(structure.cell)} Å: place it with the same vacuum'
+        )
+    fractions = [one.positions @ np.linalg.inv(known.cell) for one in (known, structure)]
+    steps = fractions[0][:, None] - fractions[1][None]
+    distances = np.linalg.norm((steps - np.round(steps)) @ known.cell, axis=-1)
+    same = (distances < PLACE_TOLERANCE_ANG) & (known.numbers[:, None] == structure.numbers[None])
+    if len(known) != len(structure) or not (same.any(axis=0).all() and same.any(axis=1).all()):
+        raise DensityError('the density is of other atoms than the structure, or these stand elsewhere in the box')
 
 
 def choose_mesh(cell_ang: ArrayLike, cutoff_ry: float, sub_points: int = SUB_POINTS) -> tuple[int, int, int]:

@@ -60,6 +60,7 @@ STRUCTURAL = frozenset(
 
 _HOUSEKEEPING = re.compile(
     r'systemname|systemlabel|usetreetimer|maxwalltime.*|dmusesavedm|dmallow.*|geometrymustconverge|scfmustconverge'
+    r'|scfread(deformation)?chargenetcdf'
     r'|write.*|xml.*|cml.*|save.*|timer.*|timing.*|alloc.*|longoutput|outputstructureonly|atomcoorformatout'
     r'|bandpoints|bandlines|bandlinesscale|wavefunckpoints|wavefunckpointsscale|projecteddensityofstates|pdos.*'
     r'|localdensityofstates|lua.*|blocksize|processory|parallel.*|diagparalleloverk|diagmemory|directphi|savememory'
@@ -75,7 +76,7 @@ def canonical(key: str) -> str:
 
 
 def is_housekeeping(key: str) -> bool:
-    """Tell whether a canonical fdf key decides about files, names and run time only, not about the label."""
+    """Tell whether a canonical fdf key decides about files, names, run time or the start only, not about the label."""
     return _HOUSEKEEPING.fullmatch(key) is not None
 
 

@@ -546,3 +546,12 @@ def test_the_layout_is_that_of_aiida_siesta(benzene: Structure) -> None:
     coordinates = text.split('%block atomiccoordinatesandatomicspecies\n')[1].splitlines()
     assert re.fullmatch(r'( +\d+\.\d{10}){3}    1      C      1', coordinates[0])
     assert text.isascii()
+
+
+def test_a_density_to_begin_with_belongs_to_no_label() -> None:
+    """Where a self-consistency begins does not decide where it ends."""
+    begun = RUNS['methanimine-started'].fdf
+    assert 'scfreaddeformationchargenetcdf' in begun
+    assert parameters_of(read_fdf(begun)) == parameters_of(read_fdf(RUNS['methanimine'].fdf))
+    with pytest.raises(ValueError, match='does not change the label'):
+        parameters(extra_fdf={'scfreadchargenetcdf': 'T'})
