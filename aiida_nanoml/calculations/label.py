@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -12,12 +13,16 @@ from aiida.engine import CalcJobProcessSpec
 from aiida_pseudo.data.pseudo import PsfData, PsmlData
 
 from aiida_nanoml.calculations.base import WorkerCalculation, count_processes, write_npz
+from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.base import Engine
 from aiida_nanoml.engines.registry import get_engine
-from aiida_nanoml.errors import NanomlError
-from aiida_nanoml.worker.schemas import JOURNAL_FILE, RESULTS_FILE, STRUCTURES_FILE, LabelJob
+from aiida_nanoml.errors import EngineError, NanomlError
+from aiida_nanoml.worker.schemas import DENSITIES_FOLDER, JOURNAL_FILE, RESULTS_FILE, STRUCTURES_FILE, LabelJob
+
+MESH_SPACING = 'mesh_spacing_ang'
+"""Input of a job, and field of the runtime of an engine that leaves the mesh of a density open."""
 
 
 class LabelCalculation(WorkerCalculation):
@@ -69,6 +74,20 @@ class LabelCalculation(WorkerCalculation):
             'many structures as fit.',
         )
         spec.input(
+            'densities',
+            valid_type=orm.Bool,
+            required=False,
+            serializer=orm.to_aiida_type,
+            help='Keep the density of each structure, too, where the engine gives one.',
+        )
+        spec.input(
+            MESH_SPACING,
+            valid_type=orm.Float,
+            required=False,
+            serializer=orm.to_aiida_type,
+            help='Distance of the mesh points of a density in Å, where the engine leaves it open; its own if absent.',
+        )
+        spec.input(
             'parent_folder',
             valid_type=orm.RemoteData,
             required=False,
@@ -76,6 +95,9 @@ class LabelCalculation(WorkerCalculation):
         )
         spec.inputs.validator = validate_inputs
         spec.output('labels', valid_type=LabelSetData, help='One row for each structure, failed ones included.')
+        spec.output(
+            'densities', valid_type=DensitySetData, required=False, help='One for each structure that was labelled.'
+        )
         spec.exit_code(510, 'ERROR_NO_ROW_FINISHED', message='No structure could be labelled: {reason}')
 
     def job(self) -> LabelJob:
@@ -86,6 +108,7 @@ class LabelCalculation(WorkerCalculation):
             parameters=self.inputs.parameters.get_dict() if 'parameters' in self.inputs else {},
             time_limit_s=self.inputs.time_limit_s.value,
             runtime=self._runtime(),
+            densities=self._wants_densities(),
         )
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
@@ -94,8 +117,12 @@ class LabelCalculation(WorkerCalculation):
         if 'parent_folder' in self.inputs:
             parent = self.inputs.parent_folder
             # A pattern, as a job that was killed early has no journal yet.
-            journal = str(PurePosixPath(parent.get_remote_path()) / f'{JOURNAL_FILE}*')
-            calcinfo.remote_copy_list = [(parent.computer.uuid, journal, '.')]
+            names = (JOURNAL_FILE, DENSITIES_FOLDER) if self._wants_densities() else (JOURNAL_FILE,)
+            calcinfo.remote_copy_list = [
+                (parent.computer.uuid, str(PurePosixPath(parent.get_remote_path()) / f'{name}*'), '.') for name in names
+            ]
+        if self._wants_densities():
+            calcinfo.retrieve_temporary_list.append(DENSITIES_FOLDER)
         if 'engine_code' not in self.inputs:
             return calcinfo
         calcinfo.local_copy_list = [
@@ -106,10 +133,14 @@ class LabelCalculation(WorkerCalculation):
         calcinfo.codes_info[0].cmdline_params = [self.TASK, '--processes', str(runs)]
         return calcinfo
 
+    def _wants_densities(self) -> bool:
+        return 'densities' in self.inputs and self.inputs.densities.value
+
     def _runtime(self) -> dict[str, Any]:
+        mesh = {name: self.inputs[name].value for name in (MESH_SPACING,) if name in self.inputs}
         if 'engine_code' not in self.inputs:
-            return {}
-        return {
+            return mesh
+        return mesh | {
             'executable': str(self.inputs.engine_code.filepath_executable),
             'launcher': launcher(self.inputs.engine_code, self._program_processes()),
             'pseudopotentials': {
@@ -164,8 +195,9 @@ def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
         engine.parameters(inputs['protocol'].value, parameters)
     except NanomlError as error:
         return str(error)
-    if refusal := _validate_program(inputs, engine):
-        return refusal
+    for refusal in (_validate_program(inputs, engine), _validate_densities(inputs, engine)):
+        if refusal:
+            return refusal
     if 'rows' in inputs and 'structures' in inputs:
         rows = inputs['rows'].get_list()
         n_structures = inputs['structures'].n_structures
@@ -176,6 +208,25 @@ def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
             return 'rows must be a list of at least one index, without repetition'
     if 'time_limit_s' in inputs and not inputs['time_limit_s'].value > 0:
         return f'time_limit_s must be positive, got {inputs["time_limit_s"].value}'
+    return None
+
+
+def _validate_densities(inputs: dict[str, Any], engine: type[Engine]) -> str | None:
+    """Refuse densities of an engine without, and a mesh that nobody asked for or that the engine chooses itself."""
+    wanted = 'densities' in inputs and inputs['densities'].value
+    if wanted:
+        try:
+            engine.require('density')
+        except EngineError as error:
+            return str(error)
+    if MESH_SPACING not in inputs:
+        return None
+    if not wanted:
+        return f'{MESH_SPACING} is of use for densities only: ask for them, or leave it out'
+    if MESH_SPACING not in engine.Runtime.model_fields:
+        return f'the engine {engine.name} chooses the mesh of a density itself: leave out {MESH_SPACING}'
+    if not 0 < inputs[MESH_SPACING].value < math.inf:
+        return f'{MESH_SPACING} must be positive, got {inputs[MESH_SPACING].value}'
     return None
 
 

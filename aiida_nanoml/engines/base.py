@@ -386,11 +386,14 @@ class Engine(ABC):
         """
         self.check(structure)
         try:
-            return self.compute(structure)
+            label = self.compute(structure)
         except EvaluationError:
             raise
         except Exception as error:  # whatever the library raises must not end a batch
             raise EvaluationError('engine_failure', f'{self.method}: {type(error).__name__}: {error}') from error
+        if self.density and label.density is None:
+            raise EvaluationError('engine_failure', f'{self.method} gave no density, which was asked for')
+        return label
 
     @abstractmethod
     def supports(self, number: int) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,12 +49,19 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise DatasetError(f'{path.name} is damaged: {error}') from error
 
 
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write an NPZ file in one step."""
+@contextmanager
+def written_in_one_step(path: Path) -> Iterator[IO[bytes]]:
+    """Give a handle to write a file that is there only when everything is written."""
     partial = path.with_name(f'.{path.name}.partial')
     with partial.open('wb') as handle:
-        np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
+        yield handle
     os.replace(partial, path)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write an NPZ file in one step."""
+    with written_in_one_step(path) as handle:
+        np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
 
 
 def write_report(folder: Path, report: Report) -> None:

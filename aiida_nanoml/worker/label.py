@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from aiida_nanoml.densities.density import write_density
 from aiida_nanoml.engines.base import Engine, Label
 from aiida_nanoml.engines.label_set import ENERGIES, FINISHED, NUMBERS, VECTORS, LabelSet, LabelSource, Ragged
 from aiida_nanoml.engines.registry import get_engine
 from aiida_nanoml.errors import EngineError, EvaluationError
 from aiida_nanoml.structures import Structure, StructureSet
-from aiida_nanoml.worker.files import read_arrays, read_job, write_arrays
+from aiida_nanoml.worker.files import read_arrays, read_job, write_arrays, written_in_one_step
 from aiida_nanoml.worker.journal import Journal
-from aiida_nanoml.worker.schemas import JOURNAL_FILE, RESULTS_FILE, STRUCTURES_FILE, LabelJob, Report
+from aiida_nanoml.worker.schemas import (
+    DENSITIES_FOLDER,
+    JOURNAL_FILE,
+    RESULTS_FILE,
+    STRUCTURES_FILE,
+    LabelJob,
+    Report,
+    density_file,
+)
 from aiida_nanoml.worker.termination import termination
 
 Progress = Callable[[int, int], None]
 
 PROGRAMS_FOLDER = 'runs'
 """Where the programs of an engine work, below the folder of the job, unless the job names another place."""
+
+BOX = 'box'
+"""Key of a journal entry: where the structure stands in the box of its density."""
 
 INTERRUPTED = 'interrupted'
 TIMED_OUT = 'time_limit'
@@ -33,7 +45,8 @@ TIMED_OUT = 'time_limit'
 def label(folder: Path, processes: int, progress: Progress) -> Report:
     """Label the structures of a job folder, going on from its journal.
 
-    :param folder: holds ``job.json`` and ``structures.npz``.
+    :param folder: holds ``job.json`` and ``structures.npz``. Densities, if the job wants them, come into its folder
+        ``densities``, each before its row enters the journal.
     :param processes: structures evaluated at the same time, each with one thread: in a process of its own, or by a
         program of the engine.
     :param progress: called with the number of finished rows and of all rows.
@@ -43,6 +56,9 @@ def label(folder: Path, processes: int, progress: Progress) -> Report:
     job = read_job(folder, LabelJob)
     structures = StructureSet.from_arrays(read_arrays(folder / STRUCTURES_FILE))
     engine = _make_engine(job, folder.absolute())
+    densities = folder.absolute() / DENSITIES_FOLDER if job.densities else None
+    if densities is not None:
+        densities.mkdir(exist_ok=True)
     source = LabelSource(
         engine=job.engine,
         version=engine.version_in_use(),
@@ -53,9 +69,10 @@ def label(folder: Path, processes: int, progress: Progress) -> Report:
     )
     evaluate = _evaluate_by_programs if engine.runs_program else _evaluate
     with Journal(folder / JOURNAL_FILE, source.to_dict()) as journal, termination() as terminated:
-        pending = [row for row in range(len(structures)) if row not in journal.rows]
-        progress(len(journal.rows), len(structures))
-        for entry in evaluate(engine, structures, pending, processes, job.time_limit_s, terminated):
+        done = {row for row, entry in journal.rows.items() if densities is None or _has_density(entry, densities, row)}
+        pending = {row: structures[row] for row in range(len(structures)) if row not in done}
+        progress(len(done), len(structures))
+        for entry in evaluate(engine, densities, pending, processes, job.time_limit_s, terminated):
             journal.append(entry)
             progress(len(journal.rows), len(structures))
         entries = journal.rows
@@ -76,25 +93,31 @@ def _make_engine(job: LabelJob, folder: Path) -> Engine:
     if not engine_class.runs_program:
         if missing := engine_class.missing():
             raise EngineError(missing)
-        return engine_class(parameters)
+        return engine_class(parameters, runtime=job.runtime, density=job.densities)
     values = {'folder': PROGRAMS_FOLDER, **job.runtime, 'time_limit_s': job.time_limit_s}
     runtime = engine_class.read_runtime(values).relative_to(folder).model_dump()
     if missing := engine_class.missing(runtime):
         raise EngineError(missing)
-    return engine_class(parameters, runtime=runtime)
+    return engine_class(parameters, runtime=runtime, density=job.densities)
 
 
 def _evaluate(
-    engine: Engine, structures: StructureSet, rows: list[int], processes: int, time_limit_s: float, stop: list[int]
+    engine: Engine,
+    densities: Path | None,
+    pending: Mapping[int, Structure],
+    processes: int,
+    time_limit_s: float,
+    stop: list[int],
 ) -> Iterator[dict[str, Any]]:
     """Yield one journal entry a row, in the order in which they finish, until done or until ``stop`` is not empty."""
     from pebble import ProcessPool
 
-    if not rows:
+    if not pending:
         return
-    with ProcessPool(max_workers=min(processes, len(rows)), initializer=_reset_signals) as pool:
+    with ProcessPool(max_workers=min(processes, len(pending)), initializer=_reset_signals) as pool:
         futures = {
-            pool.schedule(_evaluate_row, args=(engine, structures[row]), timeout=time_limit_s): row for row in rows
+            pool.schedule(_evaluate_row, args=(engine, densities, row, structure), timeout=time_limit_s): row
+            for row, structure in pending.items()
         }
         waiting = set(futures)
         while waiting and not stop:
@@ -108,11 +131,18 @@ def _evaluate(
 
 
 def _evaluate_by_programs(
-    engine: Engine, structures: StructureSet, rows: list[int], processes: int, time_limit_s: float, stop: list[int]
+    engine: Engine,
+    densities: Path | None,
+    pending: Mapping[int, Structure],
+    processes: int,
+    time_limit_s: float,
+    stop: list[int],
 ) -> Iterator[dict[str, Any]]:
     """Do the same with an engine that waits for programs: it needs no process of its own, and keeps the time limit."""
     with ThreadPoolExecutor(max_workers=processes) as pool:
-        futures = {pool.submit(_evaluate_row, engine, structures[row]): row for row in rows}
+        futures = {
+            pool.submit(_evaluate_row, engine, densities, row, structure): row for row, structure in pending.items()
+        }
         waiting = set(futures)
         try:
             while waiting and not stop:
@@ -132,13 +162,42 @@ def _reset_signals() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _evaluate_row(engine: Engine, structure: Structure) -> dict[str, Any]:
+def _evaluate_row(engine: Engine, densities: Path | None, row: int, structure: Structure) -> dict[str, Any]:
+    """Give the journal entry of a row; its density, if wanted, is on the disk when this returns."""
     start = time.perf_counter()
     try:
         result = engine.evaluate(structure)
     except EvaluationError as error:
         return {'status': error.code, 'message': error.message, 'wall_s': time.perf_counter() - start}
-    return entry_of_label(result, time.perf_counter() - start)
+    box = {}
+    if densities is not None and result.density is not None:
+        with written_in_one_step(densities / density_file(row)) as handle:
+            write_density(handle, result.density)
+        placed = result.density.structure
+        box = {BOX: {'cell': placed.cell.tolist(), 'positions': placed.positions.tolist()}}
+    return entry_of_label(result, time.perf_counter() - start) | box
+
+
+def _has_density(entry: Mapping[str, Any], densities: Path, row: int) -> bool:
+    """Whether nothing is left to do for the density of a row: it is there, or there is none as the row failed."""
+    return entry['status'] != FINISHED or (BOX in entry and (densities / density_file(row)).exists())
+
+
+def find_densities(
+    densities: Path, structures: StructureSet, entries: Mapping[int, Mapping[str, Any]]
+) -> tuple[StructureSet, list[Path]]:
+    """Give the rows of a job that have a density.
+
+    :param densities: the folder ``densities`` of the job.
+    :param structures: the structures of the job.
+    :param entries: journal entries by row.
+    :returns: their structures, each in the box of its density, and the file of each density.
+    """
+    rows = [row for row in sorted(entries) if BOX in entries[row]]
+    arrays = structures.select(rows).to_arrays()
+    arrays['positions'] = np.concatenate([np.empty((0, 3)), *(entries[row][BOX]['positions'] for row in rows)])
+    arrays['cells'] = np.array([entries[row][BOX]['cell'] for row in rows]).reshape(-1, 3, 3)
+    return StructureSet.from_arrays(arrays), [densities / density_file(row) for row in rows]
 
 
 def entry_of_label(label: Label, wall_s: float) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class LabelJob(_Schema):
     parameters: dict[str, Any] = Field(description='parameters of the engine')
     time_limit_s: float = Field(gt=0, description='wall time that one structure may take')
     runtime: dict[str, Any] = Field(default_factory=dict, description='what the engine finds on this machine')
+    densities: bool = Field(default=False, description='keep the density of each structure in ``densities/``')
 
 
 class TrainJob(_Schema):

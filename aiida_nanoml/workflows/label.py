@@ -15,16 +15,18 @@ from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from aiida.plugins import WorkflowFactory
 
 from aiida_nanoml.calculations.base import validate_resources
+from aiida_nanoml.calculations.functions.densities import merge_densities
 from aiida_nanoml.calculations.functions.labels import merge_labels
 from aiida_nanoml.calculations.functions.siesta import place_structures
 from aiida_nanoml.calculations.label import LabelCalculation, validate_inputs
 from aiida_nanoml.calculations.pseudopotentials import program_inputs
+from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.base import REFUSALS
 from aiida_nanoml.engines.label_set import FINISHED, LabelSet
 from aiida_nanoml.engines.registry import get_engine
-from aiida_nanoml.errors import DatasetError
+from aiida_nanoml.errors import DatasetError, DensityError, NanomlError
 from aiida_nanoml.worker import WORKER
 from aiida_nanoml.worker.label import INTERRUPTED, TIMED_OUT
 from aiida_nanoml.workflows.protocols import protocol_inputs, protocol_names
@@ -60,6 +62,12 @@ class LabelWorkChain(RollingWorkChain):
             valid_type=LabelSetData,
             dynamic=True,
             help='Labels that exist already: structures that are finished there are not labelled again.',
+        )
+        spec.input_namespace(
+            'known_densities',
+            valid_type=DensitySetData,
+            dynamic=True,
+            help='Densities that exist already. Where some are wanted, a label that is known does not do without one.',
         )
         spec.input_namespace(
             'interrupted',
@@ -107,6 +115,9 @@ class LabelWorkChain(RollingWorkChain):
             cls.finalize,
         )
         spec.output('labels', valid_type=LabelSetData, help='One row for each distinct structure, failed or not.')
+        spec.output(
+            'densities', valid_type=DensitySetData, required=False, help='One for each structure that was labelled.'
+        )
         spec.exit_code(400, 'ERROR_BATCHES_FAILED', message='Batches failed and gave no labels: {reason}')
         spec.exit_code(410, 'ERROR_MERGE_REFUSED', message='The batches cannot be joined: {reason}')
         spec.exit_code(420, 'ERROR_STEP_REFUSED', message='A step refused its input: {reason}')
@@ -167,23 +178,30 @@ class LabelWorkChain(RollingWorkChain):
         """
         builder = node.get_builder_restart()
         builder.interrupted = {}
-        labels = [*builder.known.values()]
+        labels, densities = [*builder.known.values()], [*builder.known_densities.values()]
         for job in sorted(node.called, key=lambda called: called.pk):
             if 'labels' in job.outputs and not isinstance(job, orm.CalcFunctionNode):
                 labels.append(job.outputs.labels)
+                densities.extend([job.outputs.densities] if 'densities' in job.outputs else [])
             elif isinstance(job, orm.CalcJobNode) and 'remote_folder' in job.outputs:
                 builder.interrupted[f'job_{len(builder.interrupted):03d}'] = job.outputs.remote_folder
         if labels:
             builder.known = {'labels': join_labels(labels)}
+        if densities:
+            builder.known_densities = {'densities': join_densities(densities)}
         return builder
 
     def setup(self) -> None:
         """Take every distinct structure once, without those that are labelled already."""
         hashes = self.inputs.structures.structures.hashes
         done: set[str] = set()
+        known_densities = [node for _, node in sorted(self.inputs.get('known_densities', {}).items())]
+        dense = [digest for node in known_densities for digest in node.hashes.tolist()]
         for node in self.inputs.get('known', {}).values():
             labels = node.labels
             lasting = ~np.isin(labels.status, list(RETRIED)) & (labels.finished | (not self.inputs.retry.value))
+            if self._wants_densities():
+                lasting &= ~labels.finished | np.isin(labels.hashes, dense)
             done |= set(labels.hashes[lasting].tolist())
         rows = [row for row in np.sort(np.unique(hashes, return_index=True)[1]).tolist() if hashes[row] not in done]
         self.ctx.interrupted = []
@@ -201,6 +219,8 @@ class LabelWorkChain(RollingWorkChain):
         self.ctx.rounds = dict.fromkeys(range(len(hashes)), 0)
         self.ctx.known_uuids = [node.uuid for _, node in sorted(self.inputs.get('known', {}).items())]
         self.ctx.made = []
+        self.ctx.known_density_uuids = [node.uuid for node in known_densities]
+        self.ctx.made_densities = []
         self.ctx.failure = 'there is nothing to label'
         if done:
             self.report(f'{len(rows)} structures to label anew, {len(done)} are known')
@@ -269,6 +289,9 @@ class LabelWorkChain(RollingWorkChain):
             self.ctx.placed[row] = placed[name].uuid
         return None
 
+    def _wants_densities(self) -> bool:
+        return 'densities' in self.inputs and self.inputs.densities.value
+
     def _overrides(self) -> dict[str, Any]:
         return self.inputs.parameters.get_dict() if 'parameters' in self.inputs else {}
 
@@ -302,13 +325,15 @@ class LabelWorkChain(RollingWorkChain):
             labels = node.outputs.labels if 'labels' in node.outputs else None
             if labels is not None:
                 self.ctx.made.append([node.pk, labels.uuid])
+            if 'densities' in node.outputs:
+                self.ctx.made_densities.append([node.pk, node.outputs.densities.uuid])
             if job['batch']:
                 self._queue_again(job['rows'], labels)
         self.ctx.running = running
 
     def _queue_again(self, rows: list[int], labels: LabelSetData | None) -> None:
         statuses = [INTERRUPTED] * len(rows) if labels is None else labels.get_array('status').tolist()
-        single = self.inputs.engine.value in SINGLE_RUNS
+        single = self.inputs.engine.value in SINGLE_RUNS and not self._wants_densities()  # those give none
         retried = RETRIED - {TIMED_OUT} if single else RETRIED
         progress = any(status != INTERRUPTED for status in statuses)
         again, alone = [], []
@@ -329,14 +354,21 @@ class LabelWorkChain(RollingWorkChain):
             self.ctx.single_rows = self.ctx.single_rows + alone
 
     def merge(self) -> Any:
-        """Join the labels of all jobs, in the order of their submission and not of their ends, which chance decides."""
-        made = [uuid for _, uuid in sorted(self.ctx.made)]
-        nodes = [orm.load_node(uuid) for uuid in (*self.ctx.known_uuids, *made)]
+        """Join what all jobs made, in the order of their submission and not of their ends, which chance decides."""
+        nodes, densities = (
+            [orm.load_node(uuid) for uuid in (*known, *(uuid for _, uuid in sorted(made)))]
+            for known, made in (
+                (self.ctx.known_uuids, self.ctx.made),
+                (self.ctx.known_density_uuids, self.ctx.made_densities),
+            )
+        )
         if not nodes:
             return self.exit_codes.ERROR_BATCHES_FAILED.format(reason=self.ctx.failure)
         try:
             self.ctx.labels = join_labels(nodes)
-        except DatasetError as error:
+            if self._wants_densities() and densities:
+                self.ctx.densities = join_densities(densities)
+        except (DatasetError, DensityError) as error:
             return self.exit_codes.ERROR_MERGE_REFUSED.format(reason=str(error))
         return None
 
@@ -344,6 +376,8 @@ class LabelWorkChain(RollingWorkChain):
         """Hand out the labels, even when some rows failed."""
         labels = self.ctx.labels
         self.out('labels', labels)
+        if 'densities' in self.ctx:
+            self.out('densities', self.ctx.densities)
         attributes = labels.base.attributes
         self.report(
             f'{attributes.get("n_finished")} of {attributes.get("n_rows")} structures labelled; '
@@ -361,14 +395,32 @@ def join_labels(nodes: Sequence[LabelSetData]) -> LabelSetData:
     :param nodes: at least one; a single one is returned as it is.
     :raises DatasetError: they come from different engines, versions or protocols.
     """
+    return _join(merge_labels, 'labels', nodes, DatasetError)
+
+
+def join_densities(nodes: Sequence[DensitySetData]) -> DensitySetData:
+    """Do the same with stored densities.
+
+    :param nodes: at least one; a single one is returned as it is.
+    :raises DensityError: they come from different engines, versions or protocols.
+    """
+    return _join(merge_densities, 'densities', nodes, DensityError)
+
+
+def _join(function: Any, prefix: str, nodes: Sequence[orm.Data], refusal: type[NanomlError]) -> Any:
     level = list(nodes)
     while len(level) > 1:
         merged = []
         for start in range(0, len(level), MERGE_WIDTH):
-            group = {f'labels_{number:03d}': node for number, node in enumerate(level[start : start + MERGE_WIDTH])}
-            joined, process = merge_labels.run_get_node(**group)
+            group = level[start : start + MERGE_WIDTH]
+            if len(group) == 1:
+                merged.extend(group)
+                continue
+            joined, process = function.run_get_node(
+                **{f'{prefix}_{number:03d}': node for number, node in enumerate(group)}
+            )
             if not process.is_finished_ok:
-                raise DatasetError(process.exit_message)
+                raise refusal(process.exit_message)
             merged.append(joined)
         level = merged
     return level[0]
@@ -398,6 +450,10 @@ def label_inputs(
         nodes['parameters'] = orm.Dict(inputs['parameters'])
     if inputs['program_processes'] is not None:
         nodes['program_processes'] = orm.Int(inputs['program_processes'])
+    if inputs['densities']:
+        nodes['densities'] = orm.Bool(inputs['densities'])
+    if inputs['mesh_spacing_ang'] is not None:
+        nodes['mesh_spacing_ang'] = orm.Float(inputs['mesh_spacing_ang'])
     return nodes | {name: orm.Int(inputs[name]) for name in ('batch_size', 'max_concurrent', 'max_rounds')}
 
 
@@ -427,6 +483,8 @@ def validate_workflow(inputs: dict[str, Any], port: Any) -> str | None:
     engine, mode = inputs.get('engine'), inputs.get('mode')
     if engine is not None and mode is not None and mode.value == 'single' and engine.value not in SINGLE_RUNS:
         return f'the engine {engine.value} has no single runs: use the mode batch'
+    if mode is not None and mode.value == 'single' and 'densities' in inputs and inputs['densities'].value:
+        return 'densities come out of batches: name the code of the worker on the computer of the program'
     if 'code' in port and 'code' not in inputs and mode is not None and mode.value == 'batch':
         return 'batches are run by the worker: name its code with `code`, or use the mode single'
     return validate_inputs(inputs, port)

@@ -69,7 +69,7 @@ def test_rows_and_parameters_reach_the_worker(label_inputs: dict) -> None:
     job = json.loads(node.base.repository.get_object_content('job.json'))
     assert job == {
         'task': 'label', 'engine': 'paced', 'protocol': 'quick', 'parameters': parameters, 'time_limit_s': 9.0,
-        'runtime': {},
+        'runtime': {}, 'densities': False,
     }  # fmt: skip
 
 
@@ -80,6 +80,32 @@ def test_a_killed_worker_gives_exit_status_400_and_its_rows(label_inputs: dict, 
     assert node.exit_status == 400
     assert 'killed after 1 of 3 structures' in node.exit_message
     assert outputs['labels'].labels.status.tolist() == ['ok', 'interrupted', 'interrupted']
+
+
+def test_densities_come_back_one_file_a_structure(label_inputs: dict) -> None:
+    outputs, node = run_get_node(
+        Label, **label_inputs, rows=orm.List([2, 0, 1]), parameters={'fail': [2]}, densities=True
+    )
+    assert node.is_finished_ok, node.exit_message
+    densities, chains = outputs['densities'], label_inputs['structures'].structures
+    assert densities.hashes.tolist() == chains.hashes[[2, 1]].tolist()
+    assert densities.label_source == outputs['labels'].label_source
+    assert [density.charge(density.total) for density in densities.iter_densities()] == pytest.approx([6, 4], rel=1e-6)
+    assert 'densities' not in node.outputs.retrieved.list_object_names(), 'results are kept once'
+    assert 'densities' not in run_get_node(Label, **label_inputs, densities=False)[0]
+
+
+def test_a_job_goes_on_with_the_densities_of_a_killed_one(label_inputs: dict, tmp_path: Path) -> None:
+    parameters = {'kill_worker': [4], 'killed_marker': str(tmp_path / 'killed')}
+    outputs, node = run_get_node(Label, **label_inputs, parameters=parameters, densities=True)
+    assert node.exit_status == 400
+    assert outputs['densities'].n_densities == 1
+    folder = node.outputs.remote_folder
+    again, node = run_get_node(Label, **label_inputs, parameters=parameters, densities=True, parent_folder=folder)
+    assert node.is_finished_ok, node.exit_message
+    assert again['densities'].hashes.tolist() == again['labels'].labels.hashes.tolist()
+    first = Path(folder.get_remote_path()) / 'densities' / '00000.npz'
+    assert again['densities'].base.repository.get_object_content('00000.npz', mode='rb') == first.read_bytes()
 
 
 def test_a_missing_executable_is_named(code_factory, label_inputs: dict) -> None:

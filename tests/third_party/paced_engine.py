@@ -8,19 +8,23 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from aiida_nanoml.densities import Density
 from aiida_nanoml.engines import Engine, EngineParameters, Label
 from aiida_nanoml.errors import EvaluationError
-from aiida_nanoml.structures import Structure
+from aiida_nanoml.structures import Structure, place
 
 
 class PacedEngine(Engine):
-    """The gap is a tenth of an eV for each atom."""
+    """The gap is a tenth of an eV for each atom, the density is flat."""
 
     name = 'paced'
     title = 'Paced'
-    properties = frozenset({'energy', 'gap'})
+    properties = frozenset({'energy', 'gap', 'density'})
 
     class Parameters(EngineParameters):
         """Numbers of atoms at which something happens."""
@@ -68,7 +72,14 @@ class PacedEngine(Engine):
         if n_atoms in settings.fail:
             raise EvaluationError('not_converged', f'{n_atoms} atoms never converge')
         levels = [-5.0] * ((n_atoms + 1) // 2) + [-5.0 + 0.1 * n_atoms]
-        return Label.from_levels(-10.0 * n_atoms, levels, n_atoms)
+        label = Label.from_levels(-10.0 * n_atoms, levels, n_atoms)
+        return replace(label, density=self.flat_density(structure)) if self.density else label
+
+    def flat_density(self, structure: Structure) -> Density:
+        """An electron for each atom, evenly over the box."""
+        boxed = place(structure, 4.0)
+        free = np.full((2, 3, 4), len(structure) / np.linalg.det(boxed.cell))
+        return Density(boxed, free, np.zeros_like(free))
 
     def meet(self, n_atoms: int) -> None:
         """Wait for all the others that are to meet here."""

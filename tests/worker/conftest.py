@@ -28,12 +28,15 @@ def label_job(tmp_path: Path, third_party_path: str) -> Callable[..., Path]:
         time_limit_s: float = 60.0,
         engine: str = 'paced',
         protocol: str = 'quick',
+        densities: bool = False,
         **parameters: Any,
     ) -> Path:
         folder = tmp_path / name
         folder.mkdir()
         write_arrays(folder / STRUCTURES_FILE, structures.to_arrays())
-        job = LabelJob(engine=engine, protocol=protocol, parameters=parameters, time_limit_s=time_limit_s)
+        job = LabelJob(
+            engine=engine, protocol=protocol, parameters=parameters, time_limit_s=time_limit_s, densities=densities
+        )
         (folder / JOB_FILE).write_text(job.model_dump_json(), encoding='utf-8')
         return folder
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from aiida_nanoml.densities import Density
 from aiida_nanoml.engines.base import Engine
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.engines.siesta.engine import SiestaEngine
 from aiida_nanoml.engines.siesta.fdf import Fdf, parameters_of, protocol_of, read_fdf, structure_of
+from aiida_nanoml.engines.siesta.mesh import read_density
 from aiida_nanoml.engines.siesta.output import Run, read_run
 from aiida_nanoml.engines.siesta.parameters import SiestaParameters
 from aiida_nanoml.errors import EngineError, EvaluationError, StructureError
@@ -86,6 +89,16 @@ class RunFolder:
             name: hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()
             for name, content in contents.items()
             if content is not None
+        }
+
+    def density_files(self) -> dict[str, str]:
+        """Give the MD5 of the two files that hold the density, by name.
+
+        :raises RunFolderError: ``'no_density'``; or as :meth:`read` does.
+        """
+        return {
+            name: hashlib.md5(content, usedforsecurity=False).hexdigest()
+            for name, content in _read_meshes(self).items()
         }
 
     def digest(self) -> str:
@@ -188,6 +201,18 @@ def read_finished_run(folder: RunFolder, vacuum_ang: float | None = None) -> Fin
     return FinishedRun(structure, parameters, protocol_of(parameters), result)
 
 
+def read_run_density(folder: RunFolder, structure: Structure) -> Density:
+    """Read the density of a run, which ``SaveRho`` and ``SaveDeltaRho`` leave.
+
+    :param folder: from :func:`open_run_folder`.
+    :param structure: of the run, in its box.
+    :raises RunFolderError: ``'no_density'``, the run did not save it.
+    :raises DensityError: the files are damaged, or belong to another run.
+    """
+    (first, rho), (second, delta_rho) = _read_meshes(folder).items()
+    return read_density(rho, delta_rho, structure, (first, second))
+
+
 def source_of_run(run: FinishedRun, pseudopotentials: Mapping[str, str]) -> LabelSource:
     """Say what made the label of a run.
 
@@ -231,10 +256,27 @@ def _is_siesta(path: Path) -> bool:
         return False
 
 
+def _read_meshes(folder: RunFolder) -> dict[str, bytes]:
+    found = {}
+    for name in (f'{folder.prefix}.RHO', f'{folder.prefix}.DRHO'):
+        content = _read_bytes(folder.path / name, folder.root)
+        if content is None:
+            raise RunFolderError(
+                'no_density', f'there is no {name}: the run did not save its density (SaveRho T, SaveDeltaRho T)'
+            )
+        found[name] = content
+    return found
+
+
 def _read(path: Path, root: Path) -> str | None:
+    content = _read_bytes(path, root)
+    return None if content is None else io.TextIOWrapper(io.BytesIO(content), 'utf-8', 'replace').read()
+
+
+def _read_bytes(path: Path, root: Path) -> bytes | None:
     try:
         if not path.resolve().is_relative_to(root):
             raise RunFolderError('outside', f'{path.name} is a link that leads out of {root.name}')
-        return path.read_text(encoding='utf-8', errors='replace') if path.is_file() else None
+        return path.read_bytes() if path.is_file() else None
     except OSError as error:
         raise RunFolderError('unreadable', f'{path.name} cannot be read: {error.strerror}') from error
