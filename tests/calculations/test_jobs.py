@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable
@@ -169,6 +170,12 @@ def test_a_corrupt_model_ends_with_exit_status_500(
         ({'time_limit_s': 0.0}, 'must be positive'),
         ({'time_limit_s': float('nan')}, 'nan'),
         ({'metadata': {'options': {'resources': {'num_machines': 2}}}}, 'one job uses one machine'),
+        ({'engine': 'xtb', 'protocol': 'fast', 'densities': True}, "engine 'xtb' computes no density"),
+        ({'mesh_spacing_ang': 0.2}, 'of use for densities only'),
+        ({'mesh_spacing_ang': 0.2, 'densities': False}, 'of use for densities only'),
+        ({'mesh_spacing_ang': 0.2, 'densities': True}, 'paced chooses the mesh of a density itself'),
+        ({'engine': 'pyscf', 'protocol': 'fast', 'densities': True, 'mesh_spacing_ang': 0.0}, 'must be positive'),
+        ({'engine': 'pyscf', 'protocol': 'fast', 'densities': True, 'mesh_spacing_ang': math.nan}, 'must be positive'),
         ({'code': None}, 'code'),
         ({'structures': None}, 'structures'),
         ({'engine': None}, 'engine'),

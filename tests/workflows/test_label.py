@@ -184,6 +184,11 @@ def test_batches_without_any_result_name_the_job(label, make_chains, code_factor
         ({'mode': 'serial'}, 'batch, single'),
         ({'mode': 'single'}, 'paced has no single runs'),
         ({'program_processes': 2}, 'paced runs no program'),
+        (
+            {'engine': 'siesta', 'protocol': 'fast', 'mode': 'single', 'densities': True},
+            'densities come out of batches',
+        ),
+        ({'engine': 'xtb', 'protocol': 'fast', 'densities': True}, "engine 'xtb' computes no density"),
         ({'max_rounds': -1}, 'at least 1'),
         ({'parameters': {'unknown': 1}}, 'unknown'),
         ({'options': {'resources': {'num_machines': 3}}}, 'one job uses one machine'),
