@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from aiida_nanoml.engines import Engine, EngineParameters, Label, engine_names, get_engine
 from aiida_nanoml.engines.base import PROPERTIES
 from aiida_nanoml.errors import EngineError, EvaluationError
-from aiida_nanoml.structures import Structure
+from aiida_nanoml.structures import Structure, StructureSet
 from tests.engines.conftest import B2_NICKEL_ALUMINIUM, BENZENE, BORAZINE, FCC_ALUMINIUM, METHYL
 
 INSTALLED = [name for name in engine_names() if get_engine(name).missing() is None]
@@ -27,6 +27,7 @@ GAP_TOLERANCE_EV = 5e-3  # integration grids are not exactly isotropic
 ENERGY_TOLERANCE_EV = 1e-2  # per atom
 
 
+WITH_DENSITY = [name for name in INSTALLED if 'density' in get_engine(name).properties]
 WITH_GAP = [name for name in INSTALLED if 'gap' in get_engine(name).properties]
 PERIODIC = [name for name in INSTALLED if get_engine(name).periodic]
 
@@ -60,6 +61,13 @@ def gap_engine(request: pytest.FixtureRequest) -> Engine:
 def crystal_engine(request: pytest.FixtureRequest) -> Engine:
     """An engine that takes periodic structures."""
     return fast(request.param)
+
+
+@pytest.fixture(params=WITH_DENSITY)
+def density_engine(request: pytest.FixtureRequest) -> Engine:
+    """An engine that is asked for densities."""
+    chosen = get_engine(request.param)
+    return chosen(chosen.parameters('fast'), density=True)
 
 
 @pytest.fixture
@@ -318,6 +326,52 @@ def test_stress_is_the_slope_of_the_energy(crystal_engine: Engine, crystal: Stru
     slopes /= abs(np.linalg.det(crystal.cell))
     assert np.abs(slopes).max() > 5e-3, 'a crystal without stress proves nothing'
     np.testing.assert_allclose(crystal_engine.evaluate(crystal).stress_ev_per_ang3, slopes, atol=1e-3)
+
+
+def test_a_density_that_is_not_declared_is_refused(engine: Engine, molecule: Structure) -> None:
+    assert engine.evaluate(molecule).density is None, 'nobody asked for it'
+    if 'density' in engine.properties:
+        return
+    with pytest.raises(EngineError, match='computes no density'):
+        type(engine)(engine.settings, density=True)
+
+
+def test_density_holds_the_electrons_of_the_label(density_engine: Engine) -> None:
+    label = density_engine.evaluate(BORAZINE)
+    assert label == type(density_engine)(density_engine.settings).evaluate(BORAZINE), 'asking changes no label'
+    density = label.density
+    assert density is not None
+    assert density.charge(density.total) == pytest.approx(label.n_electrons, rel=1e-4)
+    assert density.charge(density.difference) == pytest.approx(0, abs=1e-3)
+    assert density.total.min() > -1e-6
+    assert 0.02 < density.nmae(0) < 0.3, 'bonds hold a tenth or so of the electrons'
+    boxed = density.structure
+    assert StructureSet.from_structures([boxed]).hashes == StructureSet.from_structures([BORAZINE]).hashes
+    edges = np.diag(boxed.cell)
+    assert (boxed.positions > 2).all()
+    assert (boxed.positions < edges - 2).all()
+
+
+def test_density_is_where_the_atoms_are(density_engine: Engine) -> None:
+    """A quarter turn and a shift of a molecule turn its density along, to what the mesh resolves."""
+    quarter = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    moments = []
+    for rotation in (np.eye(3), quarter):
+        structure = Structure(METHYL.numbers, (METHYL.positions + 3.0) @ rotation)
+        density = density_engine.evaluate(structure).density
+        assert density is not None
+        grid = np.stack(np.meshgrid(*(np.arange(n) / n for n in density.shape), indexing='ij'), axis=-1)
+        offsets = grid @ density.structure.cell - density.structure.positions[-1]
+        moments.append(
+            [
+                np.einsum('ijk,ijka->a', values, offsets) * density.volume_element @ rotation.T
+                for values in (density.free, density.difference)
+            ]
+        )
+    np.testing.assert_allclose(moments[1], moments[0], atol=0.02)
+    neutral_atoms = density.structure.positions - density.structure.positions[-1]
+    valence = np.array([{1: 1, 6: 4}[number] for number in METHYL.numbers.tolist()])
+    np.testing.assert_allclose(moments[1][0], valence @ neutral_atoms @ quarter.T, atol=0.02)
 
 
 def test_unusable_structures_are_refused_before_running(engine: Engine, molecule: Structure) -> None:

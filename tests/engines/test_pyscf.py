@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from aiida_nanoml.engines import Engine, get_engine
+from aiida_nanoml.errors import EvaluationError
 from aiida_nanoml.structures import Structure
 
 pytest.importorskip('pyscf')
@@ -27,3 +29,38 @@ def test_more_basis_functions_lower_the_energy(methyl: Structure) -> None:
 
 def test_the_label_names_functional_and_basis() -> None:
     assert engine('stringent').method == 'LDA/GTH-DZVP (PySCF)'
+
+
+def test_mesh_spacing_is_kept_exactly_and_changes_no_label(borazine: Structure) -> None:
+    chosen = get_engine('pyscf')
+    labels = [
+        chosen(chosen.parameters('fast'), runtime={'mesh_spacing_ang': spacing}, density=True).evaluate(borazine)
+        for spacing in (0.4, 0.2)
+    ]
+    assert labels[0] == labels[1]
+    for label, spacing in zip(labels, (0.4, 0.2), strict=True):
+        np.testing.assert_allclose(label.density.spacing, spacing, rtol=1e-12)
+        vacuum = np.diag(label.density.structure.cell) - np.ptp(borazine.positions, axis=0)
+        assert ((vacuum >= 10) & (vacuum < 10 + spacing)).all()
+    errors = [abs(label.density.charge(label.density.total) - 30) for label in labels]
+    assert errors[1] < 0.005 < errors[0], 'a mesh that is too coarse is not mended'
+
+
+def test_a_free_atom_is_a_neutral_sphere() -> None:
+    """The self-consistent atom of the molecule's code is no sphere, as its p levels are not filled evenly."""
+    chosen = get_engine('pyscf')
+    engine = chosen(chosen.parameters('balanced'), runtime={'mesh_spacing_ang': 0.2}, density=True)
+    carbon = engine.evaluate(Structure(np.array([6]), np.zeros((1, 3)))).density
+    assert carbon.charge(carbon.free) == pytest.approx(4, abs=1e-3)
+    x, y, z = np.rint(carbon.structure.positions[0] / 0.2).astype(int)
+    np.testing.assert_allclose(carbon.structure.positions[0], [0.2 * x, 0.2 * y, 0.2 * z], atol=1e-9)
+    # Five steps along an axis are as far as three along one and four along another.
+    around = [(x + 5, y, z), (x, y - 5, z), (x, y, z + 5), (x + 3, y + 4, z), (x, y - 4, z + 3)]
+    np.testing.assert_allclose([carbon.free[point] for point in around], carbon.free[x - 5, y, z], rtol=1e-5)
+
+
+def test_a_mesh_that_is_too_fine_is_refused(methyl: Structure) -> None:
+    chosen = get_engine('pyscf')
+    engine = chosen(chosen.parameters('fast'), runtime={'mesh_spacing_ang': 0.005}, density=True)
+    with pytest.raises(EvaluationError, match='needs more than 2147483648 points'):
+        engine.evaluate(methyl)

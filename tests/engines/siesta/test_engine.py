@@ -310,3 +310,32 @@ def test_the_engine_is_registered_and_travels(make_engine) -> None:
     run = RUNS['h-0000']
     copy = pickle.loads(pickle.dumps(make_engine(run)))  # noqa: S301
     assert copy.evaluate(run.structure).gap_ev == pytest.approx(run.about['gap_ev'], abs=1e-6)
+
+
+# Densities
+
+
+METHANIMINE = RUNS['methanimine']
+
+
+def test_the_density_of_a_run_comes_with_its_label(make_engine: Callable[..., SiestaEngine], tmp_path: Path) -> None:
+    plain = make_engine(METHANIMINE)
+    engine = SiestaEngine(plain.settings, runtime=plain.runtime.model_dump(), density=True)
+    label = engine.evaluate(METHANIMINE.structure)
+    assert label == plain.evaluate(METHANIMINE.structure)
+    density = label.density
+    assert density is not None
+    assert list(density.shape) == METHANIMINE.about['mesh']
+    assert density.charge(density.total) == pytest.approx(label.n_electrons, rel=1e-3)
+    assert density.charge(density.difference) == pytest.approx(0, abs=5e-3)
+    np.testing.assert_allclose(density.structure.cell, METHANIMINE.structure.cell, atol=1e-6)
+    assert not list((tmp_path / 'runs').iterdir()), 'what is large does not stay'
+
+
+def test_a_run_that_saved_no_density_is_a_failure(make_engine: Callable[..., SiestaEngine]) -> None:
+    recorded = RUNS['h-0000']
+    plain = make_engine(recorded)
+    engine = SiestaEngine(plain.settings, runtime=plain.runtime.model_dump(), density=True)
+    error = failure_of(engine, recorded.structure)
+    assert error.code == 'engine_failure'
+    assert 'SIESTA left no density' in error.message
