@@ -14,6 +14,7 @@ from aiida_nanoml.engines.siesta.folder import (
     find_run_folders,
     open_run_folder,
     read_finished_run,
+    read_run_density,
     source_of_run,
 )
 from aiida_nanoml.engines.siesta.identity import disagreement, read_pseudopotential, used_pseudopotentials
@@ -159,6 +160,19 @@ def test_the_digest_follows_the_content_only(run_folder, tmp_path):
     with (other / 'aiida.EIG').open('a', encoding='utf-8') as handle:
         handle.write('\n')
     assert open_run_folder(other, tmp_path).digest() != digests[0]
+
+
+def test_the_density_of_a_run_is_read_where_it_was_saved(run_folder, tmp_path):
+    saved = open_run_folder(recorded_runs()['methanimine'].unpack(tmp_path), tmp_path)
+    assert set(saved.density_files()) == {'aiida.RHO', 'aiida.DRHO'}
+    finished = read_finished_run(saved)
+    density = read_run_density(saved, finished.structure)
+    assert density.charge(density.total) == pytest.approx(finished.result.label.n_electrons, rel=1e-3)
+    without = open_run_folder(run_folder, tmp_path)
+    for ask in (without.density_files, lambda: read_run_density(without, FLAKE.structure)):
+        with pytest.raises(RunFolderError, match='SaveRho T, SaveDeltaRho T') as caught:
+            ask()
+        assert caught.value.code == 'no_density'
 
 
 def test_a_common_vacuum_can_be_declared(run_folder, tmp_path):
