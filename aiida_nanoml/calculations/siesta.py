@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from aiida import orm
 from aiida.common.datastructures import CalcInfo
 from aiida.common.folders import Folder
@@ -14,11 +15,19 @@ from aiida_siesta.calculations.siesta import validate_inputs as validate_siesta_
 from aiida_siesta.utils.tkdict import FDFDict
 
 from aiida_nanoml.calculations.base import validate_code
+from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.labels import LabelSetData
-from aiida_nanoml.engines.siesta.fdf import vacuum_of
-from aiida_nanoml.engines.siesta.parameters import MINIMUM_VACUUM_ANG
+from aiida_nanoml.engines.siesta.fdf import Fdf, read_mesh_settings, vacuum_of
+from aiida_nanoml.engines.siesta.mesh import (
+    DEFORMATION_FILE,
+    DEFORMATION_KEY,
+    check_same_place,
+    choose_mesh,
+    write_start,
+)
+from aiida_nanoml.engines.siesta.parameters import MINIMUM_VACUUM_ANG, canonical
 from aiida_nanoml.engines.siesta.pseudopotentials import PseudopotentialHeader, read_header
-from aiida_nanoml.errors import EvaluationError, NanomlError
+from aiida_nanoml.errors import DensityError, EvaluationError, NanomlError
 from aiida_nanoml.structures import Structure, StructureSet
 
 LEVEL_ENDINGS = ('EIG', 'KP')
@@ -31,9 +40,9 @@ _HEADERS: dict[str, PseudopotentialHeader | None] = {}
 class SiestaCalculation(AiidaSiestaCalculation):  # type: ignore[misc]
     """Run SIESTA for one structure: the calculation of aiida-siesta, with a label as output.
 
-    Beyond aiida-siesta it retrieves the levels and k-points, gives every failure an exit code, and refuses what SIESTA
-    would take for physical. Files of basis orbitals (``*.ion.xml``) become nodes only if ``settings`` ask for them
-    with ``ADDITIONAL_RETRIEVE_LIST``.
+    Beyond aiida-siesta it retrieves the levels and k-points, gives every failure an exit code, refuses what SIESTA
+    would take for physical, and can begin the self-consistency with a given density. Files of basis orbitals
+    (``*.ion.xml``) become nodes only if ``settings`` ask for them with ``ADDITIONAL_RETRIEVE_LIST``.
     """
 
     @classmethod
@@ -48,6 +57,13 @@ class SiestaCalculation(AiidaSiestaCalculation):  # type: ignore[misc]
             required=False,
             validator=validate_source,
             help='`protocol` and `parameters` that the label is to carry; derived from the input file if absent.',
+        )
+        spec.input(
+            'start',
+            valid_type=DensitySetData,
+            required=False,
+            help='Densities, one of them of this structure in this box, to begin the self-consistency with in place of '
+            'free atoms; SIESTA must be built with NetCDF.',
         )
         spec.input(
             'metadata.options.recovery',
@@ -76,6 +92,7 @@ class SiestaCalculation(AiidaSiestaCalculation):  # type: ignore[misc]
         spec.exit_code(500, 'ERROR_STOPPED', message='SIESTA stopped itself: {reason}')
         spec.exit_code(510, 'ERROR_PSEUDOPOTENTIAL', message='A pseudopotential cannot be used: {reason}')
         spec.exit_code(520, 'ERROR_BASIS', message='The basis cannot be made: {reason}')
+        spec.exit_code(530, 'ERROR_START', message='The density to begin with was not used: {reason}')
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Write the job folder as aiida-siesta does; retrieve levels and k-points. A finished run is retrieved only."""
@@ -93,6 +110,16 @@ class SiestaCalculation(AiidaSiestaCalculation):  # type: ignore[misc]
         additional = {key.upper(): value for key, value in requested.items()}.get('ADDITIONAL_RETRIEVE_LIST', [])
         kept = [name for name in calcinfo.retrieve_list if name != '*.ion.xml' or name in additional]
         calcinfo.retrieve_list = [*kept, *(f'{options.prefix}.{ending}' for ending in LEVEL_ENDINGS)]
+        if 'start' in self.inputs:
+            structure = structure_of_inputs(self.inputs.structure)
+            density = self.inputs.start.density(row_of_start(self.inputs.start, structure))
+            content = write_start(density, structure, *mesh_settings(self.inputs.parameters))
+            with folder.open(DEFORMATION_FILE, 'wb') as handle:
+                handle.write(content)
+            with folder.open(options.input_filename, 'a', encoding='utf-8') as handle:
+                handle.write(f'{DEFORMATION_KEY} T\n')
+            # It follows from an input node.
+            calcinfo.provenance_exclude_list = [*(calcinfo.provenance_exclude_list or []), DEFORMATION_FILE]
         return calcinfo
 
 
@@ -106,6 +133,29 @@ def structure_of_inputs(structure: orm.StructureData) -> Structure:
     found = structure_of_node(structure)
     StructureSet.from_structures([found])
     return found
+
+
+def row_of_start(start: DensitySetData, structure: Structure) -> int:
+    """Find the density of a structure.
+
+    :raises DensityError: there is none, or it is of the structure in another box or at another place.
+    """
+    structures = start.structures
+    (rows,) = np.nonzero(structures.hashes == StructureSet.from_structures([structure]).hashes[0])
+    if not len(rows):
+        raise DensityError(f'none of the {len(structures)} densities is of this structure')
+    row = int(rows[0])
+    check_same_place(structures[row], structure)
+    return row
+
+
+def mesh_settings(parameters: orm.Dict) -> tuple[float, int]:
+    """Give the mesh cutoff in Ry and the sub-points of a run that is to begin with a given density.
+
+    :raises EngineError: such a run cannot begin so.
+    """
+    values = {canonical(key.removeprefix('%block').strip()): str(value) for key, value in parameters.get_dict().items()}
+    return read_mesh_settings(Fdf(values, {}))
 
 
 def validate_source(source: orm.Dict, _: Any) -> str | None:
@@ -127,12 +177,11 @@ def validate_inputs(inputs: Mapping[str, Any], port: Any) -> str | None:
     if 'structure' not in inputs or 'parameters' not in inputs:
         return None  # the ports themselves complain
     pseudos = inputs.get('pseudos') or {}
-    if inputs.get('ions'):
-        refusal = refuse_structure(inputs['structure'])
-    else:
-        refusal = refuse_structure(inputs['structure']) or refuse_pseudos(
-            inputs['structure'], pseudos, inputs['parameters'], inputs.get('basis')
-        )
+    refusal = refuse_structure(inputs['structure'])
+    if refusal is None and not inputs.get('ions'):
+        refusal = refuse_pseudos(inputs['structure'], pseudos, inputs['parameters'], inputs.get('basis'))
+    if refusal is None and 'start' in inputs:
+        refusal = refuse_start(inputs['start'], inputs['structure'], inputs['parameters'])
     return refusal or validate_siesta_inputs(inputs, port)
 
 
@@ -161,6 +210,21 @@ def refuse_structure(node: orm.StructureData) -> str | None:
                 f'{vacuum[axis]:.2f} Å apart; less than {MINIMUM_VACUUM_ANG:g} Å is no vacuum: put it into a larger '
                 'box (calculation function nanoml.place_structures), or declare it periodic'
             )
+    return None
+
+
+def refuse_start(start: DensitySetData, structure: orm.StructureData, parameters: orm.Dict) -> str | None:
+    """Say why a run cannot begin with one of these densities.
+
+    :param structure: as it is sent to SIESTA.
+    :param parameters: fdf keys.
+    """
+    try:
+        found = structure_of_inputs(structure)
+        row_of_start(start, found)
+        choose_mesh(found.cell, *mesh_settings(parameters))
+    except NanomlError as error:
+        return f'start: {error}'
     return None
 
 

@@ -16,7 +16,7 @@ from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.engines.siesta.engine import SiestaEngine
 from aiida_nanoml.engines.siesta.fdf import parameters_of, protocol_of, read_fdf
-from aiida_nanoml.engines.siesta.output import Run, read_run, read_version
+from aiida_nanoml.engines.siesta.output import Run, find_start_failure, read_run, read_version
 from aiida_nanoml.errors import EngineError, EvaluationError, StructureError
 from aiida_nanoml.structures import StructureSet
 from aiida_nanoml.worker.label import entry_of_label, tabulate
@@ -79,6 +79,9 @@ class SiestaParser(AiidaSiestaParser):  # type: ignore[misc]
             self.logger.logger.removeFilter(_without_ions)
         if not self._moves_atoms():
             self._attach_label(run, failure, text)
+        not_started = find_start_failure(text) if 'start' in self._inputs else None
+        if not_started:
+            return self.exit_codes.ERROR_START.format(reason=not_started)
         return inherited if failure is None else self._exit_code(failure)
 
     def _with_scheduler(self, error: EvaluationError) -> EvaluationError:

@@ -16,7 +16,8 @@ from aiida_siesta.workflows.base import SiestaBaseWorkChain
 from aiida_siesta.workflows.base import validate_inputs as validate_siesta_inputs
 
 from aiida_nanoml.calculations.pseudopotentials import default_family, family_pseudos
-from aiida_nanoml.calculations.siesta import SiestaCalculation, refuse_pseudos, refuse_structure
+from aiida_nanoml.calculations.siesta import SiestaCalculation, refuse_pseudos, refuse_start, refuse_structure
+from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.engines.base import HARTREE_EV
 from aiida_nanoml.engines.siesta.fdf import KELVIN_EV, read_energy_ev
 from aiida_nanoml.errors import EngineError, NanomlError
@@ -80,6 +81,7 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         protocol: str = 'paper',
         overrides: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
+        start: DensitySetData | None = None,
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol of the engine ``siesta``.
 
@@ -90,6 +92,7 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         :param protocol: ``paper``, or another one of the engine.
         :param overrides: parameters of the engine that replace those of the protocol.
         :param options: options of each run; without any, one process and one hour.
+        :param start: densities, one of which is of the structure, to begin with.
         :raises EngineError: unknown protocol or parameter, or a pseudopotential that the family does not have.
         """
         from aiida_nanoml.calculations.functions.siesta import structure_of_node
@@ -121,13 +124,16 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         builder.options = shared(orm.Dict(usual | dict(options or {})))
         builder.max_iterations = shared(orm.Int(10))
         builder.clean_workdir = shared(orm.Bool(False))
+        if start is not None:
+            builder.start = start
         return builder
 
     def prepare_inputs(self) -> None:
         """Take the inputs of the first run."""
         super().prepare_inputs()
-        if 'source' in self.inputs:
-            self.ctx.inputs['source'] = self.inputs.source
+        for name in ('source', 'start'):
+            if name in self.inputs:
+                self.ctx.inputs[name] = self.inputs[name]
         self.ctx.changes = {}
         self.ctx.repeats = {}
 
@@ -261,7 +267,10 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         what = 'the failure of a machine' if label == 'ERROR_NODE_FAILURE' else 'an output that ended in the middle'
         return self._cure(node, what, {'run again': f'after {what}'})
 
-    @process_handler(priority=40, exit_codes=[_CODES.ERROR_STOPPED, _CODES.ERROR_PSEUDOPOTENTIAL, _CODES.ERROR_BASIS])
+    @process_handler(
+        priority=40,
+        exit_codes=[_CODES[name] for name in ('ERROR_STOPPED', 'ERROR_PSEUDOPOTENTIAL', 'ERROR_BASIS', 'ERROR_START')],
+    )
     def handle_refusal(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
         """Stop: SIESTA would refuse the same run again."""
         refused = node.exit_status == _CODES.ERROR_BASIS.status
@@ -289,6 +298,9 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
             self.ctx.inputs['parent_calc_folder'] = node.outputs.remote_folder
         elif continued is False:
             self.ctx.inputs.pop('parent_calc_folder', None)
+        if continued is not None:
+            # A density that led nowhere is not tried again, nor put in the place of the density matrix.
+            self.ctx.inputs.pop('start', None)
         self.ctx.changes = self.ctx.changes | dict(changes)
         text = ', '.join(f'{name} {value}' for name, value in self.ctx.changes.items())
         self.ctx.inputs['metadata']['options']['recovery'] = text
@@ -298,8 +310,8 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
 
     def _give_up(self, code: ExitCode, node: orm.CalcJobNode) -> ProcessHandlerReport:
         # The label says what was tried, too.
-        labelled = 'labels' in node.outputs
-        reason = str(node.outputs.labels.labels.messages[0]) if labelled else node.exit_message
+        tried = str(node.outputs.labels.labels.messages[0]) if 'labels' in node.outputs else ''
+        reason = node.exit_message if node.exit_status == _CODES.ERROR_START.status else tried or node.exit_message
         return ProcessHandlerReport(True, code.format(reason=reason))
 
 
@@ -375,6 +387,8 @@ def validate_inputs(inputs: Mapping[str, Any], port: Any) -> str | None:
                 return str(error)
             pseudos = {kind.name: found[kind.symbol] for kind in inputs['structure'].kinds}
         refusal = refuse_pseudos(inputs['structure'], pseudos, inputs['parameters'], inputs.get('basis'))
+    if refusal is None and 'start' in inputs:
+        refusal = refuse_start(inputs['start'], inputs['structure'], inputs['parameters'])
     refused = refusal or validate_siesta_inputs(inputs, port)
     return refused if refused is None else str(refused)
 

@@ -14,13 +14,16 @@ from aiida_pseudo.data.pseudo import PsfData
 
 from aiida_nanoml.calculations.functions.siesta import node_of_structure, place_structures
 from aiida_nanoml.calculations.siesta import SiestaCalculation
+from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.registry import get_engine
 from aiida_nanoml.engines.siesta.fdf import keywords, parameters_of, read_fdf
+from aiida_nanoml.engines.siesta.mesh import SIESTA_BOHR_ANG, choose_mesh, read_mesh
 from aiida_nanoml.structures import Structure, StructureSet
 from tests.stand_in.fixtures import PSEUDOPOTENTIALS, recorded_runs
 
 RUNS = recorded_runs('flake')
+METHANIMINE = recorded_runs()['methanimine']
 
 
 @pytest.fixture
@@ -171,3 +174,72 @@ def test_rows_and_vacuum_that_cannot_be_are_refused(aiida_profile, rows: list, v
     whole = StructureSetData(StructureSet.from_structures([RUNS['h-0000'].structure]))
     _, node = place_structures.run_get_node(whole, orm.List(rows), orm.Float(vacuum))
     assert node.exit_status == 500
+
+
+@pytest.fixture
+def started(inputs: dict[str, Any], siesta_pseudos: dict, methanimine_density: DensitySetData) -> dict[str, Any]:
+    """The inputs of the run that begins with the recorded density."""
+    structure = node_of_structure(METHANIMINE.structure)
+    general, basis = keywords(parameters_of(read_fdf(METHANIMINE.fdf)))
+    return inputs | {
+        'structure': structure,
+        'parameters': orm.Dict(general),
+        'basis': orm.Dict(basis),
+        'pseudos': {kind.name: siesta_pseudos[kind.symbol] for kind in structure.kinds},
+        'start': methanimine_density,
+    }
+
+
+def test_a_run_begins_with_a_density(aiida_manager, started: dict[str, Any], methanimine_density) -> None:
+    process = instantiate_process(aiida_manager.get_runner(), SiestaCalculation, **started)
+    with SandboxFolder() as folder:
+        calcinfo = process.prepare_for_submission(folder)
+        fdf = read_fdf(Path(folder.get_abs_path('aiida.fdf')).read_text(encoding='utf-8'))
+        mesh = read_mesh(Path(folder.get_abs_path('DeltaRho.IN.grid.nc')).read_bytes(), 'DeltaRho.IN.grid.nc')
+    assert fdf.values['scfreaddeformationchargenetcdf'] == 'T'
+    assert parameters_of(fdf) == parameters_of(read_fdf(METHANIMINE.fdf))
+    assert calcinfo.provenance_exclude_list == ['DeltaRho.IN.grid.nc']
+    difference = methanimine_density.density(0).difference
+    assert mesh.values[0] / SIESTA_BOHR_ANG**3 == pytest.approx(difference, abs=1e-6)
+
+
+def test_the_density_is_put_onto_the_mesh_of_the_run(aiida_manager, started: dict[str, Any]) -> None:
+    started['parameters'] = orm.Dict(started['parameters'].get_dict() | {'mesh-cutoff': '50 Ry', 'MeshSubDivisions': 4})
+    process = instantiate_process(aiida_manager.get_runner(), SiestaCalculation, **started)
+    with SandboxFolder() as folder:
+        process.prepare_for_submission(folder)
+        mesh = read_mesh(Path(folder.get_abs_path('DeltaRho.IN.grid.nc')).read_bytes(), 'DeltaRho.IN.grid.nc')
+    assert mesh.values.shape[1:] == choose_mesh(METHANIMINE.structure.cell, 50.0, 4) == (36, 36, 24)
+
+
+def in_another_box(structure: Structure) -> Structure:
+    return Structure(structure.numbers, structure.positions, structure.cell + np.diag([0.0, 0.0, 2.0]))
+
+
+def beside(structure: Structure) -> Structure:
+    return Structure(structure.numbers, structure.positions + np.array([0.0, 0.0, 0.2]), structure.cell)
+
+
+@pytest.mark.parametrize(
+    ('structure', 'parameters', 'reason'),
+    [
+        (lambda: RUNS['h-0000'].structure, {}, 'none of the 1 densities is of this structure'),
+        (lambda: in_another_box(METHANIMINE.structure), {}, 'place it with the same vacuum'),
+        (lambda: beside(METHANIMINE.structure), {}, 'stand elsewhere in the box'),
+        (None, {'spin': 'polarized'}, 'a run with spin cannot begin'),
+        (None, {'SpinPolarized': True}, 'a run with spin cannot begin'),
+        (None, {'mesh-sizes': '[24 30 18]'}, 'given by Mesh.Sizes'),
+        (None, {'%block mesh-sizes': '\n 24 30 18\n%endblock mesh-sizes'}, 'given by Mesh.Sizes'),
+        (None, {'mesh-cutoff': '1e9 Ry'}, 'needs more than'),
+        (None, {'mesh-cutoff': '30 Acre'}, 'not understood'),
+    ],
+)
+def test_a_density_that_does_not_fit_is_refused(
+    aiida_manager, started: dict[str, Any], siesta_pseudos: dict, structure, parameters: dict, reason: str
+) -> None:
+    started['parameters'] = orm.Dict(started['parameters'].get_dict() | parameters)
+    if structure is not None:
+        started['structure'] = node_of_structure(structure())
+        started['pseudos'] = {kind.name: siesta_pseudos[kind.symbol] for kind in started['structure'].kinds}
+    with pytest.raises(ValueError, match=f'start: .*{reason}'):
+        instantiate_process(aiida_manager.get_runner(), SiestaCalculation, **started)

@@ -15,8 +15,11 @@ import pytest
 from aiida import orm
 
 import aiida_nanoml
-from aiida_nanoml.engines.siesta.fdf import read_fdf, structure_of
-from aiida_nanoml.structures import Structure
+from aiida_nanoml.data.densities import DensitySetData
+from aiida_nanoml.engines.label_set import LabelSource
+from aiida_nanoml.engines.siesta.fdf import parameters_of, read_fdf, structure_of
+from aiida_nanoml.engines.siesta.mesh import read_density
+from aiida_nanoml.structures import Structure, StructureSet
 
 PROGRAM = Path(__file__).with_name('siesta')
 PSEUDOPOTENTIALS = Path(aiida_nanoml.__file__).parent / 'engines' / 'siesta' / 'pseudopotentials' / 'tm-lda-ca'
@@ -100,6 +103,17 @@ def broken_siesta_code(
         )
 
     return make
+
+
+@pytest.fixture
+def methanimine_density(aiida_profile, tmp_path: Path) -> DensitySetData:
+    """The recorded density that the run ``methanimine-started`` began with."""
+    run = recorded_runs()['methanimine']
+    folder = run.unpack(tmp_path / 'density')
+    density = read_density((folder / 'aiida.RHO').read_bytes(), (folder / 'aiida.DRHO').read_bytes(), run.structure)
+    settings = parameters_of(read_fdf(run.fdf)).model_dump()
+    source = LabelSource('siesta', '4.1-b4-133', 'LDA-CA/DZP (SIESTA)', 'custom', settings)
+    return DensitySetData(StructureSet.from_structures([run.structure], names=['CH2NH']), [density], source).store()
 
 
 @pytest.fixture

@@ -18,7 +18,14 @@ from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSet
 from aiida_nanoml.engines.siesta.fdf import parameters_of, read_fdf
 from aiida_nanoml.structures import StructureSet
-from aiida_nanoml.workflows.siesta import SiestaWorkChain, energy_shift_ry, scf_residuals, shared, temperature_kelvin
+from aiida_nanoml.workflows.siesta import (
+    SiestaWorkChain,
+    energy_shift_ry,
+    read_output,
+    scf_residuals,
+    shared,
+    temperature_kelvin,
+)
 from tests.stand_in.fixtures import RecordedRun, recorded_runs
 
 RUNS = recorded_runs()
@@ -319,3 +326,30 @@ def test_residuals_are_those_of_the_last_cycle(tmp_path: Path) -> None:
 )
 def test_the_energy_shift_is_read_in_any_unit(basis: dict, expected: float | None) -> None:
     assert energy_shift_ry(basis) == pytest.approx(expected)
+
+
+METHANIMINE = {'mesh_cutoff_ry': 30.0, 'vacuum_ang': 5.5}
+
+
+def test_a_run_begins_with_a_density(start, methanimine_density) -> None:
+    """The label is that of the run that began with free atoms, and took 11 iterations."""
+    run = RUNS['methanimine']
+    _, usual = finish(start(run, METHANIMINE))
+    _, node = finish(start(run, METHANIMINE, start=methanimine_density))
+    assert (node.exit_status, codes(node)) == (0, [0])
+    for found, name in ((usual, 'methanimine'), (node, 'methanimine-started')):
+        cycle = read_output(jobs(found)[0])
+        assert f'SCF cycle converged after {RUNS[name].about["n_iterations"]} iterations' in cycle
+    energies = [label_of(found).energies['energy_ev'][0] for found in (usual, node)]
+    assert energies[1] == pytest.approx(energies[0], abs=1e-5)
+    assert label_of(node).source == label_of(usual).source
+    assert 'DeltaRho.IN.grid.nc' not in jobs(node)[0].base.repository.list_object_names()
+
+
+def test_siesta_without_netcdf_passes_over_the_density(start, broken_siesta_code, methanimine_density) -> None:
+    code = broken_siesta_code('methanimine-start-ignored', always=True)
+    _, node = finish(start(RUNS['methanimine'], METHANIMINE, code=code, start=methanimine_density))
+    assert codes(node) == [530]
+    assert node.exit_status == 512
+    assert 'built without NetCDF' in node.exit_message
+    assert label_of(node).finished.tolist() == [True]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from aiida_nanoml.engines.base import BOHR_ANG, HARTREE_EV
+from aiida_nanoml.engines.siesta.mesh import SUB_POINTS
 from aiida_nanoml.engines.siesta.parameters import (
     AUTHORS,
     MINIMUM_VACUUM_ANG,
@@ -184,6 +185,24 @@ def parameters_of(fdf: Fdf, known: Sequence[SiestaParameters] = ()) -> SiestaPar
     return found
 
 
+def read_mesh_settings(fdf: Fdf) -> tuple[float, int]:
+    """Give what decides about the mesh of a run that is to begin with a given density.
+
+    :returns: ``MeshCutoff`` in Ry, and ``MeshSubDivisions``; what the input does not say has the default value of
+        SIESTA 4.1.
+    :raises EngineError: the run has spin, whose directions the density does not tell, or a mesh of its own.
+    """
+    if _read_spin(fdf) != 'none':
+        raise EngineError('a run with spin cannot begin with a density that does not tell its directions')
+    if 'meshsizes' in fdf.values or 'meshsizes' in fdf.blocks:
+        raise EngineError('a run whose mesh is given by Mesh.Sizes cannot begin with a density: give a MeshCutoff')
+    sub_points = fdf.values.get('meshsubdivisions')
+    return (
+        _read_cutoff_ry(fdf),
+        SUB_POINTS if sub_points is None else _integer('MeshSubDivisions', sub_points),
+    )
+
+
 def protocol_of(parameters: SiestaParameters) -> str:
     """Name the protocol that has these parameters; ``custom`` if none has."""
     return next((name for name, known in _protocol_parameters().items() if known == parameters), 'custom')
@@ -352,7 +371,6 @@ def _explicit_parameters(fdf: Fdf, structure: Structure) -> SiestaParameters:
     authors = next((name for name in AUTHORS.get(functional, ()) if name.upper() == given), given)
     size = values.get('paobasissize', 'standard')
     temperature = _physical(fdf, 'electronictemperature', _ENERGIES_EV, default_unit='ry')
-    cutoff = _physical(fdf, 'meshcutoff', _ENERGIES_EV, default_unit='ry')
     shift = _physical(fdf, 'paoenergyshift', _ENERGIES_EV, default_unit='ry')
     mesh, displacement = _read_mesh(fdf)
     parameters: dict[str, Any] = {
@@ -361,7 +379,7 @@ def _explicit_parameters(fdf: Fdf, structure: Structure) -> SiestaParameters:
         'basis_size': _BASIS_SIZES.get(size.lower(), size),
         'energy_shift_ev': shift if shift is None else round(shift, 6),
         'split_norm': _optional(fdf, 'paosplitnorm'),
-        'mesh_cutoff_ry': 300.0 if cutoff is None else round(cutoff / _ENERGIES_EV['ry'], 6),
+        'mesh_cutoff_ry': _read_cutoff_ry(fdf),
         'electronic_temperature_kelvin': 300.0 if temperature is None else round(temperature / KELVIN_EV, 6),
         'mixing_weight': _optional(fdf, 'scfmixerweight', 'dmmixingweight', default=0.25),
         'mixing_history': _optional(fdf, 'scfmixerhistory', 'dmnumberpulay', default=2),
@@ -458,6 +476,11 @@ def _sampled(fdf: Fdf) -> NDArray[np.bool_]:
         return np.zeros(3, dtype=bool)
     rows = _numeric_block(fdf, 'kgridmonkhorstpack', 4)
     return np.asarray((np.abs(rows[:, :3]).max(axis=1) > 1) | (rows[:, 3] != 0))
+
+
+def _read_cutoff_ry(fdf: Fdf) -> float:
+    cutoff = _physical(fdf, 'meshcutoff', _ENERGIES_EV, default_unit='ry')
+    return 300.0 if cutoff is None else round(cutoff / _ENERGIES_EV['ry'], 6)
 
 
 def _read_spin(fdf: Fdf) -> str:

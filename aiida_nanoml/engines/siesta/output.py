@@ -119,6 +119,24 @@ def read_version(text: str) -> str | None:
     return found.group(1) if found else None
 
 
+def find_start_failure(text: str) -> str | None:
+    """Say why a run did not begin with the density that its input asks for; None if it did, or did not come so far.
+
+    An executable without NetCDF says nothing about it, and begins with the free atoms.
+
+    :param text: the standard output of the run.
+    """
+    if 'Reading DeltaRho from file' in text:
+        refusal = re.search(r'Mesh mismatch|Nspin mismatch|netCDF error: .*', text)
+        return f'SIESTA refused it: {refusal.group(0)}' if refusal else None
+    if re.search(r'^\s*scf:', text, re.M):
+        return (
+            'the executable was built without NetCDF, and began with the free atoms; the label is right, but nothing '
+            'was saved: use an executable whose output begins with "NetCDF support"'
+        )
+    return None
+
+
 def _refuse_failure(text: str, messages: str, stderr: str) -> None:
     everything = '\n'.join((messages, text[-20000:], stderr))
     if COMPLETED in text[-2000:] or COMPLETED in messages:

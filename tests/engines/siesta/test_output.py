@@ -12,7 +12,7 @@ from scipy.special import entr, expit
 
 from aiida_nanoml.engines.base import Label
 from aiida_nanoml.engines.siesta.fdf import KELVIN_EV
-from aiida_nanoml.engines.siesta.output import CODES, read_run, read_version
+from aiida_nanoml.engines.siesta.output import CODES, find_start_failure, read_run, read_version
 from aiida_nanoml.errors import EvaluationError
 from tests.stand_in.fixtures import RecordedRun, recorded_runs
 
@@ -290,3 +290,20 @@ def test_a_run_is_read_in_milliseconds(files_of) -> None:
     for _ in range(10):
         read_run(files.get)
     assert (time.process_time() - start) / 10 < 0.03
+
+
+@pytest.mark.parametrize(
+    ('name', 'reason'),
+    [('methanimine-started', None), ('methanimine-start-ignored', 'built without NetCDF'), ('polarization', None)],
+)
+def test_why_a_run_did_not_begin_with_a_density(tmp_path: Path, name: str, reason: str | None) -> None:
+    found = find_start_failure((RUNS[name].unpack(tmp_path) / 'aiida.out').read_text())
+    assert (found is None) == (reason is None)
+    assert reason is None or reason in found
+
+
+@pytest.mark.parametrize('word', ['Mesh mismatch', 'Nspin mismatch', 'netCDF error: No such file or directory'])
+def test_siesta_refuses_a_density(word: str) -> None:
+    """As it prints it, before it aborts."""
+    text = f'Reading DeltaRho from file: DeltaRho.IN.grid.nc\n{word}\nStopping Program from Node:    0\n'
+    assert find_start_failure(text) == f'SIESTA refused it: {word}'
