@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from aiida import orm
 from aiida.engine import run_get_node
 from aiida.tools import delete_nodes
 
+from aiida_nanoml.calculations.functions.densities import import_siesta_densities, merge_densities
 from aiida_nanoml.calculations.functions.labels import merge_labels
 from aiida_nanoml.calculations.functions.siesta import (
     LABELS,
@@ -28,6 +29,7 @@ from aiida_nanoml.calculations.importers.siesta import DIGEST, SharedDicts, inpu
 from aiida_nanoml.calculations.pseudopotentials import PseudopotentialFinder
 from aiida_nanoml.calculations.siesta import SiestaCalculation
 from aiida_nanoml.cli.launch import run_function
+from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSource
@@ -95,11 +97,13 @@ class ImportedSet:
     """Structures and labels of one source.
 
     :param source: engine, version, parameters and pseudopotentials.
+    :param densities: of those structures whose runs saved theirs, if they were asked for.
     """
 
     source: LabelSource
     structures: StructureSetData
     labels: LabelSetData
+    densities: DensitySetData | None = None
 
 
 @dataclass
@@ -304,6 +308,65 @@ def collect(runs: Sequence[FoundRun], name: str = '') -> list[ImportedSet]:
             if name:
                 node.label = f'{name}-{kind}' if number == 1 else f'{name}-{kind}-{number}'
     return [ImportedSet(labels.label_source, structures, labels) for structures, labels in sets]
+
+
+class DensityImporter:
+    """Imports the densities of runs whose labels are in the graph; what was imported before is found again.
+
+    :param computer: where the folders lie: this machine.
+    :param finder: finds their pseudopotentials.
+    :param vacuum_ang: as of :class:`RunImporter`.
+    """
+
+    def __init__(self, computer: orm.Computer, finder: PseudopotentialFinder, vacuum_ang: float | None = None) -> None:
+        self._computer = computer
+        self._finder = finder
+        self._vacuum_ang = vacuum_ang
+
+    def take(self, made: ImportedSet, runs: Sequence[FoundRun], label: str = '') -> ImportedSet:
+        """Add the densities of a set.
+
+        :param made: of :func:`collect`.
+        :param runs: imported or present; those of other sets are left alone.
+        :param label: of the node.
+        :returns: the set with its densities, without if no run saved one.
+        """
+        wanted = set(made.labels.labels.hashes.tolist())
+        parts: dict[Path, list[dict[str, Any]]] = {}
+        pseudos: dict[str, Any] = {}
+        for run in runs:
+            if run.hash not in wanted:
+                continue
+            folder = open_run_folder(run.folder, run.root)
+            try:
+                files = folder.files() | folder.density_files()
+            except EvaluationError:
+                continue  # this run saved no density
+            wanted.remove(run.hash)
+            found, origin = self._finder.find(folder)
+            pseudos |= found
+            entry = {'folder': str(run.folder.relative_to(run.root)), 'name': run.name, 'family': run.family}
+            parts.setdefault(run.root, []).append(entry | {'files': files, 'pseudopotentials': origin})
+        if not parts:
+            return made
+        key = hashlib.sha256(json.dumps(list(parts.values()), sort_keys=True).encode()).hexdigest()
+        densities = orm.QueryBuilder().append(DensitySetData, filters={f'extras.{COLLECTED}': key}).first(flat=True)
+        if densities is None:
+            densities = self._import(parts, pseudos)
+            densities.base.extras.set(COLLECTED, key)
+        if label:
+            densities.label = label
+        return replace(made, densities=densities)
+
+    def _import(self, parts: dict[Path, list[dict[str, Any]]], pseudos: dict[str, Any]) -> DensitySetData:
+        stored = {f'{PSEUDO}{element}': node.store() for element, node in sorted(pseudos.items())}
+        nodes = []
+        for root, entries in parts.items():
+            remote = orm.RemoteData(remote_path=str(root.resolve()), computer=self._computer).store()
+            for start in range(0, len(entries), PARTS_AT_ONCE):
+                settings = manifest(entries[start : start + PARTS_AT_ONCE], self._vacuum_ang)
+                nodes.append(run_function(import_siesta_densities, remote_folder=remote, runs=settings, **stored))
+        return _merge(merge_densities, 'densities', nodes)
 
 
 def _join(group: list[tuple[tuple[int, int], list[FoundRun]]]) -> tuple[StructureSetData, LabelSetData]:

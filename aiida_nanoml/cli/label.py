@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 @click.option('--program-processes', type=click.IntRange(1), help='MPI processes of the program for one structure.')
 @click.option('--mode', type=click.Choice(['batch', 'single']), help='Batches, or a run for each structure.')
 @click.option('--time-limit', type=click.FloatRange(0, min_open=True), help='Seconds that one structure may take.')
+@click.option('--densities', is_flag=True, help='Keep the density of each structure, too: engines siesta and pyscf.')
+@click.option(
+    '--mesh-spacing', type=click.FloatRange(0, min_open=True), help='Mesh of the densities of pyscf, Å; default: 0.18.'
+)
 @CODE
 @click.option(
     '--engine-code',
@@ -65,6 +69,8 @@ def label(
     program_processes: int | None,
     mode: str | None,
     time_limit: float | None,
+    densities: bool,
+    mesh_spacing: float | None,
     code: Any,
     engine_code: Any,
     pseudo_family: str | None,
@@ -86,13 +92,18 @@ def label(
     from aiida_nanoml.workflows.label import LabelWorkChain
 
     parameters = dict(settings)
-    get_engine(engine).parameters(protocol, parameters)  # says what is valid, before anything is stored
+    chosen = get_engine(engine)
+    chosen.parameters(protocol, parameters)  # says what is valid, before anything is stored
+    if densities:
+        chosen.require('density')
     given = {
         'batch_size': batch_size,
         'max_concurrent': max_concurrent,
         'time_limit_s': time_limit,
         'program_processes': program_processes,
         'mode': mode,
+        'densities': densities or None,
+        'mesh_spacing_ang': mesh_spacing,
     }
     overrides = {key: value for key, value in given.items() if value is not None} | {'parameters': parameters}
     builder = LabelWorkChain.get_builder_from_protocol(
@@ -115,6 +126,11 @@ def label(
     attributes = node.base.attributes
     numbers = {key: attributes.get(key) for key in ('n_rows', 'n_finished', 'n_open_shell', 'failures')}
     summary, line = _summary(node.labels, structures.structures)
+    if 'densities' in process.outputs:
+        dense = process.outputs.densities
+        dense.label = f'{name}-densities' if name else ''
+        summary['densities'] = dense.uuid
+        line = {'densities': identity_line(dense)} | line
     source = node.label_source
     emit(
         as_json,
@@ -136,7 +152,7 @@ def label(
     )
 
 
-def _summary(labels: LabelSet, structures: StructureSet) -> tuple[dict[str, float], dict[str, str]]:
+def _summary(labels: LabelSet, structures: StructureSet) -> tuple[dict[str, Any], dict[str, str]]:
     """Range and mean of the gaps, or of the energies for each atom where the engine knows no gap: record and line."""
     import numpy as np
 

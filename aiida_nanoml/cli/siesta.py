@@ -40,6 +40,7 @@ def siesta() -> None:
 @click.option('--family', help='Family of all structures.')
 @click.option('--family-from-name', is_flag=True, help='Family: the letters with which the name of a folder begins.')
 @click.option('--vacuum', type=float, help='Vacuum (Å) in the parameters of isolated structures; default: their own.')
+@click.option('--densities', is_flag=True, help='Import the densities, too, of runs with SaveRho and SaveDeltaRho.')
 @NAME
 @JSON
 def import_(
@@ -50,6 +51,7 @@ def import_(
     family: str | None,
     family_from_name: bool,
     vacuum: float | None,
+    densities: bool,
     name: str,
     as_json: bool,
 ) -> None:
@@ -65,7 +67,7 @@ def import_(
         raise click.UsageError('choose one of --family and --family-from-name')
     load_storage()
     from aiida_nanoml.calculations.pseudopotentials import PseudopotentialFinder
-    from aiida_nanoml.cli.import_runs import RunImporter, collect, find_runs
+    from aiida_nanoml.cli.import_runs import DensityImporter, RunImporter, collect, find_runs
     from aiida_nanoml.cli.installation import make_localhost
     from aiida_nanoml.cli.launch import log_to_stderr, only_errors
     from aiida_nanoml.cli.progress import counted
@@ -84,7 +86,18 @@ def import_(
     with only_errors():
         for _ in counted('importing', importer.take(runs), len(runs)):
             pass
-    _emit(runs, collect(runs, name), as_json)
+    sets = collect(runs, name)
+    if densities:
+        further = DensityImporter(make_localhost(), finder, vacuum)
+        marks = ['', *(f'-{number}' for number in range(2, len(sets) + 1))]
+        with only_errors():
+            sets = [
+                further.take(made, runs, f'{name}-densities{mark}' if name else '')
+                for made, mark in zip(sets, marks, strict=False)
+            ]
+        if not any(made.densities for made in sets):
+            raise click.ClickException('no run saved its density: SIESTA does with SaveRho T and SaveDeltaRho T')
+    _emit(runs, sets, as_json)
 
 
 def _family_of_name(name: str) -> str:
@@ -101,6 +114,7 @@ def _emit(runs: list[FoundRun], sets: list[ImportedSet], as_json: bool) -> None:
         {
             'structures': record(made.structures, n_structures=made.structures.n_structures),
             'labels': record(made.labels, n_rows=len(made.labels.labels)),
+            'densities': made.densities and record(made.densities, n_densities=made.densities.n_densities),
             'source': made.source.to_dict(),
         }
         for made in sets
@@ -114,6 +128,7 @@ def _emit(runs: list[FoundRun], sets: list[ImportedSet], as_json: bool) -> None:
         lines |= {
             f'structures{mark}': identity_line(made.structures),
             f'labels{mark}': identity_line(made.labels),
+            **({f'densities{mark}': identity_line(made.densities)} if made.densities else {}),
             f'source{mark}': f'{made.source}: {len(gaps)} gaps, {gaps.min():.3f} to {gaps.max():.3f} eV',
         }
     if _differ_in_vacuum_only(sets):

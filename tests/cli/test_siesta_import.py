@@ -74,6 +74,26 @@ def test_finished_runs_are_imported_once(runs, cli_json, mode):
     assert processes() == number
 
 
+def test_saved_densities_are_imported_once(aiida_profile_clean, cli, cli_json, tmp_path):
+    recorded_runs()['methanimine'].unpack(tmp_path / 'runs')
+    FLAKES['h-0000'].unpack(tmp_path / 'runs')
+    labels = cli_json('siesta', 'import', tmp_path / 'runs')
+    assert [made['densities'] for made in labels['sets']] == [None, None]
+    first = cli_json('siesta', 'import', tmp_path / 'runs', '--densities', '--name', 'dft')
+    [made] = [made for made in first['sets'] if made['densities']]
+    densities = orm.load_node(made['densities']['uuid'])
+    assert densities.label.startswith('dft-densities')
+    assert densities.hashes.tolist() == orm.load_node(made['structures']['uuid']).structures.hashes.tolist()
+    assert densities.label_source.compatible(orm.load_node(made['labels']['uuid']).label_source)
+    assert densities.electrons == pytest.approx([12], rel=1e-3)
+    number = processes()
+    again = cli_json('siesta', 'import', tmp_path / 'runs', '--densities')
+    assert {made['densities']['uuid'] for made in again['sets'] if made['densities']} == {densities.uuid}
+    assert processes() == number
+    refused = cli('siesta', 'import', tmp_path / 'runs' / 'h-0000', '--densities', status=1)
+    assert 'SaveRho T and SaveDeltaRho T' in refused.stderr
+
+
 def test_both_ways_give_the_same_labels(runs, cli_json):
     """Sets of both can be merged; a run that is there in one way is not imported in the other."""
     single = cli_json('siesta', 'import', runs / 'flakes' / 'h-0000', '--single')
