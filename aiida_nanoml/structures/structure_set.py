@@ -354,7 +354,9 @@ class StructureSet:
         isolated = ~np.logical_or.reduce(self.pbc, axis=1)
         lowest = np.minimum.reduceat(self.positions, self.offsets[:-1]) if len(self) else np.zeros((0, 3))
         origins = np.where(isolated[:, None], lowest, 0.0)
-        points = np.rint((self.positions - origins[self.rows]) / HASH_RESOLUTION).astype('<i8')
+        # Coordinates of six decimals lie halfway between two roundings: what a shift leaves behind must not decide.
+        offsets = np.round(self.positions - origins[self.rows], 8)
+        points = np.rint(offsets / HASH_RESOLUTION).astype('<i8')
         # No two atoms share a place, so the coordinates alone make the order unique.
         order = np.lexsort((points[:, 2], points[:, 1], points[:, 0], self.rows))
         points, numbers = points[order], self.numbers[order]

@@ -12,7 +12,7 @@ from pymatgen.core import Lattice, Molecule
 from pymatgen.core import Structure as Crystal
 
 from aiida_nanoml.errors import StructureError
-from aiida_nanoml.structures import FlakeParameters, Structure, StructureSet, atomic_numbers, generate_flakes
+from aiida_nanoml.structures import FlakeParameters, Structure, StructureSet, atomic_numbers, generate_flakes, place
 
 
 @pytest.fixture(scope='module')
@@ -168,6 +168,14 @@ def test_hash_of_an_isolated_structure_ignores_where_it_stands_and_its_box(shift
     flakes = generate_flakes(FlakeParameters('z', 2, 10, 5))
     flake = flakes[row]
     assert one(flake.numbers, flake.positions + np.array(shift), np.eye(3) * 40).hashes[0] == flakes.hashes[row]
+
+
+def test_a_box_does_not_change_the_hash_of_coordinates_halfway_between_two_roundings():
+    """Files of six decimals hold such coordinates: what a shift leaves in the last bits must not decide."""
+    points = 1.1 * np.arange(30).reshape(10, 3) + np.where(np.arange(10)[:, None] > 0, 12345e-6, 0)
+    flake = Structure(np.full(10, 6), np.round(points, 6))
+    boxes = [place(flake, vacuum) for vacuum in (5.3, 10.0, 12.7)]
+    assert len(set(StructureSet.from_structures([flake, *boxes]).hashes.tolist())) == 1
 
 
 def test_hash_sees_every_part_of_the_content():
