@@ -293,7 +293,10 @@ def test_exit_codes_are_documented() -> None:
             (
                 WorkflowFactory,
                 'workflow',
-                ('label', 'gap', 'study', 'siesta', 'active', 'validate', 'alloy_scan', 'alloy', 'rmatrix_scan'),
+                (
+                    *('label', 'gap', 'study', 'siesta', 'siesta_warmstart', 'active', 'validate', 'alloy_scan'),
+                    *('alloy', 'rmatrix_scan'),
+                ),
             ),
         )
         for name in names

@@ -54,6 +54,7 @@ class Run:
     :param label: energy, levels, forces, stress and moment.
     :param version: version of SIESTA, for example ``4.1-b4-133``.
     :param wall_s: seconds that SIESTA took; NaN where it does not tell.
+    :param scf_s: seconds of these that the self-consistency took; NaN where it does not tell.
     :param n_iterations: iterations to self-consistency.
     :param warnings: what SIESTA warned of in ``MESSAGES``.
     """
@@ -61,6 +62,7 @@ class Run:
     label: Label
     version: str
     wall_s: float
+    scf_s: float
     n_iterations: int
     warnings: tuple[str, ...]
 
@@ -105,6 +107,7 @@ def read_run(
         label=label,
         version=read_version(text) or 'unknown',
         wall_s=_wall_time(text, read('time.json')),
+        scf_s=_scf_time(read('time.json')),
         n_iterations=int(converged[-1]),
         warnings=warnings,
     )
@@ -315,6 +318,11 @@ def _wall_time(text: str, timings: str | None) -> float:
         return float(found.group(1))
     start, end = (_clock(word, text) for word in ('Start', 'End'))
     return (end - start).total_seconds() if start and end else float('nan')
+
+
+def _scf_time(timings: str | None) -> float:
+    found = re.search(r'"IterSCF":\s*\{\s*"_calls":\s*\d+,\s*"_time":\s*([\d.]+)', timings or '')
+    return float(found.group(1)) if found else float('nan')
 
 
 def _clock(word: str, text: str) -> datetime | None:

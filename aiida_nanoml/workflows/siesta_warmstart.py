@@ -1,0 +1,230 @@
+"""Workflow ``nanoml.siesta_warmstart``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from aiida import orm
+from aiida.engine import ProcessBuilder, while_
+from aiida.engine.processes.workchains.workchain import WorkChainSpec
+
+from aiida_nanoml.calculations.functions.siesta import node_of_structure
+from aiida_nanoml.calculations.functions.starts import (
+    STARTS,
+    box_structures,
+    compare_starts,
+    refuse_rows,
+    row_name,
+)
+from aiida_nanoml.calculations.siesta import mesh_settings
+from aiida_nanoml.data.densities import DensitySetData
+from aiida_nanoml.engines.siesta.mesh import choose_mesh
+from aiida_nanoml.errors import EngineError, NanomlError
+from aiida_nanoml.workflows.label import validate_positive
+from aiida_nanoml.workflows.rolling import RollingWorkChain
+from aiida_nanoml.workflows.siesta import SiestaWorkChain
+
+SHARED_INPUTS = ('code', 'parameters', 'basis', 'source', 'kpoints', 'options', 'max_iterations', 'clean_workdir')
+"""Inputs that all runs have from one protocol."""
+
+ENERGY_TOLERANCE_EV = 1e-3
+"""Energies that differ by more are of two different states: the self-consistency itself leaves a hundredth of it."""
+
+
+class SiestaWarmstartWorkChain(RollingWorkChain):
+    """What a given density saves SIESTA: each structure is run from free atoms and from its density.
+
+    Both must end at the same energy; iterations and seconds are compared. A run that needed a cure is not: what it took
+    says little about where it began.
+    """
+
+    @classmethod
+    def define(cls, spec: WorkChainSpec) -> None:
+        """Define inputs, outline, outputs and exit codes."""
+        super().define(spec)
+        spec.input('densities', valid_type=DensitySetData,
+                   help='Densities to begin with, as a rule predicted ones, with their structures.')  # fmt: skip
+        spec.input('rows', valid_type=orm.List, required=False, serializer=orm.to_aiida_type,
+                   help='Indices of the structures to run; all if absent.')  # fmt: skip
+        spec.expose_inputs(SiestaWorkChain, namespace='siesta', exclude=('structure', 'start'))
+        spec.inputs['siesta'].help = 'Inputs of each run but for the structure; `pseudos` of all elements.'
+        spec.input('energy_tolerance_ev', valid_type=orm.Float, default=lambda: orm.Float(ENERGY_TOLERANCE_EV),
+                   serializer=orm.to_aiida_type,
+                   help='How much the energies of a structure may differ between the two starts.')  # fmt: skip
+        spec.input('max_concurrent', valid_type=orm.Int, default=lambda: orm.Int(1), validator=validate_positive,
+                   serializer=orm.to_aiida_type,
+                   help='Runs at the same time; where they share cores, the seconds of each mean less.')  # fmt: skip
+        spec.inputs.validator = validate_inputs
+        spec.outline(
+            cls.setup,
+            while_(cls.has_work)(
+                cls.submit_runs,
+                cls.collect_runs,
+            ),
+            cls.compare,
+        )
+        spec.output('table', valid_type=orm.ArrayData, help='Iterations, seconds and energies of each structure.')
+        spec.output('summary', valid_type=orm.Dict, help='Shares of the iterations and seconds that are saved.')
+        spec.exit_code(401, 'ERROR_RUN_FAILED', message='Runs failed; the table lacks their structures: {reason}')
+        spec.exit_code(510, 'ERROR_NO_ROW_FINISHED', message='No structure has both runs: {reason}')
+        spec.exit_code(511, 'ERROR_ENERGIES_DIFFER', message='The starts do not end at the same energy: {reason}')
+        spec.exit_code(520, 'ERROR_STEP_REFUSED', message='A step refused its input: {reason}')
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        code: orm.AbstractCode,
+        densities: DensitySetData,
+        rows: Sequence[int] | None = None,
+        pseudos: Mapping[str, orm.SinglefileData] | None = None,
+        pseudo_family: str | None = None,
+        protocol: str = 'paper',
+        overrides: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> ProcessBuilder:
+        """Return a builder with the inputs of a protocol of the engine ``siesta``.
+
+        :param code: the executable of SIESTA, built with NetCDF.
+        :param densities: to begin with.
+        :param rows: structures to run; None: all.
+        :param pseudos: pseudopotentials by element.
+        :param pseudo_family: label of the family that has them, in place of ``pseudos``; None: the default one.
+        :param protocol: ``paper``, or another one of the engine.
+        :param overrides: parameters of the engine that replace those of the protocol.
+        :param options: options of each run; without any, one process and one hour.
+        :raises EngineError: unknown protocol or parameter, a pseudopotential that the family does not have, or
+            structures that need different k-points.
+        """
+        from aiida_nanoml.calculations.pseudopotentials import default_family, family_pseudos
+        from aiida_nanoml.engines.siesta.engine import SiestaEngine
+        from aiida_nanoml.engines.siesta.fdf import k_points
+
+        chosen = densities.structures.select(slice(None) if rows is None else list(rows))
+        settings = SiestaEngine.parameters(protocol, overrides)
+        if len({repr(k_points(settings, structure)) for structure in chosen}) > 1:
+            raise EngineError('these structures need different k-points: run those of one cell at a time')
+        if pseudos is None:
+            pseudos = family_pseudos(pseudo_family or default_family().label, set(chosen.elements))
+        one = SiestaWorkChain.get_builder_from_protocol(
+            code, node_of_structure(chosen[0]), pseudos, protocol=protocol, overrides=overrides, options=options
+        )
+        builder = cls.get_builder()
+        builder.siesta.pseudos = dict(pseudos)
+        for name in SHARED_INPUTS:
+            if name in one:
+                builder.siesta[name] = one[name]
+        builder.densities = densities
+        if rows is not None:
+            builder.rows = orm.List(list(rows))
+        return builder
+
+    def setup(self) -> Any:
+        """Take out the structures, and list the runs."""
+        rows = chosen_rows(self.inputs)
+        boxed, node = box_structures.run_get_node(densities=self.inputs.densities, rows=orm.List(rows))
+        if not node.is_finished_ok:
+            return self.exit_codes.ERROR_STEP_REFUSED.format(reason=node.exit_message)
+        self.ctx.structures = {name: structure.uuid for name, structure in boxed.items()}
+        self.ctx.waiting = [{'row': row, 'start': start} for row in rows for start in STARTS]
+        self.ctx.running = []
+        self.ctx.retrieved = {}
+        self.ctx.failures = []
+        return None
+
+    def has_work(self) -> bool:
+        """Whether runs wait or are at the computer."""
+        return bool(self.ctx.waiting or self.ctx.running)
+
+    def submit_runs(self) -> Any:
+        """Fill the free places with runs, then wait until one of them ends."""
+        while self.ctx.waiting and len(self.ctx.running) < self.inputs.max_concurrent.value:
+            task, *self.ctx.waiting = self.ctx.waiting
+            structure = orm.load_node(self.ctx.structures[row_name(task['row'])])
+            inputs = self.exposed_inputs(SiestaWorkChain, namespace='siesta')
+            inputs['structure'] = structure
+            if 'pseudos' in inputs:
+                inputs['pseudos'] = {kind.name: inputs['pseudos'][kind.symbol] for kind in structure.kinds}
+            if task['start'] == 'density':
+                inputs['start'] = self.inputs.densities
+            inputs['metadata'] = {'label': f'structure {task["row"]} from {task["start"]}'}
+            node = self.submit(SiestaWorkChain, **inputs)
+            self.report(f'{node.process_label}<{node.pk}>: {node.label}')
+            self.ctx.running = [*self.ctx.running, task | {'uuid': node.uuid}]
+        return self.wait_for_any(task['uuid'] for task in self.ctx.running)
+
+    def collect_runs(self) -> None:
+        """Keep what ended runs left; what SIESTA refused once, it would refuse for every structure."""
+        running = []
+        for task in self.ctx.running:
+            node = orm.load_node(task['uuid'])
+            if not node.is_terminated:
+                running.append(task)
+                continue
+            if node.is_finished_ok and len(node.called) == 1:
+                name = f'{row_name(task["row"])}_{task["start"]}'
+                self.ctx.retrieved = self.ctx.retrieved | {name: node.called[0].outputs.retrieved.uuid}
+                continue
+            cured = 'needed a cure, so that its iterations do not compare' if node.is_finished_ok else ''
+            reason = f'{node.process_label}<{node.pk}>, {node.label}: {cured or node.exit_message or node.exception}'
+            self.report(reason)
+            self.ctx.failures = [*self.ctx.failures, reason]
+            if node.exit_status == SiestaWorkChain.exit_codes.ERROR_RUN_REFUSED.status:
+                self.ctx.waiting = []
+        self.ctx.running = running
+
+    def compare(self) -> Any:
+        """Compare the two runs of each structure that has both."""
+        names = [row_name(row) for row in chosen_rows(self.inputs)]
+        runs = {
+            f'{name}_{start}': orm.load_node(self.ctx.retrieved[f'{name}_{start}'])
+            for name in names
+            for start in STARTS
+            if all(f'{name}_{both}' in self.ctx.retrieved for both in STARTS)
+        }
+        if not runs:
+            return self.exit_codes.ERROR_NO_ROW_FINISHED.format(reason=self.ctx.failures[0])
+        made, node = compare_starts.run_get_node(densities=self.inputs.densities, **runs)
+        if not node.is_finished_ok:
+            return self.exit_codes.ERROR_STEP_REFUSED.format(reason=node.exit_message)
+        self.out_many(made)
+        differences = np.abs(made['table'].get_array('energy_difference_ev'))
+        if not (differences <= self.inputs.energy_tolerance_ev.value).all():
+            worst = int(made['table'].get_array('rows')[differences.argmax()])
+            return self.exit_codes.ERROR_ENERGIES_DIFFER.format(
+                reason=f'those of row {worst} differ by {differences.max():.3g} eV, more than '
+                f'{self.inputs.energy_tolerance_ev.value:g} eV'
+            )
+        if self.ctx.failures:
+            return self.exit_codes.ERROR_RUN_FAILED.format(reason=self.ctx.failures[0])
+        return None
+
+
+def chosen_rows(inputs: Mapping[str, Any]) -> list[int]:
+    """Give the rows to run, in their order."""
+    if 'rows' in inputs:
+        return sorted(inputs['rows'].get_list())
+    return list(range(inputs['densities'].n_densities))
+
+
+def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
+    """Refuse what cannot run before anything is submitted: rows that do not exist, densities that do not fit."""
+    densities, siesta = inputs.get('densities'), inputs.get('siesta') or {}
+    if densities is None or 'parameters' not in siesta:
+        return None  # the ports themselves complain
+    if 'rows' in inputs:
+        refusal = refuse_rows(inputs['rows'].get_list(), densities.n_densities)
+        if refusal is not None:
+            return refusal
+    chosen = densities.structures.select(chosen_rows(inputs))
+    try:
+        cutoff_ry, sub_points = mesh_settings(siesta['parameters'])
+        for cell in chosen.cells:
+            choose_mesh(cell, cutoff_ry, sub_points)
+    except NanomlError as error:
+        return str(error)
+    missing = sorted(set(chosen.elements) - set(siesta.get('pseudos') or {}))
+    if missing and 'pseudo_family' not in siesta:
+        return f'there is no pseudopotential for {", ".join(missing)}'
+    return None
