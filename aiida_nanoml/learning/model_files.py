@@ -11,8 +11,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import json
 import logging
 import zipfile
@@ -20,11 +18,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from aiida_nanoml.errors import ModelError
 from aiida_nanoml.learning.distance import TrainingDomain
 from aiida_nanoml.learning.gap_network import GapNetwork
+from aiida_nanoml.learning.identity import content_hash, library_version
 from aiida_nanoml.learning.keras_backend import import_keras
 from aiida_nanoml.learning.model_card import CARD_FILE, ModelCard, checked_card, read_card, read_json
 from aiida_nanoml.learning.registry import Model, make_model, model_class
@@ -101,7 +98,7 @@ def save_model(
 
         libraries = ('scikit-learn', 'skops')
         skops.io.dump(model.pipeline_, folder / ESTIMATOR_FILE)
-    full.versions = {name: _version(name) for name in ('aiida-nanoml', 'numpy', *libraries)}
+    full.versions = {name: library_version(name) for name in ('aiida-nanoml', 'numpy', *libraries)}
     if domain is not None:
         full.domain_limit = domain.limit_
         domain.save(folder / DOMAIN_FILE)
@@ -193,46 +190,7 @@ def model_fingerprint(model: Model | Path | str) -> str:
         return load_model(model)[1].fingerprint
     if not hasattr(model, 'n_features_in_'):
         raise ModelError('the model is not trained: there is nothing to save or to hash')
-    digest = hashlib.sha256()
-    _update(digest, [type(model).__name__, model.get_params(deep=False), model.fitted_state()])
-    return digest.hexdigest()
-
-
-def _update(digest: Any, value: Any) -> None:
-    """Feed a value into a hash: the type, the length, then the content, so that no two values read alike."""
-    if value is None or isinstance(value, bool | int | float | str | np.generic):
-        plain = value.item() if isinstance(value, np.generic) else value
-        digest.update(f'{type(plain).__name__}:{plain!r};'.encode())
-    elif isinstance(value, np.ndarray):
-        if value.dtype.names:  # field by field: the gaps between fields hold anything
-            _update(digest, {name: value[name] for name in value.dtype.names})
-        elif value.dtype.hasobject:
-            _update(digest, value.tolist())
-        else:
-            little = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder('<'))
-            digest.update(f'array:{little.dtype.str}:{value.shape};'.encode() + little.tobytes())
-    elif isinstance(value, list | tuple):
-        digest.update(f'list:{len(value)};'.encode())
-        for item in value:
-            _update(digest, item)
-    elif isinstance(value, Mapping):
-        digest.update(f'map:{len(value)};'.encode())
-        for key in sorted(value):
-            _update(digest, key)
-            _update(digest, value[key])
-    elif type(value).__module__.startswith('sklearn.'):
-        # Compiled trees keep their content behind __getstate__, estimators in their attributes.
-        state = vars(value) if hasattr(value, '__dict__') else value.__getstate__()
-        _update(digest, [type(value).__name__, state])
-    else:
-        raise TypeError(f'no canonical form for {type(value)}')
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return 'unknown'
+    return content_hash([type(model).__name__, model.get_params(deep=False), model.fitted_state()])
 
 
 def _read_network(path: Path) -> Any:

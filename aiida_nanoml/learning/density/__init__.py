@@ -1,0 +1,1 @@
+"""Networks that predict the self-consistent density from that of free atoms."""

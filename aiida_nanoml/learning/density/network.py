@@ -1,0 +1,299 @@
+"""Rotation-equivariant networks from the density of free atoms to the self-consistent one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_nanoml.densities.density import Density, Values
+from aiida_nanoml.densities.free_atoms import FreeAtoms
+from aiida_nanoml.densities.resampling import mesh_of_spacing, resample_values
+from aiida_nanoml.errors import DensityError, ModelError
+from aiida_nanoml.learning.density.architecture import Architecture, DensitySettings, Singles
+from aiida_nanoml.learning.density.symmetry import Integers
+from aiida_nanoml.structures import Structure
+
+SLAB = 8192
+"""Mesh points that are predicted at once: what they need fits into the cache of a core."""
+
+MOST_OBLIQUE = 1e-4
+"""Cosine of the angle between lattice vectors up to which they are perpendicular."""
+
+Progress = Callable[[int, int], None]
+
+
+class Densities(Protocol):
+    """Densities that are read one at a time."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> Density: ...
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedDensity:
+    """What a network says about a structure.
+
+    :param density: free-atom density and predicted difference.
+    :param charge_defect: electrons that the difference had too many; none are left where the network is neutral.
+    """
+
+    density: Density
+    charge_defect: float
+
+
+class DensityNetwork:
+    """Difference of the self-consistent density to that of free atoms, from the latter around each mesh point.
+
+    The superposition of free atoms is put on a mesh of a common spacing, smoothed on some scales, and its square root
+    is read at points around each mesh point: the inputs of a patch network whose weights are tied by a point group, so
+    that a density that is turned gives the turned answer (rotation-equivariant network, RE-ANN). Every layer is a
+    convolution, all but the first of width one, so that one pass over the mesh predicts it all; points without
+    free-atom density are left out, where the difference is zero.
+
+    :param settings: of :class:`~aiida_nanoml.learning.density.architecture.DensitySettings`.
+    :raises ModelError: a setting is unknown or cannot be used.
+    """
+
+    free_atoms_: FreeAtoms
+    """Radial densities of the atoms, found in the training densities."""
+
+    weights_: list[NDArray[np.float32]]
+    """Free weights of each layer; inputs are square roots of densities, the output is in units of :attr:`scale_`."""
+
+    biases_: list[NDArray[np.float32]]
+    """Free biases of each layer."""
+
+    scale_: float
+    """Mean absolute difference where the network looked, in electrons/Å³."""
+
+    history_: dict[str, list[float]]
+    """Mean absolute error of every epoch, in units of :attr:`scale_`; ``val_loss`` where densities were watched."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = DensitySettings.from_dict(settings)
+        self.architecture = Architecture(self.settings)
+
+    def get_params(self) -> dict[str, Any]:
+        """Return the settings."""
+        return self.settings.model_dump(mode='json')
+
+    def fit(
+        self, densities: Densities, watched: Densities | None = None, progress: Progress | None = None
+    ) -> DensityNetwork:
+        """Learn from densities.
+
+        :param densities: of one engine and protocol; read one at a time.
+        :param watched: densities whose error is followed; nothing is decided on it.
+        :param progress: called after every epoch with its number, from 1, and the number of epochs.
+        :returns: this network.
+        :raises DensityError: a density cannot be put on the common mesh, or there is none.
+        :raises ModelError: the training diverged.
+        """
+        from aiida_nanoml.learning.density.training import train
+
+        if not len(densities):
+            raise DensityError('there are no densities to learn from')
+        self.free_atoms_ = FreeAtoms.fit((densities[row] for row in range(len(densities))), self.settings.seed)
+        trained = train(self, densities, watched, progress)
+        self.weights_, self.biases_ = trained.weights, trained.biases
+        self.scale_, self.history_ = trained.scale, trained.history
+        return self
+
+    def predict(
+        self, structure: Structure, shape: tuple[int, int, int] | None = None, threads: int = 1
+    ) -> PredictedDensity:
+        """Predict the density of a structure.
+
+        :param structure: in a box.
+        :param shape: mesh of the answer; None: the one of the common spacing, which is predicted.
+        :param threads: at most so many cores are used.
+        :raises ModelError: not trained.
+        :raises DensityError: an element was not learnt, or the box does not fit the common mesh.
+        """
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+        if not hasattr(self, 'weights_'):
+            raise ModelError('the density network is not trained: call fit or load a model first')
+        view = self.view(structure)
+        difference = np.zeros(view.free.size, dtype=np.float32)
+        layers = self.expanded()
+        slabs = np.array_split(view.occupied, max(1, -(-len(view.occupied) // SLAB)))
+
+        def predict_slab(places: Integers) -> None:
+            difference[places] = self.scale_ * apply_layers(view.read(places), layers)
+
+        # Slabs side by side: threads inside the products of their small matrices would wait for each other.
+        with threadpool_limits(limits=1), ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(predict_slab, slabs):
+                pass
+        values = difference.reshape(view.free.shape)
+        free = view.free
+        if shape is not None and shape != view.free.shape:
+            values, free = resample_values(values, shape), self.free_atoms_.superpose(structure, shape)
+        volume = abs(np.linalg.det(structure.cell)) / values.size
+        defect = float(values.sum(dtype=np.float64) * volume)
+        if self.settings.neutral:
+            values = neutralised(values)
+        return PredictedDensity(Density(structure, free, values), defect)
+
+    def view(self, structure: Structure) -> MeshView:
+        """Put the free atoms of a structure on the common mesh.
+
+        :raises DensityError: an element was not learnt, or the box does not fit the common mesh.
+        """
+        check_box(structure, self.settings)
+        shape = mesh_of_spacing(structure.cell, self.settings.spacing_ang)
+        return MeshView(self.free_atoms_.superpose(structure, shape), self.architecture)
+
+    def expanded(self) -> list[tuple[Singles, Singles]]:
+        """Weights (m, n) and biases (m, 1) of each layer, ties written out, the first from what is read."""
+        found = []
+        for number, layer in enumerate(self.architecture.layers):
+            weights = self.weights_[number][layer.weights]
+            if number == 0 and self.settings.points == 'rings':
+                weights = (self.architecture.sampling @ weights).astype(np.float32)
+            biases = self.biases_[number][layer.biases]
+            found.append((np.ascontiguousarray(weights.T), biases[:, None]))
+        return found
+
+
+class MeshView:
+    """The free-atom density of one structure, as a network sees it.
+
+    :param free: (n1, n2, n3) in electrons/Å³ on the common mesh.
+    :param architecture: says which scales there are, and where they are read.
+    """
+
+    def __init__(self, free: Values, architecture: Architecture) -> None:
+        settings = architecture.settings
+        self.free = free
+        self.occupied: Integers = np.flatnonzero(free.ravel() > settings.floor)
+        """Flat indices of the points whose difference is predicted."""
+        self._scales = []
+        for smoothed, offsets in zip(_smoothed(free, settings.smoothing), architecture.offsets, strict=True):
+            reach = np.abs(offsets).max(axis=0)
+            padded = np.pad(np.sqrt(np.maximum(smoothed, 0.0)), [(n, n) for n in reach.tolist()], mode='wrap')
+            strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
+            self._scales.append((padded.ravel(), reach, strides, offsets @ strides))
+
+    def read(self, places: Integers) -> Singles:
+        """Read the scales around some points.
+
+        :param places: (p,) flat indices.
+        :returns: (k, p), one row for each value that is read.
+        """
+        points = np.stack(np.unravel_index(places, self.free.shape), axis=1)
+        found = np.empty((sum(len(steps) for *_, steps in self._scales), len(places)), dtype=np.float32)
+        row = 0
+        for values, reach, strides, steps in self._scales:
+            start = (points + reach) @ strides
+            for step in steps.tolist():
+                np.take(values, start + step, out=found[row], mode='clip')
+                row += 1
+        return found
+
+
+def apply_layers(values: Singles, layers: Sequence[tuple[Singles, Singles]]) -> Singles:
+    """Send columns through the layers of a network.
+
+    :param values: (k, p).
+    :param layers: of :meth:`DensityNetwork.expanded`.
+    :returns: (p,).
+    """
+    for number, (weights, biases) in enumerate(layers, start=1):
+        values = weights @ values
+        values += biases
+        if number < len(layers):
+            # silu(x) = x / (1 + exp(-x)), where exp may be infinite
+            gate = np.negative(values)
+            with np.errstate(over='ignore'):
+                np.exp(gate, out=gate)
+            gate += 1.0
+            values /= gate
+    answer: Singles = values[0]
+    return answer
+
+
+def neutralised(difference: Values) -> Values:
+    """Make the charge of a difference zero, by the least relative change: each value gives in proportion to its size.
+
+    :param difference: (n1, n2, n3).
+    """
+    sizes = np.abs(difference)
+    total = sizes.sum(dtype=np.float64)
+    if not total:
+        return difference
+    shift = np.float32(difference.sum(dtype=np.float64) / total)
+    neutral: Values = difference - shift * sizes
+    return neutral
+
+
+def check_box(structure: Structure, settings: DensitySettings) -> None:
+    """Refuse a box whose mesh does not have the symmetry of a network.
+
+    :raises DensityError: two lattice vectors are not perpendicular.
+    """
+    if settings.group == 'none':
+        return
+    lengths = np.linalg.norm(structure.cell, axis=1)
+    if not lengths.all():
+        raise DensityError('the structure stands in no box: put it into one before')
+    unit = structure.cell / lengths[:, None]
+    cosine = float(np.abs(unit @ unit.T - np.eye(3)).max())
+    if cosine > MOST_OBLIQUE:
+        raise DensityError(
+            f'the lattice vectors of the box are not perpendicular (cosine {cosine:.3g}): its mesh does not have the '
+            f'symmetry {settings.group}; take a rectangular box, or a network with the group none'
+        )
+
+
+def _smoothed(values: Values, widths: Iterable[float]) -> Iterable[Values]:
+    """Convolve periodic values with Gaussians, exactly; widths in mesh points."""
+    from scipy.fft import irfftn, rfftn
+
+    waves: Any = None
+    damped: Any
+    for width in widths:
+        if width == 0:
+            yield values
+            continue
+        if waves is None:
+            waves = rfftn(values)
+        damped = waves
+        for axis, n in enumerate(values.shape):
+            frequencies = np.fft.rfftfreq(n) if axis == 2 else np.fft.fftfreq(n)
+            damping = np.exp(-2 * (np.pi * width * frequencies) ** 2).astype(np.float32)
+            damped = damped * damping.reshape([-1 if other == axis else 1 for other in range(3)])
+        smoothed: Values = irfftn(damped, s=values.shape)
+        yield smoothed
+
+
+def metrics_of(known: Density, predicted: PredictedDensity) -> Mapping[str, float]:
+    """Judge a prediction against the density of an engine.
+
+    :param known: on any mesh.
+    :param predicted: on the same mesh.
+    :returns: ``nmae`` and, of the free-atom superposition, ``nmae_free``; ``ratio`` of the latter to the former;
+        ``rmse`` and ``max_error`` in electrons/Å³; ``charge_defect`` in electrons.
+    :raises DensityError: the meshes differ.
+    """
+    if known.shape != predicted.density.shape:
+        raise DensityError(f'a prediction on the mesh {predicted.density.shape} is compared with one on {known.shape}')
+    # Both totals: the superposition of the network is fitted, and its error counts.
+    error = predicted.density.total - known.total
+    nmae = float(np.abs(error).sum(dtype=np.float64) / known.total.sum(dtype=np.float64))
+    nmae_free = known.nmae(0.0)
+    return {
+        'nmae': nmae,
+        'nmae_free': nmae_free,
+        'ratio': nmae_free / nmae if nmae else float('inf'),
+        'rmse': float(np.sqrt(np.mean(error**2, dtype=np.float64))),
+        'max_error': float(np.abs(error).max()),
+        'charge_defect': predicted.charge_defect,
+    }
