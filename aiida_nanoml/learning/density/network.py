@@ -225,12 +225,11 @@ def neutralised(difference: Values) -> Values:
 
     :param difference: (n1, n2, n3).
     """
-    sizes = np.abs(difference)
+    sizes: Values = np.abs(difference)
     total = sizes.sum(dtype=np.float64)
     if not total:
         return difference
-    shift = np.float32(difference.sum(dtype=np.float64) / total)
-    neutral: Values = difference - shift * sizes
+    neutral: Values = (difference - sizes * float(difference.sum(dtype=np.float64) / total)).astype(np.float32)
     return neutral
 
 
@@ -268,7 +267,7 @@ def _smoothed(values: Values, widths: Iterable[float]) -> Iterable[Values]:
         damped = waves
         for axis, n in enumerate(values.shape):
             frequencies = np.fft.rfftfreq(n) if axis == 2 else np.fft.fftfreq(n)
-            damping = np.exp(-2 * (np.pi * width * frequencies) ** 2).astype(np.float32)
+            damping: NDArray[np.float32] = np.exp(-2 * (np.pi * width * frequencies) ** 2).astype(np.float32)
             damped = damped * damping.reshape([-1 if other == axis else 1 for other in range(3)])
         smoothed: Values = irfftn(damped, s=values.shape)
         yield smoothed
