@@ -238,8 +238,9 @@ def _read_netcdf(content: bytes, name: str) -> Mesh:
     from scipy.io import netcdf_file
 
     try:
-        file = netcdf_file(io.BytesIO(content), 'r')
-        cell, values = (file.variables[key][:] for key in ('cell', 'gridfunc'))
+        with np.errstate(all='ignore'):
+            file = netcdf_file(io.BytesIO(content), 'r')
+            cell, values = (file.variables[key][:] for key in ('cell', 'gridfunc'))
     except Exception as error:  # a damaged header fails anywhere in the reader
         raise DensityError(f'{name} is no mesh of SIESTA that can be read: {type(error).__name__} {error}') from error
     if cell.shape != (3, 3) or values.ndim != 4 or not values.size or {cell.dtype.kind, values.dtype.kind} != {'f'}:
@@ -247,7 +248,9 @@ def _read_netcdf(content: bytes, name: str) -> Mesh:
             f'{name} is no mesh of SIESTA: `cell` has the shape {cell.shape}, `gridfunc` {values.shape}; '
             '(3, 3) and (components, n3, n2, n1) are needed'
         )
-    return Mesh(SIESTA_BOHR_ANG * cell.astype(np.float64), values.astype(np.float32).transpose(0, 3, 2, 1))
+    with np.errstate(all='ignore'):  # numbers that overflow are refused as not finite
+        vectors, grid = cell.astype(np.float64), values.astype(np.float32)
+    return Mesh(SIESTA_BOHR_ANG * vectors, grid.transpose(0, 3, 2, 1))
 
 
 def _electrons_per_ang3(values: Values) -> Values:
