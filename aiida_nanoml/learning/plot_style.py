@@ -35,12 +35,13 @@ RC = {
 }
 
 
-def new_figure(width: float, height: float, panels: int | None = None) -> tuple[Any, Any]:
+def new_figure(width: float, height: float, panels: int | None = None, rows: int = 1) -> tuple[Any, Any]:
     """Make a figure without pyplot: no global state, no display.
 
     :param width: in inches.
     :param height: in inches.
     :param panels: number of axes side by side; ``None``: one.
+    :param rows: rows that the panels are divided into.
     :returns: the figure and its axes; with ``panels``, a list of axes.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -50,7 +51,8 @@ def new_figure(width: float, height: float, panels: int | None = None) -> tuple[
     FigureCanvasAgg(figure)
     if panels is None:
         return figure, figure.add_subplot()
-    return figure, [figure.add_subplot(1, panels, number) for number in range(1, panels + 1)]
+    columns = -(-panels // rows)
+    return figure, [figure.add_subplot(rows, columns, number) for number in range(1, panels + 1)]
 
 
 def save_figure(figure: Any, path: Path | str) -> None:
