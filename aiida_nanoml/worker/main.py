@@ -15,6 +15,8 @@ from aiida_nanoml.errors import NanomlError
 from aiida_nanoml.worker.files import write_report
 from aiida_nanoml.worker.schemas import Report
 
+TASKS = ('label', 'train', 'predict', 'study', 'rmatrix', 'density_train', 'density_predict')
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one task in a job folder.
@@ -43,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         description='Run one task of aiida-nanoml in a job folder; started by AiiDA on the compute node.',
         epilog='example: nanoml-worker label --processes 2 --folder .',
     )
-    parser.add_argument('task', choices=('label', 'train', 'predict', 'study', 'rmatrix'))
+    parser.add_argument('task', choices=TASKS)
     parser.add_argument('--folder', type=Path, default=Path(), help='folder of the job (default: the current one)')
     parser.add_argument('--processes', type=_positive, default=1, help='processes at the same time (default: 1)')
     parser.add_argument('--version', action='version', version=__version__)
@@ -69,7 +71,7 @@ def _run(options: argparse.Namespace) -> Report:
         from aiida_nanoml.worker.train import train
 
         return train(options.folder, progress)
-    if options.task in ('study', 'rmatrix'):
+    if options.task in ('study', 'rmatrix', 'density_train'):
         # Such jobs run side by side, each on its own cores: TensorFlow and OpenBLAS would take all there are.
         threads = str(options.processes)
         os.environ.update(OMP_NUM_THREADS=threads, OPENBLAS_NUM_THREADS=threads, TF_NUM_INTRAOP_THREADS=threads)
@@ -81,6 +83,14 @@ def _run(options: argparse.Namespace) -> Report:
         from aiida_nanoml.worker.rmatrix import rmatrix
 
         return rmatrix(options.folder, progress)
+    if options.task == 'density_train':
+        from aiida_nanoml.worker.density_train import density_train
+
+        return density_train(options.folder, progress, options.processes)
+    if options.task == 'density_predict':
+        from aiida_nanoml.worker.density_predict import density_predict
+
+        return density_predict(options.folder, progress, options.processes)
     from aiida_nanoml.worker.predict import predict
 
     return predict(options.folder)

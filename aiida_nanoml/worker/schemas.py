@@ -24,6 +24,11 @@ DATASET_FILE = 'dataset.npz'
 POTENTIALS_FILE = 'potentials.npz'
 BASELINE_FILE = 'baseline.npz'
 DENSITIES_FOLDER = 'densities'
+TEST_STRUCTURES_FILE = 'test_structures.npz'
+TEST_DENSITIES_FOLDER = 'test_densities'
+PREDICTED_FOLDER = 'predicted'
+PREDICTED_STRUCTURES_FILE = 'predicted_structures.npz'
+FIGURES_FOLDER = 'figures'
 MODEL_FOLDER = 'model'
 PARITY_FILES = '*_prediction.png'
 LEARNING_CURVE_FILE = 'learning_curve.png'
@@ -106,7 +111,25 @@ class RmatrixJob(_Schema):
     settings: dict[str, Any] = Field(description='energies, basis and correction')
 
 
-Job = LabelJob | TrainJob | PredictJob | StudyJob | RmatrixJob
+class DensityTrainJob(_Schema):
+    """Train a density network on the densities of ``densities/``, whose structures stand in ``structures.npz``."""
+
+    task: Literal['density_train'] = 'density_train'
+    settings: dict[str, Any] = Field(description='what differs from the defaults of the network')
+    labels: dict[str, Any] = Field(description='engine, version, protocol and parameters of the densities')
+    tested: bool = Field(default=False, description='whether densities to test on are there as well')
+
+
+class DensityPredictJob(_Schema):
+    """Apply the density network in ``model/`` to ``structures.npz``."""
+
+    task: Literal['density_predict'] = 'density_predict'
+    known: bool = Field(default=False, description='whether the densities are there as well, to judge by')
+    spacing_ang: float | None = Field(default=None, gt=0, description='mesh spacing; None: of what was learnt from')
+    vacuum_ang: float | None = Field(default=None, gt=0, description='between images; None: as in what was learnt from')
+
+
+Job = LabelJob | TrainJob | PredictJob | StudyJob | RmatrixJob | DensityTrainJob | DensityPredictJob
 
 
 class Report(_Schema):

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from aiida_nanoml.densities import Density
-from aiida_nanoml.densities.resampling import resample
+from aiida_nanoml.densities.free_atoms import FreeAtoms
+from aiida_nanoml.densities.resampling import mesh_of_spacing, resample_values
 from aiida_nanoml.engines.siesta.fdf import read_fdf, structure_of
 from aiida_nanoml.engines.siesta.mesh import read_density
 from aiida_nanoml.structures import Structure
@@ -42,14 +43,17 @@ def thin(folder: Path, name: str, spacing: float) -> None:
     :param name: of the recording.
     :param spacing: of the mesh, in Å.
     """
-    density = resample(density_of_run(folder), spacing)
+    density = density_of_run(folder)
+    structure, shape = density.structure, mesh_of_spacing(density.structure.cell, spacing)
+    # The atoms themselves, not what a coarse mesh can carry of them.
+    free = FreeAtoms.fit([density]).superpose(structure, shape)
     np.savez_compressed(
         RECORDED / f'{name}.npz',
-        numbers=density.structure.numbers,
-        positions=density.structure.positions,
-        cell=density.structure.cell,
-        free=np.round(density.free / STEP).astype(np.int16),
-        difference=np.round(density.difference / STEP).astype(np.int16),
+        numbers=structure.numbers,
+        positions=structure.positions,
+        cell=structure.cell,
+        free=np.round(free / STEP).astype(np.int16),
+        difference=np.round(resample_values(density.difference, shape) / STEP).astype(np.int16),
     )
 
 

@@ -93,7 +93,7 @@ def test_recorded_densities_keep_their_charge():
     assert coarse.shape == (60, 60, 31)
     assert coarse.nmae(0) == pytest.approx(density.nmae(0), rel=0.06)
     # The least values that a spacing of 0.32 Å brings: two hundredths of the largest.
-    assert -0.08 < coarse.total.min() < 0
+    assert -0.09 < coarse.total.min() < 0
     # Going back, the difference is right to a hundredth of the electrons, of which it is a tenth itself.
     assert density.nmae(resample_values(coarse.difference, density.shape)) < 0.015
 

@@ -1,0 +1,35 @@
+"""Parser ``nanoml.density_train``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from aiida import orm
+from numpy.typing import NDArray
+
+from aiida_nanoml.data.density_model import DensityModelData
+from aiida_nanoml.parsers.base import WorkerParser
+from aiida_nanoml.worker.densities import MEASURES
+from aiida_nanoml.worker.schemas import FIGURES_FOLDER, MODEL_FOLDER, Report
+
+
+class DensityTrainParser(WorkerParser):
+    """Network, errors, history and figures of a training."""
+
+    def parse_results(self, report: Report, arrays: Mapping[str, NDArray[Any]], folder: Path) -> None:
+        """Make the output nodes."""
+        self.out('model', DensityModelData(folder / MODEL_FOLDER))
+        self.out('metrics', orm.Dict(report.content['metrics']))
+        errors = orm.ArrayData()
+        for name in (*MEASURES, 'parts', 'names'):
+            errors.set_array(name, arrays[name])
+        self.out('errors', errors)
+        losses = {name.removeprefix('history_'): arrays[name] for name in arrays if name.startswith('history_')}
+        history = orm.XyData()
+        history.set_x(np.arange(1, len(losses['loss']) + 1), 'epoch', '')
+        history.set_y(list(losses.values()), list(losses), [''] * len(losses))
+        self.out('history', history)
+        self.out('figures', orm.FolderData(tree=(folder / FIGURES_FOLDER).absolute()))
