@@ -253,23 +253,12 @@ def check_box(structure: Structure, settings: DensitySettings) -> None:
 
 
 def _smoothed(values: Values, widths: Iterable[float]) -> Iterable[Values]:
-    """Convolve periodic values with Gaussians, exactly; widths in mesh points."""
-    from scipy.fft import irfftn, rfftn
+    """Convolve periodic values with Gaussians; widths in mesh points."""
+    from scipy.ndimage import gaussian_filter
 
-    waves: Any = None
-    damped: Any
+    # Not by waves: their rounding is noise in empty places, of which the square root makes much.
     for width in widths:
-        if width == 0:
-            yield values
-            continue
-        if waves is None:
-            waves = rfftn(values)
-        damped = waves
-        for axis, n in enumerate(values.shape):
-            frequencies = np.fft.rfftfreq(n) if axis == 2 else np.fft.fftfreq(n)
-            damping: NDArray[np.float32] = np.exp(-2 * (np.pi * width * frequencies) ** 2).astype(np.float32)
-            damped = damped * damping.reshape([-1 if other == axis else 1 for other in range(3)])
-        smoothed: Values = irfftn(damped, s=values.shape)
+        smoothed: Values = gaussian_filter(values, width, mode='wrap') if width else values
         yield smoothed
 
 
