@@ -19,13 +19,13 @@ def write_cube(path: Path, density: Density, values: ArrayLike, title: str) -> N
     :param path: file to write; one that is there is replaced.
     :param density: gives structure and mesh.
     :param values: (n1, n2, n3) in electrons/Å³: its ``total``, ``free`` or ``difference``.
-    :param title: first line of the file.
+    :param title: first line of the file, before the unit.
     """
     structure = density.structure
     mesh = np.asarray(values, dtype=np.float64).reshape(density.shape) * BOHR_ANG**3
     lines = [
-        ' '.join(title.split()),
-        'electrons/Bohr^3; outer loop along the first lattice vector, inner along the third',
+        f'{" ".join(title.split())}, electrons/Bohr^3',
+        'OUTER LOOP: X, MIDDLE LOOP: Y, INNER LOOP: Z',
         _row(len(structure), np.zeros(3)),
         *(_row(n, vector / n / BOHR_ANG) for n, vector in zip(mesh.shape, structure.cell, strict=True)),
         *(

@@ -23,7 +23,7 @@ def test_cube_is_what_other_programs_read(tmp_path):
     assert found['atoms'].positions == pytest.approx(WATER.positions, abs=1e-5)
     assert found['atoms'].get_chemical_symbols() == ['O', 'H', 'H']
     lines = (tmp_path / 'water.cube').read_text().splitlines()
-    assert lines[0] == 'H2O, SIESTA 4.1 / paper'
+    assert lines[0] == 'H2O, SIESTA 4.1 / paper, electrons/Bohr^3'
     # Seven values along the third vector: six, and one on a line of its own.
     assert [len(line.split()) for line in lines[9:13]] == [6, 1, 6, 1]
 
