@@ -29,6 +29,7 @@ COMMANDS = {
     'predict': 'aiida_nanoml.cli.predict:predict',
     'validate': 'aiida_nanoml.cli.validate:validate',
     'active': 'aiida_nanoml.cli.active:active',
+    'density': 'aiida_nanoml.cli.density:density',
     'rmatrix': 'aiida_nanoml.cli.rmatrix:rmatrix',
     'plot': 'aiida_nanoml.cli.plot:plot',
     'trace': 'aiida_nanoml.cli.trace:trace',

@@ -21,6 +21,7 @@ TITLES = {
     'nanoml.prediction': 'predictions',
     'nanoml.potentials': 'potentials',
     'nanoml.densities': 'densities',
+    'nanoml.density_model': 'a density model',
     'core.array.xy': 'the history of a training',
 }
 

@@ -21,6 +21,8 @@ STEPS = {
     'PredictCalculation': 'predicting',
     'StudyCalculation': 'studying',
     'RmatrixCalculation': 'scattering',
+    'DensityTrainCalculation': 'training',
+    'DensityPredictCalculation': 'predicting densities',
 }
 UNITS = {
     'labelling': 'structures',
@@ -29,6 +31,7 @@ UNITS = {
     'importing': 'folders',
     'studying': 'models',
     'scattering': 'potentials',
+    'predicting densities': 'structures',
 }
 LINE_EVERY_S = 10.0
 """Seconds between two lines about one step where the output is no terminal."""
@@ -168,6 +171,9 @@ def _job_size(node: Any, step: str) -> int:
         return len(rows)
     if step == 'scattering':
         return int(node.inputs.potentials.n_potentials)
+    if step == 'predicting densities':
+        inputs = node.inputs
+        return int(inputs.known.n_densities if 'known' in inputs else inputs.structures.n_structures)
     if step == 'training' and node.is_finished_ok and 'history' in node.outputs:
         return len(node.outputs.history.get_x()[1])
     if step == 'studying' and node.is_terminated and 'rows' in node.outputs:
