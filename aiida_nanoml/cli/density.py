@@ -35,13 +35,18 @@ if TYPE_CHECKING:
 
     from aiida_nanoml.data.densities import DensitySetData
     from aiida_nanoml.data.density_model import DensityModelData
+    from aiida_nanoml.data.structures import StructureSetData
     from aiida_nanoml.densities import Density
 
 SHOWN_ROWS = 10
 
 GROUPS = ('none', 'C4', 'C4v', 'D4h', 'C12v', 'Oh')
 
+GROUP_HELP = 'Symmetry that ties the weights; none: they are free.  [default: D4h]'
+
 QUANTITIES = ('total', 'difference', 'free')
+
+METRIC_HEAD = ('', 'densities', 'NMAE', 'worst', 'free atoms', 'ratio')
 
 RUN_FAILED, ENERGIES_DIFFER = 401, 511
 """Exit statuses of a comparison whose table is there all the same."""
@@ -64,9 +69,7 @@ def density() -> None:
 )
 @click.argument('densities', type=DataNode('nanoml.densities'))
 @click.option('--test', type=DataNode('nanoml.densities'), help='Densities of other structures to judge by.')
-@click.option(
-    '--group', type=click.Choice(GROUPS), help='Symmetry that ties the weights; none: they are free.  [default: D4h]'
-)
+@click.option('--group', type=click.Choice(GROUPS), help=GROUP_HELP)
 @setting('Any other setting of the network, such as epochs, copies or seed; repeatable.')
 @CODE
 @PROCESSES
@@ -162,6 +165,102 @@ def predict(
     process = run_builder(builder)
     process.outputs.densities.label = name
     _emit_prediction(process, as_json)
+
+
+@density.command(
+    epilog=example('aiida-nanoml density run flakes --unseen others --larger large --engine-code siesta@cluster'),
+    short_help='From structures to judged predictions, in one workflow.',
+)
+@click.argument('structures', type=DataNode('nanoml.structures'))
+@click.option('--unseen', type=DataNode('nanoml.structures'), help='Structures that are predicted only.')
+@click.option('--larger', type=DataNode('nanoml.structures'), help='Larger ones that are predicted only.')
+@click.option('--engine', default='siesta', show_default=True, help='Registered name of the engine: siesta, pyscf.')
+@click.option(
+    '--protocol',
+    type=click.Choice(('fast', 'balanced', 'stringent')),
+    default='balanced',
+    show_default=True,
+    help='Of engine and network.',
+)
+@click.option('--engine-protocol', help='Another protocol of the engine, such as paper.')
+@click.option(
+    '--mesh-spacing', type=click.FloatRange(0, min_open=True), help='Mesh of the densities of pyscf, Å; default: 0.18.'
+)
+@click.option('--group', type=click.Choice(GROUPS), help=GROUP_HELP)
+@setting('Any other setting of the network, such as epochs, copies or seed; repeatable.')
+@click.option('--batch-size', type=click.IntRange(1), help='Structures in one labelling job.')
+@click.option('--max-concurrent', type=click.IntRange(1), help='Labelling jobs at the same time.')
+@CODE
+@click.option('--engine-code', type=WorkerCode(), help='Program that the engine runs, such as siesta@cluster.')
+@click.option('--pseudo-family', help='Family of pseudopotentials; default: ours, see `pseudos list`.')
+@PROCESSES
+@WALLCLOCK
+@QUEUE
+@SUBMIT
+@NAME
+@JSON
+def run(
+    structures: StructureSetData,
+    unseen: StructureSetData | None,
+    larger: StructureSetData | None,
+    engine: str,
+    protocol: str,
+    engine_protocol: str | None,
+    mesh_spacing: float | None,
+    group: str | None,
+    settings: tuple[tuple[str, Any], ...],
+    batch_size: int | None,
+    max_concurrent: int | None,
+    code: Any,
+    engine_code: Any,
+    pseudo_family: str | None,
+    processes: int | None,
+    wallclock: int | None,
+    queue: str | None,
+    submit: bool,
+    name: str,
+    as_json: bool,
+) -> None:
+    """Label STRUCTURES and those to judge by with their densities, train a network, and predict what it did not see."""
+    from aiida_nanoml.workflows.density import DensityWorkChain
+
+    labelling = {
+        'engine_protocol': engine_protocol,
+        'mesh_spacing_ang': mesh_spacing,
+        'batch_size': batch_size,
+        'max_concurrent': max_concurrent,
+    }
+    judged = {part: node for part, node in (('unseen', unseen), ('larger', larger)) if node is not None}
+    builder = DensityWorkChain.get_builder_from_protocol(
+        code or default_code(),
+        structures=structures,
+        judged=judged or None,
+        engine=engine,
+        protocol=protocol,
+        overrides={
+            'label': {key: value for key, value in labelling.items() if value is not None},
+            'settings': _settings(group, settings),
+        },
+        options=job_options(wallclock, queue, processes),
+        engine_code=engine_code,
+        pseudo_family=pseudo_family,
+    )
+    if submit:
+        submit_builder(builder, name, as_json)
+        return
+    builder.metadata.label = f'{name} workflow' if name else ''
+    process = run_builder(builder)
+    node = process.outputs.model
+    node.label = name
+    predicted, metrics = {}, dict(node.card.metrics)
+    for part in judged:
+        found = process.outputs.judged[part]
+        found.predictions.label = f'{name}-{part}' if name else ''
+        predicted[part] = found.predictions.uuid
+        metrics[part] = found.results['metrics']
+    first = next((process.outputs.judged[part].predictions for part in judged), node)
+    follow = f'density plot {first.label or first.pk} -o density.png'
+    _emit_model(node, {'process': process.uuid, 'predictions': predicted}, follow, as_json, metrics)
 
 
 @density.command(epilog=example('aiida-nanoml density show predicted'))
@@ -461,14 +560,19 @@ def _metric_row(name: str, found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-METRIC_HEAD = ['', 'densities', 'NMAE', 'worst', 'free atoms', 'ratio']
-
-
-def _emit_model(node: DensityModelData, numbers: dict[str, Any], follow: str, as_json: bool) -> None:
+def _emit_model(
+    node: DensityModelData,
+    numbers: dict[str, Any],
+    follow: str,
+    as_json: bool,
+    metrics: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Tell what a model is; in place of the metrics of its training, others may be given."""
     card = node.card
+    shown = card.metrics if metrics is None else metrics
     emit(
         as_json,
-        record(node, **numbers, **card.model_dump(mode='json')),
+        record(node, **numbers, **card.model_dump(mode='json') | {'metrics': shown}),
         {
             'model': identity_line(node),
             'network': f'{_group(node)}, {card.n_free_weights} free weights in place of {card.n_weights}',
@@ -477,7 +581,7 @@ def _emit_model(node: DensityModelData, numbers: dict[str, Any], follow: str, as
             'fingerprint': card.fingerprint[:12],
         },
         follow,
-        aligned([METRIC_HEAD, *(_metric_row(part, found) for part, found in card.metrics.items())]),
+        aligned([METRIC_HEAD, *(_metric_row(part, found) for part, found in shown.items())]),
     )
 
 

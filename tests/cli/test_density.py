@@ -12,6 +12,7 @@ from aiida import orm
 from aiida_nanoml.cli import density as commands
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.engines import get_engine
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.engines.siesta.mesh import choose_mesh, read_mesh
 from aiida_nanoml.learning.density.symmetry import GROUPS
@@ -134,6 +135,19 @@ def test_what_a_density_saves_is_told(cli, siesta_code, siesta_pseudos, methanim
     found = json.loads(capsys.readouterr().out)
     assert (found['rows']['iterations_atoms'], found['rows']['iterations_density']) == ([11], [2])
     assert found['summary'] == process.outputs.summary.get_dict()
+
+
+@pytest.mark.skipif(get_engine('pyscf').missing() is not None, reason='PySCF is not installed')
+def test_one_command_from_structures_to_judged_predictions(cli_json, code) -> None:
+    def molecules(*lengths: float) -> str:
+        pairs = [Structure(np.array([7, 7]), np.array([[0.0, 0, 0], [length, 0, 0]])) for length in lengths]
+        return StructureSetData(StructureSet.from_structures(pairs)).store().uuid
+
+    mesh = ('--engine', 'pyscf', '--protocol', 'fast', '--mesh-spacing', 0.25)
+    made = cli_json('density', 'run', molecules(1.1, 1.2), '--unseen', molecules(1.15), *mesh, *QUICK, '--name', 'n2')
+    assert made['metrics']['unseen']['nmae'] < made['metrics']['unseen']['nmae_free']
+    assert orm.load_node(made['predictions']['unseen']).label == 'n2-unseen'
+    assert orm.load_node(made['process']).outputs.model.label == 'n2'
 
 
 def test_runs_take_the_parameters_behind_the_densities(methanimine_density) -> None:
