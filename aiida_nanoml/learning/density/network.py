@@ -18,7 +18,7 @@ from aiida_nanoml.learning.density.architecture import Architecture, DensitySett
 from aiida_nanoml.learning.density.symmetry import Integers
 from aiida_nanoml.structures import Structure
 
-SLAB = 8192
+SLAB = 4096
 """Mesh points that are predicted at once: what they need fits into the cache of a core."""
 
 MOST_OBLIQUE = 1e-4
@@ -139,7 +139,7 @@ class DensityNetwork:
         volume = abs(np.linalg.det(structure.cell)) / values.size
         defect = float(values.sum(dtype=np.float64) * volume)
         if self.settings.neutral:
-            values = neutralised(values)
+            values = neutralised(values, free)
         return PredictedDensity(Density(structure, free, values), defect)
 
     def view(self, structure: Structure) -> MeshView:
@@ -180,7 +180,7 @@ class MeshView:
             reach = np.abs(offsets).max(axis=0)
             padded = np.pad(np.sqrt(np.maximum(smoothed, 0.0)), [(n, n) for n in reach.tolist()], mode='wrap')
             strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
-            self._scales.append((padded.ravel(), reach, strides, offsets @ strides))
+            self._scales.append((padded.ravel(), strides, (offsets + reach) @ strides))
 
     def read(self, places: Integers) -> Singles:
         """Read the scales around some points.
@@ -191,10 +191,11 @@ class MeshView:
         points = np.stack(np.unravel_index(places, self.free.shape), axis=1)
         found = np.empty((sum(len(steps) for *_, steps in self._scales), len(places)), dtype=np.float32)
         row = 0
-        for values, reach, strides, steps in self._scales:
-            start = (points + reach) @ strides
+        for values, strides, steps in self._scales:
+            start = points @ strides
             for step in steps.tolist():
-                np.take(values, start + step, out=found[row], mode='clip')
+                # clip saves take a buffer; all indices are inside
+                values[step:].take(start, out=found[row], mode='clip')
                 row += 1
         return found
 
@@ -220,16 +221,20 @@ def apply_layers(values: Singles, layers: Sequence[tuple[Singles, Singles]]) -> 
     return answer
 
 
-def neutralised(difference: Values) -> Values:
-    """Make the charge of a difference zero, by the least relative change: each value gives in proportion to its size.
+def neutralised(difference: Values, free: Values) -> Values:
+    """Make the charge of a difference zero: each value that is not zero gives in proportion to the root of the density.
+
+    What is missing or too much mostly sits in the outer, delocalised states: less lies at the nuclei than in
+    proportion to the density.
 
     :param difference: (n1, n2, n3).
+    :param free: (n1, n2, n3) free-atom density there.
     """
-    sizes: Values = np.abs(difference)
-    total = sizes.sum(dtype=np.float64)
+    shares: Values = np.sqrt(np.maximum(free, 0.0)) * (difference != 0)
+    total = shares.sum(dtype=np.float64)
     if not total:
         return difference
-    neutral: Values = (difference - sizes * float(difference.sum(dtype=np.float64) / total)).astype(np.float32)
+    neutral: Values = difference - shares * np.float32(difference.sum(dtype=np.float64) / total)
     return neutral
 
 
