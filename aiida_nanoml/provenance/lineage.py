@@ -16,8 +16,11 @@ from aiida.tools.graph.graph_traversers import traverse_graph
 LABEL_JOB = 'aiida.calculations:nanoml.label'
 SINGLE_RUN = 'aiida.calculations:nanoml.siesta'
 RUN_IMPORT = 'aiida.calculations:nanoml.import_siesta_runs'
+DENSITY_IMPORT = 'aiida.calculations:nanoml.import_siesta_densities'
 TRAIN_JOB = 'aiida.calculations:nanoml.train'
 PREDICT_JOB = 'aiida.calculations:nanoml.predict'
+DENSITY_TRAIN_JOB = 'aiida.calculations:nanoml.density_train'
+DENSITY_PREDICT_JOB = 'aiida.calculations:nanoml.density_predict'
 RMATRIX_JOB = 'aiida.calculations:nanoml.rmatrix'
 GENERATORS = ('generate_flake_set', 'generate_flake_sets')
 STRUCTURE_IMPORT = 'import_structures'
@@ -30,6 +33,8 @@ MODEL = 'nanoml.model'
 PREDICTION = 'nanoml.prediction'
 STRUCTURES = 'nanoml.structures'
 POTENTIALS = 'nanoml.potentials'
+DENSITIES = 'nanoml.densities'
+DENSITY_MODEL = 'nanoml.density_model'
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class LabelOrigin:
 class LabelClaim:
     """Labels that no labelling job here made.
 
-    :param node: the data set or the labels that came in.
+    :param node: the data set, labels or densities that came in.
     :param way: ``imported`` or ``stored without a process``.
     :param source: what they are said to come from.
     :param role: as of :class:`LabelOrigin`.
@@ -157,6 +162,7 @@ class Lineage:
     :param models: trained models; the ``facts`` hold kind, fingerprint and metrics.
     :param training_jobs: jobs that trained them.
     :param datasets: data sets that a model was trained on or applied to, or the node itself.
+    :param densities: densities of an engine that a model was trained on or judged by, or the node itself.
     :param labelling: the labelling jobs, by engine, version, protocol and parameters.
     :param claims: labels from outside, with what they are said to come from.
     :param structures: how the structures came about.
@@ -172,6 +178,7 @@ class Lineage:
     models: tuple[DataStep, ...]
     training_jobs: tuple[ProcessStep, ...]
     datasets: tuple[DataStep, ...]
+    densities: tuple[DataStep, ...]
     labelling: tuple[LabelOrigin, ...]
     claims: tuple[LabelClaim, ...]
     structures: tuple[StructureOrigin, ...]
@@ -200,7 +207,8 @@ class Lineage:
             [f'<- {_job_line("predicted", job)}' for job in self.prediction_jobs if job.pk != self.node.pk],
             [f'<- {_model_line(model)}' for model in self.models if model.pk != self.node.pk],
             [f'<- {_job_line("trained", job)}' for job in self.training_jobs if job.pk != self.node.pk],
-            [f'<- {_dataset_line(dataset)}' for dataset in self.datasets if dataset.pk != self.node.pk],
+            [f'<- {_dataset_line(dataset)}' for dataset in self.datasets if dataset.pk != self.node.pk]
+            + [f'<- {_densities_line(densities)}' for densities in self.densities if densities.pk != self.node.pk],
             labels,
             [f'<- {_structures_line(origin)}' for origin in self.structures],
         ]
@@ -226,10 +234,11 @@ def trace(node: orm.Node) -> Lineage:
         node=graph.step(node.pk),
         transmission_jobs=tuple(map(graph.process_step, graph.jobs(RMATRIX_JOB))),
         potentials=graph.potential_origins(),
-        prediction_jobs=tuple(map(graph.process_step, graph.jobs(PREDICT_JOB))),
-        models=tuple(map(graph.data_step, graph.of_type(MODEL))),
-        training_jobs=tuple(map(graph.process_step, graph.jobs(TRAIN_JOB))),
+        prediction_jobs=tuple(map(graph.process_step, graph.jobs(PREDICT_JOB, DENSITY_PREDICT_JOB))),
+        models=tuple(map(graph.data_step, graph.of_type(MODEL, DENSITY_MODEL))),
+        training_jobs=tuple(map(graph.process_step, graph.jobs(TRAIN_JOB, DENSITY_TRAIN_JOB))),
         datasets=tuple(map(graph.data_step, graph.datasets(node.pk))),
+        densities=tuple(map(graph.data_step, graph.densities(node.pk))),
         labelling=labelling,
         claims=claims,
         structures=graph.structure_origins(),
@@ -247,7 +256,7 @@ def _statement(labelling: tuple[LabelOrigin, ...], claims: tuple[LabelClaim, ...
             n_structures = sum(origin.n_structures for origin in origins)
             parts.append(f'{n_structures} structures {done} {_jobs(sum(origin.n_jobs for origin in origins))}')
     for claim in claims:
-        what = {LABELS: 'labels', DATASET: 'data set'}[claim.node.type]
+        what = {LABELS: 'labels', DATASET: 'data set', DENSITIES: 'densities'}[claim.node.type]
         parts.append(f'{claim.way} {what} (pk {claim.node.pk}), {claim.role} said to come from {claim.source}')
     return '; '.join(parts) or ('transmissions rest on no labels' if scattered else 'no labels took part in it')
 
@@ -260,6 +269,8 @@ def _node_line(node: DataStep | ProcessStep) -> str:
         return f'{node.type} (pk {node.pk}, uuid {node.uuid}){_cached(node)}'
     name = f' {node.label}' if node.label else ''
     rows = f', {node.facts["n_rows"]} rows' if 'n_rows' in node.facts else ''
+    if 'n_densities' in node.facts:
+        rows = f', {_counted(node.facts["n_densities"], "structure")}'
     return f'{node.type}{name} (pk {node.pk}, uuid {node.uuid}){rows}'
 
 
@@ -272,6 +283,9 @@ def _cached(job: ProcessStep) -> str:
 
 
 def _model_line(model: DataStep) -> str:
+    if model.type == DENSITY_MODEL:
+        group = model.facts['parameters']['group']
+        return f'density network {group} pk {model.pk}, fingerprint {model.facts["fingerprint"][:12]}'
     baseline = model.facts['baseline']
     correction = (
         f', correction to {baseline["title"]} {baseline["version"]} / {baseline["protocol"]}' if baseline else ''
@@ -282,6 +296,12 @@ def _model_line(model: DataStep) -> str:
 def _dataset_line(dataset: DataStep) -> str:
     split = ', '.join(f'{part} {rows}' for part, rows in dataset.facts['split'].items())
     return f'data set pk {dataset.pk}: {dataset.facts["n_rows"]} rows' + (f' ({split})' if split else '')
+
+
+def _densities_line(densities: DataStep) -> str:
+    facts = densities.facts
+    mesh = f'{facts["spacing_min_ang"]:.3f} to {facts["spacing_max_ang"]:.3f} Å'
+    return f'densities pk {densities.pk}: {_counted(facts["n_densities"], "structure")}, mesh spacing {mesh}'
 
 
 def _jobs(number: int) -> str:
@@ -357,6 +377,19 @@ _FACTS = {
         'selection',
     ),
     MODEL: ('kind', 'fingerprint', 'metrics', 'parameters', 'versions', 'labels', 'baseline'),
+    DENSITIES: (
+        'n_densities',
+        'kind',
+        'engine',
+        'engine_version',
+        'engine_title',
+        'protocol',
+        'model_fingerprint',
+        'n_points',
+        'spacing_min_ang',
+        'spacing_max_ang',
+    ),
+    DENSITY_MODEL: ('fingerprint', 'metrics', 'parameters', 'elements', 'n_free_weights', 'versions', 'labels'),
     PREDICTION: ('n_rows', 'target', 'unit', 'model_kind', 'model_fingerprint', 'max_distance', 'baseline'),
 }
 """Attributes that tell most about a data node, by type."""
@@ -397,9 +430,9 @@ class _Graph:
         """PKs of the nodes of these types, in the order in which they were made."""
         return [pk for pk in self.nodes if self.type_name(pk) in names]
 
-    def jobs(self, process_type: str) -> list[int]:
-        """PKs of the processes behind an entry point."""
-        return [pk for pk, node in self.nodes.items() if node['process_type'] == process_type]
+    def jobs(self, *process_types: str) -> list[int]:
+        """PKs of the processes behind entry points, in the order in which they were made."""
+        return [pk for pk, node in self.nodes.items() if node['process_type'] in process_types]
 
     def step(self, pk: int) -> DataStep | ProcessStep:
         """Describe a node."""
@@ -438,23 +471,31 @@ class _Graph:
 
     def datasets(self, start: int) -> list[int]:
         """Data sets that a job used, or that nothing on the way used any more; not their unsplit precursors."""
-        used_by_jobs = {pk for job in self.jobs(TRAIN_JOB) + self.jobs(PREDICT_JOB) for pk in self.inputs[job].values()}
+        return self._used_sets(DATASET, start, TRAIN_JOB, PREDICT_JOB)
+
+    def densities(self, start: int) -> list[int]:
+        """Densities of an engine that a job used, or that nothing on the way used any more; not the parts of a set."""
+        found = self._used_sets(DENSITIES, start, DENSITY_TRAIN_JOB, DENSITY_PREDICT_JOB)
+        return [pk for pk in found if not self.nodes[pk]['attributes']['model_fingerprint']]
+
+    def _used_sets(self, kind: str, start: int, *jobs: str) -> list[int]:
+        used_by_jobs = {pk for job in self.jobs(*jobs) for pk in self.inputs[job].values()}
         used = {pk for inputs in self.inputs.values() for pk in inputs.values()}
-        return [pk for pk in self.of_type(DATASET) if pk in used_by_jobs or pk == start or pk not in used]
+        return [pk for pk in self.of_type(kind) if pk in used_by_jobs or pk == start or pk not in used]
 
     def label_origins(self) -> tuple[LabelOrigin, ...]:
         """Labelling jobs, by what made their labels."""
         groups: dict[str, list[tuple[dict[str, Any], dict[str, str], LabelJob]]] = defaultdict(list)
-        for pk in sorted(self.jobs(LABEL_JOB) + self.jobs(SINGLE_RUN) + self.jobs(RUN_IMPORT)):
-            made = self.outputs[pk].get('labels')
+        for pk in self.jobs(LABEL_JOB, SINGLE_RUN, RUN_IMPORT, DENSITY_IMPORT):
+            made = self._labelled(pk)
             if made is None:  # the start of the search, which failed or whose results were not asked for
                 continue
             labels = self.nodes[made]['attributes']
             folder = self.inputs[pk].get('remote_folder')
             job = LabelJob(
                 **self._process_fields(pk),
-                n_rows=labels['n_rows'],
-                n_finished=labels['n_finished'],
+                n_rows=labels['n_rows'] if 'n_rows' in labels else self._n_asked(pk, labels['n_densities']),
+                n_finished=labels['n_finished'] if 'n_finished' in labels else labels['n_densities'],
                 program=self._full_label(self.inputs[pk].get('engine_code')),
                 imported='' if folder is None else str(self.nodes[folder]['attributes']['remote_path']),
             )
@@ -479,10 +520,23 @@ class _Graph:
             for members in groups.values()
         )
 
+    def _labelled(self, job: int) -> int | None:
+        """What a labelling job made: labels, or densities where the labels beside them are not on the way."""
+        made = self.outputs[job]
+        kinds = {self.type_name(pk): pk for pk in made.values()}
+        return kinds.get(LABELS, kinds.get(DENSITIES))
+
+    def _n_asked(self, job: int, n_made: int) -> int:
+        """Number of structures that a labelling job was given."""
+        inputs = self.inputs[job]
+        if 'rows' in inputs:
+            return len(self.nodes[inputs['rows']]['attributes']['list'])
+        return int(self.nodes[inputs['structures']]['attributes']['n_structures']) if 'structures' in inputs else n_made
+
     def claims(self) -> tuple[LabelClaim, ...]:
-        """Data sets and labels that came in from outside, with what they are said to be."""
+        """Data sets, labels and densities that came in from outside, with what they are said to be."""
         claims = []
-        for pk in self.of_type(LABELS, DATASET):
+        for pk in self.of_type(LABELS, DATASET, DENSITIES):
             creator = self.creator.get(pk)
             if creator is not None and self.type_name(creator) != DATASET_IMPORT:
                 continue
@@ -495,6 +549,8 @@ class _Graph:
                 source['protocol'] = attributes['protocol']
             said = f'{source.get("title", "?")} {source.get("version", "")}'.strip()
             told = f'{said}, protocol {source.get("protocol", "?")}'
+            if attributes.get('model_fingerprint'):
+                told = f'the model {attributes["model_fingerprint"][:12]}, which learnt from {told}'
             claims.append(LabelClaim(self.data_step(pk), way, told, self.role(source)))
         return tuple(claims)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,17 @@ from aiida import orm
 from aiida.common.links import LinkType
 
 from aiida_nanoml.calculations.functions.datasets import assemble_dataset, import_dataset, split_dataset
+from aiida_nanoml.calculations.functions.densities import merge_densities
 from aiida_nanoml.calculations.functions.labels import merge_labels
 from aiida_nanoml.calculations.functions.structures import generate_flake_set
+from aiida_nanoml.data.densities import DensitySetData
+from aiida_nanoml.data.density_model import DensityModelData
 from aiida_nanoml.data.labels import LabelSetData
+from aiida_nanoml.densities.free_atoms import FreeAtoms
+from aiida_nanoml.learning.density.model_files import save_density_model
+from aiida_nanoml.learning.density.network import DensityNetwork
 from aiida_nanoml.provenance.lineage import trace
+from tests.conftest import gaussian_density
 
 PARAMETERS = {'family': 'z', 'size': 2, 'count': 12, 'seed': 7}
 
@@ -201,3 +209,96 @@ def test_rounds_that_build_on_each_other_stay_cheap(aiida_profile):
         last.base.links.add_incoming(process, LinkType.CREATE, 'result')
         last.store()
     assert trace(last).n_nodes == 81
+
+
+@pytest.fixture
+def density_model(aiida_profile, tmp_path, boxed_flakes, flake_labels):
+    """A density network of some weights, as a training saves it."""
+    network = DensityNetwork(copies=1, radius=1.0, dilations=(1,), smoothing=(0.0,), group='C4v')
+    network.free_atoms_ = FreeAtoms.fit(map(gaussian_density, boxed_flakes))
+    layers = network.architecture.layers
+    network.weights_ = [np.zeros(layer.n_weights, dtype=np.float32) for layer in layers]
+    network.biases_ = [np.zeros(layer.n_biases, dtype=np.float32) for layer in layers]
+    network.scale_, network.history_ = 1.0, {'loss': [1.0]}
+    card = {'labels': flake_labels.source.to_dict(), 'hashes': boxed_flakes.hashes.tolist(), 'source_spacing_ang': 0.5}
+    save_density_model(network, tmp_path / 'network', card)
+    return DensityModelData(tmp_path / 'network')
+
+
+@pytest.fixture
+def record_density_job(code):
+    """Store a finished job without running it."""
+
+    def record(name, label, inputs, outputs):
+        job = orm.CalcJobNode(computer=code.computer, process_type=f'aiida.calculations:nanoml.{name}')
+        job.set_process_label(label)
+        job.set_option('resources', {'num_machines': 1})
+        for key, node in {'code': code, **inputs}.items():
+            job.base.links.add_incoming(node, LinkType.INPUT_CALC, key)
+        job.store()
+        for key, node in outputs.items():
+            node.base.links.add_incoming(job, LinkType.CREATE, key)
+            node.store()
+        job.set_process_state('finished')
+        job.set_exit_status(0)
+        job.seal()
+        return job
+
+    return record
+
+
+def test_a_predicted_density_leads_to_its_model_and_to_every_labelling_job(
+    generated, boxed_flakes, flake_labels, density_model, record_density_job
+):
+    source = replace(flake_labels.source, pseudopotentials={'C': 'c' * 32, 'H': '0' * 32})
+    parts, jobs = {}, []
+    for number, rows in enumerate(([0], [1, 2])):
+        made = DensitySetData(boxed_flakes.select(rows), map(gaussian_density, boxed_flakes.select(rows)), source)
+        asked = orm.List([*rows, 11]).store()
+        jobs.append(
+            record_density_job(
+                'label', 'LabelCalculation', {'structures': generated, 'rows': asked}, {'densities': made}
+            )
+        )
+        parts[f'densities_{number}'] = made
+    known = merge_densities(**parts)
+    training = record_density_job(
+        'density_train', 'DensityTrainCalculation', {'densities': known}, {'model': density_model}
+    )
+    predicted = DensitySetData(
+        boxed_flakes.select([2]), map(gaussian_density, boxed_flakes.select([2])), source, density_model.fingerprint
+    )
+    prediction = record_density_job(
+        'density_predict',
+        'DensityPredictCalculation',
+        {'model': density_model, 'structures': generated},
+        {'densities': predicted},
+    )
+    lineage = trace(predicted)
+    assert [job.pk for job in lineage.prediction_jobs] == [prediction.pk]
+    assert [job.pk for job in lineage.training_jobs] == [training.pk]
+    assert [model.facts['fingerprint'] for model in lineage.models] == [density_model.fingerprint]
+    assert [(node.pk, node.facts['n_densities']) for node in lineage.densities] == [(known.pk, 3)]
+    [origin] = lineage.labelling
+    assert (origin.engine, origin.role) == ('xtb', 'labels')
+    assert [(job.pk, job.n_finished, job.n_rows) for job in origin.jobs] == [(jobs[0].pk, 1, 2), (jobs[1].pk, 2, 3)]
+    assert lineage.statement == '3 structures were labelled in 2 jobs'
+    assert lineage.claims == ()
+    text = lineage.render()
+    assert f'density network C4v pk {density_model.pk}, fingerprint {density_model.fingerprint[:12]}' in text
+    assert f'densities pk {known.pk}: 3 structures, mesh spacing' in text
+    assert 'pseudopotentials (MD5): C cccccccc, H 00000000' in text
+    assert [origin.way for origin in lineage.structures] == ['generated']
+    assert json.loads(json.dumps(lineage.to_dict()))['densities'][0]['facts']['kind'] == 'computed'
+    assert trace(density_model).render().startswith(f'nanoml.density_model (pk {density_model.pk}')
+    assert [node.pk for node in trace(known).densities] == [known.pk]
+
+
+def test_densities_that_nobody_made_are_claims(densities_node, boxed_flakes, flake_labels):
+    [claim] = trace(densities_node).claims
+    assert (claim.way, claim.node.type) == ('stored without a process', 'nanoml.densities')
+    assert claim.source.startswith(flake_labels.source.title)
+    predicted = DensitySetData(boxed_flakes, map(gaussian_density, boxed_flakes), flake_labels.source, 'ab' * 32)
+    lineage = trace(predicted.store())
+    assert lineage.densities == ()
+    assert 'said to come from the model abababababab, which learnt from' in lineage.statement
