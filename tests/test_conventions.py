@@ -64,6 +64,9 @@ def test_there_are_plugins_of_every_kind() -> None:
             'alloy',
             'rmatrix',
             'rmatrix_scan',
+            'density_train',
+            'density_predict',
+            'density',
         )
     }
 
@@ -96,7 +99,7 @@ def test_a_calculation_its_parser_and_its_task_have_one_name(point: EntryPoint) 
     task = point.name.removeprefix('nanoml.')
     assert calculation.spec().inputs['metadata']['options']['parser_name'].default == point.name
     (parser,) = (other for other in PLUGINS if (other.group, other.name) == ('aiida.parsers', point.name))
-    assert parser.load().__name__ == f'{task.capitalize()}Parser'
+    assert parser.load().__name__ == f'{"".join(map(str.capitalize, task.split("_")))}Parser'
     if not issubclass(calculation, WorkerCalculation):
         return  # it runs a program that is not ours
     assert task == calculation.TASK

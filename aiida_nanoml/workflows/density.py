@@ -61,6 +61,7 @@ class DensityWorkChain(WorkChain):
             help='Structures that are predicted only: `unseen`, `larger`, or both.',
         )
         spec.expose_inputs(LabelWorkChain, namespace='label', exclude=('structures', 'code', 'options'))
+        spec.inputs['label'].help = 'How structures are labelled, by an engine that computes densities.'
         spec.inputs['label']['densities'].default = lambda: orm.Bool(True)
         spec.input('code', valid_type=orm.AbstractCode, validator=validate_code, help='The executable nanoml-worker.')
         define_settings(spec)

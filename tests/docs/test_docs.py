@@ -289,13 +289,17 @@ def test_exit_codes_are_documented() -> None:
     defined = {
         (f'{name} {kind}', code.status, label, code.message)
         for factory, kind, names in (
-            (CalculationFactory, 'job', ('label', 'train', 'predict', 'study', 'siesta', 'rmatrix')),
+            (
+                CalculationFactory,
+                'job',
+                ('label', 'train', 'predict', 'study', 'siesta', 'rmatrix', 'density_train', 'density_predict'),
+            ),
             (
                 WorkflowFactory,
                 'workflow',
                 (
                     *('label', 'gap', 'study', 'siesta', 'siesta_warmstart', 'active', 'validate', 'alloy_scan'),
-                    *('alloy', 'rmatrix_scan'),
+                    *('alloy', 'rmatrix_scan', 'density'),
                 ),
             ),
         )
