@@ -86,6 +86,8 @@ def test_saved_densities_are_imported_once(aiida_profile_clean, cli, cli_json, t
     assert densities.hashes.tolist() == orm.load_node(made['structures']['uuid']).structures.hashes.tolist()
     assert densities.label_source.compatible(orm.load_node(made['labels']['uuid']).label_source)
     assert densities.electrons == pytest.approx([12], rel=1e-3)
+    [origin] = trace(densities).labelling
+    assert [(job.type, job.imported) for job in origin.jobs] == [('import_siesta_densities', str(tmp_path / 'runs'))]
     number = processes()
     again = cli_json('siesta', 'import', tmp_path / 'runs', '--densities')
     assert {made['densities']['uuid'] for made in again['sets'] if made['densities']} == {densities.uuid}
