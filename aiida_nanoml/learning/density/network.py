@@ -211,12 +211,11 @@ def apply_layers(values: Singles, layers: Sequence[tuple[Singles, Singles]]) -> 
         values = weights @ values
         values += biases
         if number < len(layers):
-            # silu(x) = x / (1 + exp(-x)), where exp may be infinite
-            gate = np.negative(values)
-            with np.errstate(over='ignore'):
-                np.exp(gate, out=gate)
-            gate += 1.0
-            values /= gate
+            # hard swish: x min(max(x / 6 + 1/2, 0), 1), learns as well as smooth ones and needs no exponential
+            gate = values * np.float32(1 / 6)
+            gate += np.float32(0.5)
+            np.clip(gate, 0.0, 1.0, out=gate)
+            values *= gate
     answer: Singles = values[0]
     return answer
 
