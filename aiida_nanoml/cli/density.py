@@ -315,7 +315,8 @@ def plot(node: Any, output: Path, row: int, against: DensitySetData | None, forc
         drawn = _draw_errors(node, output)
     else:
         drawn = _draw_maps(node, row, against, output)
-    emit(as_json, record(node, file=str(output), **drawn), {'file': output, **drawn})
+    lines = {key: _percent(value) if key.startswith('nmae') else value for key, value in drawn.items()}
+    emit(as_json, record(node, file=str(output), **drawn), {'file': output, **lines})
 
 
 @density.command(epilog=example('aiida-nanoml density export predicted --row 1 -o flake.cube'))

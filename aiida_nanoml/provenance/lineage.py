@@ -300,8 +300,9 @@ def _dataset_line(dataset: DataStep) -> str:
 
 def _densities_line(densities: DataStep) -> str:
     facts = densities.facts
-    mesh = f'{facts["spacing_min_ang"]:.3f} to {facts["spacing_max_ang"]:.3f} Å'
-    return f'densities pk {densities.pk}: {_counted(facts["n_densities"], "structure")}, mesh spacing {mesh}'
+    spacings = dict.fromkeys(f'{facts[f"spacing_{end}_ang"]:.3f}' for end in ('min', 'max'))
+    structures = _counted(facts['n_densities'], 'structure')
+    return f'densities pk {densities.pk}: {structures}, mesh spacing {" to ".join(spacings)} Å'
 
 
 def _jobs(number: int) -> str:
