@@ -489,7 +489,7 @@ def _draw_maps(node: DensitySetData, row: int, against: DensitySetData | None, o
     check_same_place(reference.structure, found.structure)
     # The free atoms of a model are not quite those of the engine: what is compared are the whole densities.
     predicted = resample_values(found.total, reference.shape) - reference.free
-    plot_density_maps(output, reference, title, f'{source}; {_source(node)}', predicted)
+    plot_density_maps(output, reference, title, f'{source}\n{_source(node)}', predicted)
     return {'drawn': 'error', 'row': row, 'nmae': reference.nmae(predicted), 'nmae_free': reference.nmae(0.0)}
 
 

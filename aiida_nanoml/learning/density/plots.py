@@ -7,6 +7,7 @@ names.
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +39,9 @@ MARKED_ANG = 2.0
 
 MOST_NAMES = 40
 """Structures whose names are written below their errors."""
+
+LETTERS_PER_INCH = 12
+"""Letters of a title that fit into the width of a map."""
 
 _SPREAD_ANG = 0.1
 """Atoms that spread less than this (root mean square, Å) along a direction do not say how a plane lies."""
@@ -196,7 +200,9 @@ def plot_density_maps(
                 panel.set_ylabel('Å')
             if number >= panels - 2:
                 panel.set_xlabel('Å')
-        figure.suptitle(f'{title}\n{source}', fontsize=RC['axes.titlesize'], parse_math=False)
+        most = int(LETTERS_PER_INCH * figure.get_figwidth())
+        lines = [textwrap.fill(line, most) for line in (title, *source.splitlines())]
+        figure.suptitle('\n'.join(lines), fontsize=RC['axes.titlesize'], parse_math=False)
         figure.legend(handles=handles, loc='outside lower center', ncols=len(handles), frameon=False)
         save_figure(figure, path)
 
