@@ -82,7 +82,7 @@ class Density:
         return float(np.sum(values, dtype=np.float64) * self.volume_element)
 
     def nmae(self, difference: ArrayLike) -> float:
-        """Judge a prediction by its normalised mean absolute error, ∫ |ρ_pred - ρ| / ∫ ρ.
+        """Judge a prediction by its normalised mean absolute error, ``∫ |ρ_pred - ρ| / ∫ ρ``.
 
         :param difference: (n1, n2, n3) predicted difference to the free-atom density, in electrons/Å³; 0 judges the
             free-atom density itself.

@@ -59,6 +59,7 @@ CHAINS = (
     ('docs/howto/own_engine.md',),
     ('docs/tutorials/alloys.md',),
     ('docs/topics/engines.md',),
+    ('docs/tutorials/density.md', 'docs/howto/warm_start.md', 'docs/topics/density.md'),
     ('docs/tutorials/transmission.md', 'docs/howto/siesta_potential.md', 'docs/topics/rmatrix.md'),
 )
 CLUSTER_CHAIN = ('docs/howto/cluster.md',)
@@ -83,6 +84,7 @@ NOT_RUN = {
     ('docs/tutorials/quickstart.md', 'source quickstart/activate'): 'stands on the results of the quickstart',
     ('docs/howto/cluster.md', 'ssh cluster'): 'needs the network',
     ('docs/howto/cluster.md', 'aiida-nanoml flakes generate'): 'takes days on a cluster',
+    ('docs/howto/warm_start.md', 'aiida-nanoml label flakes'): 'needs SIESTA; tests/cli replays a recorded comparison',
     ('docs/howto/studies.md', 'aiida-nanoml study selection'): 'trains hundreds of networks',
     ('docs/howto/active_learning.md', 'aiida-nanoml label flakes'): 'needs SIESTA on a cluster',
     ('docs/howto/import_siesta.md', 'aiida-nanoml siesta import'): 'relies on the folders of the starter data',
