@@ -316,12 +316,20 @@ class DensityImporter:
     :param computer: where the folders lie: this machine.
     :param finder: finds their pseudopotentials.
     :param vacuum_ang: as of :class:`RunImporter`.
+    :param spacing_ang: of the coarse mesh (Å) that they are kept on; None: they are kept as they are.
     """
 
-    def __init__(self, computer: orm.Computer, finder: PseudopotentialFinder, vacuum_ang: float | None = None) -> None:
+    def __init__(
+        self,
+        computer: orm.Computer,
+        finder: PseudopotentialFinder,
+        vacuum_ang: float | None = None,
+        spacing_ang: float | None = None,
+    ) -> None:
         self._computer = computer
         self._finder = finder
         self._vacuum_ang = vacuum_ang
+        self._spacing = {} if spacing_ang is None else {'spacing_ang': spacing_ang}
 
     def take(self, made: ImportedSet, runs: Sequence[FoundRun], label: str = '') -> ImportedSet:
         """Add the densities of a set.
@@ -349,7 +357,8 @@ class DensityImporter:
             parts.setdefault(run.root, []).append(entry | {'files': files, 'pseudopotentials': origin})
         if not parts:
             return made
-        key = hashlib.sha256(json.dumps(list(parts.values()), sort_keys=True).encode()).hexdigest()
+        asked = [*parts.values(), *([self._spacing] if self._spacing else [])]
+        key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
         densities = orm.QueryBuilder().append(DensitySetData, filters={f'extras.{COLLECTED}': key}).first(flat=True)
         if densities is None:
             densities = self._import(parts, pseudos)
@@ -365,6 +374,7 @@ class DensityImporter:
             remote = orm.RemoteData(remote_path=str(root.resolve()), computer=self._computer).store()
             for start in range(0, len(entries), PARTS_AT_ONCE):
                 settings = manifest(entries[start : start + PARTS_AT_ONCE], self._vacuum_ang)
+                settings = orm.Dict(settings.get_dict() | self._spacing)
                 nodes.append(run_function(import_siesta_densities, remote_folder=remote, runs=settings, **stored))
         return _merge(merge_densities, 'densities', nodes)
 

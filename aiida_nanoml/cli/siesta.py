@@ -41,6 +41,7 @@ def siesta() -> None:
 @click.option('--family-from-name', is_flag=True, help='Family: the letters with which the name of a folder begins.')
 @click.option('--vacuum', type=float, help='Vacuum (Å) in the parameters of isolated structures; default: their own.')
 @click.option('--densities', is_flag=True, help='Import the densities, too, of runs with SaveRho and SaveDeltaRho.')
+@click.option('--mesh-spacing', type=float, help='Keep the densities on a coarse mesh of this spacing, Å.')
 @NAME
 @JSON
 def import_(
@@ -52,6 +53,7 @@ def import_(
     family_from_name: bool,
     vacuum: float | None,
     densities: bool,
+    mesh_spacing: float | None,
     name: str,
     as_json: bool,
 ) -> None:
@@ -65,6 +67,8 @@ def import_(
         raise click.UsageError('choose one of --single and --batch-size')
     if family is not None and family_from_name:
         raise click.UsageError('choose one of --family and --family-from-name')
+    if mesh_spacing is not None and not densities:
+        raise click.UsageError('--mesh-spacing goes with --densities')
     load_storage()
     from aiida_nanoml.calculations.pseudopotentials import PseudopotentialFinder
     from aiida_nanoml.cli.import_runs import DensityImporter, RunImporter, collect, find_runs
@@ -88,7 +92,7 @@ def import_(
             pass
     sets = collect(runs, name)
     if densities:
-        further = DensityImporter(make_localhost(), finder, vacuum)
+        further = DensityImporter(make_localhost(), finder, vacuum, mesh_spacing)
         marks = ['', *(f'-{number}' for number in range(2, len(sets) + 1))]
         with only_errors():
             sets = [

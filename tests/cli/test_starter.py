@@ -8,17 +8,19 @@ import zipfile
 from dataclasses import replace
 from importlib.resources import files
 
+import numpy as np
 import pytest
 from aiida import orm
 
-from aiida_nanoml.cli.starter import ARCHIVE, GROUP
+from aiida_nanoml.cli.starter import ARCHIVE, DENSITIES_ARCHIVE, GROUP
 from aiida_nanoml.engines import get_engine
 from aiida_nanoml.provenance.lineage import trace
 from aiida_nanoml.structures import StructureSet
+from tests.densities.recorded import recorded_density
 from tests.stand_in.fixtures import recorded_runs
 
 N_RUNS = 85
-PATH = files('aiida_nanoml.starter') / ARCHIVE
+ARCHIVES = [files('aiida_nanoml.starter') / name for name in (ARCHIVE, DENSITIES_ARCHIVE)]
 
 
 def test_the_starter_is_imported_once_with_every_run(aiida_profile_clean, cli_json, cli, tmp_path):
@@ -60,11 +62,28 @@ def test_a_lost_group_is_brought_back(aiida_profile_clean, cli_json):
     assert cli_json('starter')['uuid'] == answer['uuid']
 
 
-def test_the_archive_is_small_and_neutral(tmp_path):
+def test_densities_are_imported_once_with_what_they_were_read_from(aiida_profile_clean, cli_json, cli):
+    answer = cli_json('starter', '--densities')
+    assert answer['status'] == 'imported'
+    small, large = orm.load_node(answer['densities']), orm.load_node(answer['large'])
+    assert (small.label, large.label) == ('starter-densities', 'starter-densities-large')
+    names = [name for node in (small, large) for name in node.structures.names.tolist()]
+    assert names == ['z-0000', 'z-0001', 'z-0002', 'z-0003', 'z-0005', 'z-0006', 'h-0000', 's-0000']
+    known = recorded_density('z-0001')
+    np.testing.assert_array_equal(small.density(1).difference, known.difference)
+    assert large.electrons == pytest.approx([186, 236], rel=1e-4)
+    assert small.creator.process_label == 'import_siesta_densities'
+    assert all(len(run['files']) > 2 for run in small.creator.inputs.runs['runs'])
+    assert cli_json('starter', '--densities') == answer | {'status': 'present'}
+    assert 'next: aiida-nanoml density train starter-densities --test' in cli('starter', '--densities').stdout
+
+
+@pytest.mark.parametrize('path', ARCHIVES, ids=lambda path: path.name)
+def test_the_archive_is_small_and_neutral(path):
     """It comes with the package: nobody's name, address or machine is in it."""
-    content = PATH.read_bytes()
+    content = path.read_bytes()
     assert len(content) < 6_000_000
-    with zipfile.ZipFile(PATH) as archive:
+    with zipfile.ZipFile(path) as archive:
         metadata = json.loads(archive.read('metadata.json'))
         database = archive.read('db.sqlite3')
         texts = [archive.read(name) for name in archive.namelist() if name.startswith('repo/')]

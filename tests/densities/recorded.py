@@ -11,23 +11,20 @@ from pathlib import Path
 import numpy as np
 
 from aiida_nanoml.densities import Density
-from aiida_nanoml.densities.free_atoms import FreeAtoms
-from aiida_nanoml.densities.resampling import mesh_of_spacing, resample_values
+from aiida_nanoml.densities.thinning import thin as thinned
 from aiida_nanoml.engines.siesta.fdf import read_fdf, structure_of
 from aiida_nanoml.engines.siesta.mesh import read_density
 from aiida_nanoml.structures import Structure
 
 RECORDED = Path(__file__).resolve().parents[1] / 'recorded' / 'siesta_density'
 NAMES = tuple(sorted(path.stem for path in RECORDED.glob('*.npz')))
-STEP = 2e-4
-"""Values are kept as whole multiples of this, in electrons/Å³."""
 
 
 def recorded_density(name: str) -> Density:
     """Give a recorded density by its name, one of :data:`NAMES`."""
     with np.load(RECORDED / f'{name}.npz', allow_pickle=False) as kept:
         structure = Structure(kept['numbers'], kept['positions'], kept['cell'])
-        return Density(structure, *(np.float32(STEP) * kept[key] for key in ('free', 'difference')))
+        return Density(structure, kept['free'], kept['difference'])
 
 
 def density_of_run(folder: Path) -> Density:
@@ -43,17 +40,15 @@ def thin(folder: Path, name: str, spacing: float) -> None:
     :param name: of the recording.
     :param spacing: of the mesh, in Å.
     """
-    density = density_of_run(folder)
-    structure, shape = density.structure, mesh_of_spacing(density.structure.cell, spacing)
-    # The atoms themselves, not what a coarse mesh can carry of them.
-    free = FreeAtoms.fit([density]).superpose(structure, shape)
+    density = thinned(density_of_run(folder), spacing)
+    structure = density.structure
     np.savez_compressed(
         RECORDED / f'{name}.npz',
         numbers=structure.numbers,
         positions=structure.positions,
         cell=structure.cell,
-        free=np.round(free / STEP).astype(np.int16),
-        difference=np.round(resample_values(density.difference, shape) / STEP).astype(np.int16),
+        free=density.free,
+        difference=density.difference,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 
 from aiida import orm
@@ -11,6 +12,8 @@ from aiida.engine import calcfunction
 from aiida_nanoml.calculations.functions.base import refusing
 from aiida_nanoml.calculations.functions.siesta import PSEUDO
 from aiida_nanoml.data.densities import DensitySetData
+from aiida_nanoml.densities import Density
+from aiida_nanoml.densities.thinning import thin
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.engines.siesta.folder import open_run_folder, read_finished_run, read_run_density, source_of_run
 from aiida_nanoml.errors import DatasetError, EvaluationError
@@ -36,7 +39,7 @@ def import_siesta_densities(
 
     :param remote_folder: the folder below which the runs lie, on this machine.
     :param runs: as of :func:`~aiida_nanoml.calculations.functions.siesta.import_siesta_runs`; ``files`` has the MD5 of
-        the two mesh files, too.
+        the two mesh files, too. With ``spacing_ang``, densities are kept on a coarse mesh of this spacing (Å).
     :param pseudos: pseudopotential files of the runs, as ``pseudo_C`` for each element.
     :returns: one density a run, in the order of the runs.
     :raises DatasetError: a folder has changed or cannot be read, or the runs do not have the same parameters.
@@ -58,5 +61,8 @@ def import_siesta_densities(
         sources.append(source_of_run(finished, md5))
     names, families = ([run[key] for run in runs['runs']] for key in ('name', 'family'))
     imported = StructureSet.from_structures(structures, names=names, families=families)
-    densities = map(read_run_density, folders, structures)
+    densities: Iterable[Density] = map(read_run_density, folders, structures)
+    spacing = runs.get_dict().get('spacing_ang')
+    if spacing is not None:
+        densities = (thin(density, spacing) for density in densities)
     return DensitySetData(imported, densities, functools.reduce(LabelSource.joined, sources))
