@@ -76,7 +76,7 @@ def density_predict(folder: Path, progress: Callable[[int, int], None], threads:
             if reference is None:
                 plot_density_maps(path, predicted.density, name, learnt)
             else:
-                plot_density_maps(path, reference, name, learnt, predicted.density.difference)
+                plot_density_maps(path, reference, name, learnt, predicted.density.total - reference.free)
         progress(row + 1, len(structures))
     write_arrays(folder / PREDICTED_STRUCTURES_FILE, structures.to_arrays())
     columns = {'charge_defect': defects, 'seconds': seconds} | (columns_of(rows) if rows else {})

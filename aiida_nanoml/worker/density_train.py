@@ -99,7 +99,9 @@ def density_train(folder: Path, progress: Callable[[int, int], None], threads: i
     )
     if worst is not None:
         _, name, known, predicted = worst
-        plot_density_maps(figures / MAPS_FILE, known, f'{title}: {name}', str(source), predicted.density.difference)
+        # Against the free atoms of the engine, so that an error of the fitted ones is seen, too.
+        difference = predicted.density.total - known.free
+        plot_density_maps(figures / MAPS_FILE, known, f'{title}: {name}', str(source), difference)
     history = {f'history_{name}': np.array(losses) for name, losses in network.history_.items()}
     columns = columns_of(rows) | {'parts': np.array([part for part, _ in labels]), 'names': np.array(names)}
     write_arrays(folder / RESULTS_FILE, columns | history)
