@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,14 @@ from aiida_nanoml.learning.density.symmetry import (
     ball,
     interpolation,
     permutations,
-    repeat_points,
     rings,
+    side_by_side,
     symmetry_operations,
     tie_weights,
 )
 
 Singles = NDArray[np.float32]
+Radius = Annotated[float, Field(ge=1.0, le=6.0)]
 
 
 class DensitySettings(BaseModel):
@@ -39,7 +40,9 @@ class DensitySettings(BaseModel):
         default='mesh', description='points that are looked at: those of the mesh, or rings around each of them'
     )
     spacing_ang: float = Field(default=0.2, gt=0.02, lt=1.0, description='mesh spacing that all densities are put on')
-    radius: float = Field(default=3.0, ge=1.0, le=6.0, description='of the points that are looked at, in steps')
+    radius: Radius | tuple[Radius, ...] = Field(
+        default=3.0, description='of the points that are looked at, in steps: one for all scales, or one for each'
+    )
     dilations: tuple[int, ...] = Field(default=(1, 2, 4), description='mesh points in a step, one for each scale')
     smoothing: tuple[float, ...] = Field(
         default=(0.0, 0.8, 1.8), description='width of the Gaussian that each scale is smoothed by, in mesh points'
@@ -58,8 +61,10 @@ class DensitySettings(BaseModel):
 
     @model_validator(mode='after')
     def _check(self) -> Self:
-        if len(self.dilations) != len(self.smoothing) or not self.dilations:
-            raise ValueError('dilations and smoothing need one value for each scale')
+        if not len(self.dilations) == len(self.smoothing) == len(self.radii) > 0:
+            raise ValueError(
+                'dilations and smoothing need one value for each scale, as does radius where it has several'
+            )
         if min(self.dilations) < 1 or min(self.smoothing) < 0:
             raise ValueError('dilations are at least 1, smoothing is not negative')
         if self.group == 'C12v' and self.points == 'mesh':
@@ -69,6 +74,11 @@ class DensitySettings(BaseModel):
         if self.batch_size > self.points_per_epoch:
             raise ValueError('batch_size is larger than points_per_epoch')
         return self
+
+    @property
+    def radii(self) -> tuple[float, ...]:
+        """Radius of each scale."""
+        return self.radius if isinstance(self.radius, tuple) else (self.radius,) * len(self.dilations)
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Self:
@@ -112,13 +122,15 @@ class Architecture:
     def __init__(self, settings: DensitySettings) -> None:
         self.settings = settings
         self.operations = symmetry_operations(settings.group)
-        around: Any = ball(settings.radius) if settings.points == 'mesh' else rings(settings.radius)
+        around: Any = ball if settings.points == 'mesh' else rings
         if settings.points == 'mesh':
             self._patch: Any = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
         else:
             self._patch = rings(1.0)
-        self._around = around
-        scales = [interpolation(around * dilation) for dilation in settings.dilations]
+        self._around: list[Any] = [around(radius) for radius in settings.radii]
+        scales = [
+            interpolation(points * dilation) for points, dilation in zip(self._around, settings.dilations, strict=True)
+        ]
         self.offsets: tuple[Integers, ...] = tuple(offsets for offsets, _ in scales)
         """Mesh points, relative to the one that is predicted, whose values are read on each scale, (k, 3)."""
         self._shares = [shares for _, shares in scales]
@@ -126,7 +138,7 @@ class Architecture:
     @cached_property
     def inputs(self) -> Integers:
         """(g, n) permutations of the inputs."""
-        return repeat_points(permutations(self._around, self.operations), len(self.settings.dilations))
+        return side_by_side([permutations(points, self.operations) for points in self._around])
 
     @cached_property
     def sampling(self) -> Floats:
@@ -142,7 +154,7 @@ class Architecture:
     @cached_property
     def layers(self) -> list[Layer]:
         """The layers, first to last."""
-        hidden = repeat_points(permutations(self._patch, self.operations), self.settings.copies)
+        hidden = side_by_side([permutations(self._patch, self.operations)] * self.settings.copies)
         centre = np.zeros((len(self.operations), 1), dtype=np.int64)
         widths = [self.inputs, *[hidden] * self.settings.hidden_layers, centre]
         found = []

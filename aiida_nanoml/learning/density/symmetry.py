@@ -8,6 +8,7 @@ of 7 x 7 in a plane, 2401 weights become 601 with the four rotations, and 325 wi
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -94,15 +95,14 @@ def tie_weights(inputs: Integers, outputs: Integers) -> tuple[Integers, int]:
     return numbers.reshape(n, m).astype(np.int64), len(kinds)
 
 
-def repeat_points(permuted: Integers, copies: int) -> Integers:
-    """Return the permutations of several copies of some points, one copy after the other.
+def side_by_side(permuted: Sequence[Integers]) -> Integers:
+    """Join the permutations of several sets of points, which lie one after the other.
 
-    :param permuted: (g, n).
-    :param copies: at least 1.
-    :returns: (g, copies n).
+    :param permuted: (g, n) of each set, for the same operations.
+    :returns: (g, sum of n).
     """
-    n = permuted.shape[1]
-    return np.concatenate([permuted + copy * n for copy in range(copies)], axis=1)
+    starts = np.cumsum([0, *(indices.shape[1] for indices in permuted[:-1])])
+    return np.concatenate([indices + start for indices, start in zip(permuted, starts, strict=True)], axis=1)
 
 
 def ball(radius: float) -> Integers:

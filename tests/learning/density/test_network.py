@@ -182,6 +182,8 @@ def test_a_network_must_be_trained():
         ({'group': 'C12v'}, "needs points='rings'"),
         ({'group': 'Oh', 'points': 'rings'}, "needs points='mesh'"),
         ({'dilations': (1, 2)}, 'one value for each scale'),
+        ({'radius': (3.0, 2.0)}, 'as does radius'),
+        ({'radius': 0.5}, 'radius.* greater than or equal to 1'),
         ({'dilations': (0, 1, 2)}, 'at least 1'),
         ({'batch_size': 2000, 'points_per_epoch': 1000}, 'larger than points_per_epoch'),
     ],

@@ -13,8 +13,8 @@ from aiida_nanoml.learning.density.symmetry import (
     ball,
     interpolation,
     permutations,
-    repeat_points,
     rings,
+    side_by_side,
     symmetry_operations,
     tie_weights,
 )
@@ -51,7 +51,7 @@ def test_a_tied_layer_commutes_with_every_operation(group: str) -> None:
     operations = symmetry_operations(group)
     points = rings(2.0) if group == 'C12v' else ball(2.0)
     inputs = permutations(points, operations)
-    outputs = repeat_points(inputs, 2)
+    outputs = side_by_side([inputs, inputs])
     tied, count = tie_weights(inputs, outputs)
     assert count <= tied.size
     weights = generator.normal(size=count)[tied]
