@@ -25,7 +25,7 @@ from tests.learning.density.networks import SOURCE, save_random_network
 
 Train = CalculationFactory('nanoml.density_train')
 Predict = CalculationFactory('nanoml.density_predict')
-SETTINGS = {'spacing_ang': 0.25, 'epochs': 12, 'points_per_epoch': 8192, 'copies': 2, 'dilations': [1, 2, 4]}
+SETTINGS = {'spacing_ang': 0.25, 'epochs': 12, 'points_per_epoch': 8192, 'copies': 2}
 
 
 def densities_of(*names: str, source: LabelSource = SOURCE, model: str | None = None) -> DensitySetData:

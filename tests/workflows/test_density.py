@@ -18,6 +18,7 @@ OVERRIDES = {
         'epochs': 8,
         'points_per_epoch': 4096,
         'copies': 1,
+        'radius': 3.0,
         'dilations': [1, 2],
         'smoothing': [0.0, 0.8],
     },

@@ -41,13 +41,14 @@ class DensitySettings(BaseModel):
     )
     spacing_ang: float = Field(default=0.2, gt=0.02, lt=1.0, description='mesh spacing that all densities are put on')
     radius: Radius | tuple[Radius, ...] = Field(
-        default=3.0, description='of the points that are looked at, in steps: one for all scales, or one for each'
+        default=(3.0, 3.0, 3.0, 2.0),
+        description='of the points that are looked at, in steps: one for all scales, or one for each',
     )
-    dilations: tuple[int, ...] = Field(default=(1, 2, 4), description='mesh points in a step, one for each scale')
+    dilations: tuple[int, ...] = Field(default=(1, 2, 4, 6), description='mesh points in a step, one for each scale')
     smoothing: tuple[float, ...] = Field(
-        default=(0.0, 0.8, 1.8), description='width of the Gaussian that each scale is smoothed by, in mesh points'
+        default=(0.0, 0.8, 1.8, 3.0), description='width of the Gaussian that each scale is smoothed by, in mesh points'
     )
-    copies: int = Field(default=4, ge=1, le=64, description='hidden patches in a layer')
+    copies: int = Field(default=6, ge=1, le=64, description='hidden patches in a layer')
     hidden_layers: int = Field(default=2, ge=1, le=8, description='layers before the last')
     epochs: int = Field(default=100, ge=1, description='draws of points')
     points_per_epoch: int = Field(default=60_000, ge=1000, description='mesh points in a draw')

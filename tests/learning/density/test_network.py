@@ -184,7 +184,7 @@ def test_a_network_must_be_trained():
         ({'dilations': (1, 2)}, 'one value for each scale'),
         ({'radius': (3.0, 2.0)}, 'as does radius'),
         ({'radius': 0.5}, 'radius.* greater than or equal to 1'),
-        ({'dilations': (0, 1, 2)}, 'at least 1'),
+        ({'dilations': (0, 1, 2, 3)}, 'at least 1'),
         ({'batch_size': 2000, 'points_per_epoch': 1000}, 'larger than points_per_epoch'),
     ],
 )
