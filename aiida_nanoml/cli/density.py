@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aiida_nanoml.cli.launch import raise_if_failed, run_builder, submit_builder
+from aiida_nanoml.cli.launch import raise_if_failed, run_builder, run_function, submit_builder
 from aiida_nanoml.cli.options import (
     CODE,
     FORCE,
@@ -116,6 +116,32 @@ def train(
     node = process.outputs.model
     node.label = name
     _emit_model(node, {'process': process.uuid}, f'density plot {name or node.pk} -o errors.png', as_json)
+
+
+@density.command(epilog=example('aiida-nanoml density divide labels-densities --test 4 --seed 0 --name flakes'))
+@click.argument('densities', type=DataNode('nanoml.densities'))
+@click.option('--test', 'n_test', type=click.IntRange(1), required=True, help='How many to test on.')
+@click.option('--seed', type=click.IntRange(0), required=True, help='Of the choice.')
+@NAME
+@JSON
+def divide(densities: DensitySetData, n_test: int, seed: int, name: str, as_json: bool) -> None:
+    """Divide DENSITIES by chance into those to learn from and those to test on."""
+    from aiida.orm import Int
+
+    from aiida_nanoml.calculations.functions.densities import divide_densities
+
+    made = run_function(divide_densities, densities=densities, n_test=Int(n_test), seed=Int(seed))
+    lines = {}
+    for part, node in made.items():
+        node.label = f'{name}-{part}' if name else ''
+        lines[part] = f'{identity_line(node)}, {node.n_densities} of {densities.n_densities}'
+    train, test = made['train'], made['test']
+    emit(
+        as_json,
+        {part: record(node, n_densities=node.n_densities) for part, node in made.items()},
+        lines,
+        f'density train {train.label or train.pk} --test {test.label or test.pk}',
+    )
 
 
 @density.command(epilog=example('aiida-nanoml density predict dense flakes --name predicted'))

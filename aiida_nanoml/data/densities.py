@@ -155,16 +155,34 @@ class DensitySetData(FolderData):  # type: ignore[misc]
         every = StructureSet.concatenate([node.structures for node in nodes])
         kept = np.sort(np.unique(every.hashes, return_index=True)[1])
         origins = [(node, row) for node in nodes for row in range(node.n_densities)]
-        made = cls()
-        for position, row in enumerate(kept.tolist()):
-            origin, there = origins[row]
-            with origin.base.repository.open(density_file(there), 'rb') as handle:
-                made.base.repository.put_object_from_filelike(handle, density_file(position))
         shapes, electrons = (
             np.concatenate(columns)[kept] for columns in zip(*(n._meshes() for n in nodes), strict=True)
         )
+        made = cls()
+        made._copy([origins[row] for row in kept.tolist()])
         made._describe(every.select(kept), shapes, electrons, source, model)
         return made
+
+    def select(self, rows: Sequence[int]) -> DensitySetData:
+        """Take some of the densities, without reading them.
+
+        :param rows: counted from 0.
+        :returns: an unstored node.
+        :raises DensityError: there are no rows, or one that there is not.
+        """
+        if not rows or not set(rows) <= set(range(self.n_densities)):
+            raise DensityError(f'rows {list(rows)} cannot be taken from {self.n_densities} densities, counted from 0')
+        shapes, electrons = (column[list(rows)] for column in self._meshes())
+        made = type(self)()
+        made._copy([(self, row) for row in rows])
+        made._describe(self.structures.select(list(rows)), shapes, electrons, self.label_source, self.model_fingerprint)
+        return made
+
+    def _copy(self, origins: Sequence[tuple[DensitySetData, int]]) -> None:
+        """Copy the files of densities, in this order."""
+        for position, (node, row) in enumerate(origins):
+            with node.base.repository.open(density_file(row), 'rb') as handle:
+                self.base.repository.put_object_from_filelike(handle, density_file(position))
 
     @property
     def structures(self) -> StructureSet:

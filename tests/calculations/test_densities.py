@@ -10,7 +10,11 @@ import pytest
 from aiida import orm
 
 from aiida_nanoml.calculations.functions.base import INPUT_REFUSED
-from aiida_nanoml.calculations.functions.densities import import_siesta_densities, merge_densities
+from aiida_nanoml.calculations.functions.densities import (
+    divide_densities,
+    import_siesta_densities,
+    merge_densities,
+)
 from aiida_nanoml.calculations.functions.siesta import manifest
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.engines.siesta.folder import open_run_folder
@@ -46,6 +50,22 @@ def test_merged_densities_come_from_both_nodes(densities_node: DensitySetData, b
     _, node = merge_densities.run_get_node(densities_000=densities_node, densities_001=other)
     assert node.exit_status == INPUT_REFUSED
     assert 'different origin' in node.exit_message
+
+
+def test_densities_are_divided_by_chance_and_a_seed(boxed_flakes: StructureSet, densities_node: DensitySetData) -> None:
+    parts, node = divide_densities.run_get_node(densities=densities_node, n_test=orm.Int(1), seed=orm.Int(3))
+    assert node.is_finished_ok, node.exit_message
+    train, test = parts['train'], parts['test']
+    assert (train.n_densities, test.n_densities) == (densities_node.n_densities - 1, 1)
+    assert {*train.hashes, *test.hashes} == set(densities_node.hashes)
+    row = densities_node.hashes.tolist().index(test.hashes[0])
+    np.testing.assert_array_equal(test.density(0).difference, densities_node.density(row).difference)
+    assert test.electrons == pytest.approx(densities_node.electrons[[row]])
+    again, _ = divide_densities.run_get_node(densities=densities_node, n_test=orm.Int(1), seed=orm.Int(3))
+    assert again['test'].base.caching.get_hash() == test.base.caching.get_hash()
+    for wanted in (0, densities_node.n_densities):
+        _, node = divide_densities.run_get_node(densities=densities_node, n_test=orm.Int(wanted), seed=orm.Int(3))
+        assert node.exit_status == INPUT_REFUSED
 
 
 def test_the_density_of_a_finished_run_is_imported(inputs: dict[str, Any]) -> None:

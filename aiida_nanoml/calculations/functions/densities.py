@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
 
@@ -16,7 +17,7 @@ from aiida_nanoml.densities import Density
 from aiida_nanoml.densities.thinning import thin
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.engines.siesta.folder import open_run_folder, read_finished_run, read_run_density, source_of_run
-from aiida_nanoml.errors import DatasetError, EvaluationError
+from aiida_nanoml.errors import DatasetError, DensityError, EvaluationError
 from aiida_nanoml.structures import StructureSet
 
 
@@ -28,6 +29,24 @@ def merge_densities(**sets: DensitySetData) -> DensitySetData:
     :raises DensityError: the sets come from different engines, versions, protocols or models.
     """
     return DensitySetData.joined([sets[key] for key in sorted(sets)])
+
+
+@calcfunction
+@refusing
+def divide_densities(densities: DensitySetData, n_test: orm.Int, seed: orm.Int) -> dict[str, DensitySetData]:
+    """Divide densities by chance into those to learn from and those to test on.
+
+    :param n_test: how many to test on.
+    :param seed: of the choice.
+    :returns: ``train`` and ``test``, each in the order of the densities.
+    :raises DensityError: one of the two would be empty.
+    """
+    n, wanted = densities.n_densities, n_test.value
+    if not 0 < wanted < n:
+        raise DensityError(f'{wanted} of {n} densities to test on leave nothing for one of the two parts')
+    order = np.random.Generator(np.random.PCG64(seed.value)).permutation(n)
+    rows = {'test': sorted(order[:wanted].tolist()), 'train': sorted(order[wanted:].tolist())}
+    return {part: densities.select(chosen) for part, chosen in rows.items()}
 
 
 @calcfunction
