@@ -172,10 +172,13 @@ class DensitySetData(FolderData):  # type: ignore[misc]
         """
         if not rows or not set(rows) <= set(range(self.n_densities)):
             raise DensityError(f'rows {list(rows)} cannot be taken from {self.n_densities} densities, counted from 0')
-        shapes, electrons = (column[list(rows)] for column in self._meshes())
+        chosen = list(rows)
+        shapes, electrons = self._meshes()
         made = type(self)()
-        made._copy([(self, row) for row in rows])
-        made._describe(self.structures.select(list(rows)), shapes, electrons, self.label_source, self.model_fingerprint)
+        made._copy([(self, row) for row in chosen])
+        made._describe(
+            self.structures.select(chosen), shapes[chosen], electrons[chosen], self.label_source, self.model_fingerprint
+        )
         return made
 
     def _copy(self, origins: Sequence[tuple[DensitySetData, int]]) -> None:
