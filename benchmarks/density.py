@@ -4,11 +4,11 @@
 Runs that are not trained on are tested, each on SIESTA's own mesh; errors are NMAE, the integral of the absolute error
 over that of the density. Peers, in the same run: the superposition of free atoms, and a network of the same width and
 settings without ties of its weights. Throughput is that of the whole prediction (superposition, smoothing, network) on
-the mesh of the network: for a test flake, for its box repeated to ten million points, and for flakes stacked so densely
-that hardly a point is empty. It is the best of some repetitions; the seconds of all cores together stand beside, as
-others may use the machine too. The peak of memory is that of a process of its own. With ``--siesta EXE --pseudos DIR``
-each test flake is run from the atoms, from the predicted density, and from the exact one: iterations and seconds, whose
-ratio to those from the atoms is the saving.
+the mesh of the network: for the largest test flake, for its box repeated to ten million points, and for flakes stacked
+so densely that hardly a point is empty. It is the best of some repetitions; the seconds of all cores together stand
+beside, as others may use the machine too. The peak of memory is that of a process of its own. With ``--siesta EXE
+--pseudos DIR`` each test flake is run from the atoms, from the predicted density, and from the exact one: iterations
+and seconds, whose ratio to those from the atoms is the saving.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def main() -> None:
         show('unconstrained', weights=peer.architecture.n_free_weights, train_seconds=seconds)
     for name in tested:
         accuracy(runs[name], network, peer, options.threads)
-    speed(runs[tested[-1]], network, folder, options.threads, options.repeat)
+    largest = max(tested, key=lambda name: len(recorded(runs[name]).structure))
+    speed(runs[largest], network, folder, options.threads, options.repeat)
     if options.siesta is not None:
         for name in tested:
             iterations(options, runs[name], network)
