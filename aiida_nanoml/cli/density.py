@@ -649,7 +649,7 @@ def _emit_starts(process: ProcessNode, as_json: bool) -> None:
     summary, table = process.outputs.summary.get_dict(), process.outputs.table
     columns = {name: table.get_array(name).tolist() for name in table.get_arraynames()}
     shares = {
-        key: '-' if summary[f'{key}_saved'] is None else f'{100 * summary[f"{key}_saved"]:.0f} %'
+        key: '-' if summary[f'{key}_saved'] is None else f'{round(100 * summary[f"{key}_saved"])} %'
         for key in ('iterations', 'scf_s', 'wall_s')
     }
     rows = [['row', 'name', 'iterations', 'from density', 'SCF (s)', 'from density', 'difference (eV)']]

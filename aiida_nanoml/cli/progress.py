@@ -23,6 +23,7 @@ STEPS = {
     'RmatrixCalculation': 'scattering',
     'DensityTrainCalculation': 'training',
     'DensityPredictCalculation': 'predicting densities',
+    'SiestaCalculation': 'single runs',
 }
 UNITS = {
     'labelling': 'structures',
@@ -32,6 +33,7 @@ UNITS = {
     'studying': 'models',
     'scattering': 'potentials',
     'predicting densities': 'structures',
+    'single runs': 'runs',
 }
 LINE_EVERY_S = 10.0
 """Seconds between two lines about one step where the output is no terminal."""
