@@ -487,6 +487,7 @@ class _Graph:
     def label_origins(self) -> tuple[LabelOrigin, ...]:
         """Labelling jobs, by what made their labels."""
         groups: dict[str, list[tuple[dict[str, Any], dict[str, str], LabelJob]]] = defaultdict(list)
+        self._look_beside()
         for pk in self.jobs(LABEL_JOB, SINGLE_RUN, RUN_IMPORT, DENSITY_IMPORT):
             made = self._labelled(pk)
             if made is None:  # the start of the search, which failed or whose results were not asked for
@@ -526,6 +527,17 @@ class _Graph:
         made = self.outputs[job]
         kinds = {self.type_name(pk): pk for pk in made.values()}
         return kinds.get(LABELS, kinds.get(DENSITIES))
+
+    def _look_beside(self) -> None:
+        """Add the labels of single runs of which something else was used, as the files that starts are compared by."""
+        pks = [pk for pk in self.jobs(SINGLE_RUN) if self.outputs[pk] and self._labelled(pk) is None]
+        query = orm.QueryBuilder().append(orm.Node, filters={'id': {'in': pks}}, project='id', tag='run')
+        kind = {'node_type': {'like': f'data.{LABELS}.%'}}
+        query.append(orm.Node, with_incoming='run', filters=kind, project=list(_COLUMNS))
+        for run, *row in query.all() if pks else ():
+            made = dict(zip(_COLUMNS, row, strict=True))
+            self.nodes[made['id']] = made
+            self.outputs[run]['labels'], self.creator[made['id']] = made['id'], run
 
     def _n_asked(self, job: int, n_made: int) -> int:
         """Number of structures that a labelling job was given."""

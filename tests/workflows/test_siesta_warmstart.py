@@ -12,6 +12,7 @@ from aiida_nanoml.calculations.functions.starts import compare_starts, summarise
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import EngineError
+from aiida_nanoml.provenance.lineage import trace
 from aiida_nanoml.structures import StructureSet
 from aiida_nanoml.workflows.siesta_warmstart import SiestaWarmstartWorkChain
 from tests.densities.recorded import recorded_density
@@ -47,6 +48,11 @@ def test_the_exact_density_saves_nine_of_eleven_iterations(warmstart, methanimin
     assert sorted(runs) == ['structure 0 from atoms', 'structure 0 from density']
     assert runs['structure 0 from density'].inputs.start.uuid == methanimine_density.uuid
     assert 'start' not in runs['structure 0 from atoms'].inputs
+    lineage = trace(table)
+    (origin,) = (found for found in lineage.labelling if found.parameters)
+    assert (origin.engine, origin.n_jobs) == ('siesta', 2)
+    assert {orm.load_node(job.pk).caller.label for job in origin.jobs} == set(runs)
+    assert 'nanoml.labels' not in {claim.node.type for claim in lineage.claims}
 
 
 def test_an_executable_without_netcdf_is_told(warmstart, broken_siesta_code) -> None:
