@@ -137,7 +137,7 @@ class LabelCalculation(WorkerCalculation):
         return 'densities' in self.inputs and self.inputs.densities.value
 
     def _runtime(self) -> dict[str, Any]:
-        mesh = {name: self.inputs[name].value for name in (MESH_SPACING,) if name in self.inputs}
+        mesh = {MESH_SPACING: self.inputs[MESH_SPACING].value} if MESH_SPACING in self.inputs else {}
         if 'engine_code' not in self.inputs:
             return mesh
         return mesh | {

@@ -357,8 +357,7 @@ class DensityImporter:
             parts.setdefault(run.root, []).append(entry | {'files': files, 'pseudopotentials': origin})
         if not parts:
             return made
-        asked = [*parts.values(), *([self._spacing] if self._spacing else [])]
-        key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps([*parts.values(), self._spacing], sort_keys=True).encode()).hexdigest()
         densities = orm.QueryBuilder().append(DensitySetData, filters={f'extras.{COLLECTED}': key}).first(flat=True)
         if densities is None:
             densities = self._import(parts, pseudos)
@@ -373,8 +372,7 @@ class DensityImporter:
         for root, entries in parts.items():
             remote = orm.RemoteData(remote_path=str(root.resolve()), computer=self._computer).store()
             for start in range(0, len(entries), PARTS_AT_ONCE):
-                settings = manifest(entries[start : start + PARTS_AT_ONCE], self._vacuum_ang)
-                settings = orm.Dict(settings.get_dict() | self._spacing)
+                settings = manifest(entries[start : start + PARTS_AT_ONCE], self._vacuum_ang, **self._spacing)
                 nodes.append(run_function(import_siesta_densities, remote_folder=remote, runs=settings, **stored))
         return _merge(merge_densities, 'densities', nodes)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
@@ -14,6 +14,8 @@ from aiida_nanoml.learning.targets import TARGETS
 from aiida_nanoml.learning.uncertainty import Calibration
 
 CARD_FILE = 'model.json'
+
+Card = TypeVar('Card', bound=BaseModel)
 
 
 class ModelCard(BaseModel):
@@ -79,14 +81,15 @@ class ModelCard(BaseModel):
         return others
 
 
-def checked_card(fields: Mapping[str, Any], where: str) -> ModelCard:
+def checked_card(fields: Mapping[str, Any], where: str, schema: type[Card]) -> Card:
     """Make a card of fields.
 
     :param where: what the fields are, for the message.
+    :param schema: what the card is.
     :raises ModelError: a field is unknown, missing or wrong.
     """
     try:
-        return ModelCard.model_validate(dict(fields))
+        return schema.model_validate(dict(fields))
     except ValidationError as error:
         first = error.errors()[0]
         raise ModelError(f'{where}: {".".join(map(str, first["loc"]))}: {first["msg"]}') from None
@@ -110,7 +113,16 @@ def read_card(folder: Path) -> ModelCard:
 
     :raises ModelError: missing, unreadable, or no card.
     """
-    fields = read_json(folder / CARD_FILE)
+    return read_card_file(folder / CARD_FILE, ModelCard)
+
+
+def read_card_file(path: Path, schema: type[Card]) -> Card:
+    """Read a card of some kind.
+
+    :param schema: what the card is.
+    :raises ModelError: missing, unreadable, or no such card.
+    """
+    fields = read_json(path)
     if not isinstance(fields, dict):
-        raise ModelError(f'{folder / CARD_FILE} is not a model card')
-    return checked_card(fields, str(folder / CARD_FILE))
+        raise ModelError(f'{path} is not the card of a model')
+    return checked_card(fields, str(path), schema)

@@ -70,7 +70,7 @@ def save_model(
     own = sorted(set(card) & set(_FILLED))
     if own:
         raise ModelError(f'the card fields {", ".join(own)} are filled by save_model: leave them out')
-    full = checked_card(card, 'the model card')
+    full = checked_card(card, 'the model card', ModelCard)
     if not isinstance(model, model_class(full.kind)):
         raise ModelError(f'the card says {full.kind!r}, the model is a {type(model).__name__}')
     fingerprint = model_fingerprint(model)

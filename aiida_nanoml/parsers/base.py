@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from aiida.engine import ExitCode
+from aiida.orm import XyData
 from aiida.parsers import Parser
 from numpy.typing import NDArray
 from pydantic import ValidationError
@@ -63,6 +65,17 @@ class WorkerParser(Parser):
         columns = {name: arrays[name] for name in PREDICTED}
         columns |= {name: column for name, column in arrays.items() if name.startswith(COMPANION_VALUE)}
         return columns | ({BASELINE: arrays[BASELINE]} if BASELINE in arrays else {})
+
+    @staticmethod
+    def history(arrays: Mapping[str, NDArray[Any]]) -> XyData | None:
+        """Make a node of the losses of every epoch out of ``results.npz``, if there are any."""
+        losses = {name.removeprefix('history_'): arrays[name] for name in arrays if name.startswith('history_')}
+        if not losses:
+            return None
+        node = XyData()
+        node.set_x(np.arange(1, len(next(iter(losses.values()))) + 1), 'epoch', '')
+        node.set_y(list(losses.values()), list(losses), [''] * len(losses))
+        return node
 
     def parse_without_report(self, folder: Path) -> ExitCode:
         """Say why there is no report, as far as the job's error stream tells."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from aiida import orm
 from numpy.typing import NDArray
 
@@ -27,9 +26,5 @@ class DensityTrainParser(WorkerParser):
         for name in (*MEASURES, 'parts', 'names'):
             errors.set_array(name, arrays[name])
         self.out('errors', errors)
-        losses = {name.removeprefix('history_'): arrays[name] for name in arrays if name.startswith('history_')}
-        history = orm.XyData()
-        history.set_x(np.arange(1, len(losses['loss']) + 1), 'epoch', '')
-        history.set_y(list(losses.values()), list(losses), [''] * len(losses))
-        self.out('history', history)
+        self.out('history', self.history(arrays))
         self.out('figures', orm.FolderData(tree=(folder / FIGURES_FOLDER).absolute()))

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from aiida import orm
 from numpy.typing import NDArray
 
@@ -28,11 +27,8 @@ class TrainParser(WorkerParser):
         self.out('model', model)
         self.out('metrics', orm.Dict(report.content['metrics']))
         self.out('fitted', PredictionData(columns, model.base.attributes.all))
-        losses = {name.removeprefix('history_'): arrays[name] for name in arrays if name.startswith('history_')}
-        if losses:
-            history = orm.XyData()
-            history.set_x(np.arange(1, len(next(iter(losses.values()))) + 1), 'epoch', '')
-            history.set_y(list(losses.values()), list(losses), [''] * len(losses))
+        history = self.history(arrays)
+        if history is not None:
             self.out('history', history)
         figures = orm.FolderData()
         for pattern in (PARITY_FILES, LEARNING_CURVE_FILE, CALIBRATION_FILE):

@@ -140,6 +140,6 @@ def node_of_structure(structure: Structure, label: str = '') -> orm.StructureDat
     return node
 
 
-def manifest(runs: list[dict[str, Any]], vacuum_ang: float | None) -> orm.Dict:
-    """Make the input ``runs`` of :func:`import_siesta_runs`."""
-    return orm.Dict({'runs': runs, 'vacuum_ang': vacuum_ang})
+def manifest(runs: list[dict[str, Any]], vacuum_ang: float | None, **further: Any) -> orm.Dict:
+    """Make the input ``runs`` of :func:`import_siesta_runs`; ``further`` keys are of other functions that take it."""
+    return orm.Dict({'runs': runs, 'vacuum_ang': vacuum_ang, **further})

@@ -144,12 +144,9 @@ class Architecture:
     @cached_property
     def sampling(self) -> Floats:
         """(k, n) share that a value that is read, of all scales, has in an input."""
-        n_read = [len(shares.T) for shares in self._shares]
-        matrix = np.zeros((sum(n_read), self.inputs.shape[1]))
-        row = column = 0
-        for shares in self._shares:
-            matrix[row : row + shares.shape[1], column : column + shares.shape[0]] = shares.T
-            row, column = row + shares.shape[1], column + shares.shape[0]
+        from scipy.linalg import block_diag
+
+        matrix: Floats = block_diag(*(shares.T for shares in self._shares))
         return matrix
 
     @cached_property

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from aiida_nanoml.densities.free_atoms import FreeAtoms
 from aiida_nanoml.errors import DensityError, ModelError
 from aiida_nanoml.learning.density.network import DensityNetwork
 from aiida_nanoml.learning.identity import content_hash, library_version
-from aiida_nanoml.learning.model_card import read_json
+from aiida_nanoml.learning.model_card import checked_card, read_card_file, read_json
 
 CARD_FILE = 'density_model.json'
 WEIGHTS_FILE = 'weights.npz'
@@ -67,7 +67,7 @@ def save_density_model(network: DensityNetwork, folder: Path | str, card: Mappin
     """
     folder = Path(folder)
     fingerprint = density_fingerprint(network)
-    made = _checked_card(
+    made = checked_card(
         {
             **card,
             'parameters': network.get_params(),
@@ -80,6 +80,7 @@ def save_density_model(network: DensityNetwork, folder: Path | str, card: Mappin
             'versions': {name: library_version(name) for name in ('aiida-nanoml', 'numpy', 'tensorflow', 'keras')},
         },
         'the card of the density model',
+        DensityModelCard,
     )
     folder.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(folder / WEIGHTS_FILE, **_state(network))  # type: ignore[arg-type]
@@ -94,11 +95,7 @@ def read_density_card(folder: Path | str) -> DensityModelCard:
 
     :raises ModelError: missing, unreadable, or no card.
     """
-    path = Path(folder) / CARD_FILE
-    fields = read_json(path)
-    if not isinstance(fields, dict):
-        raise ModelError(f'{path} is not the card of a density model')
-    return _checked_card(fields, str(path))
+    return read_card_file(Path(folder) / CARD_FILE, DensityModelCard)
 
 
 def load_density_model(folder: Path | str) -> tuple[DensityNetwork, DensityModelCard]:
@@ -151,11 +148,3 @@ def _state(network: DensityNetwork) -> dict[str, NDArray[Any]]:
     state |= {f'biases_{number}': biases for number, biases in enumerate(network.biases_)}
     state |= {f'atoms_{name}': array for name, array in network.free_atoms_.to_arrays().items()}
     return state | {'scale': np.array(network.scale_)}
-
-
-def _checked_card(fields: Mapping[str, Any], where: str) -> DensityModelCard:
-    try:
-        return DensityModelCard.model_validate(dict(fields))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelError(f'{where}: {".".join(map(str, first["loc"]))}: {first["msg"]}') from None

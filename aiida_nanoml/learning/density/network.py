@@ -156,7 +156,7 @@ class DensityNetwork:
         found = []
         for number, layer in enumerate(self.architecture.layers):
             weights = self.weights_[number][layer.weights]
-            if number == 0 and self.settings.points == 'rings':
+            if number == 0:
                 weights = (self.architecture.sampling @ weights).astype(np.float32)
             biases = self.biases_[number][layer.biases]
             found.append((np.ascontiguousarray(weights.T), biases[:, None]))
