@@ -191,7 +191,7 @@ def test_labelling_that_cannot_work_is_refused(label_inputs: dict, change: dict,
 
 
 def test_a_computer_that_is_not_configured_is_refused(label_inputs: dict, worker_command: Path) -> None:
-    computer = orm.Computer('elsewhere', 'localhost', '', 'core.local', 'core.direct', workdir='/nowhere').store()
+    computer = orm.Computer('unconfigured', 'localhost', '', 'core.local', 'core.direct', workdir='/nowhere').store()
     elsewhere = orm.InstalledCode(computer=computer, filepath_executable=str(worker_command), label='elsewhere').store()
     with pytest.raises(ValueError, match='is not configured: run `verdi computer configure'):
         run_get_node(Label, **(label_inputs | {'code': elsewhere}))

@@ -12,6 +12,11 @@ from click.testing import CliRunner, Result
 from aiida_nanoml.cli import root
 
 
+@pytest.fixture(autouse=True)
+def empty_profile(aiida_profile_clean) -> None:
+    """Commands find nodes by their labels: none of an earlier test may be in the way."""
+
+
 @pytest.fixture
 def cli(aiida_profile) -> Callable[..., Result]:
     """Call a command; a traceback is a failure of the test, whatever the exit status."""
