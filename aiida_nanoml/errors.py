@@ -39,6 +39,10 @@ class EngineError(NanomlError):
     """An engine is unknown or not installed, or its parameters are wrong."""
 
 
+class ProvenanceError(NanomlError):
+    """A node has no provenance of the kind that was asked for, or a part of it is missing or too old to be read."""
+
+
 class EvaluationError(Exception):
     """One structure could not be evaluated; the rest of a batch goes on.
 

@@ -96,6 +96,7 @@ class AseEngine(Engine):
 
     name = 'ase'
     title = 'ASE'
+    theory = 'a calculator of ASE'
     properties = frozenset({'energy', 'forces', 'stress'})
     periodic = True
 

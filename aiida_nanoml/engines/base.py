@@ -27,6 +27,9 @@ HARTREE_EV = 27.211386245988
 BOHR_ANG = 0.529177210903
 """One bohr in ångström (CODATA 2018)."""
 
+DFT = 'density-functional theory'
+"""What an engine of density-functional theory calls its theory."""
+
 PROPERTIES = frozenset({'energy', 'gap', 'forces', 'stress', 'dos_fermi', 'density'})
 """Everything that an engine can declare to compute."""
 
@@ -223,6 +226,9 @@ class Engine(ABC):
 
     title: ClassVar[str]
     """Short name of method and code for lists, for example ``xTB (tblite)``; :attr:`method` is the exact one."""
+
+    theory: ClassVar[str] = 'a theory that its engine does not name'
+    """Kind of theory behind the labels, in words; :data:`DFT` decides what counts as such."""
 
     properties: ClassVar[frozenset[str]]
     """What the engine computes, a subset of :data:`PROPERTIES`."""

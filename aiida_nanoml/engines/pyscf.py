@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from aiida_nanoml.engines.base import HARTREE_EV, Engine, EngineParameters, EngineRuntime, Label
+from aiida_nanoml.engines.base import DFT, HARTREE_EV, Engine, EngineParameters, EngineRuntime, Label
 from aiida_nanoml.engines.pyscf_density import density_on_mesh
 from aiida_nanoml.errors import EvaluationError
 
@@ -44,6 +44,7 @@ class PyscfEngine(Engine):
 
     name = 'pyscf'
     title = 'LDA (PySCF)'
+    theory = DFT
     properties = frozenset({'energy', 'gap', 'density'})
 
     class Parameters(EngineParameters):

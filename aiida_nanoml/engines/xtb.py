@@ -35,6 +35,7 @@ class XtbEngine(Engine):
 
     name = 'xtb'
     title = 'xTB (tblite)'
+    theory = 'tight binding'
     properties = frozenset({'energy', 'gap', 'forces'})
 
     class Parameters(EngineParameters):

@@ -120,6 +120,7 @@ def test_declaration(engine: Engine) -> None:
     assert engine.name in engine_names()
     assert {'energy'} <= engine.properties <= PROPERTIES
     assert engine.title
+    assert engine.theory != Engine.theory, 'the lineage of a label says what kind of theory made it'
     assert engine.method
     assert re.match(r'\d+\.\d+', engine.version())
 

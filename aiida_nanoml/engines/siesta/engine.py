@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 from pydantic import Field
 
-from aiida_nanoml.engines.base import Engine, EngineParameters, Label, ProgramRuntime
+from aiida_nanoml.engines.base import DFT, Engine, EngineParameters, Label, ProgramRuntime
 from aiida_nanoml.engines.siesta.fdf import vacuum_of, write_fdf
 from aiida_nanoml.engines.siesta.mesh import read_density
 from aiida_nanoml.engines.siesta.output import read_run, read_version
@@ -55,6 +55,7 @@ class SiestaEngine(Engine):
 
     name = 'siesta'
     title = 'SIESTA'
+    theory = DFT
     properties = frozenset({'energy', 'gap', 'forces', 'stress', 'dos_fermi', 'density'})
     periodic = True
     runs_program = True
