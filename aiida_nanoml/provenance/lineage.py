@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from aiida import orm
 from aiida.common.links import LinkType
-from aiida.orm.nodes.caching import NodeCaching
-from aiida.tools.graph.graph_traversers import traverse_graph
+
+from aiida_nanoml.engines import engine_names, get_engine
+from aiida_nanoml.engines.base import DFT
+from aiida_nanoml.errors import ProvenanceError
+from aiida_nanoml.learning.splits import split_parameters
+from aiida_nanoml.provenance.graph import ProvenanceGraph
 
 LABEL_JOB = 'aiida.calculations:nanoml.label'
 SINGLE_RUN = 'aiida.calculations:nanoml.siesta'
 RUN_IMPORT = 'aiida.calculations:nanoml.import_siesta_runs'
 DENSITY_IMPORT = 'aiida.calculations:nanoml.import_siesta_densities'
+LABEL_JOBS = (LABEL_JOB, SINGLE_RUN, RUN_IMPORT, DENSITY_IMPORT)
 TRAIN_JOB = 'aiida.calculations:nanoml.train'
 PREDICT_JOB = 'aiida.calculations:nanoml.predict'
 DENSITY_TRAIN_JOB = 'aiida.calculations:nanoml.density_train'
@@ -26,6 +31,10 @@ GENERATORS = ('generate_flake_set', 'generate_flake_sets')
 STRUCTURE_IMPORT = 'import_structures'
 RUN_READERS = ('import_siesta_runs', 'collect_runs')
 DATASET_IMPORT = 'import_dataset'
+
+SPLITS = (('split_dataset', 'parameters'), ('assemble_dataset', 'split'))
+"""Functions and inputs that say how rows are split; a seed that is not given is the default."""
+CODE_INPUTS = ('code', 'engine_code')
 
 LABELS = 'nanoml.labels'
 DATASET = 'nanoml.dataset'
@@ -152,6 +161,51 @@ class PotentialOrigin:
 
 
 @dataclass(frozen=True)
+class Executable:
+    """A code that ran on the way.
+
+    :param label: ``label@computer``.
+    :param path: of the executable, or of the image of a container.
+    :param hostname: of the computer.
+    :param n_jobs: jobs that ran it, itself or as the program of an engine.
+    """
+
+    pk: int
+    uuid: str
+    label: str
+    path: str
+    hostname: str
+    n_jobs: int
+
+
+@dataclass(frozen=True)
+class Pseudopotential:
+    """A file of a pseudopotential that labels were made with.
+
+    :param uuid: of its node, empty where the labels name it by its MD5 only.
+    """
+
+    element: str
+    md5: str
+    filename: str
+    uuid: str
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A seed of random numbers.
+
+    :param of: function or job that took it.
+    :param default: whether it was not given and is the one that is then used.
+    """
+
+    of: str
+    pk: int
+    value: int
+    default: bool = False
+
+
+@dataclass(frozen=True)
 class Lineage:
     """The origin of a node.
 
@@ -166,9 +220,18 @@ class Lineage:
     :param labelling: the labelling jobs, by engine, version, protocol and parameters.
     :param claims: labels from outside, with what they are said to come from.
     :param structures: how the structures came about.
+    :param executables: codes that ran.
+    :param pseudopotentials: that labels were made with.
+    :param computers: host name of each computer, by label.
+    :param seeds: of everything random.
+    :param orphans: models and predictions that no process made here, though only processes make such.
+    :param began: time of creation of the oldest node, ISO 8601.
+    :param ended: of the newest one.
     :param users: e-mail addresses of those who stored a node on the way.
     :param n_nodes: number of nodes on the way, the node itself included.
     :param statement: one sentence about the labels.
+    :param rests_on_dft: whether all labels (not the baseline) come from runs of density-functional theory in the graph.
+    :param dft: one sentence about that: which runs, or why there is no provenance to any.
     """
 
     node: DataStep | ProcessStep
@@ -182,9 +245,18 @@ class Lineage:
     labelling: tuple[LabelOrigin, ...]
     claims: tuple[LabelClaim, ...]
     structures: tuple[StructureOrigin, ...]
+    executables: tuple[Executable, ...]
+    pseudopotentials: tuple[Pseudopotential, ...]
+    computers: dict[str, str]
+    seeds: tuple[Seed, ...]
+    orphans: tuple[DataStep, ...]
+    began: str
+    ended: str
     users: tuple[str, ...]
     n_nodes: int
     statement: str
+    rests_on_dft: bool
+    dft: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything in types of JSON."""
@@ -214,7 +286,21 @@ class Lineage:
         ]
         filled = [level for level in levels if level]
         lines = [f'{"  " * depth}{line}' for depth, level in enumerate(filled) for line in level]
-        return '\n'.join([*lines, f'{self.statement}; by {", ".join(self.users)}'])
+        return '\n'.join([*lines, *self._summary()])
+
+    def _summary(self) -> list[str]:
+        ran = ', '.join(f'{code.label} ({code.path}, {_jobs(code.n_jobs)})' for code in self.executables)
+        seeds = dict.fromkeys(f'{seed.of} {seed.value}{" (default)" if seed.default else ""}' for seed in self.seeds)
+        days = dict.fromkeys((self.began[:10], self.ended[:10]))
+        lines = [f'{self.statement}; by {", ".join(self.users)}', self.dft]
+        lines += [
+            f'{step.type} pk {step.pk} was made by no process here: stored by hand, or the process was deleted or left '
+            'out of an archive'
+            for step in self.orphans
+        ]
+        lines += [f'executables: {ran}'] if ran else []
+        lines += [f'seeds: {", ".join(seeds)}'] if seeds else []
+        return [*lines, f'{_counted(self.n_nodes, "node")}, {" to ".join(days)}']
 
 
 def trace(node: orm.Node) -> Lineage:
@@ -224,12 +310,14 @@ def trace(node: orm.Node) -> Lineage:
     ``with_descendants`` lists every way by itself: in rounds of active learning, their number grows exponentially.
 
     :param node: a stored node. Of a workflow, the results are followed; of a calculation, its inputs.
-    :raises ValueError: the node is not stored.
+    :raises ProvenanceError: the node is not stored.
     """
-    if not node.is_stored:
-        raise ValueError('the node is not stored: it has no provenance yet')
-    graph = _Graph(node)
-    labelling, claims = graph.label_origins(), graph.claims()
+    graph = _Graph.ancestors(starts(node))
+    made = [record.ctime for record in graph.nodes.values()]
+    users = sorted({record.user for record in graph.nodes.values()})
+    n_nodes = len(graph.nodes)
+    labelling, claims, orphans = graph.label_origins(), graph.claims(), graph.orphans()
+    rests_on_dft, dft = _dft(graph.step(node.pk), labelling, claims, orphans)
     return Lineage(
         node=graph.step(node.pk),
         transmission_jobs=tuple(map(graph.process_step, graph.jobs(RMATRIX_JOB))),
@@ -242,10 +330,87 @@ def trace(node: orm.Node) -> Lineage:
         labelling=labelling,
         claims=claims,
         structures=graph.structure_origins(),
-        users=tuple(sorted(set(graph.users.values()))),
-        n_nodes=len(graph.nodes),
+        executables=graph.executables(),
+        pseudopotentials=graph.pseudopotentials(labelling),
+        computers=graph.computers(),
+        seeds=graph.seeds(),
+        orphans=orphans,
+        began=min(made),
+        ended=max(made),
+        users=tuple(users),
+        n_nodes=n_nodes,
         statement=_statement(labelling, claims, bool(graph.of_type(POTENTIALS))),
+        rests_on_dft=rests_on_dft,
+        dft=dft,
     )
+
+
+def starts(node: orm.Node) -> list[int]:
+    """Say where a walk back from a node begins: a workflow makes nothing itself, it returns what its calculations made.
+
+    :raises ProvenanceError: the node is not stored.
+    """
+    if not node.is_stored:
+        raise ProvenanceError('the node is not stored: it has no provenance yet')
+    if not isinstance(node, orm.WorkflowNode):
+        return [node.pk]
+    links = node.base.links
+    ends = (
+        links.get_outgoing(link_type=LinkType.RETURN).all() or links.get_incoming(link_type=LinkType.INPUT_WORK).all()
+    )
+    return [node.pk, *sorted({link.node.pk for link in ends})]
+
+
+def theory_of(engine: str) -> str:
+    """Say what kind of theory an engine computes with; an engine that is not installed is unknown."""
+    return get_engine(engine).theory if engine in engine_names() else f'the engine {engine}, which is not installed'
+
+
+_NOUNS = {
+    STRUCTURES: 'set of structures',
+    LABELS: 'set of labels',
+    DATASET: 'data set',
+    MODEL: 'model',
+    PREDICTION: 'prediction',
+    POTENTIALS: 'set of potentials',
+    DENSITIES: 'set of densities',
+    DENSITY_MODEL: 'density model',
+}
+
+
+def _dft(
+    node: DataStep | ProcessStep,
+    labelling: tuple[LabelOrigin, ...],
+    claims: tuple[LabelClaim, ...],
+    orphans: tuple[DataStep, ...],
+) -> tuple[bool, str]:
+    """Say whether a node rests on runs of density-functional theory, and if not, why."""
+    noun = 'process' if isinstance(node, ProcessStep) else _NOUNS.get(node.type, 'node')
+    runs = [origin for origin in labelling if origin.role == 'labels']
+    theories = {_named(origin): theory_of(origin.engine) for origin in runs}
+    reasons = [
+        f'{title} {version} / {protocol} is {theory}'
+        for (_, title, version, protocol), theory in theories.items()
+        if theory != DFT
+    ]
+    reasons += [
+        f'the {claim.role} of pk {claim.node.pk} were {claim.way}, without the runs that made them'
+        for claim in claims
+        if claim.role == 'labels'
+    ]
+    reasons += [f'no process made the {_NOUNS[step.type]} pk {step.pk}' for step in orphans]
+    found = [origin for origin in runs if theory_of(origin.engine) == DFT]
+    n_runs = sum(origin.n_structures for origin in found)
+    what = ', '.join(f'{origin.title} {origin.version} / {origin.protocol}' for origin in found)
+    if found and not reasons:
+        return True, f'DFT: {_counted(n_runs, "structure")} of {what}'
+    if found:
+        return False, f'this {noun} rests only in part on DFT ({n_runs} structures of {what}): {"; ".join(reasons)}'
+    return False, f'this {noun} has no provenance to DFT, because {"; ".join(reasons) or "it rests on no labels"}'
+
+
+def _named(origin: LabelOrigin) -> tuple[str, str, str, str]:
+    return origin.engine, origin.title, origin.version, origin.protocol
 
 
 def _statement(labelling: tuple[LabelOrigin, ...], claims: tuple[LabelClaim, ...], scattered: bool) -> str:
@@ -395,56 +560,19 @@ _FACTS = {
 }
 """Attributes that tell most about a data node, by type."""
 
-_COLUMNS = ('id', 'uuid', 'node_type', 'process_type', 'label', 'ctime', 'attributes', 'extras')
 
-
-class _Graph:
-    """A node and its ancestors, with the links between them."""
-
-    def __init__(self, node: orm.Node) -> None:
-        found = traverse_graph(_starts(node), links_backward=[LinkType.CREATE, LinkType.INPUT_CALC], get_links=True)
-        self.inputs: dict[int, dict[str, int]] = defaultdict(dict)
-        self.outputs: dict[int, dict[str, int]] = defaultdict(dict)
-        self.creator: dict[int, int] = {}
-        for link in found['links'] or ():
-            if link.link_type == LinkType.INPUT_CALC.value:
-                self.inputs[link.target_id][link.link_label] = link.source_id
-            else:
-                self.outputs[link.source_id][link.link_label] = link.target_id
-                self.creator[link.target_id] = link.source_id
-        pks = sorted(found['nodes'])
-        query = orm.QueryBuilder().append(orm.Node, filters={'id': {'in': pks}}, project=list(_COLUMNS))
-        self.nodes: dict[int, dict[str, Any]] = {
-            row[0]: dict(zip(_COLUMNS, row, strict=True)) for row in sorted(query.iterall(), key=lambda row: row[0])
-        }
-        self.users = _joined(pks, orm.User, 'email')
-        self.computers = _joined(pks, orm.Computer, 'label')
-
-    def type_name(self, pk: int) -> str:
-        """Entry point of a data node (``nanoml.model``), name of the class or function of a process."""
-        node = self.nodes[pk]
-        if node['node_type'].startswith('process.'):
-            return str(node['attributes'].get('process_label') or node['node_type'].split('.')[-2])
-        return str(node['node_type'].removeprefix('data.').rpartition('.')[0].rpartition('.')[0])
-
-    def of_type(self, *names: str) -> list[int]:
-        """PKs of the nodes of these types, in the order in which they were made."""
-        return [pk for pk in self.nodes if self.type_name(pk) in names]
-
-    def jobs(self, *process_types: str) -> list[int]:
-        """PKs of the processes behind entry points, in the order in which they were made."""
-        return [pk for pk, node in self.nodes.items() if node['process_type'] in process_types]
+class _Graph(ProvenanceGraph):
+    """What stands behind a node, and how each part of it is told."""
 
     def step(self, pk: int) -> DataStep | ProcessStep:
         """Describe a node."""
-        is_process = self.nodes[pk]['node_type'].startswith('process.')
-        return self.process_step(pk) if is_process else self.data_step(pk)
+        return self.process_step(pk) if self.nodes[pk].is_process else self.data_step(pk)
 
     def data_step(self, pk: int) -> DataStep:
         """Describe a data node."""
-        node, name = self.nodes[pk], self.type_name(pk)
-        facts = {key: node['attributes'].get(key) for key in _FACTS.get(name, ())}
-        return DataStep(pk=pk, uuid=node['uuid'], type=name, label=node['label'], facts=facts)
+        node = self.nodes[pk]
+        facts = {key: self.attributes(pk).get(key) for key in _FACTS.get(node.type, ())}
+        return DataStep(pk=pk, uuid=node.uuid, type=node.type, label=node.label, facts=facts)
 
     def process_step(self, pk: int) -> ProcessStep:
         """Describe a process."""
@@ -452,23 +580,23 @@ class _Graph:
 
     def _process_fields(self, pk: int) -> dict[str, Any]:
         node = self.nodes[pk]
-        code = self.inputs[pk].get('code')
-        executable = '' if code is None else str(self.nodes[code]['attributes'].get('filepath_executable', ''))
+        code, folder = self.inputs[pk].get('code'), self.inputs[pk].get('remote_folder')
+        executable = '' if code is None else str(self.attributes(code).get('filepath_executable', ''))
         return {
             'pk': pk,
-            'uuid': node['uuid'],
-            'type': self.type_name(pk),
-            'ctime': node['ctime'].isoformat(),
-            'user': self.users[pk],
-            'computer': self.computers.get(pk) or self.computers.get(self.inputs[pk].get('remote_folder', 0), ''),
+            'uuid': node.uuid,
+            'type': node.type,
+            'ctime': node.ctime,
+            'user': node.user,
+            'computer': node.computer or ('' if folder is None else self.nodes[folder].computer),
             'code': self._full_label(code),
             'executable': executable,
-            'exit_status': node['attributes'].get('exit_status'),
-            'cached_from': node['extras'].get(NodeCaching.CACHED_FROM_KEY, ''),
+            'exit_status': node.exit_status,
+            'cached_from': node.cached_from,
         }
 
     def _full_label(self, code: int | None) -> str:
-        return '' if code is None else f'{self.nodes[code]["label"]}@{self.computers.get(code, "")}'.rstrip('@')
+        return '' if code is None else f'{self.nodes[code].label}@{self.nodes[code].computer}'.rstrip('@')
 
     def datasets(self, start: int) -> list[int]:
         """Data sets that a job used, or that nothing on the way used any more; not their unsplit precursors."""
@@ -477,7 +605,7 @@ class _Graph:
     def densities(self, start: int) -> list[int]:
         """Densities of an engine that a job used, or that nothing on the way used any more; not the parts of a set."""
         found = self._used_sets(DENSITIES, start, DENSITY_TRAIN_JOB, DENSITY_PREDICT_JOB)
-        return [pk for pk in found if not self.nodes[pk]['attributes']['model_fingerprint']]
+        return [pk for pk in found if not self.attributes(pk)['model_fingerprint']]
 
     def _used_sets(self, kind: str, start: int, *jobs: str) -> list[int]:
         used_by_jobs = {pk for job in self.jobs(*jobs) for pk in self.inputs[job].values()}
@@ -488,18 +616,18 @@ class _Graph:
         """Labelling jobs, by what made their labels."""
         groups: dict[str, list[tuple[dict[str, Any], dict[str, str], LabelJob]]] = defaultdict(list)
         self._look_beside()
-        for pk in self.jobs(LABEL_JOB, SINGLE_RUN, RUN_IMPORT, DENSITY_IMPORT):
+        for pk in self.jobs(*LABEL_JOBS):
             made = self._labelled(pk)
             if made is None:  # the start of the search, which failed or whose results were not asked for
                 continue
-            labels = self.nodes[made]['attributes']
+            labels = self.attributes(made)
             folder = self.inputs[pk].get('remote_folder')
             job = LabelJob(
                 **self._process_fields(pk),
                 n_rows=labels['n_rows'] if 'n_rows' in labels else self._n_asked(pk, labels['n_densities']),
                 n_finished=labels['n_finished'] if 'n_finished' in labels else labels['n_densities'],
                 program=self._full_label(self.inputs[pk].get('engine_code')),
-                imported='' if folder is None else str(self.nodes[folder]['attributes']['remote_path']),
+                imported='' if folder is None else str(self.attributes(folder)['remote_path']),
             )
             source = {
                 'engine': labels['engine'],
@@ -531,20 +659,20 @@ class _Graph:
     def _look_beside(self) -> None:
         """Add the labels of single runs of which something else was used, as the files that starts are compared by."""
         pks = [pk for pk in self.jobs(SINGLE_RUN) if self.outputs[pk] and self._labelled(pk) is None]
-        query = orm.QueryBuilder().append(orm.Node, filters={'id': {'in': pks}}, project='id', tag='run')
-        kind = {'node_type': {'like': f'data.{LABELS}.%'}}
-        query.append(orm.Node, with_incoming='run', filters=kind, project=list(_COLUMNS))
-        for run, *row in query.all() if pks else ():
-            made = dict(zip(_COLUMNS, row, strict=True))
-            self.nodes[made['id']] = made
-            self.outputs[run]['labels'], self.creator[made['id']] = made['id'], run
+        if pks:
+            query = orm.QueryBuilder().append(orm.Node, filters={'id': {'in': pks}}, project='id', tag='run')
+            query.append(
+                orm.Node, with_incoming='run', filters={'node_type': {'like': f'data.{LABELS}.%'}}, project='id'
+            )
+            for run, labels in query.all():
+                self.add(labels, run, 'labels')
 
     def _n_asked(self, job: int, n_made: int) -> int:
         """Number of structures that a labelling job was given."""
         inputs = self.inputs[job]
         if 'rows' in inputs:
-            return len(self.nodes[inputs['rows']]['attributes']['list'])
-        return int(self.nodes[inputs['structures']]['attributes']['n_structures']) if 'structures' in inputs else n_made
+            return len(self.attributes(inputs['rows'])['list'])
+        return int(self.attributes(inputs['structures'])['n_structures']) if 'structures' in inputs else n_made
 
     def claims(self) -> tuple[LabelClaim, ...]:
         """Data sets, labels and densities that came in from outside, with what they are said to be."""
@@ -554,7 +682,7 @@ class _Graph:
             if creator is not None and self.type_name(creator) != DATASET_IMPORT:
                 continue
             way = 'stored without a process' if creator is None else 'imported'
-            attributes = self.nodes[pk]['attributes']
+            attributes = self.attributes(pk)
             if self.type_name(pk) == DATASET:
                 source = dict(attributes['labels'])
             else:
@@ -569,7 +697,7 @@ class _Graph:
 
     def role(self, source: dict[str, Any]) -> str:
         """Say whether a data set or a model has labels of this origin as its baseline."""
-        baselines = [self.nodes[pk]['attributes'].get('baseline') or {} for pk in self.of_type(DATASET, MODEL)]
+        baselines = [self.attributes(pk).get('baseline') or {} for pk in self.of_type(DATASET, MODEL)]
         same = any(all(found.get(key) == value for key, value in source.items()) for found in baselines)
         return 'baseline' if same and source else 'labels'
 
@@ -590,7 +718,7 @@ class _Graph:
 
     def told(self, pk: int) -> Any:
         """Say in short what a node is: a number or text, a dictionary, the name of a file, or else its PK."""
-        attributes = self.nodes[pk]['attributes']
+        attributes = self.attributes(pk)
         kind = self.type_name(pk)
         if kind == 'core.dict':
             return dict(attributes)
@@ -610,9 +738,9 @@ class _Graph:
             if creator is not None:
                 function = self.type_name(creator)
                 if function in GENERATORS:
-                    way, parameters = 'generated', dict(self.nodes[inputs['parameters']]['attributes'])
+                    way, parameters = 'generated', dict(self.attributes(inputs['parameters']))
                 elif function == STRUCTURE_IMPORT:
-                    way, parameters = 'imported', {'filename': self.nodes[inputs['file']]['attributes']['filename']}
+                    way, parameters = 'imported', {'filename': self.attributes(inputs['file'])['filename']}
                 elif function in RUN_READERS:
                     way = 'read from finished runs'
                 else:
@@ -629,19 +757,67 @@ class _Graph:
             )
         return tuple(origins)
 
+    def executables(self) -> tuple[Executable, ...]:
+        """Codes that ran, with the number of their jobs."""
+        jobs = Counter(pk for inputs in self.inputs.values() for name, pk in inputs.items() if name in CODE_INPUTS)
+        hosts = self.computers()
+        return tuple(
+            Executable(
+                pk=pk,
+                uuid=self.nodes[pk].uuid,
+                label=self._full_label(pk),
+                path=str(self.attributes(pk).get('filepath_executable', self.attributes(pk).get('image_name', ''))),
+                hostname=hosts.get(self.nodes[pk].computer, ''),
+                n_jobs=jobs[pk],
+            )
+            for pk in self.nodes
+            if pk in jobs
+        )
 
-def _starts(node: orm.Node) -> list[int]:
-    """Where the search begins: a workflow makes nothing itself, it returns what its calculations made."""
-    if not isinstance(node, orm.WorkflowNode):
-        return [node.pk]
-    links = node.base.links
-    ends = (
-        links.get_outgoing(link_type=LinkType.RETURN).all() or links.get_incoming(link_type=LinkType.INPUT_WORK).all()
-    )
-    return [node.pk, *sorted({link.node.pk for link in ends})]
+    def computers(self) -> dict[str, str]:
+        """Host names of the computers, by label."""
+        used = {record.computer for record in self.nodes.values()} - {''}
+        rows = orm.QueryBuilder().append(orm.Computer, project=['label', 'hostname']).all()
+        return {label: hostname for label, hostname in sorted(rows) if label in used}
 
+    def pseudopotentials(self, labelling: tuple[LabelOrigin, ...]) -> tuple[Pseudopotential, ...]:
+        """Pseudopotentials that labels were made with: those in the graph, and those that labels name."""
+        found = {
+            (attributes['element'], attributes['md5']): Pseudopotential(
+                attributes['element'], attributes['md5'], attributes.get('filename', ''), self.nodes[pk].uuid
+            )
+            for pk in self.nodes
+            if self.type_name(pk).startswith('pseudo')
+            for attributes in [self.attributes(pk)]
+        }
+        for origin in labelling:
+            for element, md5 in origin.pseudopotentials.items():
+                found.setdefault((element, md5), Pseudopotential(element, md5, '', ''))
+        return tuple(found[key] for key in sorted(found))
 
-def _joined(pks: list[int], entity: type[Any], column: str) -> dict[int, str]:
-    """The user or computer of nodes, by PK."""
-    query = orm.QueryBuilder().append(orm.Node, filters={'id': {'in': pks}}, project='id', tag='node')
-    return dict(query.append(entity, with_node='node', project=column).all())
+    def seeds(self) -> tuple[Seed, ...]:
+        """Seeds among the inputs of processes, and those that models were trained with."""
+        found = []
+        for process, inputs in self.inputs.items():
+            if self.nodes[process].process_type in LABEL_JOBS:
+                continue
+            name = self.type_name(process)
+            for label, pk in inputs.items():
+                if self.type_name(pk) == 'core.int' and label == 'seed':
+                    found.append(Seed(name, process, self.attributes(pk)['value']))
+                elif self.type_name(pk) == 'core.dict' and 'seed' in self.attributes(pk):
+                    found.append(Seed(name, process, self.attributes(pk)['seed']))
+                elif (name, label) in SPLITS:
+                    found.append(Seed(name, process, split_parameters(self.attributes(pk))['seed'], default=True))
+        for pk in self.of_type(MODEL, DENSITY_MODEL):
+            seed = self.attributes(pk)['parameters'].get('seed')
+            if seed is not None and pk in self.creator:
+                found.append(Seed(self.type_name(self.creator[pk]), self.creator[pk], seed))
+        unique = {(seed.pk, seed.value): seed for seed in found}
+        return tuple(sorted(unique.values(), key=lambda seed: self._position[seed.pk]))
+
+    def orphans(self) -> tuple[DataStep, ...]:
+        """Models and predictions without the process that made them."""
+        return tuple(
+            self.data_step(pk) for pk in self.of_type(MODEL, DENSITY_MODEL, PREDICTION) if pk not in self.creator
+        )

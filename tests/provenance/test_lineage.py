@@ -90,6 +90,52 @@ def test_generator_and_its_seed_are_found(dataset, generated):
     assert [node.pk for node in origin.nodes] == [generated.pk]
 
 
+def test_what_ran_where_with_which_seeds(dataset, code):
+    lineage = trace(dataset)
+    [executable] = lineage.executables
+    assert (executable.uuid, executable.label, executable.n_jobs) == (code.uuid, 'nanoml-worker@localhost', 2)
+    assert (executable.path, executable.hostname) == (str(code.filepath_executable), code.computer.hostname)
+    assert lineage.computers == {'localhost': code.computer.hostname}
+    assert [(seed.of, seed.value, seed.default) for seed in lineage.seeds] == [
+        ('generate_flake_set', 7, False),
+        ('split_dataset', 0, True),
+    ]
+    assert lineage.began < lineage.ended
+
+
+def test_tight_binding_is_not_dft(dataset, flake_labels):
+    lineage = trace(dataset)
+    source = flake_labels.source
+    assert not lineage.rests_on_dft
+    assert lineage.dft == (
+        f'this data set has no provenance to DFT, because {source.title} {source.version} / fast is tight binding'
+    )
+
+
+def test_runs_of_dft_are_counted_and_a_mixture_is_told(generated, record_job, flake_labels):
+    siesta = replace(flake_labels, source=replace(flake_labels.source, engine='siesta', title='LDA (SIESTA)'))
+    whole = record_job(generated, siesta)
+    assert trace(whole).rests_on_dft
+    assert trace(whole).dft == f'DFT: 12 structures of LDA (SIESTA) {flake_labels.source.version} / fast'
+    process = orm.CalcFunctionNode()
+    for name, part in {'one': whole, 'other': record_job(generated, flake_labels)}.items():
+        process.base.links.add_incoming(part, LinkType.INPUT_CALC, name)
+    process.store()
+    assert not trace(process).rests_on_dft
+    assert 'rests only in part on DFT (12 structures of LDA (SIESTA)' in trace(process).dft
+
+
+def test_a_model_whose_training_is_gone_says_so(model_node):
+    lineage = trace(model_node)
+    assert [step.pk for step in lineage.orphans] == [model_node.pk]
+    assert lineage.dft == (f'this model has no provenance to DFT, because no process made the model pk {model_node.pk}')
+    assert 'the process was deleted or left out of an archive' in lineage.render()
+
+
+def test_structures_rest_on_no_labels(generated):
+    assert trace(generated).dft == 'this set of structures has no provenance to DFT, because it rests on no labels'
+
+
 def test_only_the_final_dataset_is_listed(dataset):
     assert [step.pk for step in trace(dataset).datasets] == [dataset.pk]
     unsplit = dataset.creator.inputs.dataset
@@ -193,8 +239,9 @@ def test_tree_leads_from_the_node_to_the_structures(dataset):
     lines = trace(dataset).render().splitlines()
     assert lines[0].startswith(f'nanoml.dataset (pk {dataset.pk}')
     assert '12 structures in 2 jobs on localhost' in lines[1]
-    assert 'seed 7' in lines[-2]
-    assert lines[-1].startswith('12 structures were labelled in 2 jobs')
+    assert 'seed 7' in next(line for line in lines if 'structures generated' in line)
+    assert 'seeds: generate_flake_set 7, split_dataset 0 (default)' in lines
+    assert any(line.startswith('12 structures were labelled in 2 jobs; by ') for line in lines)
 
 
 def test_rounds_that_build_on_each_other_stay_cheap(aiida_profile):

@@ -1,0 +1,210 @@
+"""The part of AiiDA's graph that a question is about: what some nodes depend on, or what depends on them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from aiida import orm
+from aiida.common.links import LinkType
+from aiida.orm.nodes.caching import NodeCaching
+
+DATA_LINKS = (LinkType.INPUT_CALC.value, LinkType.CREATE.value)
+"""Links along which data flow; those of workflows only repeat what these say."""
+
+_AT_ONCE = 10_000
+"""PKs in one query: SQLite takes 32,766 parameters."""
+
+_COLUMNS = ('uuid', 'node_type', 'process_type', 'label', 'ctime', 'user_id', 'dbcomputer_id')
+_OF_PROCESSES = (
+    'attributes.process_label',
+    'attributes.exit_status',
+    'attributes.process_state',
+    f'extras.{NodeCaching.CACHED_FROM_KEY}',
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A node, without its attributes.
+
+    :param type: entry point of a data node (``nanoml.model``), name of the class or function of a process.
+    :param process_type: entry point of a process with its group, empty for data.
+    :param ctime: time of creation, ISO 8601.
+    :param user: e-mail address.
+    :param computer: label, empty without one.
+    :param exit_status: of a process that has ended.
+    :param state: of a process, as AiiDA names it; empty for data.
+    :param cached_from: UUID of the process whose results were taken; empty for one that was really run, and for data.
+    """
+
+    pk: int
+    uuid: str
+    type: str
+    process_type: str
+    label: str
+    ctime: str
+    user: str
+    computer: str
+    is_process: bool
+    exit_status: int | None = None
+    state: str = ''
+    cached_from: str = ''
+
+
+class ProvenanceGraph:
+    """Nodes that data flow connects with some nodes, and the links between them.
+
+    The graph is walked level by level, so that a node which is reached on many ways is looked at once. A query with
+    ``with_descendants`` lists every way by itself: in rounds of active learning, their number grows exponentially.
+
+    :param starts: PKs of the nodes that the walk began with.
+    :param links: (source, target, label, kind) of every link that was walked, kind as in :data:`DATA_LINKS`.
+    """
+
+    def __init__(self, starts: Collection[int], links: Iterable[Sequence[Any]]) -> None:
+        self.starts = tuple(sorted(starts))
+        self.inputs: dict[int, dict[str, int]] = defaultdict(dict)
+        """Inputs of each process, by the label of the link."""
+        self.outputs: dict[int, dict[str, int]] = defaultdict(dict)
+        """What each process made, by the label of the link."""
+        self.creator: dict[int, int] = {}
+        """Process that made a data node."""
+        pks = set(starts)
+        for source, target, label, kind in links:
+            pks.update((source, target))
+            if kind == LinkType.INPUT_CALC.value:
+                self.inputs[target][label] = source
+            else:
+                self.outputs[source][label] = target
+                self.creator[target] = source
+        self.nodes = load_records(pks)
+        """Nodes by PK, in the order in which they were made."""
+        self._attributes: dict[int, dict[str, Any]] = {}
+        self._by_type: dict[str, list[int]] = defaultdict(list)
+        for pk, node in self.nodes.items():
+            self._by_type[node.type].append(pk)
+        self._position = {pk: position for position, pk in enumerate(self.nodes)}
+
+    @classmethod
+    def ancestors(cls, pks: Collection[int]) -> Self:
+        """Walk back from some nodes to everything that they depend on."""
+        return cls(pks, walk(pks, forward=False))
+
+    @classmethod
+    def descendants(cls, pks: Collection[int]) -> Self:
+        """Walk on from some nodes to everything that depends on them."""
+        return cls(pks, walk(pks, forward=True))
+
+    def type_name(self, pk: int) -> str:
+        """Entry point of a data node (``nanoml.model``), name of the class or function of a process."""
+        return self.nodes[pk].type
+
+    def of_type(self, *names: str) -> list[int]:
+        """PKs of the nodes of these types, in the order in which they were made."""
+        found = (pk for name in names for pk in self._by_type.get(name, ()))
+        return sorted(found, key=self._position.__getitem__)
+
+    def jobs(self, *process_types: str) -> list[int]:
+        """PKs of the processes behind entry points, in the order in which they were made."""
+        return [pk for pk, node in self.nodes.items() if node.process_type in process_types]
+
+    def users(self) -> dict[int, set[int]]:
+        """Processes that took a data node as input, by its PK."""
+        found: dict[int, set[int]] = defaultdict(set)
+        for process, inputs in self.inputs.items():
+            for source in inputs.values():
+                found[source].add(process)
+        return found
+
+    def attributes(self, pk: int) -> dict[str, Any]:
+        """Give the attributes of a node; those of all nodes of its type are loaded at once."""
+        if pk not in self._attributes:
+            members = self._by_type[self.nodes[pk].type]
+            self._attributes.update(select(members, 'attributes'))
+        return self._attributes[pk]
+
+    def add(self, pk: int, creator: int, label: str) -> None:
+        """Add what a process made beside the data on the way."""
+        [node] = load_records([pk]).values()
+        self.nodes[pk] = node
+        self._by_type[node.type].append(pk)
+        self._position[pk] = len(self._position)
+        self.outputs[creator][label] = pk
+        self.creator[pk] = creator
+
+
+def walk(pks: Collection[int], *, forward: bool) -> Iterator[tuple[int, int, str, str]]:
+    """Follow the links of data level by level.
+
+    :param pks: where to begin.
+    :param forward: to what depends on them; else to what they depend on.
+    :yields: (source, target, label, kind) of each link, once.
+    """
+    seen, level = set(pks), sorted(pks)
+    while level:
+        found: set[int] = set()
+        for begin in range(0, len(level), _AT_ONCE):
+            here = {'id': {'in': level[begin : begin + _AT_ONCE]}}
+            query = orm.QueryBuilder()
+            query.append(orm.Node, filters=here if forward else {}, project='id', tag='source')
+            query.append(
+                orm.Node,
+                with_incoming='source',
+                filters={} if forward else here,
+                project='id',
+                edge_filters={'type': {'in': DATA_LINKS}},
+                edge_project=['label', 'type'],
+            )
+            for source, target, label, kind in query.all():
+                found.add(target if forward else source)
+                yield source, target, label, kind
+        level = sorted(found - seen)
+        seen |= found
+
+
+def select(pks: Collection[int], *columns: str) -> list[list[Any]]:
+    """Give the PK and some columns of nodes."""
+    chosen, rows = sorted(pks), []
+    for begin in range(0, len(chosen), _AT_ONCE):
+        filters = {'id': {'in': chosen[begin : begin + _AT_ONCE]}}
+        rows += orm.QueryBuilder().append(orm.Node, filters=filters, project=['id', *columns]).all()
+    return rows
+
+
+def load_records(pks: Collection[int]) -> dict[int, Record]:
+    """Load nodes without their attributes, in the order in which they were made."""
+    users = dict(orm.QueryBuilder().append(orm.User, project=['id', 'email']).all())
+    computers = dict(orm.QueryBuilder().append(orm.Computer, project=['id', 'label']).all())
+    rows = select(pks, *_COLUMNS)
+    processes = [row[0] for row in rows if row[2].startswith('process.')]
+    told = {row[0]: row[1:] for row in select(processes, *_OF_PROCESSES)}
+    records = {}
+    # PKs are given anew when an archive is imported; the time of creation stays.
+    for pk, uuid, node_type, process_type, label, ctime, user, computer in sorted(
+        rows, key=lambda row: (row[5], row[1])
+    ):
+        name, exit_status, state, cached_from = told.get(pk, (None, None, None, None))
+        records[pk] = Record(
+            pk=pk,
+            uuid=uuid,
+            type=_type_name(node_type, name),
+            process_type=process_type or '',
+            label=label,
+            ctime=ctime.isoformat(),
+            user=users[user],
+            computer=computers.get(computer, ''),
+            is_process=pk in told,
+            exit_status=exit_status,
+            state=state or '',
+            cached_from=cached_from or '',
+        )
+    return records
+
+
+def _type_name(node_type: str, process_label: str | None) -> str:
+    if node_type.startswith('process.'):
+        return process_label or node_type.split('.')[-2]
+    return node_type.removeprefix('data.').rpartition('.')[0].rpartition('.')[0]
