@@ -72,7 +72,8 @@ def _fix() -> None:
     from aiida.common.exceptions import ConfigurationError
     from aiida.manage import get_manager
 
-    from aiida_nanoml.cli.installation import make_code, make_localhost, make_profile, start_daemon
+    from aiida_nanoml.calculations.local_worker import make_code, make_localhost
+    from aiida_nanoml.cli.installation import make_profile, start_daemon
 
     _put_beside_on_path()
     profile = get_manager().get_profile()
@@ -88,7 +89,7 @@ def _fix() -> None:
 
 def _put_beside_on_path() -> None:
     """The daemon starts `verdi` by name, also where the virtual environment is not activated."""
-    from aiida_nanoml.cli.installation import worker_executable
+    from aiida_nanoml.calculations.local_worker import worker_executable
 
     os.environ['PATH'] = os.pathsep.join([str(worker_executable().parent), os.environ.get('PATH', '')])
 
@@ -122,7 +123,7 @@ def _guarded(check: Callable[[Any], Finding], profile: Any) -> Finding:
 
 
 def _worker() -> Finding:
-    from aiida_nanoml.cli.installation import worker_executable
+    from aiida_nanoml.calculations.local_worker import worker_executable
 
     try:
         return Finding('worker', OK, str(worker_executable()))

@@ -76,7 +76,8 @@ def quickstart(
     start = time.monotonic()
     from aiida import load_profile
 
-    from aiida_nanoml.cli.installation import make_code, make_localhost, make_profile, start_daemon, stop_daemon
+    from aiida_nanoml.calculations.local_worker import make_code, make_localhost
+    from aiida_nanoml.cli.installation import make_profile, start_daemon, stop_daemon
     from aiida_nanoml.cli.progress import follow
 
     profile = load_profile(make_profile(PROFILE).name)

@@ -70,9 +70,9 @@ def import_(
     if mesh_spacing is not None and not densities:
         raise click.UsageError('--mesh-spacing goes with --densities')
     load_storage()
+    from aiida_nanoml.calculations.local_worker import make_localhost
     from aiida_nanoml.calculations.pseudopotentials import PseudopotentialFinder
     from aiida_nanoml.cli.import_runs import DensityImporter, RunImporter, collect, find_runs
-    from aiida_nanoml.cli.installation import make_localhost
     from aiida_nanoml.cli.launch import log_to_stderr, only_errors
     from aiida_nanoml.cli.progress import counted
 
