@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
 from aiida import orm
 from aiida.common.links import LinkType
+from aiida.manage import get_manager
 from aiida.orm.nodes.caching import NodeCaching
+from aiida.repository import Repository
+from numpy.typing import NDArray
 
 DATA_LINKS = (LinkType.INPUT_CALC.value, LinkType.CREATE.value)
 """Links along which data flow; those of workflows only repeat what these say."""
@@ -143,11 +148,10 @@ def walk(pks: Collection[int], *, forward: bool) -> Iterator[tuple[int, int, str
     :param forward: to what depends on them; else to what they depend on.
     :yields: (source, target, label, kind) of each link, once.
     """
-    seen, level = set(pks), sorted(pks)
+    seen, level = set(pks), set(pks)
     while level:
         found: set[int] = set()
-        for begin in range(0, len(level), _AT_ONCE):
-            here = {'id': {'in': level[begin : begin + _AT_ONCE]}}
+        for here in in_parts(level):
             query = orm.QueryBuilder()
             query.append(orm.Node, filters=here if forward else {}, project='id', tag='source')
             query.append(
@@ -161,15 +165,21 @@ def walk(pks: Collection[int], *, forward: bool) -> Iterator[tuple[int, int, str
             for source, target, label, kind in query.all():
                 found.add(target if forward else source)
                 yield source, target, label, kind
-        level = sorted(found - seen)
+        level = found - seen
         seen |= found
+
+
+def in_parts(pks: Collection[int]) -> Iterator[dict[str, Any]]:
+    """Give filters of queries for some nodes, as many at once as SQLite takes."""
+    chosen = sorted(pks)
+    for begin in range(0, len(chosen), _AT_ONCE):
+        yield {'id': {'in': chosen[begin : begin + _AT_ONCE]}}
 
 
 def select(pks: Collection[int], *columns: str) -> list[list[Any]]:
     """Give the PK and some columns of nodes."""
-    chosen, rows = sorted(pks), []
-    for begin in range(0, len(chosen), _AT_ONCE):
-        filters = {'id': {'in': chosen[begin : begin + _AT_ONCE]}}
+    rows: list[list[Any]] = []
+    for filters in in_parts(pks):
         rows += orm.QueryBuilder().append(orm.Node, filters=filters, project=['id', *columns]).all()
     return rows
 
@@ -208,3 +218,23 @@ def _type_name(node_type: str, process_label: str | None) -> str:
     if node_type.startswith('process.'):
         return process_label or node_type.split('.')[-2]
     return node_type.removeprefix('data.').rpartition('.')[0].rpartition('.')[0]
+
+
+def read_arrays(pks: Collection[int], name: str) -> dict[int, NDArray[Any]]:
+    """Read an array of many nodes at once.
+
+    :param pks: nodes that keep arrays.
+    :param name: of the array; nodes that have none of this name are left out.
+    :returns: array by PK.
+    """
+    backend = get_manager().get_profile_storage().get_repository()
+    keys: dict[str, list[int]] = defaultdict(list)
+    for pk, files in select(pks, 'repository_metadata'):
+        folder = Repository.from_serialized(backend, files)
+        if folder.has_object(f'{name}.npy'):
+            keys[folder.get_object(f'{name}.npy').key].append(pk)
+    arrays = {}
+    for key, stream in backend.iter_object_streams(list(keys)):
+        array = np.load(io.BytesIO(stream.read()), allow_pickle=False)
+        arrays.update(dict.fromkeys(keys[key], array))
+    return arrays

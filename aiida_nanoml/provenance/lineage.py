@@ -323,10 +323,10 @@ def trace(node: orm.Node) -> Lineage:
         transmission_jobs=tuple(map(graph.process_step, graph.jobs(RMATRIX_JOB))),
         potentials=graph.potential_origins(),
         prediction_jobs=tuple(map(graph.process_step, graph.jobs(PREDICT_JOB, DENSITY_PREDICT_JOB))),
-        models=tuple(map(graph.data_step, graph.of_type(MODEL, DENSITY_MODEL))),
+        models=tuple(data_step(graph, pk) for pk in graph.of_type(MODEL, DENSITY_MODEL)),
         training_jobs=tuple(map(graph.process_step, graph.jobs(TRAIN_JOB, DENSITY_TRAIN_JOB))),
-        datasets=tuple(map(graph.data_step, graph.datasets(node.pk))),
-        densities=tuple(map(graph.data_step, graph.densities(node.pk))),
+        datasets=tuple(data_step(graph, pk) for pk in graph.datasets(node.pk)),
+        densities=tuple(data_step(graph, pk) for pk in graph.densities(node.pk)),
         labelling=labelling,
         claims=claims,
         structures=graph.structure_origins(),
@@ -561,18 +561,19 @@ _FACTS = {
 """Attributes that tell most about a data node, by type."""
 
 
+def data_step(graph: ProvenanceGraph, pk: int) -> DataStep:
+    """Describe a data node of a graph."""
+    node = graph.nodes[pk]
+    facts = {key: graph.attributes(pk).get(key) for key in _FACTS.get(node.type, ())}
+    return DataStep(pk=pk, uuid=node.uuid, type=node.type, label=node.label, facts=facts)
+
+
 class _Graph(ProvenanceGraph):
     """What stands behind a node, and how each part of it is told."""
 
     def step(self, pk: int) -> DataStep | ProcessStep:
         """Describe a node."""
-        return self.process_step(pk) if self.nodes[pk].is_process else self.data_step(pk)
-
-    def data_step(self, pk: int) -> DataStep:
-        """Describe a data node."""
-        node = self.nodes[pk]
-        facts = {key: self.attributes(pk).get(key) for key in _FACTS.get(node.type, ())}
-        return DataStep(pk=pk, uuid=node.uuid, type=node.type, label=node.label, facts=facts)
+        return self.process_step(pk) if self.nodes[pk].is_process else data_step(self, pk)
 
     def process_step(self, pk: int) -> ProcessStep:
         """Describe a process."""
@@ -692,7 +693,7 @@ class _Graph(ProvenanceGraph):
             told = f'{said}, protocol {source.get("protocol", "?")}'
             if attributes.get('model_fingerprint'):
                 told = f'the model {attributes["model_fingerprint"][:12]}, which learnt from {told}'
-            claims.append(LabelClaim(self.data_step(pk), way, told, self.role(source)))
+            claims.append(LabelClaim(data_step(self, pk), way, told, self.role(source)))
         return tuple(claims)
 
     def role(self, source: dict[str, Any]) -> str:
@@ -709,7 +710,7 @@ class _Graph(ProvenanceGraph):
             inputs = {} if creator is None else self.inputs[creator]
             origins.append(
                 PotentialOrigin(
-                    node=self.data_step(pk),
+                    node=data_step(self, pk),
                     function='' if creator is None else self.type_name(creator),
                     inputs={name: self.told(source) for name, source in sorted(inputs.items())},
                 )
@@ -745,7 +746,7 @@ class _Graph(ProvenanceGraph):
                     way = 'read from finished runs'
                 else:
                     way = f'made by {function}'
-            nodes = tuple(map(self.data_step, members))
+            nodes = tuple(data_step(self, pk) for pk in members)
             origins.append(
                 StructureOrigin(
                     way=way,
@@ -819,5 +820,5 @@ class _Graph(ProvenanceGraph):
     def orphans(self) -> tuple[DataStep, ...]:
         """Models and predictions without the process that made them."""
         return tuple(
-            self.data_step(pk) for pk in self.of_type(MODEL, DENSITY_MODEL, PREDICTION) if pk not in self.creator
+            data_step(self, pk) for pk in self.of_type(MODEL, DENSITY_MODEL, PREDICTION) if pk not in self.creator
         )

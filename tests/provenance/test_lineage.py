@@ -12,57 +12,14 @@ from aiida.common.links import LinkType
 
 from aiida_nanoml.calculations.functions.datasets import assemble_dataset, import_dataset, split_dataset
 from aiida_nanoml.calculations.functions.densities import merge_densities
-from aiida_nanoml.calculations.functions.labels import merge_labels
-from aiida_nanoml.calculations.functions.structures import generate_flake_set
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.density_model import DensityModelData
-from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.densities.free_atoms import FreeAtoms
 from aiida_nanoml.learning.density.model_files import save_density_model
 from aiida_nanoml.learning.density.network import DensityNetwork
 from aiida_nanoml.provenance.lineage import trace
 from tests.conftest import gaussian_density
-
-PARAMETERS = {'family': 'z', 'size': 2, 'count': 12, 'seed': 7}
-
-
-@pytest.fixture
-def generated(aiida_profile, flakes):
-    """The flakes of the fixtures, with the process that generates them."""
-    node = generate_flake_set(orm.Dict(PARAMETERS))
-    assert node.structures == flakes
-    return node
-
-
-@pytest.fixture
-def record_job(code):
-    """Store a finished labelling job without running it."""
-
-    def record(structures, labels):
-        job = orm.CalcJobNode(computer=code.computer, process_type='aiida.calculations:nanoml.label')
-        job.set_process_label('LabelCalculation')
-        job.set_option('resources', {'num_machines': 1})
-        job.base.links.add_incoming(structures, LinkType.INPUT_CALC, 'structures')
-        job.base.links.add_incoming(code, LinkType.INPUT_CALC, 'code')
-        job.store()
-        node = LabelSetData(labels)
-        node.base.links.add_incoming(job, LinkType.CREATE, 'labels')
-        node.store()
-        job.set_process_state('finished')
-        job.set_exit_status(0)
-        job.seal()
-        return node
-
-    return record
-
-
-@pytest.fixture
-def dataset(generated, record_job, flake_labels):
-    """A split data set of labels from two jobs."""
-    parts = [record_job(generated, flake_labels.select(np.arange(12)[part])) for part in (slice(0, 7), slice(7, 12))]
-    labels = merge_labels(**{f'labels_{number}': part for number, part in enumerate(parts)})
-    rows = assemble_dataset(generated, labels, orm.Dict({'name': 'quadruplets', 'params': {'unknown': 'drop'}}))
-    return split_dataset(rows, orm.Dict({}))
+from tests.provenance.conftest import PARAMETERS
 
 
 def test_every_job_of_a_dataset_is_found(dataset, code, flake_labels):
@@ -272,52 +229,23 @@ def density_model(aiida_profile, tmp_path, boxed_flakes, flake_labels):
     return DensityModelData(tmp_path / 'network')
 
 
-@pytest.fixture
-def record_density_job(code):
-    """Store a finished job without running it."""
-
-    def record(name, label, inputs, outputs):
-        job = orm.CalcJobNode(computer=code.computer, process_type=f'aiida.calculations:nanoml.{name}')
-        job.set_process_label(label)
-        job.set_option('resources', {'num_machines': 1})
-        for key, node in {'code': code, **inputs}.items():
-            job.base.links.add_incoming(node, LinkType.INPUT_CALC, key)
-        job.store()
-        for key, node in outputs.items():
-            node.base.links.add_incoming(job, LinkType.CREATE, key)
-            node.store()
-        job.set_process_state('finished')
-        job.set_exit_status(0)
-        job.seal()
-        return job
-
-    return record
-
-
 def test_a_predicted_density_leads_to_its_model_and_to_every_labelling_job(
-    generated, boxed_flakes, flake_labels, density_model, record_density_job
+    generated, boxed_flakes, flake_labels, density_model, record_process
 ):
     source = replace(flake_labels.source, pseudopotentials={'C': 'c' * 32, 'H': '0' * 32})
     parts, jobs = {}, []
     for number, rows in enumerate(([0], [1, 2])):
         made = DensitySetData(boxed_flakes.select(rows), map(gaussian_density, boxed_flakes.select(rows)), source)
         asked = orm.List([*rows, 11]).store()
-        jobs.append(
-            record_density_job(
-                'label', 'LabelCalculation', {'structures': generated, 'rows': asked}, {'densities': made}
-            )
-        )
+        jobs.append(record_process('nanoml.label', {'structures': generated, 'rows': asked}, {'densities': made}))
         parts[f'densities_{number}'] = made
     known = merge_densities(**parts)
-    training = record_density_job(
-        'density_train', 'DensityTrainCalculation', {'densities': known}, {'model': density_model}
-    )
+    training = record_process('nanoml.density_train', {'densities': known}, {'model': density_model})
     predicted = DensitySetData(
         boxed_flakes.select([2]), map(gaussian_density, boxed_flakes.select([2])), source, density_model.fingerprint
     )
-    prediction = record_density_job(
-        'density_predict',
-        'DensityPredictCalculation',
+    prediction = record_process(
+        'nanoml.density_predict',
         {'model': density_model, 'structures': generated},
         {'densities': predicted},
     )

@@ -1,0 +1,88 @@
+"""Graphs of known shape."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from aiida import orm
+from aiida.common.links import LinkType
+
+from aiida_nanoml.calculations.functions.datasets import assemble_dataset, split_dataset
+from aiida_nanoml.calculations.functions.labels import merge_labels
+from aiida_nanoml.calculations.functions.structures import generate_flake_set
+from aiida_nanoml.data.labels import LabelSetData
+
+QUADRUPLETS = {'name': 'quadruplets', 'params': {'unknown': 'drop'}}
+PARAMETERS = {'family': 'z', 'size': 2, 'count': 12, 'seed': 7}
+
+
+@pytest.fixture(autouse=True)
+def empty_profile(aiida_profile_clean) -> None:
+    """Some questions are about the whole profile: nothing of an earlier test may be in it."""
+
+
+@pytest.fixture
+def generated(aiida_profile, flakes):
+    """The flakes of the fixtures, with the process that generates them."""
+    node = generate_flake_set(orm.Dict(PARAMETERS))
+    assert node.structures == flakes
+    return node
+
+
+@pytest.fixture
+def record_job(code):
+    """Store a finished labelling job without running it."""
+
+    def record(structures, labels, **inputs):
+        job = orm.CalcJobNode(computer=code.computer, process_type='aiida.calculations:nanoml.label')
+        job.set_process_label('LabelCalculation')
+        job.set_option('resources', {'num_machines': 1})
+        job.base.links.add_incoming(structures, LinkType.INPUT_CALC, 'structures')
+        for name, node in {'code': code, **inputs}.items():
+            job.base.links.add_incoming(node, LinkType.INPUT_CALC, name)
+        job.store()
+        node = LabelSetData(labels)
+        node.base.links.add_incoming(job, LinkType.CREATE, 'labels')
+        node.store()
+        job.set_process_state('finished')
+        job.set_exit_status(0)
+        job.seal()
+        return node
+
+    return record
+
+
+@pytest.fixture
+def record_process(code):
+    """Store a finished job, or function, without running it."""
+
+    def record(name, inputs, outputs, function=None):
+        process_type = f'aiida.calculations:{name}'
+        if function is None:
+            process = orm.CalcJobNode(computer=code.computer, process_type=process_type)
+            process.set_option('resources', {'num_machines': 1})
+            inputs = {'code': code, **inputs}
+        else:
+            process = orm.CalcFunctionNode(process_type=process_type)
+        process.set_process_label(function or f'{name.removeprefix("nanoml.").title().replace("_", "")}Calculation')
+        for key, node in inputs.items():
+            process.base.links.add_incoming(node, LinkType.INPUT_CALC, key)
+        process.store()
+        for key, node in outputs.items():
+            node.base.links.add_incoming(process, LinkType.CREATE, key)
+            node.store()
+        process.set_process_state('finished')
+        process.set_exit_status(0)
+        process.seal()
+        return process
+
+    return record
+
+
+@pytest.fixture
+def dataset(generated, record_job, flake_labels):
+    """A split data set of labels from two jobs."""
+    parts = [record_job(generated, flake_labels.select(np.arange(12)[part])) for part in (slice(0, 7), slice(7, 12))]
+    labels = merge_labels(**{f'labels_{number}': part for number, part in enumerate(parts)})
+    rows = assemble_dataset(generated, labels, orm.Dict(QUADRUPLETS))
+    return split_dataset(rows, orm.Dict({}))
