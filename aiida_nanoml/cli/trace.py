@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from aiida_nanoml.cli.options import JSON, AnyNode, example
-from aiida_nanoml.cli.output import emit
+from aiida_nanoml.cli.options import FORCE, JSON, AnyNode, example
+from aiida_nanoml.cli.output import emit, note, refuse_overwriting
 
 
-@click.command(epilog=example('aiida-nanoml trace PREDICTION'))
+@click.command(epilog=example('aiida-nanoml trace PREDICTION --csv nodes.csv'))
 @click.argument('node', type=AnyNode())
 @click.option('--jobs', 'all_jobs', is_flag=True, help='List every labelling job, not only the first ones.')
+@click.option(
+    '--csv', 'table', type=click.Path(path_type=Path, dir_okay=False), help='Write a table, a row for each node.'
+)
+@FORCE
 @JSON
-def trace(node: Any, all_jobs: bool, as_json: bool) -> None:
+def trace(node: Any, all_jobs: bool, table: Path | None, force: bool, as_json: bool) -> None:
     """Show where NODE comes from, back to every labelling job.
 
     Of a workflow, the results are followed; of a calculation, its inputs.
     """
+    from aiida_nanoml.calculations.functions.base import csv_text
+    from aiida_nanoml.provenance.lineage import TABLE, lineage_table
     from aiida_nanoml.provenance.lineage import trace as trace_node
 
+    if table is not None:
+        refuse_overwriting(table, force)
+        table.write_text(csv_text([TABLE, *lineage_table(node)]), encoding='utf-8')
+        note(f'{table} is written')
     lineage = trace_node(node)
     content = lineage.to_dict()
     emit(as_json, {key: content['node'][key] for key in ('uuid', 'pk', 'type')} | content, lineage.render(all_jobs))

@@ -345,6 +345,38 @@ def trace(node: orm.Node) -> Lineage:
     )
 
 
+TABLE = ('uuid', 'type', 'label', 'made_by', 'created', 'user', 'computer', 'code', 'exit_status', 'cached_from')
+"""Columns of :func:`lineage_table`."""
+
+
+def lineage_table(node: orm.Node) -> list[tuple[Any, ...]]:
+    """Give every node that a node depends on in one row, in the order in which they were made.
+
+    :param node: as of :func:`trace`.
+    :returns: rows with the columns :data:`TABLE`; ``made_by`` is the UUID of the process that made a data node.
+    :raises ProvenanceError: the node is not stored.
+    """
+    graph = _Graph.ancestors(starts(node))
+    rows = []
+    for pk, record in graph.nodes.items():
+        code, maker = graph.inputs.get(pk, {}).get('code'), graph.creator.get(pk)
+        rows.append(
+            (
+                record.uuid,
+                record.type,
+                record.label,
+                '' if maker is None else graph.nodes[maker].uuid,
+                record.ctime,
+                record.user,
+                record.computer,
+                graph.full_label(code),
+                '' if record.exit_status is None else record.exit_status,
+                record.cached_from,
+            )
+        )
+    return rows
+
+
 def starts(node: orm.Node) -> list[int]:
     """Say where a walk back from a node begins: a workflow makes nothing itself, it returns what its calculations made.
 
@@ -590,13 +622,14 @@ class _Graph(ProvenanceGraph):
             'ctime': node.ctime,
             'user': node.user,
             'computer': node.computer or ('' if folder is None else self.nodes[folder].computer),
-            'code': self._full_label(code),
+            'code': self.full_label(code),
             'executable': executable,
             'exit_status': node.exit_status,
             'cached_from': node.cached_from,
         }
 
-    def _full_label(self, code: int | None) -> str:
+    def full_label(self, code: int | None) -> str:
+        """Name a code as AiiDA does, ``label@computer``; empty without one."""
         return '' if code is None else f'{self.nodes[code].label}@{self.nodes[code].computer}'.rstrip('@')
 
     def datasets(self, start: int) -> list[int]:
@@ -627,7 +660,7 @@ class _Graph(ProvenanceGraph):
                 **self._process_fields(pk),
                 n_rows=labels['n_rows'] if 'n_rows' in labels else self._n_asked(pk, labels['n_densities']),
                 n_finished=labels['n_finished'] if 'n_finished' in labels else labels['n_densities'],
-                program=self._full_label(self.inputs[pk].get('engine_code')),
+                program=self.full_label(self.inputs[pk].get('engine_code')),
                 imported='' if folder is None else str(self.attributes(folder)['remote_path']),
             )
             source = {
@@ -766,7 +799,7 @@ class _Graph(ProvenanceGraph):
             Executable(
                 pk=pk,
                 uuid=self.nodes[pk].uuid,
-                label=self._full_label(pk),
+                label=self.full_label(pk),
                 path=str(self.attributes(pk).get('filepath_executable', self.attributes(pk).get('image_name', ''))),
                 hostname=hosts.get(self.nodes[pk].computer, ''),
                 n_jobs=jobs[pk],

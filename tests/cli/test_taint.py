@@ -1,0 +1,57 @@
+"""``aiida-nanoml taint`` and what ``trace`` writes."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+
+from aiida_nanoml.calculations.functions.datasets import assemble_dataset
+from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.provenance.lineage import TABLE
+from tests.provenance.conftest import QUADRUPLETS
+
+
+@pytest.fixture
+def rows(structures_node: StructureSetData, labels_node):
+    from aiida import orm
+
+    made = assemble_dataset(structures_node, labels_node, orm.Dict(QUADRUPLETS))
+    made.label = 'rows'
+    return made
+
+
+def test_what_rests_on_labels(cli, cli_json, rows, labels_node):
+    found = cli_json('taint', labels_node.uuid)
+    assert [touched['node']['uuid'] for touched in found['datasets']] == [rows.uuid]
+    assert found['datasets'][0]['rows'] == {'': [12, 12]}
+    text = cli('taint', labels_node.uuid).stdout
+    assert f'data set: nanoml.dataset rows pk {rows.pk}: 12 of 12 rows' in text
+    assert '  1. assemble_dataset' in text
+    assert cli('taint', 'rows').stdout.endswith('nothing rests on it\n')
+
+
+def test_it_is_said_what_is_wrong(cli, rows):
+    assert 'either NODE, or both' in cli('taint', status=2).stderr
+    assert 'either NODE, or both' in cli('taint', 'rows', '--engine', 'xtb', status=2).stderr
+    assert 'either NODE, or both' in cli('taint', '--engine', 'xtb', status=2).stderr
+    error = cli('taint', '--engine', 'xtb', '--engine-version', '0.0', status=1).stderr
+    assert error == "Error: no labels here are from xtb '0.0'; versions of xtb: none\n"
+
+
+def test_every_node_is_a_row_of_a_table(cli, rows, tmp_path):
+    path = tmp_path / 'nodes.csv'
+    cli('trace', 'rows', '--csv', path)
+    with path.open() as file:
+        found = list(csv.DictReader(file))
+    assert list(found[0]) == list(TABLE)
+    assert {row['type'] for row in found} == {
+        'nanoml.structures',
+        'nanoml.labels',
+        'core.dict',
+        'assemble_dataset',
+        'nanoml.dataset',
+    }
+    [last] = [row for row in found if row['uuid'] == rows.uuid]
+    assert (last['made_by'], last['label']) == (rows.creator.uuid, 'rows')
+    assert 'exists already' in cli('trace', 'rows', '--csv', path, status=1).stderr
