@@ -33,6 +33,7 @@ COMMANDS = {
     'rmatrix': 'aiida_nanoml.cli.rmatrix:rmatrix',
     'plot': 'aiida_nanoml.cli.plot:plot',
     'trace': 'aiida_nanoml.cli.trace:trace',
+    'reproduce': 'aiida_nanoml.cli.reproduce:reproduce',
     'taint': 'aiida_nanoml.cli.taint:taint',
 }
 """Commands in the order of the work, each with the place it is loaded from."""

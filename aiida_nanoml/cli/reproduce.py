@@ -1,0 +1,68 @@
+"""``aiida-nanoml reproduce``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from aiida_nanoml.cli.options import JSON, AnyNode, example
+from aiida_nanoml.cli.output import emit, note
+
+SINCE = ('inputs', 'dataset', 'labels', 'structures', 'start')
+
+
+@click.command(epilog=example('aiida-nanoml reproduce PREDICTION --from labels'))
+@click.argument('node')
+@click.option(
+    '--from',
+    'since',
+    type=click.Choice(SINCE),
+    default=SINCE[0],
+    show_default=True,
+    help='What is taken as recorded: the inputs of the last calculation, everything up to the data set, the labels or '
+    'the structures, or nothing that can be computed again (start).',
+)
+@click.option(
+    '--tolerance',
+    type=click.FloatRange(min=0.0),
+    default=0.0,
+    show_default='0, bit for bit',
+    help='Difference that counts as none, of every real number in its own unit.',
+)
+@click.option(
+    '--archive',
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help='Archive that holds NODE, a UUID or a label. No profile is needed then.',
+)
+@JSON
+@click.pass_context
+def reproduce(
+    context: click.Context, node: str, since: str, tolerance: float, archive: Path | None, as_json: bool
+) -> None:
+    """Compute NODE again from the graph alone, in a fresh profile, and compare it with what is recorded.
+
+    NODE is a prediction, a model, a data set, or anything else that a calculation made. Its calculation runs once more
+    on this machine, without the cache; with --from also those before it, each with what was computed anew. DFT is
+    never run again: its labels are taken as recorded. The profile stays as it is.
+
+    The exit status is 1 when NODE differs.
+    """
+    from aiida_nanoml.provenance.reproduce import reproduce as reproduce_node
+    from aiida_nanoml.provenance.reproduce import reproduce_archived
+
+    if archive is None:
+        found = AnyNode().convert(node, None, context)
+        reproduction = reproduce_node(found, since, tolerance, note)
+    else:
+        reproduction = reproduce_archived(archive, node, since, tolerance, note)
+    content = reproduction.to_dict()
+    earlier = SINCE[SINCE.index(since) + 1 :]
+    again = f'reproduce {node} --archive {archive}' if archive else f'reproduce {node}'
+    if reproduction.verdict != 'differs' and earlier:
+        following = f'{again} --from {"labels" if since in SINCE[:2] else SINCE[-1]}'
+    else:
+        following = None if archive else f'trace {node}'
+    emit(as_json, content, reproduction.render(), following)
+    if reproduction.verdict == 'differs':
+        context.exit(1)

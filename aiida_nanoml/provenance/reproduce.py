@@ -1,0 +1,282 @@
+"""Does the graph suffice to compute a result again, and does the same come out?"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from aiida import orm
+
+from aiida_nanoml.errors import ProvenanceError
+from aiida_nanoml.provenance.differences import IDENTICAL, NOT_COMPARED, WITHIN, Quantity, worst
+from aiida_nanoml.provenance.rerun import Request
+from aiida_nanoml.provenance.rerun_plan import INPUTS, Taken, calculation_behind, plan_rerun
+
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something around a calculation that is not as it was.
+
+    :param what: library, engine or executable.
+    """
+
+    what: str
+    then: str
+    now: str
+
+
+@dataclass(frozen=True)
+class RerunStep:
+    """One calculation that was run again.
+
+    :param uuid: of the recorded calculation.
+    :param type: name of its class or function.
+    :param wall_s: seconds that it took now.
+    :param processes: processes or threads that the job had, then and now.
+    :param quantities: what was compared.
+    :param changes: versions of libraries and engines, and executables, that differ.
+    """
+
+    uuid: str
+    type: str
+    wall_s: float
+    processes: int
+    quantities: tuple[Quantity, ...]
+    changes: tuple[Change, ...]
+
+    @property
+    def verdict(self) -> str:
+        """The worst of the verdicts."""
+        return worst(quantity.verdict for quantity in self.quantities)
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A node computed again from the graph alone.
+
+    :param uuid: of the node.
+    :param type: its type.
+    :param label: its label.
+    :param output: label of the link from its calculation; empty for the calculation itself, all of whose outputs count.
+    :param since: where the rerun began, a key of :data:`.rerun_plan.BOUNDARIES`.
+    :param tolerance: absolute difference of real numbers that counted as none, each in its unit.
+    :param steps: the calculations, in order; the last one made the node.
+    :param taken: data that were not computed again.
+    :param machine: Python, system, cores and threads of now. Those of then are not recorded.
+    :param not_compared: what is left out of every comparison.
+    """
+
+    uuid: str
+    type: str
+    label: str
+    output: str
+    since: str
+    tolerance: float
+    steps: tuple[RerunStep, ...]
+    taken: tuple[Taken, ...]
+    machine: dict[str, str]
+    not_compared: tuple[str, ...] = NOT_COMPARED
+
+    @property
+    def judged(self) -> tuple[Quantity, ...]:
+        """Quantities of the node; of a node without any that is compared, all of its calculation."""
+        every = self.steps[-1].quantities
+        return tuple(quantity for quantity in every if quantity.output == self.output) or every
+
+    @property
+    def verdict(self) -> str:
+        """``identical``, ``within tolerance`` or ``differs``: about the node, not about the steps before."""
+        return worst(quantity.verdict for quantity in self.judged)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything in types of JSON."""
+        content = asdict(self) | {'verdict': self.verdict}
+        for step, told in zip(self.steps, content['steps'], strict=True):
+            told['verdict'] = step.verdict
+        return content
+
+    def render(self) -> str:
+        """Return the calculations with what differs in each, what was taken as it is, and the verdict."""
+        name = f'{self.type} {self.label}'.rstrip()
+        lines = [f'{name} (uuid {self.uuid})']
+        for step in self.steps:
+            lines.append(f'  {step.type}: {step.verdict}, {len(step.quantities)} quantities, {step.wall_s:.1f} s')
+            different = [f'    {one.output}.{one.name}: {one}' for one in step.quantities if one.n_different]
+            lines += different[:_SHOWN]
+            if len(different) > _SHOWN:
+                lines.append(f'    … {len(different) - _SHOWN} more, see --json')
+        by_reason = defaultdict(list)
+        for taken in self.taken:
+            by_reason[taken.reason].append(f'{taken.type} {taken.label or taken.uuid[:8]}')
+        for reason, nodes in by_reason.items():
+            more = f' and {len(nodes) - _SHOWN} more' if len(nodes) > _SHOWN else ''
+            lines.append(f'taken as recorded: {", ".join(nodes[:_SHOWN])}{more} ({reason})')
+        changes = dict.fromkeys(change for step in self.steps for change in step.changes)
+        lines += [f'changed: {change.what}, {change.then} then, {change.now} now' for change in changes]
+        processes = max(step.processes for step in self.steps)
+        lines.append(
+            f'here: Python {self.machine["python"]}, {self.machine["cores"]} cores, OMP_NUM_THREADS '
+            f'{self.machine["OMP_NUM_THREADS"]}, at most {processes} process{"es" * (processes > 1)} a job as recorded'
+        )
+        lines.append(f'not compared: {", ".join(self.not_compared)}')
+        return '\n'.join([*lines, f'{self.verdict}: {self._statement()}'])
+
+    def _statement(self) -> str:
+        n_values = sum(quantity.n_values for quantity in self.judged)
+        if self.verdict == IDENTICAL:
+            return f'{n_values} values of {self.label or self.type} came out again bit for bit'
+        different = sum(quantity.n_different for quantity in self.judged)
+        if self.verdict == WITHIN:
+            return (
+                f'{different} of {n_values} values of {self.label or self.type} differ, by at most {self.tolerance:g}'
+            )
+        return f'{different} of {n_values} values of {self.label or self.type} came out otherwise'
+
+
+def reproduce(
+    node: orm.Node,
+    since: str = INPUTS,
+    tolerance: float = 0.0,
+    progress: Callable[[str], None] | None = None,
+) -> Reproduction:
+    """Compute a node again from the graph alone, in a fresh profile, and compare.
+
+    The calculations with their inputs are exported, and another interpreter imports them into a profile in memory,
+    where they run with the ``nanoml-worker`` of this installation, without the cache. Nothing is written into the
+    profile of the node. Programs of density-functional theory are never run: their labels are taken as recorded.
+
+    :param node: data that a calculation of this package made, such a calculation, or a workflow that returned the
+        results of one.
+    :param since: what is taken as recorded: the ``inputs`` of the calculation, so that it alone is run; or everything
+        up to the ``dataset``, the ``labels`` or the ``structures``; with ``start`` nothing that can be computed again.
+    :param tolerance: absolute difference of real numbers that counts as none, each in its own unit; 0: bit for bit.
+    :param progress: is told what is being done.
+    :raises ProvenanceError: the node was not made by a calculation that can be run again, or a calculation failed now.
+    """
+    plan = plan_rerun(calculation_behind(node), since)
+    with tempfile.TemporaryDirectory(prefix='aiida-nanoml-') as folder:
+        archive = Path(folder) / 'recorded.aiida'
+        _export([orm.load_node(pk) for pk in plan.steps], node, archive)
+        request = Request(archive=archive, node=node.uuid, since=since, tolerance=tolerance)
+        # The archive does not tell what stands behind the data that are taken.
+        return replace(_reproduce(request, folder, progress), taken=plan.taken)
+
+
+def reproduce_archived(
+    archive: Path,
+    node: str,
+    since: str = INPUTS,
+    tolerance: float = 0.0,
+    progress: Callable[[str], None] | None = None,
+) -> Reproduction:
+    """Compute a node of an archive again, as :func:`reproduce` does; no profile is needed.
+
+    :param archive: file of the kind ``.aiida``.
+    :param node: UUID of the node, or the beginning of it, or its label.
+    :raises ProvenanceError: as :func:`reproduce`; or the archive cannot be read, or the node is not in it.
+    """
+    with tempfile.TemporaryDirectory(prefix='aiida-nanoml-') as folder:
+        request = Request(archive=archive.resolve(), node=node, since=since, tolerance=tolerance)
+        return _reproduce(request, folder, progress)
+
+
+def _reproduce(request: Request, folder: str, progress: Callable[[str], None] | None) -> Reproduction:
+    if not (request.tolerance >= 0 and math.isfinite(request.tolerance)):
+        raise ProvenanceError(f'a tolerance is 0 or a positive number, got {request.tolerance}')
+    result: dict[str, Any] | None = None
+    with tempfile.TemporaryFile('w+', encoding='utf-8') as errors, _interpreter(folder, errors) as child:
+        child.stdin.write(request.model_dump_json())
+        child.stdin.close()
+        for line in child.stdout:
+            answer = json.loads(line)
+            if 'refused' in answer:
+                raise ProvenanceError(answer['refused'])
+            if 'step' in answer and progress is not None:
+                progress(f'{answer["number"]} of {answer["total"]}: {answer["step"]}')
+            result = answer.get('result')
+        if result is None:
+            errors.seek(0)
+            said = errors.read().strip().splitlines() or [f'exit status {child.wait()}']
+            raise ProvenanceError(f'the rerun broke off: {said[-1]}')
+    steps = tuple(
+        RerunStep(
+            **step
+            | {
+                'quantities': tuple(Quantity(**one) for one in step['quantities']),
+                'changes': tuple(Change(**one) for one in step['changes']),
+            }
+        )
+        for step in result['steps']
+    )
+    return Reproduction(
+        **result['node'],
+        output=result['output'],
+        since=request.since,
+        tolerance=request.tolerance,
+        steps=steps,
+        taken=tuple(Taken(**one) for one in result['taken']),
+        machine=result['machine'],
+    )
+
+
+@contextmanager
+def _interpreter(folder: str, errors: Any) -> Iterator[subprocess.Popen[str]]:
+    """Start the interpreter that runs calculations again; it ends, with its jobs, when the caller does."""
+    child = subprocess.Popen(
+        [sys.executable, '-P', '-m', 'aiida_nanoml.provenance.rerun'],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        cwd=folder,
+        env=os.environ | {'AIIDA_PATH': folder, 'PYTHONWARNINGS': 'ignore'},
+        text=True,
+        encoding='utf-8',
+    )
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            child.send_signal(signal.SIGINT)  # AiiDA then kills the running job
+            try:
+                child.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+        child.stdout.close()
+
+
+def _export(calculations: list[orm.CalculationNode], node: orm.Node, archive: Path) -> None:
+    """Write calculations with their inputs and outputs, and nothing before or beside them."""
+    import logging
+
+    from aiida.tools.archive import create_archive
+
+    logger = logging.getLogger('aiida.export')
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        create_archive(
+            [*calculations, *([node] if isinstance(node, orm.WorkflowNode) else [])],
+            archive,
+            include_comments=False,
+            include_logs=False,
+            create_backward=False,
+            call_calc_backward=False,
+            call_work_backward=False,
+            compression=1,
+        )
+    finally:
+        logger.setLevel(level)

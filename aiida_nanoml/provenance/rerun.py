@@ -1,0 +1,251 @@
+"""Run calculations again in a fresh profile: what the interpreter does that :func:`.reproduce.reproduce` starts.
+
+It reads a :class:`Request` from the standard input and writes lines of JSON to the standard output: ``{"step": …}``
+before each calculation, at last ``{"result": …}`` or ``{"refused": …}``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from aiida import orm
+from aiida.common import exceptions
+from aiida.common.links import LinkType
+from pydantic import BaseModel
+
+from aiida_nanoml.errors import NanomlError, ProvenanceError
+
+POLL_S = 0.5
+"""Seconds between two looks at a job."""
+
+_THREADS = re.compile(r'[A-Z]+_NUM_([A-Z]+_)?THREADS')
+
+
+class Request(BaseModel):
+    """What is run again.
+
+    :param archive: file with the node and what it was made of.
+    :param node: UUID of the node, or the beginning of it, or its label.
+    :param since: a key of :data:`.rerun_plan.BOUNDARIES`.
+    :param tolerance: as of :func:`.differences.compare_outputs`.
+    """
+
+    archive: Path
+    node: str
+    since: str
+    tolerance: float
+
+
+def main() -> None:
+    """Answer the request on the standard input."""
+    request = Request.model_validate_json(sys.stdin.read())
+    # Whatever libraries print must not get between the lines of the answer.
+    answers = os.fdopen(os.dup(1), 'w', encoding='utf-8')
+    os.dup2(2, 1)
+
+    def answer(**content: Any) -> None:
+        print(json.dumps(content, allow_nan=False), file=answers, flush=True)
+
+    try:
+        answer(result=_rerun(request, answer))
+    except NanomlError as error:
+        answer(refused=str(error))
+
+
+def _rerun(request: Request, answer: Callable[..., None]) -> dict[str, Any]:
+    from aiida_nanoml.provenance.rerun_plan import calculation_behind, plan_rerun
+
+    code = _make_profile()
+    _import(request.archive)
+    node = _find(request.node)
+    plan = plan_rerun(calculation_behind(node), request.since)
+    made: dict[int, orm.Data] = {}
+    steps = []
+    for number, step in enumerate(plan.steps, start=1):
+        answer(step=plan.graph.type_name(step), number=number, total=len(plan.steps))
+        steps.append(_run_step(plan.graph.inputs[step], orm.load_node(step), made, code, request.tolerance))
+    asked = (
+        ''
+        if isinstance(node, orm.ProcessNode)
+        else node.base.links.get_incoming(link_type=LinkType.CREATE).one().link_label
+    )
+    return {
+        'node': {
+            'uuid': node.uuid,
+            'type': plan.graph.type_name(plan.steps[-1]) if not asked else node.entry_point.name,
+            'label': node.label,
+        },
+        'output': asked,
+        'steps': steps,
+        'taken': [vars(taken) for taken in plan.taken],
+        'machine': _machine(),
+    }
+
+
+def _make_profile() -> orm.InstalledCode:
+    """Load an empty profile in memory and make the code ``nanoml-worker`` in it."""
+    from aiida import load_profile
+    from aiida.storage.sqlite_temp import SqliteTempBackend
+
+    from aiida_nanoml.calculations.local_worker import make_code, make_localhost
+
+    load_profile(SqliteTempBackend.create_profile('rerun', options={'runner.poll.interval': 1}))
+    computer = make_localhost()
+    computer.set_minimum_job_poll_interval(POLL_S)
+    return make_code(computer)
+
+
+def _import(archive: Path) -> None:
+    """Import an archive into the profile.
+
+    :raises ProvenanceError: it cannot be read, or needs a migration.
+    """
+    from aiida.common.log import AIIDA_LOGGER
+    from aiida.tools.archive import import_archive
+    from aiida.tools.archive.exceptions import ImportUniquenessError, ImportValidationError
+
+    AIIDA_LOGGER.setLevel('ERROR')
+    try:
+        import_archive(archive, create_group=False)
+    except exceptions.IncompatibleStorageSchema as error:
+        raise ProvenanceError(
+            f'{archive} was written by another version of aiida-core. If that was an older one, rewrite it with `verdi '
+            f'archive migrate {archive} NEW`, and use NEW; else update aiida-core.'
+        ) from error
+    except (
+        exceptions.CorruptStorage,
+        exceptions.UnreachableStorage,
+        ImportUniquenessError,
+        ImportValidationError,
+    ) as error:
+        raise ProvenanceError(f'{archive} is no archive of AiiDA that can be read: {error}') from error
+
+
+def _find(identifier: str) -> orm.Node:
+    """Find a node of the archive; PKs are those of another profile."""
+    from aiida.orm.utils.loaders import IdentifierType, NodeEntityLoader
+
+    faults = []
+    for kind in (IdentifierType.UUID, IdentifierType.LABEL):
+        try:
+            return NodeEntityLoader.load_entity(identifier, identifier_type=kind)
+        except (exceptions.NotExistent, exceptions.MultipleObjectsError, ValueError) as error:
+            faults.append(error)
+    several = [str(error) for error in faults if isinstance(error, exceptions.MultipleObjectsError)]
+    raise ProvenanceError(
+        several[0]
+        if several
+        else f'the archive has no node with the UUID or label {identifier!r}; PKs do not count there'
+    )
+
+
+def _run_step(
+    links: Mapping[str, int],
+    recorded: orm.CalculationNode,
+    made: dict[int, orm.Data],
+    code: orm.InstalledCode,
+    tolerance: float,
+) -> dict[str, Any]:
+    """Run one calculation again and compare its results.
+
+    :param links: PKs of the recorded inputs by the labels of their links.
+    :param made: data computed anew, by the PK of what they replace; those of this calculation are added.
+    :raises ProvenanceError: it fails, or gives no output that others need.
+    """
+    from aiida.engine import run_get_node
+    from aiida.manage.caching import disable_caching
+    from aiida.plugins import CalculationFactory
+
+    from aiida_nanoml.provenance.differences import compare_outputs, created
+    from aiida_nanoml.provenance.rerun_plan import PARENT_FOLDER
+
+    start = time.perf_counter()
+    inputs: dict[str, Any] = {}
+    is_job = isinstance(recorded, orm.CalcJobNode)
+    for label, pk in links.items():
+        if label == PARENT_FOLDER:
+            continue
+        *namespaces, name = label.split('__') if is_job else [label]
+        below = inputs
+        for namespace in namespaces:
+            below = below.setdefault(namespace, {})
+        below[name] = made[pk] if pk in made else orm.load_node(pk)
+    if is_job:
+        inputs |= {'code': code, 'metadata': {'options': _options(recorded)}}
+    with disable_caching():
+        _, node = run_get_node(CalculationFactory(recorded.process_type.partition(':')[2]), **inputs)
+    if not node.is_finished_ok:
+        reason = node.exit_message or node.exception or node.process_state.value
+        raise ProvenanceError(
+            f'{recorded.process_label} {recorded.uuid} failed when it was run again, with exit status '
+            f'{node.exit_status}: {reason}'
+        )
+    before, after = created(recorded), created(node)
+    made |= {before[label].pk: after[label] for label in before.keys() & after.keys()}
+    return {
+        'uuid': recorded.uuid,
+        'type': recorded.process_label,
+        'wall_s': time.perf_counter() - start,
+        'processes': _processes(recorded) if is_job else 1,
+        'quantities': [vars(quantity) for quantity in compare_outputs(before, after, tolerance)],
+        'changes': _changes(recorded, node),
+    }
+
+
+def _options(recorded: orm.CalcJobNode) -> dict[str, Any]:
+    """Processes and threads of a job; its queue and its machine are not those of a rerun."""
+    resources = {'num_machines': 1, 'num_mpiprocs_per_machine': 1, 'num_cores_per_mpiproc': _processes(recorded)}
+    variables = recorded.get_option('environment_variables') or {}
+    threads = {name: value for name, value in variables.items() if _THREADS.fullmatch(name)}
+    return {'resources': resources, 'environment_variables': threads}
+
+
+def _processes(recorded: orm.CalcJobNode) -> int:
+    from aiida_nanoml.calculations.base import count_processes
+
+    return count_processes(recorded.get_option('resources') or {})
+
+
+def _changes(recorded: orm.CalculationNode, again: orm.CalculationNode) -> list[dict[str, str]]:
+    """Versions and executables that are not those of then."""
+    then, now = _surroundings(recorded), _surroundings(again)
+    return [
+        {'what': what, 'then': then.get(what, 'not there'), 'now': now.get(what, 'not there')}
+        for what in dict.fromkeys([*then, *now])
+        if then.get(what) != now.get(what)
+    ]
+
+
+def _surroundings(process: orm.CalculationNode) -> dict[str, str]:
+    from aiida_nanoml.provenance.differences import created, versions
+
+    told = process.base.attributes.get('version', {})
+    names = {'core': 'aiida-core', 'plugin': 'aiida-nanoml'}
+    found = {names[key]: str(told[key]) for key in names if key in told}
+    if isinstance(process, orm.CalcJobNode):
+        found['executable'] = str(process.inputs.code.filepath_executable)
+    for node in created(process).values():
+        found |= versions(node)
+    return found
+
+
+def _machine() -> dict[str, str]:
+    """What else decides on the last digits of a result; AiiDA does not record it."""
+    return {
+        'python': platform.python_version(),
+        'system': platform.platform(),
+        'cores': str(len(os.sched_getaffinity(0))),
+        'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS', 'not set'),
+    }
+
+
+if __name__ == '__main__':
+    main()
