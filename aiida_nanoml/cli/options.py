@@ -90,7 +90,10 @@ class DataNode(types.DataParamType):  # type: ignore[misc]
 
 
 class AnyNode(click.ParamType):
-    """A stored node of any type, data or process, by PK, UUID or label."""
+    """A stored node of any type, data or process, by PK, UUID or label.
+
+    A label that one process shares with data means the process: runs are named after their structures.
+    """
 
     name = 'node'
 
@@ -102,7 +105,14 @@ class AnyNode(click.ParamType):
         load_storage()
         try:
             return NodeEntityLoader.load_entity(value)
-        except (exceptions.NotExistent, exceptions.MultipleObjectsError, ValueError) as error:
+        except exceptions.MultipleObjectsError as error:
+            from aiida.orm import ProcessNode, QueryBuilder
+
+            named = QueryBuilder().append(ProcessNode, filters={'label': value}).all(flat=True)
+            if len(named) == 1:
+                return named[0]
+            self.fail(one_line(error), param, ctx)
+        except (exceptions.NotExistent, ValueError) as error:
             self.fail(one_line(error), param, ctx)
 
 

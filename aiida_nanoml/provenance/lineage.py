@@ -300,7 +300,7 @@ class Lineage:
         ]
         lines += [f'executables: {ran}'] if ran else []
         lines += [f'seeds: {", ".join(seeds)}'] if seeds else []
-        return [*lines, f'{_counted(self.n_nodes, "node")}, {" to ".join(days)}']
+        return [*lines, f'{counted(self.n_nodes, "node")}, {" to ".join(days)}']
 
 
 def trace(node: orm.Node) -> Lineage:
@@ -435,7 +435,7 @@ def _dft(
     n_runs = sum(origin.n_structures for origin in found)
     what = ', '.join(f'{origin.title} {origin.version} / {origin.protocol}' for origin in found)
     if found and not reasons:
-        return True, f'DFT: {_counted(n_runs, "structure")} of {what}'
+        return True, f'DFT: {counted(n_runs, "structure")} of {what}'
     if found:
         return False, f'this {noun} rests only in part on DFT ({n_runs} structures of {what}): {"; ".join(reasons)}'
     return False, f'this {noun} has no provenance to DFT, because {"; ".join(reasons) or "it rests on no labels"}'
@@ -467,7 +467,7 @@ def _node_line(node: DataStep | ProcessStep) -> str:
     name = f' {node.label}' if node.label else ''
     rows = f', {node.facts["n_rows"]} rows' if 'n_rows' in node.facts else ''
     if 'n_densities' in node.facts:
-        rows = f', {_counted(node.facts["n_densities"], "structure")}'
+        rows = f', {counted(node.facts["n_densities"], "structure")}'
     return f'{node.type}{name} (pk {node.pk}, uuid {node.uuid}){rows}'
 
 
@@ -498,15 +498,16 @@ def _dataset_line(dataset: DataStep) -> str:
 def _densities_line(densities: DataStep) -> str:
     facts = densities.facts
     spacings = dict.fromkeys(f'{facts[f"spacing_{end}_ang"]:.3f}' for end in ('min', 'max'))
-    structures = _counted(facts['n_densities'], 'structure')
+    structures = counted(facts['n_densities'], 'structure')
     return f'densities pk {densities.pk}: {structures}, mesh spacing {" to ".join(spacings)} Å'
 
 
 def _jobs(number: int) -> str:
-    return _counted(number, 'job')
+    return counted(number, 'job')
 
 
-def _counted(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """Put a number before a noun, with a plural s where there is not one."""
     return f'{number} {what}' if number == 1 else f'{number} {what}s'
 
 
@@ -550,7 +551,7 @@ def _structures_line(origin: StructureOrigin) -> str:
 
 
 def _potential_line(origin: PotentialOrigin) -> str:
-    what = f'{_counted(origin.node.facts["n_potentials"], "potential")} (pk {origin.node.pk})'
+    what = f'{counted(origin.node.facts["n_potentials"], "potential")} (pk {origin.node.pk})'
     if not origin.function:
         return f'{what}, stored without a process'
     told = [f'{name} {value}' for name, value in origin.inputs.items() if value != {}]

@@ -25,6 +25,7 @@ from aiida_nanoml.provenance.lineage import (
     MODEL,
     PREDICTION,
     DataStep,
+    counted,
     data_step,
 )
 
@@ -130,11 +131,11 @@ class Taint:
             return '\n'.join([*lines, 'nothing rests on it'])
         if self.n_runs:
             where = ', '.join(f'{computer or "no computer"} {number}' for computer, number in self.computers.items())
-            lines.append(f'labels: {self.n_labelled} structures in {self.n_runs} jobs ({where})')
+            lines.append(f'labels: {counted(self.n_labelled, "structure")} in {counted(self.n_runs, "job")} ({where})')
         if self.n_chosen:
-            lines.append(f'labels that stand, of structures chosen by what is touched: {self.n_chosen} jobs')
+            lines.append(f'labels that stand, of structures chosen by what is touched: {counted(self.n_chosen, "job")}')
         if self.n_cached:
-            lines.append(f'taken from the cache: {self.n_cached} processes')
+            lines.append(f'taken from the cache: {counted(self.n_cached, "result")}')
         for title, touched in (('data set', self.datasets), ('model', self.models)):
             lines += [f'{title}: {_named(found.node)}: {_rows(found)}' for found in touched[:_SHOWN]]
             lines += _more(touched)
@@ -142,7 +143,7 @@ class Taint:
         lines += _more(self.predictions)
         others = {LABELS: self.n_label_sets} | self.others
         lines.append('besides: ' + ', '.join(f'{number} {name}' for name, number in others.items() if number))
-        lines.append(f'{self.n_nodes} nodes rest on it; to rerun, in this order:')
+        lines.append(f'{counted(self.n_nodes, "node")} touched; to rerun, in this order:')
         lines += [
             f'  {number}. {rerun.process}' + (f' × {rerun.n_processes}' if rerun.n_processes > 1 else '')
             for number, rerun in enumerate(self.reruns, start=1)

@@ -31,6 +31,14 @@ def test_what_rests_on_labels(cli, cli_json, rows, labels_node):
     assert cli('taint', 'rows').stdout.endswith('nothing rests on it\n')
 
 
+def test_a_label_shared_with_a_process_means_the_process(cli_json, cli, rows):
+    """Runs are named after their structures."""
+    rows.creator.label = 'rows'
+    assert [step['type'] for step in cli_json('taint', 'rows')['wrong']] == ['assemble_dataset']
+    rows.creator.inputs.labels.label = rows.creator.inputs.structures.label = 'twice'
+    assert 'multiple Node entries found with LABEL<twice>' in cli('taint', 'twice', status=2).stderr
+
+
 def test_it_is_said_what_is_wrong(cli, rows):
     assert 'either NODE, or both' in cli('taint', status=2).stderr
     assert 'either NODE, or both' in cli('taint', 'rows', '--engine', 'xtb', status=2).stderr

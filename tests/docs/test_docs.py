@@ -54,7 +54,12 @@ CHAINS = (
         'docs/howto/resume.md',
         'docs/topics/provenance.md',
     ),
-    ('docs/tutorials/starter.md', 'docs/howto/import_siesta.md', 'docs/howto/pseudopotentials.md'),
+    (
+        'docs/tutorials/starter.md',
+        'docs/howto/taint.md',
+        'docs/howto/import_siesta.md',
+        'docs/howto/pseudopotentials.md',
+    ),
     ('docs/tutorials/python_api.md', 'docs/topics/features.md'),
     ('docs/howto/own_engine.md',),
     ('docs/tutorials/alloys.md',),
