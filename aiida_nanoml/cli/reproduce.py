@@ -56,13 +56,10 @@ def reproduce(
         reproduction = reproduce_node(found, since, tolerance, note)
     else:
         reproduction = reproduce_archived(archive, node, since, tolerance, note)
-    content = reproduction.to_dict()
-    earlier = SINCE[SINCE.index(since) + 1 :]
-    again = f'reproduce {node} --archive {archive}' if archive else f'reproduce {node}'
-    if reproduction.verdict != 'differs' and earlier:
-        following = f'{again} --from {"labels" if since in SINCE[:2] else SINCE[-1]}'
-    else:
-        following = None if archive else f'trace {node}'
-    emit(as_json, content, reproduction.render(), following)
+    following = None if archive else f'trace {node}'
+    if reproduction.verdict != 'differs' and reproduction.earlier is not None:
+        where = f' --archive {archive}' if archive else ''
+        following = f'reproduce {node}{where} --from {reproduction.earlier}'
+    emit(as_json, reproduction.to_dict(), reproduction.render(), following)
     if reproduction.verdict == 'differs':
         context.exit(1)

@@ -21,7 +21,7 @@ from aiida import orm
 from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.provenance.differences import IDENTICAL, NOT_COMPARED, WITHIN, Quantity, worst
 from aiida_nanoml.provenance.rerun import Request
-from aiida_nanoml.provenance.rerun_plan import INPUTS, Taken, calculation_behind, plan_rerun
+from aiida_nanoml.provenance.rerun_plan import BOUNDARIES, INPUTS, START, Taken, plan_rerun, reproducible
 
 _SHOWN = 8
 
@@ -101,6 +101,14 @@ class Reproduction:
         """``identical``, ``within tolerance`` or ``differs``: about the node, not about the steps before."""
         return worst(quantity.verdict for quantity in self.judged)
 
+    @property
+    def earlier(self) -> str | None:
+        """Where a longer rerun could begin; None: nothing is left that was taken because it was asked for."""
+        if not any(taken.asked for taken in self.taken):
+            return None
+        behind = all(taken.type in BOUNDARIES['labels'] for taken in self.taken if taken.asked)
+        return START if behind else 'labels'
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything in types of JSON."""
         content = asdict(self) | {'verdict': self.verdict}
@@ -166,10 +174,11 @@ def reproduce(
     :param progress: is told what is being done.
     :raises ProvenanceError: the node was not made by a calculation that can be run again, or a calculation failed now.
     """
-    plan = plan_rerun(calculation_behind(node), since)
+    node = reproducible(node)
+    plan = plan_rerun(node, since)
     with tempfile.TemporaryDirectory(prefix='aiida-nanoml-') as folder:
         archive = Path(folder) / 'recorded.aiida'
-        _export([orm.load_node(pk) for pk in plan.steps], node, archive)
+        _export([orm.load_node(pk) for pk in plan.steps], archive)
         request = Request(archive=archive, node=node.uuid, since=since, tolerance=tolerance)
         # The archive does not tell what stands behind the data that are taken.
         return replace(_reproduce(request, folder, progress), taken=plan.taken)
@@ -258,7 +267,7 @@ def _interpreter(folder: str, errors: Any) -> Iterator[subprocess.Popen[str]]:
         child.stdout.close()
 
 
-def _export(calculations: list[orm.CalculationNode], node: orm.Node, archive: Path) -> None:
+def _export(calculations: list[orm.CalculationNode], archive: Path) -> None:
     """Write calculations with their inputs and outputs, and nothing before or beside them."""
     import logging
 
@@ -269,7 +278,7 @@ def _export(calculations: list[orm.CalculationNode], node: orm.Node, archive: Pa
     logger.setLevel(logging.ERROR)
     try:
         create_archive(
-            [*calculations, *([node] if isinstance(node, orm.WorkflowNode) else [])],
+            calculations,
             archive,
             include_comments=False,
             include_logs=False,

@@ -12,7 +12,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from aiida.common.links import LinkType
 from pydantic import BaseModel
 
 from aiida_nanoml.errors import NanomlError, ProvenanceError
+from aiida_nanoml.provenance.archives import readable
 
 POLL_S = 0.5
 """Seconds between two looks at a job."""
@@ -61,17 +62,19 @@ def main() -> None:
 
 
 def _rerun(request: Request, answer: Callable[..., None]) -> dict[str, Any]:
-    from aiida_nanoml.provenance.rerun_plan import calculation_behind, plan_rerun
+    from aiida_nanoml.provenance.rerun_plan import PARENT_FOLDER, plan_rerun, reproducible
 
     code = _make_profile()
     _import(request.archive)
-    node = _find(request.node)
-    plan = plan_rerun(calculation_behind(node), request.since)
+    node = reproducible(_find(request.node))
+    plan = plan_rerun(node, request.since)
     made: dict[int, orm.Data] = {}
     steps = []
     for number, step in enumerate(plan.steps, start=1):
         answer(step=plan.graph.type_name(step), number=number, total=len(plan.steps))
-        steps.append(_run_step(plan.graph.inputs[step], orm.load_node(step), made, code, request.tolerance))
+        links = {label: pk for label, pk in plan.graph.inputs[step].items() if label != PARENT_FOLDER}
+        inputs = {label: made[pk] if pk in plan.recomputed else orm.load_node(pk) for label, pk in links.items()}
+        steps.append(_run_step(orm.load_node(step), inputs, made, code, request.tolerance))
     asked = (
         ''
         if isinstance(node, orm.ProcessNode)
@@ -80,7 +83,7 @@ def _rerun(request: Request, answer: Callable[..., None]) -> dict[str, Any]:
     return {
         'node': {
             'uuid': node.uuid,
-            'type': plan.graph.type_name(plan.steps[-1]) if not asked else node.entry_point.name,
+            'type': node.entry_point.name if asked else node.process_label,
             'label': node.label,
         },
         'output': asked,
@@ -110,23 +113,10 @@ def _import(archive: Path) -> None:
     """
     from aiida.common.log import AIIDA_LOGGER
     from aiida.tools.archive import import_archive
-    from aiida.tools.archive.exceptions import ImportUniquenessError, ImportValidationError
 
     AIIDA_LOGGER.setLevel('ERROR')
-    try:
+    with readable(archive):
         import_archive(archive, create_group=False)
-    except exceptions.IncompatibleStorageSchema as error:
-        raise ProvenanceError(
-            f'{archive} was written by another version of aiida-core. If that was an older one, rewrite it with `verdi '
-            f'archive migrate {archive} NEW`, and use NEW; else update aiida-core.'
-        ) from error
-    except (
-        exceptions.CorruptStorage,
-        exceptions.UnreachableStorage,
-        ImportUniquenessError,
-        ImportValidationError,
-    ) as error:
-        raise ProvenanceError(f'{archive} is no archive of AiiDA that can be read: {error}') from error
 
 
 def _find(identifier: str) -> orm.Node:
@@ -140,46 +130,33 @@ def _find(identifier: str) -> orm.Node:
         except (exceptions.NotExistent, exceptions.MultipleObjectsError, ValueError) as error:
             faults.append(error)
     several = [str(error) for error in faults if isinstance(error, exceptions.MultipleObjectsError)]
-    raise ProvenanceError(
-        several[0]
-        if several
-        else f'the archive has no node with the UUID or label {identifier!r}; PKs do not count there'
-    )
+    fault = several[0] if several else f'no node has the UUID or label {identifier!r}'
+    raise ProvenanceError(f'{fault}: name a node of the archive by its UUID or label; a PK is that of one profile only')
 
 
 def _run_step(
-    links: Mapping[str, int],
     recorded: orm.CalculationNode,
+    inputs: dict[str, Any],
     made: dict[int, orm.Data],
     code: orm.InstalledCode,
     tolerance: float,
 ) -> dict[str, Any]:
     """Run one calculation again and compare its results.
 
-    :param links: PKs of the recorded inputs by the labels of their links.
+    :param inputs: by the labels of their links.
     :param made: data computed anew, by the PK of what they replace; those of this calculation are added.
-    :raises ProvenanceError: it fails, or gives no output that others need.
+    :raises ProvenanceError: it fails.
     """
     from aiida.engine import run_get_node
     from aiida.manage.caching import disable_caching
     from aiida.plugins import CalculationFactory
 
     from aiida_nanoml.provenance.differences import compare_outputs, created
-    from aiida_nanoml.provenance.rerun_plan import PARENT_FOLDER
 
     start = time.perf_counter()
-    inputs: dict[str, Any] = {}
     is_job = isinstance(recorded, orm.CalcJobNode)
-    for label, pk in links.items():
-        if label == PARENT_FOLDER:
-            continue
-        *namespaces, name = label.split('__') if is_job else [label]
-        below = inputs
-        for namespace in namespaces:
-            below = below.setdefault(namespace, {})
-        below[name] = made[pk] if pk in made else orm.load_node(pk)
     if is_job:
-        inputs |= {'code': code, 'metadata': {'options': _options(recorded)}}
+        inputs = _nested(inputs) | {'code': code, 'metadata': {'options': _options(recorded)}}
     with disable_caching():
         _, node = run_get_node(CalculationFactory(recorded.process_type.partition(':')[2]), **inputs)
     if not node.is_finished_ok:
@@ -198,6 +175,18 @@ def _run_step(
         'quantities': [vars(quantity) for quantity in compare_outputs(before, after, tolerance)],
         'changes': _changes(recorded, node),
     }
+
+
+def _nested(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Put the inputs of a job into their namespaces, which the labels of links divide by ``__``."""
+    nested: dict[str, Any] = {}
+    for label, node in inputs.items():
+        *namespaces, name = label.split('__')
+        below = nested
+        for namespace in namespaces:
+            below = below.setdefault(namespace, {})
+        below[name] = node
+    return nested
 
 
 def _options(recorded: orm.CalcJobNode) -> dict[str, Any]:

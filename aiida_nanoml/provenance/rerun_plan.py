@@ -31,11 +31,16 @@ BOUNDARIES: dict[str, tuple[str, ...]] = {
 """Types of data that are taken as they are; with ``inputs`` everything that the calculation was given is, with
 ``start`` nothing that can be computed again."""
 
+GIVEN = 'input of the calculation'
+_FROM = 'rerun from'
+
 PARENT_FOLDER = 'parent_folder'
 """Input of a job that goes on with the work of one which was killed; the same is computed without it."""
 
 _OURS = 'aiida.calculations:nanoml.'
-_PARAMETERS = ('core.dict', 'core.list', 'core.str', 'core.int', 'core.float', 'core.bool', 'core.code.', 'core.remote')
+_PARAMETERS = frozenset(
+    {'core.dict', 'core.list', 'core.str', 'core.int', 'core.float', 'core.bool', 'core.code.installed'}
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,11 @@ class Taken:
     label: str
     reason: str
 
+    @property
+    def asked(self) -> bool:
+        """Whether it was asked for to begin there; what is before may be computed again, too."""
+        return self.reason == GIVEN or self.reason.startswith(_FROM)
+
 
 @dataclass(frozen=True)
 class RerunPlan:
@@ -57,7 +67,7 @@ class RerunPlan:
 
     :param graph: the node with everything behind it.
     :param steps: PKs of the calculations, each after those whose results it takes; the last one made the node.
-    :param recomputed: PKs of the data that are computed anew on the way, without those of the last step.
+    :param recomputed: PKs of the data that the steps take from each other.
     :param taken: data that go in as they are, parameters left out.
     """
 
@@ -67,47 +77,45 @@ class RerunPlan:
     taken: tuple[Taken, ...]
 
 
-def calculation_behind(node: orm.Node) -> orm.CalculationNode:
-    """Find the calculation that made a node, or that returned everything which a workflow returned.
+def reproducible(node: orm.Node) -> orm.CalculationNode | orm.Data:
+    """Give what is reproduced: the node, or the calculation whose results a workflow returned.
 
-    :raises ProvenanceError: there is none, or there are several.
+    :raises ProvenanceError: no calculation made the node, or a workflow returned results of several.
     """
-    if isinstance(node, orm.CalculationNode):
-        return node
     if isinstance(node, orm.WorkflowNode):
-        returned = {
-            link.link_label: link.node for link in node.base.links.get_outgoing(link_type=LinkType.RETURN).all()
-        }
-        makers = {made.creator.uuid: made.creator for made in returned.values() if made.creator is not None}
+        links = node.base.links.get_outgoing(link_type=LinkType.RETURN).all()
+        makers = {link.node.creator.uuid: link.node.creator for link in links if link.node.creator is not None}
         if len(makers) == 1:
             return next(iter(makers.values()))
-        results = ', '.join(f'{label} {made.uuid}' for label, made in sorted(returned.items()))
+        results = ', '.join(f'{link.link_label} {link.node.uuid}' for link in links)
         raise ProvenanceError(
             f'{node.process_label} {node.uuid} is a workflow that returned '
             + (f'results of {len(makers)} calculations: reproduce one of {results}' if makers else 'nothing computed')
         )
-    if node.creator is None:
+    if isinstance(node, orm.Data) and node.creator is None:
         raise ProvenanceError(
             f'{type(node).__name__} {node.uuid} was stored without a process: there is nothing to rerun. Name a '
             'node that a calculation made, such as a model or a prediction.'
         )
-    return node.creator
+    return node
 
 
-def plan_rerun(process: orm.CalculationNode, since: str = INPUTS) -> RerunPlan:
-    """Walk back from a calculation to the data that are taken as they are.
+def plan_rerun(node: orm.CalculationNode | orm.Data, since: str = INPUTS) -> RerunPlan:
+    """Walk back from the calculation that made a node to the data that are taken as they are.
 
+    :param node: as :func:`reproducible` gives it.
     :param since: a key of :data:`BOUNDARIES`.
     :raises ProvenanceError: the calculation itself cannot be run again; the message says why. Calculations before it
         that cannot are left out, and their results are taken.
     """
     if since not in BOUNDARIES:
         raise ProvenanceError(f'{since!r} is nothing to begin with: choose one of {", ".join(BOUNDARIES)}')
+    process = node.creator if isinstance(node, orm.Data) else node
     graph = ProvenanceGraph.ancestors([process.pk])
     reason = _obstacle(graph, process.pk)
     if reason:
         name = graph.type_name(process.pk)
-        raise ProvenanceError(f'{name} {process.uuid} is not run again: {reason}')
+        raise ProvenanceError(f'{name} {process.uuid} cannot be reproduced: {reason}')
     before: dict[int, set[int]] = {}
     recomputed, taken, waiting = set(), {}, [process.pk]
     while waiting:
@@ -123,12 +131,11 @@ def plan_rerun(process: orm.CalculationNode, since: str = INPUTS) -> RerunPlan:
                 before[step].add(graph.creator[pk])
                 recomputed.add(pk)
                 waiting.append(graph.creator[pk])
-            elif not graph.type_name(pk).startswith(_PARAMETERS):
-                node = graph.nodes[pk]
-                taken[pk] = Taken(node.uuid, node.type, node.label, reason)
-    return RerunPlan(
-        graph, tuple(TopologicalSorter(before).static_order()), frozenset(recomputed), tuple(taken[pk] for pk in taken)
-    )
+            elif graph.type_name(pk) not in _PARAMETERS:
+                kept = graph.nodes[pk]
+                taken[pk] = Taken(kept.uuid, kept.type, kept.label, reason)
+    steps = tuple(TopologicalSorter(before).static_order())
+    return RerunPlan(graph, steps, frozenset(recomputed), tuple(taken.values()))
 
 
 def _reason_to_take(graph: ProvenanceGraph, pk: int, since: str) -> str | None:
@@ -136,11 +143,11 @@ def _reason_to_take(graph: ProvenanceGraph, pk: int, since: str) -> str | None:
     if creator is None:
         return 'stored without a process'
     if since == INPUTS:
-        return 'input of the calculation'
+        return GIVEN
     # Densities that a model predicted are no labels.
     predicted = graph.type_name(pk) == DENSITIES and graph.attributes(pk).get('model_fingerprint')
     if graph.type_name(pk) in BOUNDARIES[since] and not predicted:
-        return f'rerun from {since} on'
+        return f'{_FROM} {since} on'
     return _obstacle(graph, creator)
 
 
@@ -148,12 +155,12 @@ def _obstacle(graph: ProvenanceGraph, process: int) -> str | None:
     """Say why a calculation cannot be run again; None: it can."""
     node, inputs = graph.nodes[process], graph.inputs[process]
     if not node.process_type.startswith(_OURS):
-        return f'it was made by {node.type}, which is no calculation of aiida-nanoml'
+        return f'{node.type} is no calculation of aiida-nanoml'
     if node.process_type == SINGLE_RUN:
-        return 'DFT is never run again: it is a single run of SIESTA'
+        return 'DFT is never run again, and this is a run of SIESTA'
     if node.process_type == LABEL_JOB and 'engine_code' in inputs:
         program = graph.nodes[inputs['engine_code']].label
-        return f'DFT and other programs of their own are never run again: the labels come from the code {program}'
+        return f'DFT is never run again, nor is any other program: the labels come from the code {program}'
     folders = [pk for label, pk in inputs.items() if graph.type_name(pk) == 'core.remote' and label != PARENT_FOLDER]
     if folders:
         return f'it read finished runs in the folder {graph.attributes(folders[0]).get("remote_path")}'
