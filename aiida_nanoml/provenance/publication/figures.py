@@ -1,0 +1,80 @@
+"""Figures: those that the graph holds, and those that it allows to draw again, each with the command that makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiida import orm
+
+from aiida_nanoml.errors import NanomlError
+from aiida_nanoml.provenance.drawing import TRAINING, draw_parity
+from aiida_nanoml.provenance.graph import ProvenanceGraph
+from aiida_nanoml.provenance.lineage import PREDICTION
+from aiida_nanoml.worker.schemas import CALIBRATION_FILE, FIGURES_FOLDER, LEARNING_CURVE_FILE
+
+_PLOTS = {CALIBRATION_FILE: ' --calibration', LEARNING_CURVE_FILE: ' --learning-curve'}
+_IMAGES = ('.png', '.pdf', '.svg')
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A file of the folder.
+
+    :param name: of the file.
+    :param title: what it shows, in words.
+    :param commands: that make it anew from the imported archive.
+    """
+
+    name: str
+    title: str
+    commands: tuple[str, ...]
+
+
+def write_figures(folder: Path, graph: ProvenanceGraph) -> tuple[Figure, ...]:
+    """Copy the figures of all runs on the way, and draw those of predictions whose values are known.
+
+    :param folder: there already.
+    """
+    return (*_stored(folder, graph), *_drawn(folder, graph))
+
+
+def _stored(folder: Path, graph: ProvenanceGraph) -> Iterator[Figure]:
+    processes = [pk for pk, record in graph.nodes.items() if record.is_process]
+    query = orm.QueryBuilder()
+    query.append(orm.ProcessNode, filters={'id': {'in': processes}}, project='id', tag='process')
+    query.append(
+        orm.FolderData,
+        with_incoming='process',
+        edge_filters={'label': FIGURES_FOLDER, 'type': 'create'},
+        project='*',
+    )
+    for process, node in sorted(query.all(), key=lambda row: row[1].ctime):
+        for image in sorted(node.base.repository.list_object_names()):
+            if not image.endswith(_IMAGES):
+                continue
+            name = f'{Path(image).stem}-{node.uuid[:8]}{Path(image).suffix}'
+            with node.base.repository.open(image, 'rb') as stream:
+                (folder / name).write_bytes(stream.read())
+            title = f'{Path(image).stem.replace("_", " ")} of {graph.type_name(process)} {graph.nodes[process].uuid}'
+            commands = [f'verdi node repo cat {node.uuid} {image} > {name}']
+            if graph.type_name(process) == TRAINING:
+                commands.append(f'aiida-nanoml plot {graph.nodes[process].uuid}{_PLOTS.get(image, "")} -o {name}')
+            yield Figure(name, title, tuple(commands))
+
+
+def _drawn(folder: Path, graph: ProvenanceGraph) -> Iterator[Figure]:
+    for pk, record in graph.nodes.items():
+        maker = graph.creator.get(pk)
+        if record.type != PREDICTION or maker is None or 'dataset' not in graph.inputs[maker]:
+            continue
+        name = f'parity-{record.uuid[:8]}.png'
+        node: Any = orm.load_node(pk)
+        try:
+            draw_parity(node, folder / name)
+        except NanomlError:  # of another target, or the run failed: there is nothing to draw
+            continue
+        title = f'predicted against computed values of {record.type} {record.uuid}'
+        yield Figure(name, title, (f'aiida-nanoml plot {record.uuid} -o {name}',))

@@ -1,0 +1,148 @@
+"""The data statement: a paragraph for a paper, in Markdown and in LaTeX, made of the same sentences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from aiida_nanoml.provenance.lineage import PREDICTION, DataStep, LabelOrigin, Lineage, counted, theory_of
+from aiida_nanoml.provenance.publication.bibliography import Bibliography, engine_keys
+from aiida_nanoml.provenance.publication.facts import Facts
+from aiida_nanoml.provenance.publication.latex import escape
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Plain text, and the keys of the references that stand behind it."""
+
+    text: str
+    keys: tuple[str, ...] = ()
+
+
+def sentences(facts: Facts, cited: Bibliography) -> tuple[Sentence, ...]:
+    """Tell how the published numbers came about: codes and versions, protocols, counts, seeds, what was left out."""
+    return tuple(_told(facts, cited))
+
+
+def _told(facts: Facts, cited: Bibliography) -> Iterator[Sentence]:
+    lineage = facts.lineage
+    uuids = ', '.join(f'{kind} {uuid}' for uuid, kind, _ in facts.nodes)
+    yield Sentence(
+        f'This publication holds {uuids} with all that it rests on, as an archive of AiiDA', cited.keys('AiiDA')
+    )
+    yield Sentence(f'{_capital(lineage.dft)}')
+    for origin in lineage.labelling:
+        yield from _labels(origin, cited)
+    yield from (
+        Sentence(
+            f'The {claim.role} of node {claim.node.uuid} were {claim.way}; they are said to come from {claim.source}'
+        )
+        for claim in lineage.claims
+    )
+    yield from _structures(lineage)
+    yield from _models(lineage, cited)
+    yield from _software(facts)
+    if lineage.seeds:
+        seeds = dict.fromkeys(
+            f'{seed.value} of {seed.of}{" (not given, the default)" if seed.default else ""}' for seed in lineage.seeds
+        )
+        yield Sentence(f'Seeds of random numbers: {", ".join(seeds)}')
+    else:
+        yield Sentence('No seed of random numbers is recorded')
+    told = '; '.join(facts.left_out)
+    yield Sentence(f'Left out: {told}' if told else 'Nothing that was computed is recorded as left out')
+    if cited.missing:
+        yield Sentence(f'No reference is known to this package for {"; ".join(cited.missing)}')
+
+
+def _labels(origin: LabelOrigin, cited: Bibliography) -> Iterator[Sentence]:
+    what = 'Baselines' if origin.role == 'baseline' else 'Labels'
+    yield Sentence(
+        f'{what} of {counted(origin.n_structures, "structure")} were computed in {counted(origin.n_jobs, "run")} with '
+        f'{origin.title}, version {origin.version}, protocol {origin.protocol} ({theory_of(origin.engine)})',
+        engine_keys(origin.engine, origin.parameters, origin.version),
+    )
+    yield Sentence(f'Parameters of this protocol: {_parameters(origin)}')
+    imported = sum(bool(job.imported) for job in origin.jobs)
+    if imported:
+        yield Sentence(
+            f'{imported} of these runs had ended before AiiDA knew of them; their results were imported, and who ran '
+            'them and when is not recorded'
+        )
+    cached = sum(bool(job.cached_from) for job in origin.jobs)
+    if cached:
+        yield Sentence(f'The results of {cached} of these runs were taken from the cache of equal runs')
+    if origin.pseudopotentials:
+        files = ', '.join(f'{element} {md5}' for element, md5 in sorted(origin.pseudopotentials.items()))
+        yield Sentence(f'Pseudopotentials, by the MD5 of their files: {files}', cited.keys('pseudopotentials'))
+
+
+def _parameters(origin: LabelOrigin) -> str:
+    """Every parameter that is set; those left empty are decided by others."""
+    told = {name: value for name, value in origin.parameters.items() if value not in (None, {}, [])}
+    return ', '.join(
+        f'{name} = {value if isinstance(value, str) else json.dumps(value)}' for name, value in told.items()
+    )
+
+
+def _structures(lineage: Lineage) -> Iterator[Sentence]:
+    for origin in lineage.structures:
+        parameters = ', '.join(f'{name} = {value}' for name, value in origin.parameters.items())
+        yield Sentence(
+            f'{counted(origin.n_structures, "structure")} were {origin.way}{f" ({parameters})" if parameters else ""}'
+        )
+
+
+def _models(lineage: Lineage, cited: Bibliography) -> Iterator[Sentence]:
+    for dataset in lineage.datasets:
+        parts = ', '.join(f'{name} {number}' for name, number in (dataset.facts.get('split') or {}).items())
+        split = f', split into {parts}' if parts else ', not split'
+        yield Sentence(f'The data set {dataset.uuid} has {counted(dataset.facts["n_rows"], "row")}{split}')
+    for model in lineage.models:
+        kind = model.facts.get('kind') or 'density network'
+        versions = ', '.join(f'{name} {version}' for name, version in (model.facts.get('versions') or {}).items())
+        keys = (*cited.keys(f'model {kind}'), *cited.keys('machine learning'))
+        yield Sentence(f'The model {model.uuid} is of the kind {kind} and was trained with {versions}', keys)
+    if isinstance(lineage.node, DataStep) and lineage.node.type == PREDICTION:
+        facts = lineage.node.facts
+        yield Sentence(
+            f'{facts["n_rows"]} values of {facts["target"]} in {facts["unit"]} are predictions of a model, not results '
+            'of an electronic-structure calculation'
+        )
+
+
+def _software(facts: Facts) -> Iterator[Sentence]:
+    parts = [('aiida-core', facts.core_versions), ('aiida-nanoml', facts.plugin_versions)]
+    told = ', '.join(f'{name} {" and ".join(found)}' for name, found in parts if found)
+    if told:
+        yield Sentence(f'The processes ran with {told}')
+    who = ', '.join(facts.persons.values())
+    yield Sentence(f'Between {facts.lineage.began[:10]} and {facts.lineage.ended[:10]}, the nodes were stored by {who}')
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def markdown(title: str, told: Iterable[Sentence]) -> str:
+    """Write the statement in Markdown; keys refer to ``references.bib``, as Pandoc reads them."""
+    body = ' '.join(map(_markdown_sentence, told))
+    return f'# Data statement: {title}\n\n{body}\n'
+
+
+def _markdown_sentence(sentence: Sentence) -> str:
+    keys = '; '.join(f'@{key}' for key in sentence.keys)
+    return f'{sentence.text}{f" [{keys}]" if keys else ""}.'
+
+
+def latex(told: Iterable[Sentence]) -> str:
+    """Write the statement as a paragraph of LaTeX that cites ``references.bib``."""
+    lines = []
+    for sentence in told:
+        cite = f'~\\cite{{{",".join(sentence.keys)}}}' if sentence.keys else ''
+        lines.append(f'{escape(sentence.text, braces=True)}{cite}.')
+    return (
+        '% needs \\bibliography{references}; a UUID or MD5 may stick out of the margin: \\usepackage{microtype}\n'
+        + ('\n'.join(lines) + '\n')
+    )

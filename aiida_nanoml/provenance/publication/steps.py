@@ -1,0 +1,223 @@
+"""Thousands of runs as a workflow of a few steps: like runs at the same depth of the graph are one step."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from typing import Any
+
+import yaml
+
+from aiida_nanoml.provenance.graph import ProvenanceGraph
+from aiida_nanoml.provenance.lineage import CODE_INPUTS, Lineage
+
+_NUMBER = re.compile(r'_\d+$')
+"""Ends the labels of links where a process takes many alike, as ``labels_12``."""
+
+
+def port_of(label: str) -> str:
+    """Name the input or output of a process that a link belongs to."""
+    return _NUMBER.sub('', label)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Like runs: the same process, code, person, computer and result, for labels also the same source.
+
+    :param key: unique among the steps of a graph, letters, digits and underscores.
+    :param name: label of the process.
+    :param codes: PKs of the executables.
+    :param origin: index among ``labelling`` of the lineage; None of a process that labels nothing.
+    :param imported: whether the runs had ended before AiiDA knew of them.
+    :param cached: whether results were taken from the cache.
+    :param pks: the runs, in the order in which they were made.
+    :param sources: where an input comes from, by its label: ``step/output``, or the key of data from outside.
+    :param outputs: labels of what is used later, or was asked for.
+    """
+
+    key: str
+    name: str
+    process_type: str
+    user: str
+    computer: str
+    codes: tuple[int, ...]
+    exit_status: int | None
+    origin: int | None
+    imported: bool
+    cached: bool
+    pks: tuple[int, ...]
+    sources: dict[str, tuple[str, ...]]
+    outputs: tuple[str, ...]
+    began: str
+    ended: str
+
+
+@dataclass(frozen=True)
+class Given:
+    """Data that no process here made.
+
+    :param key: name among the inputs of the workflow.
+    :param type: entry point of the nodes.
+    :param pks: the nodes.
+    """
+
+    key: str
+    type: str
+    pks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The workflow behind a node, steps in an order in which they can be run."""
+
+    steps: tuple[Step, ...]
+    given: tuple[Given, ...]
+    results: tuple[str, ...]
+    """``step/output`` of the nodes that were asked for."""
+
+
+def find_steps(graph: ProvenanceGraph, lineage: Lineage) -> Steps:
+    """Collapse a graph into steps.
+
+    A run is as deep as the longest chain of runs before it, so that steps never form a circle: each round of active
+    learning has its own.
+    """
+    jobs = {job.pk: (number, job) for number, origin in enumerate(lineage.labelling) for job in origin.jobs}
+    depths = _depths(graph)
+    members: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for pk, record in graph.nodes.items():
+        if not record.is_process or pk not in depths:
+            continue
+        origin, job = jobs.get(pk, (None, None))
+        codes = tuple(graph.inputs[pk][name] for name in CODE_INPUTS if name in graph.inputs[pk])
+        alike = (
+            *(depths[pk], record.type, record.process_type, record.user, record.computer, codes, record.exit_status),
+            *(origin, bool(job is not None and job.imported), bool(record.cached_from)),
+        )
+        members[alike].append(pk)
+    names = _unique(alike[1] for alike in sorted(members, key=_order))
+    keys = dict(zip(sorted(members, key=_order), names, strict=True))
+    step_of = {pk: keys[alike] for alike, pks in members.items() for pk in pks}
+    given = _given(graph, step_of)
+    place_of = {pk: data.key for data in given for pk in data.pks}
+    place_of |= {pk: f'{step_of[creator]}/{_port(graph, creator, pk)}' for pk, creator in graph.creator.items()}
+    steps = tuple(_step(graph, keys[alike], alike, members[alike], place_of) for alike in sorted(members, key=_order))
+    results = {place_of[pk] for pk in graph.starts if pk in graph.creator}
+    return Steps(steps, given, tuple(sorted(results)))
+
+
+def _order(alike: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(-1 if value is None else value for value in alike)
+
+
+def _depths(graph: ProvenanceGraph) -> dict[int, int]:
+    before = {
+        process: {graph.creator[pk] for pk in graph.inputs[process].values() if pk in graph.creator}
+        for process, record in graph.nodes.items()
+        if record.is_process and (process in graph.inputs or process in graph.outputs)
+    }
+    depths: dict[int, int] = {}
+    for process in TopologicalSorter(before).static_order():
+        depths[process] = max((depths[earlier] + 1 for earlier in before[process]), default=0)
+    return depths
+
+
+def _port(graph: ProvenanceGraph, process: int, pk: int) -> str:
+    label = next(label for label, made in graph.outputs[process].items() if made == pk)
+    return port_of(label)
+
+
+def _step(graph: ProvenanceGraph, key: str, alike: tuple[Any, ...], pks: list[int], place_of: dict[int, str]) -> Step:
+    sources: dict[str, set[str]] = defaultdict(set)
+    for process in pks:
+        for label, pk in graph.inputs[process].items():
+            sources[port_of(label)].add(place_of[pk])
+    made = [pk for process in pks for pk in graph.outputs[process].values()]
+    _, name, process_type, user, computer, codes, exit_status, origin, imported, cached = alike
+    return Step(
+        key=key,
+        name=name,
+        process_type=process_type,
+        user=user,
+        computer=computer,
+        codes=codes,
+        exit_status=exit_status,
+        origin=origin,
+        imported=imported,
+        cached=cached,
+        pks=tuple(pks),
+        sources={label: tuple(sorted(places)) for label, places in sorted(sources.items())},
+        outputs=tuple(sorted({port_of(label) for process in pks for label in graph.outputs[process]})),
+        began=min(graph.nodes[pk].ctime for pk in pks),
+        ended=max(graph.nodes[pk].ctime for pk in [*pks, *made]),
+    )
+
+
+def _given(graph: ProvenanceGraph, step_of: dict[int, str]) -> tuple[Given, ...]:
+    """Data from outside, by the label under which they are first used, and by their type."""
+    found: dict[tuple[str, str], dict[int, None]] = defaultdict(dict)
+    seen: set[int] = set()
+    for process in step_of:
+        for label, pk in graph.inputs[process].items():
+            if pk not in graph.creator and pk not in seen:
+                seen.add(pk)
+                found[port_of(label), graph.type_name(pk)][pk] = None
+    names = _unique(label for label, _ in found)
+    return tuple(Given(name, kind, tuple(pks)) for name, ((_, kind), pks) in zip(names, found.items(), strict=True))
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    used: dict[str, int] = defaultdict(int)
+    unique = []
+    for name in names:
+        plain = re.sub(r'\W', '_', name)
+        used[plain] += 1
+        unique.append(plain if used[plain] == 1 else f'{plain}_{used[plain]}')
+    return unique
+
+
+def abstract_workflow(steps: Steps, title: str) -> str:
+    """Describe the steps in the Common Workflow Language, version 1.2, as operations that nothing can run.
+
+    It says what depended on what; ``aiida-nanoml reproduce`` reruns it.
+    """
+    content = {
+        'cwlVersion': 'v1.2',
+        'class': 'Workflow',
+        'label': title,
+        'doc': 'Written from the provenance graph: each step stands for like runs, which runs.csv lists one by one.',
+        'requirements': {'MultipleInputFeatureRequirement': {}},
+        'inputs': {
+            given.key: {
+                'type': 'Any',
+                'doc': f'{given.type}, {len(given.pks)} of them' if len(given.pks) > 1 else given.type,
+            }
+            for given in steps.given
+        },
+        'outputs': {
+            port_of(result.replace('/', '_')): {'type': 'Any', 'outputSource': result} for result in steps.results
+        },
+        'steps': {step.key: _cwl_step(step) for step in steps.steps},
+    }
+    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
+def _cwl_step(step: Step) -> dict[str, Any]:
+    ports = {
+        label: {'source': places[0]} if len(places) == 1 else {'source': list(places), 'linkMerge': 'merge_flattened'}
+        for label, places in step.sources.items()
+    }
+    return {
+        'label': f'{len(step.pks)} x {step.name}' if len(step.pks) > 1 else step.name,
+        'run': {
+            'class': 'Operation',
+            'inputs': dict.fromkeys(step.sources, 'Any'),
+            'outputs': dict.fromkeys(step.outputs, 'Any'),
+        },
+        'in': ports,
+        'out': list(step.outputs),
+    }
