@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from aiida import orm
+from aiida.common import exceptions
 
 from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.provenance.differences import IDENTICAL, NOT_COMPARED, WITHIN, Quantity, worst
@@ -197,6 +198,7 @@ def reproduce_archived(
     :param node: UUID of the node, or the beginning of it, or its label.
     :raises ProvenanceError: as :func:`reproduce`; or the archive cannot be read, or the node is not in it.
     """
+    _check_archive(archive)
     with tempfile.TemporaryDirectory(prefix='aiida-nanoml-') as folder:
         request = Request(archive=archive.resolve(), node=node, since=since, tolerance=tolerance)
         return _reproduce(request, folder, progress)
@@ -232,7 +234,6 @@ def _reproduce(request: Request, folder: str, progress: Callable[[str], None] | 
     )
     return Reproduction(
         **result['node'],
-        output=result['output'],
         since=request.since,
         tolerance=request.tolerance,
         steps=steps,
@@ -265,6 +266,22 @@ def _interpreter(folder: str, errors: Any) -> Iterator[subprocess.Popen[str]]:
                 child.kill()
                 child.wait()
         child.stdout.close()
+
+
+def _check_archive(archive: Path) -> None:
+    from aiida.tools.archive import get_format
+
+    archive_format = get_format()
+    try:
+        version = archive_format.read_version(archive)
+    except (exceptions.CorruptStorage, exceptions.UnreachableStorage) as error:
+        raise ProvenanceError(f'{archive} is no archive of AiiDA that can be read: {error}') from error
+    if version != archive_format.latest_version:
+        raise ProvenanceError(
+            f'{archive} has version {version} of the format, and this aiida-core reads {archive_format.latest_version}. '
+            f'Of an older aiida-core: rewrite it with `verdi archive migrate {archive} NEW`, and use NEW. Of a newer one: '
+            'update aiida-core.'
+        )
 
 
 def _export(calculations: list[orm.CalculationNode], archive: Path) -> None:

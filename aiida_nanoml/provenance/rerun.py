@@ -22,7 +22,8 @@ from aiida.common.links import LinkType
 from pydantic import BaseModel
 
 from aiida_nanoml.errors import NanomlError, ProvenanceError
-from aiida_nanoml.provenance.archives import readable
+from aiida_nanoml.provenance.differences import compare_outputs, created, versions
+from aiida_nanoml.provenance.rerun_plan import PARENT_FOLDER, plan_rerun, reproducible
 
 POLL_S = 0.5
 """Seconds between two looks at a job."""
@@ -62,10 +63,12 @@ def main() -> None:
 
 
 def _rerun(request: Request, answer: Callable[..., None]) -> dict[str, Any]:
-    from aiida_nanoml.provenance.rerun_plan import PARENT_FOLDER, plan_rerun, reproducible
+    from aiida.common.log import AIIDA_LOGGER
+    from aiida.tools.archive import import_archive
 
     code = _make_profile()
-    _import(request.archive)
+    AIIDA_LOGGER.setLevel('ERROR')
+    import_archive(request.archive, create_group=False)
     node = reproducible(_find(request.node))
     plan = plan_rerun(node, request.since)
     made: dict[int, orm.Data] = {}
@@ -73,20 +76,22 @@ def _rerun(request: Request, answer: Callable[..., None]) -> dict[str, Any]:
     for number, step in enumerate(plan.steps, start=1):
         answer(step=plan.graph.type_name(step), number=number, total=len(plan.steps))
         links = {label: pk for label, pk in plan.graph.inputs[step].items() if label != PARENT_FOLDER}
+        absent = [label for label, pk in links.items() if pk in plan.recomputed - made.keys()]
+        if absent:
+            raise ProvenanceError(
+                f'{plan.graph.type_name(step)} {plan.graph.nodes[step].uuid} lacks its input {absent[0]}: the '
+                'calculation before did not make it again'
+            )
         inputs = {label: made[pk] if pk in plan.recomputed else orm.load_node(pk) for label, pk in links.items()}
         steps.append(_run_step(orm.load_node(step), inputs, made, code, request.tolerance))
-    asked = (
-        ''
-        if isinstance(node, orm.ProcessNode)
-        else node.base.links.get_incoming(link_type=LinkType.CREATE).one().link_label
-    )
+    link = None if isinstance(node, orm.ProcessNode) else node.base.links.get_incoming(link_type=LinkType.CREATE).one()
     return {
         'node': {
             'uuid': node.uuid,
-            'type': node.entry_point.name if asked else node.process_label,
+            'type': node.process_label if link is None else node.entry_point.name,
             'label': node.label,
+            'output': '' if link is None else link.link_label,
         },
-        'output': asked,
         'steps': steps,
         'taken': [vars(taken) for taken in plan.taken],
         'machine': _machine(),
@@ -104,19 +109,6 @@ def _make_profile() -> orm.InstalledCode:
     computer = make_localhost()
     computer.set_minimum_job_poll_interval(POLL_S)
     return make_code(computer)
-
-
-def _import(archive: Path) -> None:
-    """Import an archive into the profile.
-
-    :raises ProvenanceError: it cannot be read, or needs a migration.
-    """
-    from aiida.common.log import AIIDA_LOGGER
-    from aiida.tools.archive import import_archive
-
-    AIIDA_LOGGER.setLevel('ERROR')
-    with readable(archive):
-        import_archive(archive, create_group=False)
 
 
 def _find(identifier: str) -> orm.Node:
@@ -150,8 +142,6 @@ def _run_step(
     from aiida.engine import run_get_node
     from aiida.manage.caching import disable_caching
     from aiida.plugins import CalculationFactory
-
-    from aiida_nanoml.provenance.differences import compare_outputs, created
 
     start = time.perf_counter()
     is_job = isinstance(recorded, orm.CalcJobNode)
@@ -214,8 +204,6 @@ def _changes(recorded: orm.CalculationNode, again: orm.CalculationNode) -> list[
 
 
 def _surroundings(process: orm.CalculationNode) -> dict[str, str]:
-    from aiida_nanoml.provenance.differences import created, versions
-
     told = process.base.attributes.get('version', {})
     names = {'core': 'aiida-core', 'plugin': 'aiida-nanoml'}
     found = {names[key]: str(told[key]) for key in names if key in told}
