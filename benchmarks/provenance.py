@@ -16,9 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +51,196 @@ def main() -> None:
 
         load_profile(make_profile(PROFILE).name)
         make_graph(options.runs)
+        answers = ask('sqlite', options.runs)
+        commands(options.runs, folder)
+        ways(options.runs)
+        if options.postgres:
+            from aiida.tools.archive import create_archive
+
+            archive = folder / 'everything.aiida'
+            if not archive.exists():
+                create_archive(None, filename=archive)
+            load_profile(postgres_profile(archive), allow_switch=True)
+            same = {name: answer == answers[name] for name, answer in ask('postgres', options.runs).items()}
+            tell('answers of both databases are equal', options.runs, **same)
+
+
+def tell(figure: str, runs: int, **values: Any) -> None:
+    """Print a line."""
+    print(json.dumps({'benchmark': 'provenance', 'figure': figure, 'runs': runs} | values), flush=True)
+
+
+def best(function: Callable[[], Any], repeat: int = 3) -> tuple[float, Any]:
+    """Call a function once, and then some times: the shortest of these, and what it gave."""
+    result, walls = function(), []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        function()
+        walls.append(time.perf_counter() - start)
+    return round(min(walls), 3), result
+
+
+def ask(database: str, runs: int) -> dict[str, Any]:
+    """Time each question as a function; give the answers without PKs, which differ between profiles."""
+    from aiida_nanoml.provenance.audit import audit
+    from aiida_nanoml.provenance.lineage import lineage_table, trace
+    from aiida_nanoml.provenance.taint import taint, taint_version
+
+    predicted, model, carbon, code = labelled('predicted'), labelled('model'), pseudopotential(), labelled('siesta')
+    questions: dict[str, Callable[[], Any]] = {
+        'trace prediction': lambda: trace(predicted).to_dict(),
+        'trace model': lambda: trace(model).to_dict(),
+        'table of prediction': lambda: lineage_table(predicted),
+        'taint pseudopotential': lambda: taint(carbon).to_dict(),
+        'taint code': lambda: taint(code).to_dict(),
+        'taint run': lambda: taint(first_run()).to_dict(),
+        'taint version': lambda: taint_version('siesta', '4.1-b4-133').to_dict(),
+        'audit prediction': lambda: audit(predicted).to_dict(),
+    }
+    answers = {}
+    for name, question in questions.items():
+        seconds, answer = best(question)
+        tell(name, runs, database=database, s=seconds)
+        answers[name] = without_pks(json.loads(json.dumps(answer)))
+    return answers
+
+
+def without_pks(answer: Any) -> Any:
+    """Leave out the PKs of an answer."""
+    if isinstance(answer, dict):
+        return {key: without_pks(value) for key, value in answer.items() if key != 'pk'}
+    if isinstance(answer, list):
+        return [without_pks(value) for value in answer]
+    return re.sub(r'pk \d+', 'pk', answer) if isinstance(answer, str) else answer
+
+
+def commands(runs: int, folder: Path) -> None:
+    """Time whole commands, each a process of its own."""
+    asked = {
+        'trace': ('predicted',),
+        'taint': (pseudopotential().uuid,),
+        'audit': ('predicted',),
+        'compare': ('--all',),
+        'publish': ('predicted', '-o', str(folder / 'published')),
+    }
+    program = str(Path(sys.executable).with_name('aiida-nanoml'))
+    for name, arguments in asked.items():
+        walls = []
+        for _ in range(1 if name == 'publish' else 3):
+            shutil.rmtree(folder / 'published', ignore_errors=True)
+            start = time.perf_counter()
+            found = subprocess.run([program, name, *arguments], check=False, capture_output=True)  # noqa: S603
+            walls.append(time.perf_counter() - start)
+        tell(f'command {name}', runs, s=round(min(walls), 2), exit_status=found.returncode)
+
+
+def ways(runs: int) -> None:
+    """Time the ways from a prediction back to its runs, and from a pseudopotential on to the predictions."""
+    from aiida import orm
+    from aiida.common.links import LinkType
+    from aiida.tools.graph.graph_traversers import traverse_graph
+
+    from aiida_nanoml.provenance.graph import walk
+
+    predicted, carbon = labelled('predicted'), pseudopotential()
+    job, prediction = {'process_type': 'aiida.calculations:nanoml.siesta'}, 'data.nanoml.prediction.'
+    this, that = {'id': predicted.pk}, {'id': carbon.pk}
+    links = [LinkType.CREATE, LinkType.INPUT_CALC]
+
+    def query(*parts: tuple[Any, dict[str, Any], str]) -> Any:
+        built = orm.QueryBuilder()
+        for number, (kind, filters, relation) in enumerate(parts):
+            last = number == len(parts) - 1
+            joined = {relation: f'part{number - 1}'} if relation else {}
+            built.append(kind, filters=filters, tag=f'part{number}', project='id' if last else None, **joined)
+        return len(built.distinct().all())
+
+    kind = {'node_type': {'like': f'{prediction}%'}}
+    back = {
+        'level by level': lambda: len({pk for link in walk([predicted.pk], forward=False) for pk in link[:2]}),
+        'traverse_graph': lambda: len(
+            traverse_graph([predicted.pk], links_backward=links, get_links=True)['nodes'] or ()
+        ),
+        'prediction first, with_descendants': lambda: query(
+            (orm.Data, this, ''), (orm.CalcJobNode, job, 'with_descendants')
+        ),
+        'runs first, with_ancestors': lambda: query((orm.CalcJobNode, job, ''), (orm.Data, this, 'with_ancestors')),
+    }
+    on = {
+        'level by level': lambda: len({pk for link in walk([carbon.pk], forward=True) for pk in link[:2]}),
+        'traverse_graph': lambda: len(traverse_graph([carbon.pk], links_forward=links, get_links=True)['nodes'] or ()),
+        'pseudopotential first, with_ancestors': lambda: query(
+            (orm.Data, that, ''), (orm.Data, kind, 'with_ancestors')
+        ),
+        'predictions first, with_descendants': lambda: query(
+            (orm.Data, kind, ''), (orm.Data, that, 'with_descendants')
+        ),
+    }
+    for question, found in (('back to the runs', back), ('on to the predictions', on)):
+        for way, function in found.items():
+            seconds, number = best(function, repeat=1)
+            tell(f'{question}: {way}', runs, s=seconds, rows=number)
+
+
+def labelled(label: str) -> Any:
+    """Give the first node of a label."""
+    from aiida import orm
+
+    return orm.QueryBuilder().append(orm.Node, filters={'label': label}).first(flat=True)
+
+
+def pseudopotential() -> Any:
+    """Give the pseudopotential of carbon."""
+    from aiida import orm
+    from aiida_pseudo.data.pseudo.psf import PsfData
+
+    return orm.QueryBuilder().append(PsfData, filters={'attributes.element': 'C'}).first(flat=True)
+
+
+def first_run() -> Any:
+    """Give the run of the first flake."""
+    from aiida import orm
+
+    run = {'process_type': 'aiida.calculations:nanoml.siesta'}
+    query = orm.QueryBuilder().append(orm.CalcJobNode, filters=run, tag='run').order_by({'run': {'ctime': 'asc'}})
+    return query.first(flat=True)
+
+
+def postgres_profile(archive: Path) -> str:
+    """Make a profile with PostgreSQL that holds the archive, unless it is there."""
+    from aiida import load_profile
+    from aiida.manage.configuration import create_profile, get_config
+    from aiida.tools.archive import import_archive
+
+    config, name = get_config(), f'{PROFILE}-postgres'
+    if name in config.profile_names:
+        return name
+    server = {'host': os.environ.get('PGHOST', 'localhost'), 'port': os.environ.get('PGPORT', '5432')}
+    database = f'nanoml_{os.getpid()}'
+    create = [
+        shutil.which('createdb') or 'createdb',
+        '-h',
+        server['host'],
+        '-p',
+        server['port'],
+        '-U',
+        'aiida',
+        database,
+    ]
+    subprocess.run(create, check=True)  # noqa: S603
+    storage = {
+        'database_engine': 'postgresql_psycopg',
+        'database_hostname': server['host'],
+        'database_port': int(server['port']),
+        'database_username': 'aiida',
+        'database_password': os.environ.get('PGPASSWORD', ''),
+        'database_name': database,
+        'repository_uri': f'file://{config.dirpath}/{name}',
+    }
+    create_profile(config, name=name, email='aiida@localhost', storage_backend='core.psql_dos', storage_config=storage)
+    load_profile(name, allow_switch=True)
+    import_archive(archive)
+    return name
 
 
 def make_graph(count: int) -> None:

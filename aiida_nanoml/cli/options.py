@@ -205,6 +205,23 @@ SUBMIT = click.option('--submit', is_flag=True, help='Hand the process to the da
 CODE = click.option(
     '--code', type=WorkerCode(), help=f'The executable nanoml-worker; default: the only code named {WORKER}.'
 )
+
+
+def _open_archive(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        from aiida_nanoml.provenance.archives import open_archive
+
+        open_archive(value)
+
+
+ARCHIVE = click.option(
+    '--archive',
+    type=click.Path(path_type=Path, dir_okay=False),
+    is_eager=True,
+    expose_value=False,
+    callback=_open_archive,
+    help='Ask this archive (.aiida) in place of the profile; nothing is imported.',
+)
 WALLCLOCK = click.option('--wallclock', type=click.IntRange(1), help='Wall time of a job in seconds.')
 QUEUE = click.option('--queue', help='Queue of the scheduler.')
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from aiida_nanoml.cli.options import JSON, AnyNode, example, load_storage
+from aiida_nanoml.cli.options import ARCHIVE, JSON, AnyNode, example, load_storage
 from aiida_nanoml.cli.output import emit
 
 
@@ -14,6 +14,7 @@ from aiida_nanoml.cli.output import emit
 @click.argument('nodes', type=AnyNode(), nargs=-1, metavar='NODE...')
 @click.option('--engine', help='Instead of NODE: all labelling runs of this engine …')
 @click.option('--engine-version', help='… in this version, as `trace` tells it.')
+@ARCHIVE
 @JSON
 def taint(nodes: tuple[Any, ...], engine: str | None, engine_version: str | None, as_json: bool) -> None:
     """Show what rests on NODE, which turned out to be wrong, and what must be rerun.

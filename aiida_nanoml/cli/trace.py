@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aiida_nanoml.cli.options import FORCE, JSON, AnyNode, example
+from aiida_nanoml.cli.options import ARCHIVE, FORCE, JSON, AnyNode, example
 from aiida_nanoml.cli.output import emit, note, refuse_overwriting
 
 
@@ -18,6 +18,7 @@ from aiida_nanoml.cli.output import emit, note, refuse_overwriting
     '--csv', 'table', type=click.Path(path_type=Path, dir_okay=False), help='Write a table, a row for each node.'
 )
 @FORCE
+@ARCHIVE
 @JSON
 def trace(node: Any, all_jobs: bool, table: Path | None, force: bool, as_json: bool) -> None:
     """Show where NODE comes from, back to every labelling job.

@@ -22,8 +22,9 @@ DATA_LINKS = (LinkType.INPUT_CALC.value, LinkType.CREATE.value)
 _AT_ONCE = 10_000
 """PKs in one query: SQLite takes 32,766 parameters."""
 
-_COLUMNS = ('uuid', 'node_type', 'process_type', 'label', 'ctime', 'user_id', 'dbcomputer_id')
+_COLUMNS = ('uuid', 'node_type', 'label', 'ctime', 'user_id', 'dbcomputer_id')
 _OF_PROCESSES = (
+    'process_type',
     'attributes.process_label',
     'attributes.exit_status',
     'attributes.process_state',
@@ -66,7 +67,7 @@ class ProvenanceGraph:
     ``with_descendants`` lists every way by itself: in rounds of active learning, their number grows exponentially.
 
     :param starts: PKs of the nodes that the walk began with.
-    :param links: (source, target, label, kind) of every link that was walked, kind as in :data:`DATA_LINKS`.
+    :param links: (source, target, label) of every link that was walked.
     """
 
     def __init__(self, starts: Collection[int], links: Iterable[Sequence[Any]]) -> None:
@@ -77,16 +78,15 @@ class ProvenanceGraph:
         """What each process made, by the label of the link."""
         self.creator: dict[int, int] = {}
         """Process that made a data node."""
-        pks = set(starts)
-        for source, target, label, kind in links:
-            pks.update((source, target))
-            if kind == LinkType.INPUT_CALC.value:
+        found = list(links)
+        self.nodes = load_records({*starts, *(pk for link in found for pk in link[:2])})
+        """Nodes by PK, in the order in which they were made."""
+        for source, target, label in found:
+            if self.nodes[target].is_process:
                 self.inputs[target][label] = source
             else:
                 self.outputs[source][label] = target
                 self.creator[target] = source
-        self.nodes = load_records(pks)
-        """Nodes by PK, in the order in which they were made."""
         self._attributes: dict[int, dict[str, Any]] = {}
         self._by_type: dict[str, list[int]] = defaultdict(list)
         for pk, node in self.nodes.items():
@@ -141,12 +141,12 @@ class ProvenanceGraph:
         self.creator[pk] = creator
 
 
-def walk(pks: Collection[int], *, forward: bool) -> Iterator[tuple[int, int, str, str]]:
+def walk(pks: Collection[int], *, forward: bool) -> Iterator[tuple[int, int, str]]:
     """Follow the links of data level by level.
 
     :param pks: where to begin.
     :param forward: to what depends on them; else to what they depend on.
-    :yields: (source, target, label, kind) of each link, once.
+    :yields: (source, target, label) of each link, once.
     """
     seen, level = set(pks), set(pks)
     while level:
@@ -160,11 +160,11 @@ def walk(pks: Collection[int], *, forward: bool) -> Iterator[tuple[int, int, str
                 filters={} if forward else here,
                 project='id',
                 edge_filters={'type': {'in': DATA_LINKS}},
-                edge_project=['label', 'type'],
+                edge_project='label',
             )
-            for source, target, label, kind in query.all():
+            for source, target, label in query.all():
                 found.add(target if forward else source)
-                yield source, target, label, kind
+                yield source, target, label
         level = found - seen
         seen |= found
 
@@ -176,8 +176,8 @@ def in_parts(pks: Collection[int]) -> Iterator[dict[str, Any]]:
         yield {'id': {'in': chosen[begin : begin + _AT_ONCE]}}
 
 
-def select(pks: Collection[int], *columns: str) -> list[list[Any]]:
-    """Give the PK and some columns of nodes."""
+def select(pks: Collection[int], *columns: Any) -> list[list[Any]]:
+    """Give the PK and some columns of nodes, as projections of the query builder."""
     rows: list[list[Any]] = []
     for filters in in_parts(pks):
         rows += orm.QueryBuilder().append(orm.Node, filters=filters, project=['id', *columns]).all()
@@ -193,10 +193,8 @@ def load_records(pks: Collection[int]) -> dict[int, Record]:
     told = {row[0]: row[1:] for row in select(processes, *_OF_PROCESSES)}
     records = {}
     # PKs are given anew when an archive is imported; the time of creation stays.
-    for pk, uuid, node_type, process_type, label, ctime, user, computer in sorted(
-        rows, key=lambda row: (row[5], row[1])
-    ):
-        name, exit_status, state, cached_from = told.get(pk, (None, None, None, None))
+    for pk, uuid, node_type, label, ctime, user, computer in sorted(rows, key=lambda row: (row[4], row[1])):
+        process_type, name, exit_status, state, cached_from = told.get(pk, (None,) * 5)
         records[pk] = Record(
             pk=pk,
             uuid=uuid,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import textwrap
 from collections import Counter, defaultdict
@@ -15,7 +16,7 @@ from aiida_nanoml.engines import engine_names, get_engine
 from aiida_nanoml.engines.base import DFT
 from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.learning.splits import split_parameters
-from aiida_nanoml.provenance.graph import ProvenanceGraph
+from aiida_nanoml.provenance.graph import ProvenanceGraph, select
 
 LABEL_JOB = 'aiida.calculations:nanoml.label'
 SINGLE_RUN = 'aiida.calculations:nanoml.siesta'
@@ -303,16 +304,17 @@ class Lineage:
         return [*lines, f'{counted(self.n_nodes, "node")}, {" to ".join(days)}']
 
 
-def trace(node: orm.Node) -> Lineage:
+def trace(node: orm.Node, *beside: orm.Node) -> Lineage:
     """Follow a node back along the links of data to every process and input that it depends on.
 
     The graph is walked level by level, so that a node which is reached on many ways is looked at once. A query with
     ``with_descendants`` lists every way by itself: in rounds of active learning, their number grows exponentially.
 
     :param node: a stored node. Of a workflow, the results are followed; of a calculation, its inputs.
-    :raises ProvenanceError: the node is not stored.
+    :param beside: nodes that are told together with it, as what is published in one folder.
+    :raises ProvenanceError: a node is not stored.
     """
-    graph = _Graph.ancestors(starts(node))
+    graph = _Graph.ancestors({pk for start in (node, *beside) for pk in starts(start)})
     made = [record.ctime for record in graph.nodes.values()]
     users = sorted({record.user for record in graph.nodes.values()})
     n_nodes = len(graph.nodes)
@@ -649,29 +651,22 @@ class _Graph(ProvenanceGraph):
 
     def label_origins(self) -> tuple[LabelOrigin, ...]:
         """Labelling jobs, by what made their labels."""
-        groups: dict[str, list[tuple[dict[str, Any], dict[str, str], LabelJob]]] = defaultdict(list)
         self._look_beside()
-        for pk in self.jobs(*LABEL_JOBS):
-            made = self._labelled(pk)
-            if made is None:  # the start of the search, which failed or whose results were not asked for
+        made = {pk: self._labelled(pk) for pk in self.jobs(*LABEL_JOBS)}
+        labelled = _label_facts([pk for pk in made.values() if pk is not None])
+        groups: dict[str, list[tuple[dict[str, Any], dict[str, str], LabelJob]]] = defaultdict(list)
+        for pk, result in made.items():
+            if result is None:  # the start of the search, which failed or whose results were not asked for
                 continue
-            labels = self.attributes(made)
+            source, pseudopotentials, counts = labelled[result]
             folder = self.inputs[pk].get('remote_folder')
             job = LabelJob(
                 **self._process_fields(pk),
-                n_rows=labels['n_rows'] if 'n_rows' in labels else self._n_asked(pk, labels['n_densities']),
-                n_finished=labels['n_finished'] if 'n_finished' in labels else labels['n_densities'],
+                n_rows=self._n_asked(pk, counts['n_densities']) if counts['n_rows'] is None else counts['n_rows'],
+                n_finished=counts['n_densities'] if counts['n_finished'] is None else counts['n_finished'],
                 program=self.full_label(self.inputs[pk].get('engine_code')),
                 imported='' if folder is None else str(self.attributes(folder)['remote_path']),
             )
-            source = {
-                'engine': labels['engine'],
-                'version': labels['engine_version'],
-                'title': labels['engine_title'],
-                'protocol': labels['protocol'],
-                'parameters': labels['parameters'],
-            }
-            pseudopotentials = labels.get('pseudopotentials', {})
             groups[json.dumps(source, sort_keys=True)].append((source, pseudopotentials, job))
         return tuple(
             LabelOrigin(
@@ -763,11 +758,12 @@ class _Graph(ProvenanceGraph):
         """Sets of structures that do not come from other sets, by the process that made them."""
         origins = []
         by_creator: dict[int | None, list[int]] = defaultdict(list)
+        placed = set(self.of_type('core.structure')) & self.creator.keys()  # single structures, taken out of a set
         for pk in self.of_type(STRUCTURES):
             by_creator[self.creator.get(pk)].append(pk)
         for creator, members in by_creator.items():
             inputs = self.inputs[creator] if creator is not None else {}
-            if any(self.type_name(pk) == STRUCTURES for pk in inputs.values()):
+            if any(self.type_name(pk) == STRUCTURES or pk in placed for pk in inputs.values()):
                 continue
             way, parameters = 'stored', {}
             if creator is not None:
@@ -856,3 +852,24 @@ class _Graph(ProvenanceGraph):
         return tuple(
             data_step(self, pk) for pk in self.of_type(MODEL, DENSITY_MODEL, PREDICTION) if pk not in self.creator
         )
+
+
+_COUNTS = ('n_rows', 'n_finished', 'n_densities')
+_SOURCE = {'engine': 'engine', 'version': 'engine_version', 'title': 'engine_title', 'protocol': 'protocol'}
+
+
+def _label_facts(pks: list[int]) -> dict[int, tuple[dict[str, Any], dict[str, str], dict[str, int | None]]]:
+    """Give source, pseudopotentials and counts of labels or densities.
+
+    Thousands of them have the same parameters: these are taken as text, and read once.
+    """
+    names = [*_SOURCE.values(), *_COUNTS]
+    texts = [{f'attributes.{name}': {'cast': 't'}} for name in ('parameters', 'pseudopotentials')]
+    read = functools.cache(json.loads)
+    facts = {}
+    for pk, *found in select(pks, *(f'attributes.{name}' for name in names), *texts):
+        *values, parameters, pseudopotentials = found
+        told = dict(zip(names, values, strict=True))
+        source = {key: told[name] for key, name in _SOURCE.items()} | {'parameters': read(parameters)}
+        facts[pk] = source, read(pseudopotentials or '{}'), {name: told[name] for name in _COUNTS}
+    return facts

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from aiida import orm
-from aiida.common import exceptions
 from aiida.common.links import LinkType
 from pydantic import BaseModel
 
@@ -34,8 +33,8 @@ _THREADS = re.compile(r'[A-Z]+_NUM_([A-Z]+_)?THREADS')
 class Request(BaseModel):
     """What is run again.
 
-    :param archive: file with the node and what it was made of.
-    :param node: UUID of the node, or the beginning of it, or its label.
+    :param archive: file with the calculations that are run again, their inputs and outputs.
+    :param node: UUID of the node.
     :param since: a key of :data:`.rerun_plan.BOUNDARIES`.
     :param tolerance: as of :func:`.differences.compare_outputs`.
     """
@@ -69,7 +68,7 @@ def _rerun(request: Request, answer: Callable[..., None]) -> dict[str, Any]:
     code = _make_profile()
     AIIDA_LOGGER.setLevel('ERROR')
     import_archive(request.archive, create_group=False)
-    node = reproducible(_find(request.node))
+    node = reproducible(orm.load_node(uuid=request.node))
     plan = plan_rerun(node, request.since)
     made: dict[int, orm.Data] = {}
     steps = []
@@ -109,21 +108,6 @@ def _make_profile() -> orm.InstalledCode:
     computer = make_localhost()
     computer.set_minimum_job_poll_interval(POLL_S)
     return make_code(computer)
-
-
-def _find(identifier: str) -> orm.Node:
-    """Find a node of the archive; PKs are those of another profile."""
-    from aiida.orm.utils.loaders import IdentifierType, NodeEntityLoader
-
-    faults = []
-    for kind in (IdentifierType.UUID, IdentifierType.LABEL):
-        try:
-            return NodeEntityLoader.load_entity(identifier, identifier_type=kind)
-        except (exceptions.NotExistent, exceptions.MultipleObjectsError, ValueError) as error:
-            faults.append(error)
-    several = [str(error) for error in faults if isinstance(error, exceptions.MultipleObjectsError)]
-    fault = several[0] if several else f'no node has the UUID or label {identifier!r}'
-    raise ProvenanceError(f'{fault}: name a node of the archive by its UUID or label; a PK is that of one profile only')
 
 
 def _run_step(

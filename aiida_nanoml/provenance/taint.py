@@ -236,7 +236,7 @@ class _Touched:
 
     def __init__(self, starts: Collection[int]) -> None:
         self.starts: set[int] = set()
-        self.links: list[tuple[int, int, str, str]] = []
+        self.links: list[tuple[int, int, str]] = []
         self.reached: set[int] = set()
         self.copies: set[int] = set()
         self.add(starts)
@@ -246,7 +246,7 @@ class _Touched:
         self.starts |= set(starts)
         while starts:
             links = list(walk(starts, forward=True))
-            fresh = ({*starts} | {pk for source, target, *_ in links for pk in (source, target)}) - self.reached
+            fresh = ({*starts} | {pk for source, target, _ in links for pk in (source, target)}) - self.reached
             self.links += links
             self.reached |= fresh
             starts = _cached_from(fresh) - self.reached
@@ -310,7 +310,7 @@ def _summary(touched: _Touched, wrong: set[int], alike: set[int]) -> Taint:
         wrong=tuple(data_step(graph, pk) for pk in graph.nodes if pk in wrong),
         alike=tuple(data_step(graph, pk) for pk in graph.nodes if pk in first),
         n_runs=len(runs),
-        n_labelled=sum(graph.attributes(pk)['n_finished'] for pk in labels),
+        n_labelled=sum(n_finished for _, n_finished in select(labels, 'attributes.n_finished')),
         n_chosen=len(chosen),
         computers=dict(sorted(where.items())),
         n_cached=len(touched.copies),

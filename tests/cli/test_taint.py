@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import zipfile
 
 import pytest
 
@@ -63,3 +65,39 @@ def test_every_node_is_a_row_of_a_table(cli, rows, tmp_path):
     [last] = [row for row in found if row['uuid'] == rows.uuid]
     assert (last['made_by'], last['label']) == (rows.creator.uuid, 'rows')
     assert 'exists already' in cli('trace', 'rows', '--csv', path, status=1).stderr
+
+
+def test_an_archive_answers_as_its_profile_did(cli, cli_json, rows, labels_node, aiida_profile, tmp_path):
+    from aiida import load_profile
+    from aiida.tools.archive import create_archive
+
+    path, uuid = tmp_path / 'rows.aiida', labels_node.uuid
+    create_archive([rows], path)
+    traced, touched = cli_json('trace', 'rows'), cli_json('taint', uuid)
+    try:
+        assert cli_json('trace', 'rows', '--archive', path) == traced
+        assert cli_json('taint', uuid, '--archive', path) == touched
+    finally:
+        load_profile(aiida_profile, allow_switch=True)
+
+
+def test_an_archive_that_cannot_be_read_says_why(cli, rows, aiida_profile, tmp_path):
+    from aiida import load_profile
+    from aiida.tools.archive import create_archive
+
+    path, older, text = tmp_path / 'rows.aiida', tmp_path / 'older.aiida', tmp_path / 'text.aiida'
+    create_archive([rows], path)
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(older, 'w') as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == 'metadata.json':
+                content = json.dumps(json.loads(content) | {'export_version': 'main_0000'}).encode()
+            target.writestr(name, content)
+    text.write_text('not an archive')
+    try:
+        error = cli('trace', 'rows', '--archive', older, status=1).stderr
+        assert f'verdi archive migrate {older} NEW' in ' '.join(error.split())
+        assert 'is no archive of AiiDA' in cli('trace', 'rows', '--archive', text, status=1).stderr
+        assert 'there is no file' in cli('trace', 'rows', '--archive', tmp_path / 'missing.aiida', status=1).stderr
+    finally:
+        load_profile(aiida_profile, allow_switch=True)
