@@ -15,7 +15,6 @@ _AUTHOR = re.compile(
     r'\s*(?P<name>[^<>,]+?)\s*(<\s*(?P<email>[^<>\s]+@[^<>\s]+)\s*>)?\s*'
     r'(,\s*(https://orcid\.org/)?(?P<orcid>\d{4}-\d{4}-\d{4}-\d{3}[\dX]))?\s*'
 )
-LICENCES = ('CC-BY-4.0', 'CC-BY-SA-4.0', 'CC-BY-NC-4.0', 'CC0-1.0', 'ODbL-1.0', 'MIT')
 
 
 class Author(click.ParamType):
@@ -62,9 +61,7 @@ def _checks(orcid: str) -> bool:
     multiple=True,
     help='"Name <email>, ORCID"; repeatable. Default: the user of AiiDA who stored the node.',
 )
-@click.option(
-    '--licence', type=click.Choice(LICENCES), default=LICENCES[0], show_default=True, help='Terms of use, by SPDX.'
-)
+@click.option('--licence', default='CC-BY-4.0', show_default=True, help='Terms of use, by their SPDX identifier.')
 @FORCE
 @JSON
 def publish(

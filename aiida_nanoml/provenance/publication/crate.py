@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ PROFILES = {
 }
 """Profiles of a crate with runs; a node that no process made has a plain RO-Crate."""
 
+BIOSCHEMAS = 'https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE'
 MAIN_TYPES = ['File', 'SoftwareSourceCode', 'ComputationalWorkflow', 'HowTo']
 
 FEW = 20
@@ -71,6 +73,7 @@ def write_crate(folder: Path, facts: Facts, graph: ProvenanceGraph, steps: Steps
     writer.describe_files(folder, titles)
     if steps.steps:
         writer.describe_runs()
+    writer.unwrap()
     writer.crate.metadata.write(folder)
     check_crate(folder)
 
@@ -114,6 +117,14 @@ class _Writer:
             self._persons[key] = self.add(identifier, 'Person', name=who.name, email=who.email)
         return self._persons[key]
 
+    def unwrap(self) -> None:
+        """Write lists of one value as this value, as RO-Crate recommends."""
+        for entity in self.crate.get_entities():
+            properties = entity.properties()
+            properties |= {
+                name: value[0] for name, value in properties.items() if isinstance(value, list) and len(value) == 1
+            }
+
     def describe_files(self, folder: Path, titles: Mapping[str, str]) -> None:
         """Add every file with its type and size."""
         for name, title in titles.items():
@@ -135,6 +146,7 @@ class _Writer:
         for identifier, name in PROFILES.items():
             version = identifier.rpartition('/')[2]
             self.root.append_to('conformsTo', self.add(identifier, 'CreativeWork', name=name, version=version))
+        workflow['conformsTo'] = self.add(BIOSCHEMAS, 'CreativeWork', name='Bioschemas ComputationalWorkflow')
         workflow['license'] = self.root['license']
         workflow['version'] = self.facts.published
         for given in self.steps.given:
@@ -154,8 +166,8 @@ class _Writer:
             object=[self._values[given.key] for given in self.steps.given],
             result=[archive],
             agent=[self.person(Person(name, email)) for email, name in self.facts.persons.items()],
-            startTime='' if imported else self.facts.lineage.began,
-            endTime=self.facts.lineage.ended,
+            startTime='' if imported else _to_seconds(self.facts.lineage.began),
+            endTime=_to_seconds(self.facts.lineage.ended),
             actionStatus=COMPLETED,
         )
         self.add(
@@ -194,8 +206,8 @@ class _Writer:
             object=[self._values[source] for source in sources],
             result=[self._values[f'{step.key}/{port}'] for port in step.outputs],
             agent=None if step.imported else self.person(Person(self.facts.persons[step.user], step.user)),
-            startTime='' if step.imported else step.began,
-            endTime='' if step.imported else step.ended,
+            startTime='' if step.imported else _to_seconds(step.began),
+            endTime='' if step.imported else _to_seconds(step.ended),
             actionStatus=FAILED if failed else COMPLETED,
             error=f'exit status {step.exit_status}' if failed else '',
             subjectOf=self._files.get(f'{TABLES}/runs.csv'),
@@ -251,6 +263,10 @@ class _Writer:
         return found
 
 
+def _to_seconds(time: str) -> str:
+    return datetime.datetime.fromisoformat(time).isoformat(timespec='seconds')
+
+
 def _description(step: Step) -> str:
     told = [f'{len(step.pks)} like runs of {step.name}' if len(step.pks) > 1 else f'one run of {step.name}']
     told.append(f'at {step.computer}' if step.computer else 'in the process that called it')
@@ -288,7 +304,7 @@ def check_crate(folder: Path) -> None:
             faults.append(f'there is no file {entity["@id"]}')
         if 'CreateAction' in kinds and not entity.get('instrument'):
             faults.append(f'{entity["@id"]} has no instrument')
-    listed = {part['@id'] for part in root.get('hasPart', [])}
+    listed = {part['@id'] for part in root.get('hasPart', [])}  # the archive and the README at least
     there = {path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file()} - {CRATE}
     faults += [f'{name} is not in the crate' for name in sorted(there - listed)]
     if faults:

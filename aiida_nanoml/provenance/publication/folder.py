@@ -115,6 +115,7 @@ def publish(
         raise ProvenanceError('name at least one node to publish')
     if licence not in LICENCES:
         raise ProvenanceError(f'unknown licence {licence!r}; known: {", ".join(LICENCES)}')
+    nodes = list({node.uuid: node for node in nodes}.values())
     for node in nodes:
         _refuse_kind(node)
     with _new_folder(folder, force) as place:

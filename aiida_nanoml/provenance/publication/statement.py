@@ -31,7 +31,10 @@ def _told(facts: Facts, cited: Bibliography) -> Iterator[Sentence]:
     yield Sentence(
         f'This publication holds {uuids} with all that it rests on, as an archive of AiiDA', cited.keys('AiiDA')
     )
-    yield Sentence(f'{_capital(lineage.dft)}')
+    if lineage.rests_on_dft:
+        yield Sentence(f'All labels come from density-functional theory: {lineage.dft.removeprefix("DFT: ")}')
+    else:
+        yield Sentence(_capital(lineage.dft))
     for origin in lineage.labelling:
         yield from _labels(origin, cited)
     yield from (
@@ -87,11 +90,13 @@ def _parameters(origin: LabelOrigin) -> str:
 
 
 def _structures(lineage: Lineage) -> Iterator[Sentence]:
+    numbers: dict[str, int] = {}
     for origin in lineage.structures:
         parameters = ', '.join(f'{name} = {value}' for name, value in origin.parameters.items())
-        yield Sentence(
-            f'{counted(origin.n_structures, "structure")} were {origin.way}{f" ({parameters})" if parameters else ""}'
-        )
+        how = f'{origin.way}{f" ({parameters})" if parameters else ""}'
+        numbers[how] = numbers.get(how, 0) + origin.n_structures
+    for how, number in numbers.items():
+        yield Sentence(f'{counted(number, "structure")} were {how}')
 
 
 def _models(lineage: Lineage, cited: Bibliography) -> Iterator[Sentence]:
