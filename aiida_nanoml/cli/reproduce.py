@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import click
 
-from aiida_nanoml.cli.options import JSON, AnyNode, example
+from aiida_nanoml.cli.options import ARCHIVE, JSON, AnyNode, example
 from aiida_nanoml.cli.output import emit, note
 
 SINCE = ('inputs', 'dataset', 'labels', 'structures', 'start')
 
 
 @click.command(epilog=example('aiida-nanoml reproduce PREDICTION --from labels'))
-@click.argument('node')
+@click.argument('node', type=AnyNode())
 @click.option(
     '--from',
     'since',
@@ -30,16 +30,10 @@ SINCE = ('inputs', 'dataset', 'labels', 'structures', 'start')
     show_default='0, bit for bit',
     help='Difference that counts as none, of every real number in its own unit.',
 )
-@click.option(
-    '--archive',
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help='Archive that holds NODE, a UUID or a label. No profile is needed then.',
-)
+@ARCHIVE
 @JSON
 @click.pass_context
-def reproduce(
-    context: click.Context, node: str, since: str, tolerance: float, archive: Path | None, as_json: bool
-) -> None:
+def reproduce(context: click.Context, node: Any, since: str, tolerance: float, as_json: bool) -> None:
     """Compute NODE again from the graph alone, in a fresh profile, and compare it with what is recorded.
 
     NODE is a prediction, a model, a data set, or anything else that a calculation made. Its calculation runs once more
@@ -48,18 +42,17 @@ def reproduce(
 
     The exit status is 1 when NODE differs.
     """
-    from aiida_nanoml.provenance.reproduce import reproduce as reproduce_node
-    from aiida_nanoml.provenance.reproduce import reproduce_archived
+    from aiida.manage import get_profile
 
-    if archive is None:
-        found = AnyNode().convert(node, None, context)
-        reproduction = reproduce_node(found, since, tolerance, note)
-    else:
-        reproduction = reproduce_archived(archive, node, since, tolerance, note)
-    following = None if archive else f'trace {node}'
+    from aiida_nanoml.provenance.reproduce import reproduce as reproduce_node
+
+    reproduction = reproduce_node(node, since, tolerance, note)
+    following = f'trace {node.uuid}'
     if reproduction.verdict != 'differs' and reproduction.earlier is not None:
-        where = f' --archive {archive}' if archive else ''
-        following = f'reproduce {node}{where} --from {reproduction.earlier}'
+        following = f'reproduce {node.uuid} --from {reproduction.earlier}'
+    profile = get_profile()
+    if profile.storage_backend == 'core.sqlite_zip':
+        following += f' --archive {profile.storage_config["filepath"]}'
     emit(as_json, reproduction.to_dict(), reproduction.render(), following)
     if reproduction.verdict == 'differs':
         context.exit(1)

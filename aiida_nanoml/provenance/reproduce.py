@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from aiida import orm
-from aiida.common import exceptions
 
 from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.provenance.differences import IDENTICAL, NOT_COMPARED, WITHIN, Quantity, worst
@@ -165,7 +164,8 @@ def reproduce(
 
     The calculations with their inputs are exported, and another interpreter imports them into a profile in memory,
     where they run with the ``nanoml-worker`` of this installation, without the cache. Nothing is written into the
-    profile of the node. Programs of density-functional theory are never run: their labels are taken as recorded.
+    profile of the node, which may also be an archive that :func:`.archives.open_archive` opened. Programs of
+    density-functional theory are never run: their labels are taken as recorded.
 
     :param node: data that a calculation of this package made, such a calculation, or a workflow that returned the
         results of one.
@@ -183,25 +183,6 @@ def reproduce(
         request = Request(archive=archive, node=node.uuid, since=since, tolerance=tolerance)
         # The archive does not tell what stands behind the data that are taken.
         return replace(_reproduce(request, folder, progress), taken=plan.taken)
-
-
-def reproduce_archived(
-    archive: Path,
-    node: str,
-    since: str = INPUTS,
-    tolerance: float = 0.0,
-    progress: Callable[[str], None] | None = None,
-) -> Reproduction:
-    """Compute a node of an archive again, as :func:`reproduce` does; no profile is needed.
-
-    :param archive: file of the kind ``.aiida``.
-    :param node: UUID of the node, or the beginning of it, or its label.
-    :raises ProvenanceError: as :func:`reproduce`; or the archive cannot be read, or the node is not in it.
-    """
-    _check_archive(archive)
-    with tempfile.TemporaryDirectory(prefix='aiida-nanoml-') as folder:
-        request = Request(archive=archive.resolve(), node=node, since=since, tolerance=tolerance)
-        return _reproduce(request, folder, progress)
 
 
 def _reproduce(request: Request, folder: str, progress: Callable[[str], None] | None) -> Reproduction:
@@ -266,22 +247,6 @@ def _interpreter(folder: str, errors: Any) -> Iterator[subprocess.Popen[str]]:
                 child.kill()
                 child.wait()
         child.stdout.close()
-
-
-def _check_archive(archive: Path) -> None:
-    from aiida.tools.archive import get_format
-
-    archive_format = get_format()
-    try:
-        version = archive_format.read_version(archive)
-    except (exceptions.CorruptStorage, exceptions.UnreachableStorage) as error:
-        raise ProvenanceError(f'{archive} is no archive of AiiDA that can be read: {error}') from error
-    if version != archive_format.latest_version:
-        raise ProvenanceError(
-            f'{archive} has version {version} of the format, and this aiida-core reads {archive_format.latest_version}. '
-            f'Of an older aiida-core: rewrite it with `verdi archive migrate {archive} NEW`, and use NEW. Of a newer one: '
-            'update aiida-core.'
-        )
 
 
 def _export(calculations: list[orm.CalculationNode], archive: Path) -> None:

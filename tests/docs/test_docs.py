@@ -57,6 +57,7 @@ CHAINS = (
     (
         'docs/tutorials/starter.md',
         'docs/howto/taint.md',
+        'docs/howto/reproduce.md',
         'docs/howto/import_siesta.md',
         'docs/howto/pseudopotentials.md',
     ),

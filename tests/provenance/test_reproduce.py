@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -12,13 +11,12 @@ from aiida import orm
 from aiida.common.links import LinkType
 from aiida.engine import run_get_node
 from aiida.plugins import CalculationFactory
-from aiida.tools.archive import create_archive
 
 from aiida_nanoml.calculations.functions.datasets import assemble_dataset, split_dataset
 from aiida_nanoml.data.dataset import DatasetData
 from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.provenance.differences import DIFFERS, IDENTICAL, WITHIN, compare_outputs
-from aiida_nanoml.provenance.reproduce import reproduce, reproduce_archived
+from aiida_nanoml.provenance.reproduce import reproduce
 from aiida_nanoml.provenance.rerun_plan import plan_rerun
 
 QUADRUPLETS = {'name': 'quadruplets', 'params': {'unknown': 'drop'}}
@@ -97,9 +95,8 @@ def test_a_prediction_comes_out_again_from_its_labels(rows, structures_node, lab
     assert 'came out again bit for bit' in reproduction.render().splitlines()[-1]
 
 
-def test_a_changed_number_is_found_and_measured(tampered, tmp_path):
-    create_archive([tampered.creator], tmp_path / 'paper.aiida', create_backward=False)
-    reproduction = reproduce_archived(tmp_path / 'paper.aiida', tampered.uuid[:13])
+def test_a_changed_number_is_found_and_measured(tampered):
+    reproduction = reproduce(tampered)
     [wrong] = [one for one in reproduction.judged if one.n_different]
     assert (reproduction.verdict, wrong.name, wrong.n_different) == (DIFFERS, 'y', 1)
     assert wrong.max_abs == pytest.approx(1e-4, rel=1e-9)
@@ -211,14 +208,3 @@ def test_a_workflow_stands_for_the_one_calculation_behind_its_results(rows, stru
         reproducible(workflows[1])
     with pytest.raises(ProvenanceError, match='returned nothing computed'):
         reproducible(workflows[2])
-
-
-def test_an_archive_that_cannot_be_read_is_told(rows, tmp_path):
-    text, old = tmp_path / 'notes.aiida', tmp_path / 'old.aiida'
-    text.write_text('no archive')
-    with pytest.raises(ProvenanceError, match=r'notes\.aiida is no archive of AiiDA'):
-        reproduce_archived(text, rows.uuid)
-    with zipfile.ZipFile(old, 'w') as archive:
-        archive.writestr('metadata.json', json.dumps({'export_version': '0.10', 'aiida_version': '1.6.0'}))
-    with pytest.raises(ProvenanceError, match=r'verdi archive migrate .*old\.aiida NEW'):
-        reproduce_archived(old, rows.uuid)
