@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from aiida import orm
 from aiida.common.links import LinkType
+from aiida.tools import delete_nodes
 
 from aiida_nanoml.calculations.functions.datasets import assemble_dataset, import_dataset, split_dataset
 from aiida_nanoml.calculations.functions.densities import merge_densities
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.density_model import DensityModelData
+from aiida_nanoml.data.model import ModelData
 from aiida_nanoml.densities.free_atoms import FreeAtoms
 from aiida_nanoml.learning.density.model_files import save_density_model
 from aiida_nanoml.learning.density.network import DensityNetwork
@@ -87,6 +89,18 @@ def test_a_model_whose_training_is_gone_says_so(model_node):
     assert [step.pk for step in lineage.orphans] == [model_node.pk]
     assert lineage.dft == (f'this model has no provenance to DFT, because no process made the model pk {model_node.pk}')
     assert 'the process was deleted or left out of an archive' in lineage.render()
+
+
+def test_a_result_that_survived_its_process_is_named(dataset, record_process, model_folder):
+    """AiiDA deletes what was made of a deleted node, unless it is told to keep it."""
+    model = ModelData(model_folder)
+    training = record_process('nanoml.train', {'dataset': dataset}, {'model': model})
+    assert trace(model).orphans == ()
+    delete_nodes([training.pk], dry_run=False, create_forward=False)
+    lineage = trace(orm.load_node(model.uuid))
+    assert [step.uuid for step in lineage.orphans] == [model.uuid]
+    assert lineage.labelling == ()
+    assert lineage.dft.endswith(f'because no process made the model pk {model.pk}')
 
 
 def test_structures_rest_on_no_labels(generated):
