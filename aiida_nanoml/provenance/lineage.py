@@ -319,7 +319,8 @@ def trace(node: orm.Node, *beside: orm.Node) -> Lineage:
     users = sorted({record.user for record in graph.nodes.values()})
     n_nodes = len(graph.nodes)
     labelling, claims, orphans = graph.label_origins(), graph.claims(), graph.orphans()
-    rests_on_dft, dft = _dft(graph.step(node.pk), labelling, claims, orphans)
+    scattered = bool(graph.of_type(POTENTIALS))
+    rests_on_dft, dft = _dft(graph.step(node.pk), labelling, claims, orphans, scattered)
     return Lineage(
         node=graph.step(node.pk),
         transmission_jobs=tuple(map(graph.process_step, graph.jobs(RMATRIX_JOB))),
@@ -341,7 +342,7 @@ def trace(node: orm.Node, *beside: orm.Node) -> Lineage:
         ended=max(made),
         users=tuple(users),
         n_nodes=n_nodes,
-        statement=_statement(labelling, claims, bool(graph.of_type(POTENTIALS))),
+        statement=_statement(labelling, claims, scattered),
         rests_on_dft=rests_on_dft,
         dft=dft,
     )
@@ -417,9 +418,12 @@ def _dft(
     labelling: tuple[LabelOrigin, ...],
     claims: tuple[LabelClaim, ...],
     orphans: tuple[DataStep, ...],
+    scattered: bool,
 ) -> tuple[bool, str]:
     """Say whether a node rests on runs of density-functional theory, and if not, why."""
-    noun = 'process' if isinstance(node, ProcessStep) else _NOUNS.get(node.type, 'node')
+    noun = (
+        'process' if isinstance(node, ProcessStep) else _NOUNS.get(node.type, 'transmission' if scattered else 'node')
+    )
     runs = [origin for origin in labelling if origin.role == 'labels']
     theories = {_named(origin): theory_of(origin.engine) for origin in runs}
     reasons = [
@@ -440,7 +444,10 @@ def _dft(
         return True, f'DFT: {counted(n_runs, "structure")} of {what}'
     if found:
         return False, f'this {noun} rests only in part on DFT ({n_runs} structures of {what}): {"; ".join(reasons)}'
-    return False, f'this {noun} has no provenance to DFT, because {"; ".join(reasons) or "it rests on no labels"}'
+    reasons = reasons or [
+        'its potentials rest on no run of SIESTA in the graph' if scattered else 'it rests on no labels'
+    ]
+    return False, f'this {noun} has no provenance to DFT, because {"; ".join(reasons)}'
 
 
 def _named(origin: LabelOrigin) -> tuple[str, str, str, str]:
