@@ -181,7 +181,7 @@ def _changes(recorded: orm.CalculationNode, again: orm.CalculationNode) -> list[
     """Versions and executables that are not those of then."""
     then, now = _surroundings(recorded), _surroundings(again)
     return [
-        {'what': what, 'then': then.get(what, 'not there'), 'now': now.get(what, 'not there')}
+        {'what': what, 'then': then.get(what, 'not recorded'), 'now': now.get(what, 'not recorded')}
         for what in dict.fromkeys([*then, *now])
         if then.get(what) != now.get(what)
     ]

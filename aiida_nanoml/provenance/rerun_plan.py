@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from operator import attrgetter
 from typing import Any
 
 from aiida import orm
@@ -135,7 +136,9 @@ def plan_rerun(node: orm.CalculationNode | orm.Data, since: str = INPUTS) -> Rer
                 kept = graph.nodes[pk]
                 taken[pk] = Taken(kept.uuid, kept.type, kept.label, reason)
     steps = tuple(TopologicalSorter(before).static_order())
-    return RerunPlan(graph, steps, frozenset(recomputed), tuple(taken.values()))
+    return RerunPlan(
+        graph, steps, frozenset(recomputed), tuple(sorted(taken.values(), key=attrgetter('type', 'label', 'uuid')))
+    )
 
 
 def _reason_to_take(graph: ProvenanceGraph, pk: int, since: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import aiida
 import numpy as np
 import pytest
 from aiida import orm
@@ -12,11 +13,12 @@ from aiida.common.links import LinkType
 from aiida.engine import run_get_node
 from aiida.plugins import CalculationFactory
 
+from aiida_nanoml import __version__
 from aiida_nanoml.calculations.functions.datasets import assemble_dataset, split_dataset
 from aiida_nanoml.data.dataset import DatasetData
 from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.provenance.differences import DIFFERS, IDENTICAL, WITHIN, compare_outputs
-from aiida_nanoml.provenance.reproduce import reproduce
+from aiida_nanoml.provenance.reproduce import Change, reproduce
 from aiida_nanoml.provenance.rerun_plan import plan_rerun
 
 QUADRUPLETS = {'name': 'quadruplets', 'params': {'unknown': 'drop'}}
@@ -35,6 +37,7 @@ def record():
     def make(name, inputs, outputs=(), exit_status=0, node_class=orm.CalcFunctionNode):
         process = node_class(process_type=name)
         process.set_process_label(name.rpartition('.')[2])
+        process.base.attributes.set('version', {'core': '2.0.0', 'plugin': __version__})
         for label, node in inputs.items():
             process.base.links.add_incoming(node, LinkType.INPUT_CALC, label)
         process.store()
@@ -100,6 +103,7 @@ def test_a_changed_number_is_found_and_measured(tampered):
     [wrong] = [one for one in reproduction.judged if one.n_different]
     assert (reproduction.verdict, wrong.name, wrong.n_different) == (DIFFERS, 'y', 1)
     assert wrong.max_abs == pytest.approx(1e-4, rel=1e-9)
+    assert reproduction.steps[0].changes == (Change('aiida-core', '2.0.0', aiida.__version__),)
     assert f'1 of {wrong.n_values} differ by 0.0001' in reproduction.render()
 
 
