@@ -198,7 +198,7 @@ def load_records(pks: Collection[int]) -> dict[int, Record]:
         records[pk] = Record(
             pk=pk,
             uuid=uuid,
-            type=_type_name(node_type, name),
+            type=type_name(node_type, name),
             process_type=process_type or '',
             label=label,
             ctime=ctime.isoformat(),
@@ -212,7 +212,8 @@ def load_records(pks: Collection[int]) -> dict[int, Record]:
     return records
 
 
-def _type_name(node_type: str, process_label: str | None) -> str:
+def type_name(node_type: str, process_label: str | None = None) -> str:
+    """Entry point of a data node (``nanoml.model``), name of the class or function of a process."""
     if node_type.startswith('process.'):
         return process_label or node_type.split('.')[-2]
     return node_type.removeprefix('data.').rpartition('.')[0].rpartition('.')[0]

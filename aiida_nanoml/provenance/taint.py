@@ -15,7 +15,7 @@ from aiida.orm.nodes.caching import NodeCaching
 from aiida_pseudo.data.pseudo.pseudo import PseudoPotentialData
 
 from aiida_nanoml.errors import ProvenanceError
-from aiida_nanoml.provenance.graph import ProvenanceGraph, in_parts, load_records, read_arrays, select, walk
+from aiida_nanoml.provenance.graph import ProvenanceGraph, in_parts, load_records, read_arrays, select, type_name, walk
 from aiida_nanoml.provenance.lineage import (
     DATASET,
     DENSITIES,
@@ -283,7 +283,8 @@ def _linked(pks: Collection[int], *, forward: bool) -> list[list[int]]:
 
 
 def _summary(touched: _Touched, wrong: set[int], alike: set[int]) -> Taint:
-    graph = ProvenanceGraph(touched.starts | touched.copies, touched.links)
+    files, links = _set_files_aside(touched)
+    graph = ProvenanceGraph(touched.starts | touched.copies, links)
     given = wrong | alike
     direct = _reached_directly(graph, given)
     runs, chosen = _labelling(graph, given, direct)
@@ -302,7 +303,7 @@ def _summary(touched: _Touched, wrong: set[int], alike: set[int]) -> Taint:
     predicted = [pk for pk in graph.of_type(DENSITIES) if graph.attributes(pk)['model_fingerprint']]
     predictions = [*graph.of_type(PREDICTION), *predicted]
     shown = {*given, *datasets, *models, *predictions, *graph.of_type(LABELS, DATASET)}
-    others = Counter(node.type for pk, node in graph.nodes.items() if not node.is_process and pk not in shown)
+    others = files + Counter(node.type for pk, node in graph.nodes.items() if not node.is_process and pk not in shown)
     processes = [pk for pk, node in graph.nodes.items() if node.is_process and pk not in chosen]
     where = Counter(graph.nodes[pk].computer for pk in runs)
     first = {pk for pk in alike if graph.creator.get(pk) is None or pk in labels}
@@ -321,8 +322,20 @@ def _summary(touched: _Touched, wrong: set[int], alike: set[int]) -> Taint:
         others=dict(sorted(others.items())),
         reruns=_reruns(graph, processes),
         callers=_callers(processes),
-        n_nodes=len(graph.nodes) - len(given),
+        n_nodes=len(graph.nodes) + files.total() - len(given),
     )
+
+
+def _set_files_aside(touched: _Touched) -> tuple[Counter[str], list[tuple[int, int, str]]]:
+    """Count what jobs made beside their results and nothing used, such as folders; give the links to all the rest.
+
+    In a campaign of single runs these are most of the nodes, and nothing but their number is told.
+    """
+    sources = {source for source, _, _ in touched.links}
+    leaves = {target for _, target, _ in touched.links} - sources - touched.starts - touched.copies
+    types = dict(select(leaves, 'node_type'))
+    aside = {pk: type_name(kind) for pk, kind in types.items() if kind.startswith('data.core.')}
+    return Counter(aside.values()), [link for link in touched.links if link[1] not in aside]
 
 
 def _reached_directly(graph: ProvenanceGraph, starts: Collection[int]) -> set[int]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aiida import orm
 from aiida.tools.archive import create_archive
@@ -20,7 +23,8 @@ from aiida_nanoml.provenance.graph import DATA_LINKS, ProvenanceGraph, select
 COMPRESSION = 1
 """Of zlib: a higher level takes twice the time and saves some percent."""
 
-_HASH = 'extras._aiida_hash'
+_COLUMNS = ('uuid', 'node_type', 'process_type', 'attributes', 'repository_metadata')
+"""What the hash of a node is made of; files stand in the last one with their SHA-256."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def write_archive(nodes: Collection[orm.Node], path: Path) -> None:
 
 
 def check_archive(path: Path, graph: ProvenanceGraph) -> Contents:
-    """Check that an archive holds a graph: every node with its hash, every link, every file.
+    """Check that an archive holds a graph: every node with all that its hash is made of, every link, every file.
 
     :param path: of the archive.
     :param graph: what the published nodes depend on.
@@ -81,12 +85,12 @@ def check_archive(path: Path, graph: ProvenanceGraph) -> Contents:
     """
     archive_format = get_format()
     with archive_format.open(path, 'r') as reader:
-        found = dict(reader.querybuilder().append(orm.Node, project=['uuid', _HASH]).all())
+        found = {row[0]: _content(row) for row in reader.querybuilder().append(orm.Node, project=_COLUMNS).iterall()}
         links = set(_links(reader.querybuilder()))
         files = set(reader.get_backend().get_repository().list_objects())
-    hashes = {graph.nodes[pk].uuid: value for pk, value in select(graph.nodes, _HASH)}
-    _refuse('nodes', [uuid for uuid in hashes if uuid not in found])
-    _refuse('nodes with another hash', [uuid for uuid, value in hashes.items() if found[uuid] != value])
+    known = {row[1]: _content(row[1:]) for row in select(graph.nodes, *_COLUMNS)}
+    _refuse('nodes', [uuid for uuid in known if uuid not in found])
+    _refuse('nodes as they are', [uuid for uuid, content in known.items() if found[uuid] != content])
     wanted = {
         (graph.nodes[pk].uuid, graph.nodes[process].uuid, label)
         for process, inputs in graph.inputs.items()
@@ -99,7 +103,14 @@ def check_archive(path: Path, graph: ProvenanceGraph) -> Contents:
     _refuse('links', [f'{source} to {target} ({label})' for source, target, label in wanted - links])
     keys = orm.Node.collection.iter_repo_keys(filters={'id': {'in': list(graph.nodes)}})
     _refuse('files', [key for key in set(keys) if key not in files])
-    return Contents(len(found), len(hashes), len(links), len(files), archive_format.latest_version)
+    return Contents(len(found), len(known), len(links), len(files), archive_format.latest_version)
+
+
+def _content(row: Sequence[Any]) -> bytes:
+    """Digest of a node without the checkpoint of its process, which archives leave out."""
+    _, *types, attributes, files = row
+    kept = {name: value for name, value in attributes.items() if name != orm.ProcessNode.CHECKPOINT_KEY}
+    return hashlib.sha256(json.dumps([types, kept, files], sort_keys=True).encode()).digest()
 
 
 def _links(query: orm.QueryBuilder) -> Iterator[tuple[str, str, str]]:

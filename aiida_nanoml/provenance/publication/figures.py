@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aiida import orm
+from aiida.common.links import LinkType
 
 from aiida_nanoml.errors import NanomlError
 from aiida_nanoml.provenance.drawing import TRAINING, draw_parity
@@ -42,16 +43,18 @@ def write_figures(folder: Path, graph: ProvenanceGraph) -> tuple[Figure, ...]:
 
 
 def _stored(folder: Path, graph: ProvenanceGraph) -> Iterator[Figure]:
-    processes = [pk for pk, record in graph.nodes.items() if record.is_process]
     query = orm.QueryBuilder()
-    query.append(orm.ProcessNode, filters={'id': {'in': processes}}, project='id', tag='process')
+    query.append(orm.ProcessNode, project='id', tag='process')
     query.append(
         orm.FolderData,
         with_incoming='process',
-        edge_filters={'label': FIGURES_FOLDER, 'type': 'create'},
-        project='*',
+        edge_filters={'label': FIGURES_FOLDER, 'type': LinkType.CREATE.value},
+        project=['id', 'ctime'],
     )
-    for process, node in sorted(query.all(), key=lambda row: row[1].ctime):
+    for process, pk, _ in sorted(query.all(), key=lambda row: row[2]):  # a profile has few of them
+        if process not in graph.nodes:
+            continue
+        node: Any = orm.load_node(pk)
         for image in sorted(node.base.repository.list_object_names()):
             if not image.endswith(_IMAGES):
                 continue
@@ -71,9 +74,8 @@ def _drawn(folder: Path, graph: ProvenanceGraph) -> Iterator[Figure]:
         if record.type != PREDICTION or maker is None or 'dataset' not in graph.inputs[maker]:
             continue
         name = f'parity-{record.uuid[:8]}.png'
-        node: Any = orm.load_node(pk)
         try:
-            draw_parity(node, folder / name)
+            draw_parity(orm.load_node(pk), folder / name)
         except NanomlError:  # of another target, or the run failed: there is nothing to draw
             continue
         title = f'predicted against computed values of {record.type} {record.uuid}'

@@ -70,6 +70,7 @@ def readme(
         f'The archive has the format `{contents.version}` of aiida-core{f" ({core})" if core else ""}; a newer '
         'aiida-core migrates it while it imports it. The package aiida-nanoml must be installed.\n\n'
         f'```bash\nverdi archive import {ARCHIVE}\naiida-nanoml trace {first}\naiida-nanoml reproduce {first}\n```\n\n'
+        f'Without an import, `aiida-nanoml trace {first} --archive {ARCHIVE}` asks the file itself.\n\n'
         f'`trace` then tells what {LINEAGE} tells; only the PKs are others in each profile, the UUIDs stay. '
         '`reproduce` reruns what the archive allows to rerun and compares the numbers.',
         '## What the archive holds\n\n'
