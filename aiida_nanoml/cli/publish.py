@@ -90,4 +90,4 @@ def publish(
         licence=licence,
         force=force,
     )
-    emit(as_json, made.to_dict(), made.render(), f'reproduce {made.nodes[0]}')
+    emit(as_json, made.to_dict(), made.render(), f'trace {made.nodes[0]} --archive {output / "archive.aiida"}')

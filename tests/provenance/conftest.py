@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from aiida import orm
@@ -55,28 +57,31 @@ def record_job(code):
 @pytest.fixture
 def record_process(code):
     """Store a finished job, or function, without running it."""
+    return partial(store_process, code)
 
-    def record(name, inputs, outputs, function=None):
-        process_type = f'aiida.calculations:{name}'
-        if function is None:
-            process = orm.CalcJobNode(computer=code.computer, process_type=process_type)
-            process.set_option('resources', {'num_machines': 1})
-            inputs = {'code': code, **inputs}
-        else:
-            process = orm.CalcFunctionNode(process_type=process_type)
-        process.set_process_label(function or f'{name.removeprefix("nanoml.").title().replace("_", "")}Calculation')
-        for key, node in inputs.items():
-            process.base.links.add_incoming(node, LinkType.INPUT_CALC, key)
-        process.store()
-        for key, node in outputs.items():
-            node.base.links.add_incoming(process, LinkType.CREATE, key)
-            node.store()
-        process.set_process_state('finished')
-        process.set_exit_status(0)
-        process.seal()
-        return process
 
-    return record
+def store_process(code, name, inputs, outputs, function=None, caller=None):
+    """Store a finished job of a code, or a function, without running it."""
+    process_type = f'aiida.calculations:{name}'
+    if function is None:
+        process = orm.CalcJobNode(computer=code.computer, process_type=process_type)
+        process.set_option('resources', {'num_machines': 1})
+        inputs = {'code': code, **inputs}
+    else:
+        process = orm.CalcFunctionNode(process_type=process_type)
+    process.set_process_label(function or f'{name.removeprefix("nanoml.").title().replace("_", "")}Calculation')
+    for key, node in inputs.items():
+        process.base.links.add_incoming(node, LinkType.INPUT_CALC, key)
+    if caller is not None:
+        process.base.links.add_incoming(caller, LinkType.CALL_CALC, f'call_{process.process_label}')
+    process.store()
+    for key, node in outputs.items():
+        node.base.links.add_incoming(process, LinkType.CREATE, key)
+        node.store()
+    process.set_process_state('finished')
+    process.set_exit_status(0)
+    process.seal()
+    return process
 
 
 @pytest.fixture

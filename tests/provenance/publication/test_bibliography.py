@@ -1,0 +1,118 @@
+"""References: complete, well-formed, and only of what took part."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from aiida_nanoml.engines import engine_names, get_engine
+from aiida_nanoml.learning.registry import MODEL_KINDS
+from aiida_nanoml.provenance.publication.bibliography import (
+    CODES,
+    ENGINES,
+    LIBRARIES,
+    MODELS,
+    PROCESSES,
+    REFERENCES,
+    Participants,
+    bibliography,
+    engine_keys,
+)
+
+REQUIRED = {
+    'article': {'author', 'title', 'journal', 'volume', 'pages', 'year'},
+    'book': {'author', 'title', 'publisher', 'year'},
+    'inproceedings': {'author', 'title', 'booktitle', 'year'},
+    'misc': {'author', 'title'},
+}
+
+
+def test_every_engine_model_and_library_says_what_to_cite():
+    own = {name for name in engine_names() if get_engine(name).__module__.startswith('aiida_nanoml.')}
+    assert own <= set(ENGINES)
+    assert set(MODEL_KINDS) < set(MODELS)
+    used = {key for keys in (*MODELS.values(), *LIBRARIES.values()) for key in keys}
+    used |= {key for _, keys in PROCESSES.values() for key in keys} | CODES
+    assert used <= set(REFERENCES)
+
+
+@pytest.mark.parametrize('name', sorted(ENGINES))
+def test_every_protocol_of_an_engine_has_all_its_references(name):
+    engine = get_engine(name)
+    for protocol in engine.protocols():
+        parameters = engine.parameters(protocol).model_dump()
+        assert bibliography(Participants(labels=((name, parameters, '1'),))).missing == ()
+
+
+@pytest.mark.parametrize('reference', REFERENCES.values(), ids=lambda reference: reference.key)
+def test_entries_are_well_formed(reference):
+    assert set(reference.fields) >= REQUIRED[reference.kind]
+    entry = reference.bibtex('100 % of 2_a')
+    assert entry.count('{') == entry.count('}')
+    assert r'note = {100 \% of 2\_a}' in entry
+    assert re.fullmatch(r'@\w+\{[a-z_0-9]+,\n(  \w+ = \{.*\},\n)+\}', entry)
+    assert re.fullmatch(r'10\.\d{4}/\S+', reference.fields.get('doi', '10.1000/1'))
+    assert reference.fields['author'].count(',') == reference.fields['author'].count(' and ') + 1 - (
+        'others' in reference.fields['author'] or reference.fields['author'].startswith('{')
+    )
+
+
+def test_labels_of_siesta_cite_code_functional_and_pseudopotentials():
+    parameters = {'xc_functional': 'LDA', 'xc_authors': 'CA', 'k_grid': None}
+    found = bibliography(
+        Participants(
+            labels=(('siesta', parameters, '4.1.5'),),
+            pseudopotential_heads={'C': ' C  ca nrl nc\n ATM3  Improved Troullier - Martins potential'},
+        )
+    )
+    assert {entry.reference.key: entry.version for entry in found.citations} == {
+        **dict.fromkeys(('aiida2020', 'aiida2021', 'ceperley1980', 'perdew1981', 'troullier1991'), ''),
+        **dict.fromkeys(('siesta2002', 'siesta2020'), '4.1.5'),
+    }
+    assert 'note = {version 4.1.5; SIESTA}' in found.bibtex()
+    assert found.missing == ()
+
+
+def test_only_the_hamiltonian_that_took_part_is_cited():
+    assert engine_keys('xtb', {'method': 'GFN1-xTB'}, '0.4') == ('tblite', 'grimme2017')
+    assert engine_keys('xtb', {'method': 'GFN2-xTB'}, '0.4') == ('tblite', 'bannwarth2019')
+
+
+def test_a_potential_of_a_package_has_the_version_not_ase():
+    found = bibliography(Participants(labels=(('ase', {'calculator': 'chgnet'}, '0.4.0'),)))
+    versions = {entry.reference.key: entry.version for entry in found.citations}
+    assert (versions['ase2017'], versions['chgnet2023']) == ('', '0.4.0')
+
+
+def test_what_nobody_knows_is_named():
+    found = bibliography(
+        Participants(
+            labels=(('paced', {}, '2'), ('siesta', {'xc_functional': 'GGA', 'xc_authors': 'XYZ'}, '5')),
+            models=(('oracle', {}),),
+            pseudopotential_heads={'Si (MD5 0)': 'homemade'},
+        )
+    )
+    assert found.missing == (
+        'the engine paced 2',
+        'the functional GGA/XYZ of SIESTA',
+        'the pseudopotential of Si (MD5 0)',
+        'the model oracle',
+    )
+    assert found.bibtex().startswith('% no reference is known for the engine paced 2')
+
+
+def test_methods_are_cited_by_what_was_done():
+    found = bibliography(
+        Participants(
+            models=(('forest', {'scikit-learn': '1.5', 'numpy': '2.0'}),),
+            processes=('analyse_scan', 'RmatrixCalculation'),
+            corrected=True,
+            quasirandom=True,
+            density_of_states=True,
+        )
+    )
+    keys = {entry.reference.key for entry in found.citations}
+    assert keys >= {'breiman2001', 'scikitlearn2011', 'numpy2020', 'birch1947', 'wulf1998', 'buttle1967'}
+    assert keys >= {'ramakrishnan2015', 'zunger1990', 'methfessel1989'}
+    assert 'tensorflow2016' not in keys
