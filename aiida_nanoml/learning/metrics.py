@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -27,3 +31,17 @@ def regression_metrics(y: npt.ArrayLike, y_pred: npt.ArrayLike) -> dict[str, flo
         'rmse': float(np.sqrt(np.mean(error**2))),
         'n': len(reference),
     }
+
+
+def mae_standard_error(metrics: Mapping[str, Any]) -> float | None:
+    """Standard error of a mean absolute error: how much it would change with other rows of the same kind.
+
+    The absolute errors have the mean ``mae`` and the mean square ``rmse²``, so that their variance is known.
+
+    :param metrics: of :func:`regression_metrics`.
+    :returns: in the unit of the values; ``None`` where it is not defined: fewer than two rows, or no such metrics.
+    """
+    n, mae, rmse = (metrics.get(name) for name in ('n', 'mae', 'rmse'))
+    if n is None or mae is None or rmse is None or n < 2:
+        return None
+    return math.sqrt(max(0.0, rmse**2 - mae**2) / (n - 1))

@@ -250,6 +250,39 @@ def plot_rounds(
         save_figure(figure, path)
 
 
+MOST_MODELS = 40
+"""Models in a panel of :func:`plot_test_errors`: of more, the best are drawn."""
+
+
+def plot_test_errors(path: Path | str, panels: Mapping[str, Sequence[tuple[str, float, float]]]) -> None:
+    """Draw the test error of models beside each other, the best on top; in one panel only what can be compared.
+
+    :param path: file to write.
+    :param panels: by what the error is, with its unit: name of the model, error, and its standard error (0: unknown).
+    :raises DatasetError: there is no model.
+    """
+    if not any(panels.values()):
+        raise DatasetError('a figure of test errors needs at least one model')
+    import matplotlib as mpl
+
+    shown = {title: sorted(models, key=lambda model: model[1])[:MOST_MODELS] for title, models in panels.items()}
+    heights = [0.9 + 0.2 * len(models) for models in shown.values()]
+    with mpl.rc_context(RC):
+        figure, all_axes = new_figure(6.2, sum(heights), panels=len(shown), rows=len(shown))
+        all_axes[0].get_gridspec().set_height_ratios(heights)
+        for axes, (title, models) in zip(all_axes, shown.items(), strict=True):
+            names, errors, deviations = zip(*models, strict=True)
+            places = np.arange(len(models))
+            axes.errorbar(errors, places, xerr=deviations, fmt='o', color='#0072B2', markersize=4, elinewidth=0.9)
+            axes.set_yticks(places, names)
+            axes.set_ylim(len(models) - 0.5, -0.5)
+            axes.set_xlim(left=0)
+            axes.tick_params(axis='y', length=0)
+            left_out = len(panels[title]) - len(models)
+            axes.set_xlabel(title + (f'; the best {len(models)}, {left_out} more' if left_out else ''))
+        save_figure(figure, path)
+
+
 def _label_log_axis(axes: Any) -> None:
     """Plain numbers at 1, 2 and 5, or at the powers of ten where there are several."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
