@@ -12,7 +12,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -173,21 +173,42 @@ def reproduce(
         up to the ``dataset``, the ``labels`` or the ``structures``; with ``start`` nothing that can be computed again.
     :param tolerance: absolute difference of real numbers that counts as none, each in its own unit; 0: bit for bit.
     :param progress: is told what is being done.
-    :raises ProvenanceError: the node was not made by a calculation that can be run again, or a calculation failed now.
+    :raises ProvenanceError: no calculation that can be run again made the node, or one failed now; or the tolerance is
+        no number.
     """
+    if not (tolerance >= 0 and math.isfinite(tolerance)):
+        raise ProvenanceError(f'a tolerance is 0 or a positive number, got {tolerance}')
     node = reproducible(node)
     plan = plan_rerun(node, since)
     with tempfile.TemporaryDirectory(prefix='aiida-nanoml-') as folder:
         archive = Path(folder) / 'recorded.aiida'
         _export([orm.load_node(pk) for pk in plan.steps], archive)
         request = Request(archive=archive, node=node.uuid, since=since, tolerance=tolerance)
-        # The archive does not tell what stands behind the data that are taken.
-        return replace(_reproduce(request, folder, progress), taken=plan.taken)
+        result = _answer(request, folder, progress)
+    steps = tuple(
+        RerunStep(
+            **step
+            | {
+                'quantities': tuple(Quantity(**one) for one in step['quantities']),
+                'changes': tuple(Change(**one) for one in step['changes']),
+            }
+        )
+        for step in result['steps']
+    )
+    if not steps[-1].quantities:
+        raise ProvenanceError(f'{steps[-1].type} {steps[-1].uuid} has no output that could be compared')
+    return Reproduction(
+        **result['node'],
+        since=since,
+        tolerance=tolerance,
+        steps=steps,
+        taken=plan.taken,
+        machine=result['machine'],
+    )
 
 
-def _reproduce(request: Request, folder: str, progress: Callable[[str], None] | None) -> Reproduction:
-    if not (request.tolerance >= 0 and math.isfinite(request.tolerance)):
-        raise ProvenanceError(f'a tolerance is 0 or a positive number, got {request.tolerance}')
+def _answer(request: Request, folder: str, progress: Callable[[str], None] | None) -> dict[str, Any]:
+    """Let another interpreter run the calculations, and give what it found."""
     result: dict[str, Any] | None = None
     with tempfile.TemporaryFile('w+', encoding='utf-8') as errors, _interpreter(folder, errors) as child:
         child.stdin.write(request.model_dump_json())
@@ -203,24 +224,7 @@ def _reproduce(request: Request, folder: str, progress: Callable[[str], None] | 
             errors.seek(0)
             said = errors.read().strip().splitlines() or [f'exit status {child.wait()}']
             raise ProvenanceError(f'the rerun broke off: {said[-1]}')
-    steps = tuple(
-        RerunStep(
-            **step
-            | {
-                'quantities': tuple(Quantity(**one) for one in step['quantities']),
-                'changes': tuple(Change(**one) for one in step['changes']),
-            }
-        )
-        for step in result['steps']
-    )
-    return Reproduction(
-        **result['node'],
-        since=request.since,
-        tolerance=request.tolerance,
-        steps=steps,
-        taken=tuple(Taken(**one) for one in result['taken']),
-        machine=result['machine'],
-    )
+    return result
 
 
 @contextmanager

@@ -92,7 +92,6 @@ def _rerun(request: Request, answer: Callable[..., None]) -> dict[str, Any]:
             'output': '' if link is None else link.link_label,
         },
         'steps': steps,
-        'taken': [vars(taken) for taken in plan.taken],
         'machine': _machine(),
     }
 

@@ -20,8 +20,7 @@ from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.provenance.differences import DIFFERS, IDENTICAL, WITHIN, compare_outputs
 from aiida_nanoml.provenance.reproduce import Change, reproduce
 from aiida_nanoml.provenance.rerun_plan import plan_rerun
-
-QUADRUPLETS = {'name': 'quadruplets', 'params': {'unknown': 'drop'}}
+from tests.provenance.conftest import QUADRUPLETS
 
 
 @pytest.fixture
