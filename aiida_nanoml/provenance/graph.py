@@ -116,6 +116,18 @@ class ProvenanceGraph:
         """PKs of the processes behind entry points, in the order in which they were made."""
         return [pk for pk, node in self.nodes.items() if node.process_type in process_types]
 
+    def behind(self, pk: int) -> set[int]:
+        """PKs of a node and of all that it depends on, as far as the graph reaches."""
+        found, waiting = {pk}, [pk]
+        while waiting:
+            here = waiting.pop()
+            before = set(self.inputs.get(here, {}).values())
+            if here in self.creator:
+                before.add(self.creator[here])
+            waiting += before - found
+            found |= before
+        return found
+
     def users(self) -> dict[int, set[int]]:
         """Processes that took a data node as input, by its PK."""
         found: dict[int, set[int]] = defaultdict(set)

@@ -314,7 +314,7 @@ def trace(node: orm.Node, *beside: orm.Node) -> Lineage:
     :param beside: nodes that are told together with it, as what is published in one folder.
     :raises ProvenanceError: a node is not stored.
     """
-    graph = _Graph.ancestors({pk for start in (node, *beside) for pk in starts(start)})
+    graph = LineageGraph.ancestors({pk for start in (node, *beside) for pk in starts(start)})
     made = [record.ctime for record in graph.nodes.values()]
     users = sorted({record.user for record in graph.nodes.values()})
     n_nodes = len(graph.nodes)
@@ -359,7 +359,7 @@ def lineage_table(node: orm.Node) -> list[tuple[Any, ...]]:
     :returns: rows with the columns :data:`TABLE`; ``made_by`` is the UUID of the process that made a data node.
     :raises ProvenanceError: the node is not stored.
     """
-    graph = _Graph.ancestors(starts(node))
+    graph = LineageGraph.ancestors(starts(node))
     rows = []
     for pk, record in graph.nodes.items():
         code, maker = graph.inputs.get(pk, {}).get('code'), graph.creator.get(pk)
@@ -610,7 +610,7 @@ def data_step(graph: ProvenanceGraph, pk: int) -> DataStep:
     return DataStep(pk=pk, uuid=node.uuid, type=node.type, label=node.label, facts=facts)
 
 
-class _Graph(ProvenanceGraph):
+class LineageGraph(ProvenanceGraph):
     """What stands behind a node, and how each part of it is told."""
 
     def step(self, pk: int) -> DataStep | ProcessStep:

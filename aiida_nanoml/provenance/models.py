@@ -192,8 +192,9 @@ class ModelTable:
             numbers = {digest: number for number, digest in enumerate(section.test_sets, 1)}
             several = '{} ({}, rows {})' if len(numbers) > 1 else '{} ({})'
             if known:
+                deviation = '' if of_density else ' ± standard error'
                 title = f'{quantity(section.target, "")}, {section.labels}'
-                panels[f'{title}\n{measure.upper()} of the test rows ({unit})'] = [
+                panels[f'{title}\n{measure.upper()} of the test rows{deviation} ({unit})'] = [
                     (
                         several.format(row.name, row.kind, numbers.get(row.test_rows, '?')),
                         factor * row.metrics['test'][measure],
