@@ -37,8 +37,8 @@ def reproduce(context: click.Context, node: Any, since: str, tolerance: float, a
     """Compute NODE again from the graph alone, in a fresh profile, and compare it with what is recorded.
 
     NODE is a prediction, a model, a data set, or anything else that a calculation made. Its calculation runs once more
-    on this machine, without the cache; with --from also those before it, each with what was computed anew. DFT is
-    never run again: its labels are taken as recorded. The profile stays as it is.
+    on this machine, without the cache; with --from also those before it, each with what was computed anew. Runs
+    of SIESTA are never repeated: their labels are taken as recorded. The profile stays as it is.
 
     The exit status is 1 when NODE differs.
     """

@@ -164,8 +164,8 @@ def reproduce(
 
     The calculations with their inputs are exported, and another interpreter imports them into a profile in memory,
     where they run with the ``nanoml-worker`` of this installation, without the cache. Nothing is written into the
-    profile of the node, which may also be an archive that :func:`.archives.open_archive` opened. Programs of
-    density-functional theory are never run: their labels are taken as recorded.
+    profile of the node, which may also be an archive that :func:`.archives.open_archive` opened. Runs of SIESTA
+    and other programs are never repeated: their labels are taken as recorded. xTB and PySCF run in the worker.
 
     :param node: data that a calculation of this package made, such a calculation, or a workflow that returned the
         results of one.

@@ -160,10 +160,10 @@ def _obstacle(graph: ProvenanceGraph, process: int) -> str | None:
     if not node.process_type.startswith(_OURS):
         return f'{node.type} is no calculation of aiida-nanoml'
     if node.process_type == SINGLE_RUN:
-        return 'DFT is never run again, and this is a run of SIESTA'
+        return 'runs of SIESTA are never repeated'
     if node.process_type == LABEL_JOB and 'engine_code' in inputs:
         program = graph.nodes[inputs['engine_code']].label
-        return f'DFT is never run again, nor is any other program: the labels come from the code {program}'
+        return f'runs of programs such as SIESTA are never repeated, and the labels come from the code {program}'
     folders = [pk for label, pk in inputs.items() if graph.type_name(pk) == 'core.remote' and label != PARENT_FOLDER]
     if folders:
         return f'it read finished runs in the folder {graph.attributes(folders[0]).get("remote_path")}'

@@ -153,7 +153,9 @@ def test_tables_are_compared_by_their_numbers():
     assert (found['t.csv'].verdict, found['t.csv'].max_abs) == (WITHIN, 0.25)
 
 
-def test_labels_of_dft_are_taken_and_the_result_says_so(record, structures_node, flake_labels, code_factory, code):
+def test_labels_of_a_program_are_taken_and_the_result_says_so(
+    record, structures_node, flake_labels, code_factory, code
+):
     from aiida_nanoml.data.labels import LabelSetData
 
     siesta = code_factory(code.filepath_executable, 'siesta', default_calc_job_plugin='nanoml.siesta')
@@ -164,8 +166,8 @@ def test_labels_of_dft_are_taken_and_the_result_says_so(record, structures_node,
     plan = plan_rerun(dataset, 'start')
     assert plan.steps == (dataset.creator.pk,)
     reasons = {taken.uuid: taken.reason for taken in plan.taken}
-    assert reasons[labels.uuid].startswith('DFT is never run again')
-    with pytest.raises(ProvenanceError, match=r'DFT is never run again, nor is any other program.* siesta'):
+    assert reasons[labels.uuid].startswith('runs of programs such as SIESTA are never repeated')
+    with pytest.raises(ProvenanceError, match='SIESTA are never repeated, and the labels come from the code siesta'):
         plan_rerun(job)
 
 
@@ -177,7 +179,7 @@ def test_what_cannot_be_run_again_is_told(record, rows, structures_node, labels_
         (record(name, {'structures': structures_node}), 'its input labels is missing, because it was deleted'),
         (record('aiida.calculations:nanoml.gone', inputs), 'has no calculation nanoml.gone'),
         (record('aiida.calculations:core.arithmetic.add', inputs), 'no calculation of aiida-nanoml'),
-        (record('aiida.calculations:nanoml.siesta', inputs), 'DFT is never run again'),
+        (record('aiida.calculations:nanoml.siesta', inputs), 'runs of SIESTA are never repeated'),
         (record('aiida.calculations:nanoml.label', {**inputs, 'engine': orm.Str('abacus').store()}), 'code is missing'),
     ):
         with pytest.raises(ProvenanceError, match=message):
