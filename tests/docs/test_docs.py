@@ -58,6 +58,7 @@ CHAINS = (
         'docs/tutorials/starter.md',
         'docs/howto/taint.md',
         'docs/howto/reproduce.md',
+        'docs/howto/publish.md',
         'docs/howto/import_siesta.md',
         'docs/howto/pseudopotentials.md',
     ),
@@ -82,6 +83,7 @@ make_code(make_localhost())
 """
 
 NOT_RUN = {
+    ('docs/howto/publish.md', 'rocrate-validator validate'): 'is no dependency, and fetches the context of RO-Crate',
     ('README.md', 'make quickstart'): 'takes minutes; tests/cli runs the command behind it',
     ('README.md', 'make test'): 'would run this test again',
     ('CONTRIBUTING.md', 'make install'): 'installs packages',

