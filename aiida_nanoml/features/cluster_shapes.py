@@ -210,7 +210,7 @@ def lattice_clusters(structures: StructureSet, radii: tuple[int, ...], embedding
                     sums += tables.around[position].take(found, axis=0)
                     amounts += units.take(found)
                     position += 1
-                keys[rank, column] = _mixed(sums.min(axis=1))
+                keys[rank, column] = mixed_bits(sums.min(axis=1))
                 compositions[rank, column] = amounts
         done += int(np.count_nonzero(embedding.species[atoms] > 0))
     return Clusters(rows[heavy], keys, compositions)
@@ -266,7 +266,7 @@ def _lattice_tables(radius: int) -> _LatticeTables:
 def _numbers(x: NDArray[np.int64] | int, y: NDArray[np.int64] | int, element: NDArray[np.int64]) -> _Keys:
     """Give the pseudo-random number of an element on a site; that of nothing (0) is 0."""
     code = (np.asarray(x + 128) * 256 + (y + 128)) * 256 + element
-    return np.where(element == 0, np.uint64(0), _mixed(code.astype(np.uint64)))
+    return np.where(element == 0, np.uint64(0), mixed_bits(code.astype(np.uint64)))
 
 
 @lru_cache(maxsize=1)
@@ -382,7 +382,7 @@ def _graph_keys(
     renumbered = np.full(n_atoms + 1, len(near))
     renumbered[near] = np.arange(len(near))
     neighbours, distance, units = renumbered[neighbours[:, near]], distance[near], _COUNT_UNITS[species[near]]
-    first = _mixed((species[near, None] * 256 + distance + 1).astype(np.uint64))
+    first = mixed_bits((species[near, None] * 256 + distance + 1).astype(np.uint64))
     own = (species[centres].astype(np.uint64) << np.uint64(_CENTRE_SHIFT)) - _COUNT_UNITS[species[centres]]
     colours = np.zeros((len(near) + 1, n_centres), dtype=np.uint64)
     for column, radius in enumerate(radii):
@@ -393,8 +393,8 @@ def _graph_keys(
             heard = colours[:-1] * _WEIGHT
             for others in neighbours:
                 heard += colours[others]
-            colours[:-1] = _mixed(heard) * inside
-        keys[:, column] = _mixed(colours.sum(axis=0))
+            colours[:-1] = mixed_bits(heard) * inside
+        keys[:, column] = mixed_bits(colours.sum(axis=0))
         compositions[:, column] = units @ inside.astype(np.uint64) + own
 
 
@@ -403,7 +403,7 @@ def _graph_keys(
 _WEIGHT = np.uint64(0x9E3779B97F4A7C15)
 
 
-def _mixed(values: _Keys) -> _Keys:
+def mixed_bits(values: _Keys) -> _Keys:
     """Mix the bits of each number: the output function of SplitMix64 (Steele, Lea and Flood 2014)."""
     mixed = values * _WEIGHT + _WEIGHT
     mixed ^= mixed >> np.uint64(30)
