@@ -35,6 +35,7 @@ COMMANDS = {
     'trace': 'aiida_nanoml.cli.trace:trace',
     'reproduce': 'aiida_nanoml.cli.reproduce:reproduce',
     'taint': 'aiida_nanoml.cli.taint:taint',
+    'compare': 'aiida_nanoml.cli.compare:compare',
     'publish': 'aiida_nanoml.cli.publish:publish',
 }
 """Commands in the order of the work, each with the place it is loaded from."""

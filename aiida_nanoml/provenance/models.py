@@ -506,9 +506,8 @@ def names_of(rows: Sequence[ModelRow]) -> str:
 def aligned(lines: Sequence[Sequence[str]]) -> str:
     """Align the columns of a table by two spaces."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return '\n'.join(
-        '  ' + '  '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    rows = (['', *(cell.ljust(width) for cell, width in zip(line, widths, strict=True))] for line in lines)
+    return '\n'.join('  '.join(row).rstrip() for row in rows)
 
 
 def _csv_line(row: ModelRow) -> list[Any]:
