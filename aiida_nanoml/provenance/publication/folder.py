@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aiida import orm
+from aiida.common.links import LinkType
 
 from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.provenance.graph import ProvenanceGraph
@@ -102,7 +103,7 @@ def publish(
     It is written beside its place and moved there when it is whole, so that a publication which is stopped leaves
     nothing behind.
 
-    :param nodes: results of this package, or processes; at least one.
+    :param nodes: results of this package, or processes; at least one. With a calculation goes what it made.
     :param folder: to make; its parent must be there.
     :param title: of the publication; empty: made of the labels of the nodes.
     :param authors: empty: the user of AiiDA who stored the first node, as the profile names him.
@@ -115,9 +116,10 @@ def publish(
         raise ProvenanceError('name at least one node to publish')
     if licence not in LICENCES:
         raise ProvenanceError(f'unknown licence {licence!r}; known: {", ".join(LICENCES)}')
-    nodes = list({node.uuid: node for node in nodes}.values())
     for node in nodes:
         _refuse_kind(node)
+    title = title or ', '.join(node.label or f'{type(node).__name__} {node.uuid[:8]}' for node in nodes)
+    nodes = list({found.uuid: found for node in nodes for found in _with_results(node)}.values())
     with _new_folder(folder, force) as place:
         graph = ProvenanceGraph.ancestors({pk for node in nodes for pk in starts(node)})
         write_archive(nodes, place / readme.ARCHIVE)
@@ -177,14 +179,13 @@ def _facts(
     lineage = trace(*nodes)
     core, plugin = versions(graph)
     names = persons(set(lineage.users))
-    published = [(node.uuid, graph.type_name(node.pk), node.label) for node in nodes]
     email = graph.nodes[nodes[0].pk].user
     return Facts(
-        title=title or ', '.join(label or f'{kind} {found[:8]}' for found, kind, label in published),
+        title=title,
         authors=tuple(authors) or (Person(names[email], email),),
         licence=LICENCES[licence],
         published=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        nodes=tuple(published),
+        nodes=tuple((node.uuid, graph.type_name(node.pk), node.label) for node in nodes),
         lineage=lineage,
         core_versions=core,
         plugin_versions=plugin,
@@ -208,6 +209,15 @@ def _refuse_kind(node: orm.Node) -> None:
             f'pk {node.pk} is a {type(node).__name__}, which is no result: publish a prediction, a model, a data set, '
             'labels, structures, or a process'
         )
+
+
+def _with_results(node: orm.Node) -> list[orm.Node]:
+    """A calculation with what it made, which is what it is published for: types of this package first."""
+    if not isinstance(node, orm.CalculationNode):
+        return [node]
+    made = [link.node for link in node.base.links.get_outgoing(link_type=LinkType.CREATE).all()]
+    results = [found for found in made if not isinstance(found, orm.RemoteData)]
+    return [*sorted(results, key=lambda found: (not found.node_type.startswith('data.nanoml.'), found.pk)), node]
 
 
 @contextmanager

@@ -71,7 +71,8 @@ def readme(
         'aiida-core migrates it while it imports it. The package aiida-nanoml must be installed.\n\n'
         f'```bash\nverdi archive import {ARCHIVE}\naiida-nanoml trace {first}\naiida-nanoml reproduce {first}\n```\n\n'
         f'Without an import, `aiida-nanoml trace {first} --archive {ARCHIVE}` asks the file itself.\n\n'
-        f'`trace` then tells what {LINEAGE} tells; only the PKs are others in each profile, the UUIDs stay. '
+        f'`trace` then tells what {LINEAGE} tells{" of all published nodes together" if len(facts.nodes) > 1 else ""}; '
+        'only the PKs are others in each profile, the UUIDs stay. '
         '`reproduce` reruns what the archive allows to rerun and compares the numbers.',
         '## What the archive holds\n\n'
         f'{contents.n_nodes} nodes and {contents.n_files} files: the {contents.n_ancestors} nodes that are published '

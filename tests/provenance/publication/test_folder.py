@@ -16,6 +16,7 @@ import yaml
 from aiida import orm
 from aiida.tools.archive.abstract import get_format
 
+from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.provenance.graph import ProvenanceGraph
 from aiida_nanoml.provenance.publication import publish
@@ -102,9 +103,7 @@ def test_every_file_has_its_checksum_and_is_told_of(published):
     for name, digest in sums.items():
         assert hashlib.sha256((published.folder / name).read_bytes()).hexdigest() == digest
     page = (published.folder / 'README.md').read_text(encoding='utf-8')
-    assert [name for name in there if f'`{name}`' not in page] in ([], ['README.md', 'figures/COMMANDS.md']) or all(
-        name in ('README.md', 'figures/COMMANDS.md') for name in there if f'`{name}`' not in page
-    )
+    assert {name for name in there if f'`{name}`' not in page} == {'README.md', 'figures/COMMANDS.md'}
     assert 'sha256sum -c SHA256SUMS' in page
 
 
@@ -178,6 +177,15 @@ def test_models_without_provenance_are_published_and_say_so(model_node, tmp_path
     assert made.authors == (str(orm.User.collection.get_default().email),)
     crate = json.loads((tmp_path / 'model' / 'ro-crate-metadata.json').read_text(encoding='utf-8'))
     assert not [entity for entity in crate['@graph'] if entity['@type'] == 'CreateAction']
+
+
+def test_a_run_is_published_with_what_it_made(generated, record_process, flake_labels, tmp_path):
+    labels = LabelSetData(flake_labels)
+    job = record_process('nanoml.label', {'structures': generated}, {'labels': labels})
+    made = publish([job], tmp_path / 'run')
+    assert made.nodes == (labels.uuid, job.uuid)
+    assert 'GFN1-xTB (tblite)' in made.dft
+    assert len(rows(tmp_path / 'run', 'labels')) == 12
 
 
 def test_what_was_published_is_replaced_but_nothing_else(structures_node, tmp_path):
