@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from aiida_nanoml.errors import DatasetError
-from aiida_nanoml.learning.metrics import regression_metrics
+from aiida_nanoml.learning.metrics import mae_standard_error, regression_metrics
 
 gaps = st.floats(min_value=0, max_value=5)
 
@@ -49,3 +49,11 @@ def test_r2_is_not_defined_without_spread(y):
 def test_unusable_input_is_refused(y, y_pred, message):
     with pytest.raises(DatasetError, match=message):
         regression_metrics(y, y_pred)
+
+
+def test_standard_error_of_the_mean_absolute_error():
+    errors = np.array([0.1, 0.2, 0.6, 0.3])
+    metrics = regression_metrics(np.zeros(4) + np.arange(4), np.arange(4) + errors)
+    assert mae_standard_error(metrics) == pytest.approx(errors.std(ddof=1) / 2)
+    assert mae_standard_error(metrics | {'n': 1}) is None
+    assert mae_standard_error({}) is None

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from aiida_nanoml.errors import DatasetError
-from aiida_nanoml.learning.plots import plot_calibration, plot_learning_curve, plot_parity, plot_rounds
+from aiida_nanoml.learning.plots import (
+    plot_calibration,
+    plot_learning_curve,
+    plot_parity,
+    plot_rounds,
+    plot_test_errors,
+)
 from aiida_nanoml.learning.targets import TARGETS
 from aiida_nanoml.learning.uncertainty import Calibration
 
@@ -168,3 +174,14 @@ def test_another_target_stands_on_the_axes_with_its_unit(tmp_path):
     text = svg_text(tmp_path / 'c.svg')
     assert f'Error against {ENGINE} (GPa)' in text
     assert 'Predicted standard deviation (GPa)' in text
+
+
+def test_test_errors_of_the_best_models_in_panels(tmp_path):
+    many = [(f'model {number}', 0.1 + 0.01 * number, 0.02) for number in reversed(range(50))]
+    plot_test_errors(tmp_path / 'errors.svg', {'MAE (eV)': many, 'NMAE (%)': [('network', 1.0, 0.0)]})
+    text = svg_text(tmp_path / 'errors.svg')
+    assert [name for name in text if name.startswith('model')] == [f'model {number}' for number in range(40)]
+    assert 'MAE (eV); the best 40, 10 more' in text
+    assert 'NMAE (%)' in text
+    with pytest.raises(DatasetError, match='at least one model'):
+        plot_test_errors(tmp_path / 'errors.svg', {})

@@ -12,7 +12,12 @@ from aiida.common.links import LinkType
 from aiida_nanoml.calculations.functions.datasets import assemble_dataset, split_dataset
 from aiida_nanoml.calculations.functions.labels import merge_labels
 from aiida_nanoml.calculations.functions.structures import generate_flake_set
+from aiida_nanoml.data.density_model import DensityModelData
 from aiida_nanoml.data.labels import LabelSetData
+from aiida_nanoml.densities.free_atoms import FreeAtoms
+from aiida_nanoml.learning.density.model_files import save_density_model
+from aiida_nanoml.learning.density.network import DensityNetwork
+from tests.conftest import gaussian_density
 
 QUADRUPLETS = {'name': 'quadruplets', 'params': {'unknown': 'drop'}}
 PARAMETERS = {'family': 'z', 'size': 2, 'count': 12, 'seed': 7}
@@ -91,3 +96,17 @@ def dataset(generated, record_job, flake_labels):
     labels = merge_labels(**{f'labels_{number}': part for number, part in enumerate(parts)})
     rows = assemble_dataset(generated, labels, orm.Dict(QUADRUPLETS))
     return split_dataset(rows, orm.Dict({}))
+
+
+@pytest.fixture
+def density_model(aiida_profile, tmp_path, boxed_flakes, flake_labels):
+    """A density network of some weights, as a training saves it."""
+    network = DensityNetwork(copies=1, radius=1.0, dilations=(1,), smoothing=(0.0,), group='C4v')
+    network.free_atoms_ = FreeAtoms.fit(map(gaussian_density, boxed_flakes))
+    layers = network.architecture.layers
+    network.weights_ = [np.zeros(layer.n_weights, dtype=np.float32) for layer in layers]
+    network.biases_ = [np.zeros(layer.n_biases, dtype=np.float32) for layer in layers]
+    network.scale_, network.history_ = 1.0, {'loss': [1.0]}
+    card = {'labels': flake_labels.source.to_dict(), 'hashes': boxed_flakes.hashes.tolist(), 'source_spacing_ang': 0.5}
+    save_density_model(network, tmp_path / 'network', card)
+    return DensityModelData(tmp_path / 'network')

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from aiida import orm
 from aiida.common.links import LinkType
@@ -14,11 +13,7 @@ from aiida.tools import delete_nodes
 from aiida_nanoml.calculations.functions.datasets import assemble_dataset, import_dataset, split_dataset
 from aiida_nanoml.calculations.functions.densities import merge_densities
 from aiida_nanoml.data.densities import DensitySetData
-from aiida_nanoml.data.density_model import DensityModelData
 from aiida_nanoml.data.model import ModelData
-from aiida_nanoml.densities.free_atoms import FreeAtoms
-from aiida_nanoml.learning.density.model_files import save_density_model
-from aiida_nanoml.learning.density.network import DensityNetwork
 from aiida_nanoml.provenance.lineage import trace
 from tests.conftest import gaussian_density
 from tests.provenance.conftest import PARAMETERS
@@ -227,20 +222,6 @@ def test_rounds_that_build_on_each_other_stay_cheap(aiida_profile):
         last.base.links.add_incoming(process, LinkType.CREATE, 'result')
         last.store()
     assert trace(last).n_nodes == 81
-
-
-@pytest.fixture
-def density_model(aiida_profile, tmp_path, boxed_flakes, flake_labels):
-    """A density network of some weights, as a training saves it."""
-    network = DensityNetwork(copies=1, radius=1.0, dilations=(1,), smoothing=(0.0,), group='C4v')
-    network.free_atoms_ = FreeAtoms.fit(map(gaussian_density, boxed_flakes))
-    layers = network.architecture.layers
-    network.weights_ = [np.zeros(layer.n_weights, dtype=np.float32) for layer in layers]
-    network.biases_ = [np.zeros(layer.n_biases, dtype=np.float32) for layer in layers]
-    network.scale_, network.history_ = 1.0, {'loss': [1.0]}
-    card = {'labels': flake_labels.source.to_dict(), 'hashes': boxed_flakes.hashes.tolist(), 'source_spacing_ang': 0.5}
-    save_density_model(network, tmp_path / 'network', card)
-    return DensityModelData(tmp_path / 'network')
 
 
 def test_a_predicted_density_leads_to_its_model_and_to_every_labelling_job(
