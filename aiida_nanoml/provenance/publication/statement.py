@@ -45,6 +45,9 @@ def _told(facts: Facts, cited: Bibliography) -> Iterator[Sentence]:
     )
     yield from _structures(lineage)
     yield from _models(lineage, cited)
+    if lineage.transmission_jobs:
+        runs = counted(len(lineage.transmission_jobs), 'run')
+        yield Sentence(f'Transmissions were computed in {runs} by the R-matrix method', cited.keys('R-matrix'))
     yield from _software(facts)
     if lineage.seeds:
         seeds = dict.fromkeys(
@@ -123,7 +126,9 @@ def _software(facts: Facts) -> Iterator[Sentence]:
     if told:
         yield Sentence(f'The processes ran with {told}')
     who = ', '.join(facts.persons.values())
-    yield Sentence(f'Between {facts.lineage.began[:10]} and {facts.lineage.ended[:10]}, the nodes were stored by {who}')
+    first, last = facts.lineage.began[:10], facts.lineage.ended[:10]
+    when = f'On {first}' if first == last else f'Between {first} and {last}'
+    yield Sentence(f'{when}, the nodes were stored by {who}')
 
 
 def _capital(text: str) -> str:
