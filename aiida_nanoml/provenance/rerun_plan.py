@@ -176,7 +176,7 @@ def _obstacle(graph: ProvenanceGraph, process: int) -> str | None:
         calculation = CalculationFactory(name)
     except exceptions.EntryPointError:
         return f'this version of aiida-nanoml has no calculation {name}'
-    missing = [port for port in _required(calculation) if port not in inputs]
+    missing = [port for port in required_inputs(calculation) if port not in inputs]
     if missing:
         return f'its input {missing[0]} is missing, because it was deleted or not exported'
     if node.process_type == LABEL_JOB:
@@ -192,6 +192,10 @@ def _missing_engine(name: str) -> str | None:
     return f'its engine cannot run here: {missing}' if missing else None
 
 
-def _required(calculation: Any) -> list[str]:
+def required_inputs(calculation: Any) -> list[str]:
+    """Name the inputs that a calculation cannot do without.
+
+    :param calculation: its class, or the function.
+    """
     ports = calculation.spec().inputs.items()
     return [name for name, port in ports if isinstance(port, InputPort) and port.required and not port.has_default()]
