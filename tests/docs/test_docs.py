@@ -61,6 +61,7 @@ CHAINS = (
         'docs/howto/publish.md',
         'docs/howto/import_siesta.md',
         'docs/howto/pseudopotentials.md',
+        'docs/howto/compare_models.md',
     ),
     ('docs/tutorials/python_api.md', 'docs/topics/features.md'),
     ('docs/howto/own_engine.md',),
