@@ -33,6 +33,7 @@ COMMANDS = {
     'rmatrix': 'aiida_nanoml.cli.rmatrix:rmatrix',
     'plot': 'aiida_nanoml.cli.plot:plot',
     'trace': 'aiida_nanoml.cli.trace:trace',
+    'audit': 'aiida_nanoml.cli.audit:audit',
     'reproduce': 'aiida_nanoml.cli.reproduce:reproduce',
     'taint': 'aiida_nanoml.cli.taint:taint',
     'compare': 'aiida_nanoml.cli.compare:compare',

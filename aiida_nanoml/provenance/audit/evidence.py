@@ -1,0 +1,322 @@
+"""What the checks of an audit look at: the graph behind a node, and the arrays in it, each read once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from aiida import orm
+from aiida.common.links import LinkType
+from numpy.typing import NDArray
+
+from aiida_nanoml.calculations.functions.siesta import structure_of_node
+from aiida_nanoml.engines.label_set import FINISHED
+from aiida_nanoml.provenance.audit.findings import Place, Row
+from aiida_nanoml.provenance.graph import ProvenanceGraph, read_arrays, select
+from aiida_nanoml.provenance.lineage import (
+    DENSITIES,
+    DENSITY_MODEL,
+    DENSITY_PREDICT_JOB,
+    DENSITY_TRAIN_JOB,
+    LABELS,
+    MODEL,
+    PREDICT_JOB,
+    PREDICTION,
+    SINGLE_RUN,
+    STRUCTURES,
+    Lineage,
+    starts,
+    trace,
+)
+from aiida_nanoml.provenance.taint import CHOOSERS
+from aiida_nanoml.structures import StructureSet
+
+JOINING = ('merge_labels', 'collect_runs')
+"""Functions whose results hold all rows of the labels that they were given."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a data set, a prediction or densities.
+
+    :param pk: of the node that a finding names.
+    :param names: (n,).
+    :param hashes: (n,) content hashes.
+    :param part: (n,) part of the split; empty where there is none.
+    """
+
+    pk: int
+    names: NDArray[np.str_]
+    hashes: NDArray[np.str_]
+    part: NDArray[np.str_]
+
+    def row(self, position: int, detail: str = '') -> Row:
+        """Name a row."""
+        return Row((str(self.names[position]),), (str(self.hashes[position]),), detail)
+
+
+@dataclass(frozen=True)
+class LabelRows:
+    """The last word on each structure of the labels behind a data set.
+
+    :param pks: label sets.
+    """
+
+    pks: tuple[int, ...]
+    hashes: NDArray[np.str_]
+    status: NDArray[np.str_]
+    messages: NDArray[np.str_]
+    open_shell: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Structures by their hash, relaxed where a run in the profile relaxed them.
+
+    :param structures: the structures.
+    :param hashes: (n,) of the structures as they were labelled.
+    :param n_relaxed: how many of them are relaxed.
+    """
+
+    structures: StructureSet
+    hashes: NDArray[np.str_]
+    n_relaxed: int
+
+
+class Evidence:
+    """The graph behind a node.
+
+    Models that only helped to choose structures, as those of earlier rounds of active learning, are not judged.
+
+    :param node: a stored node. Of a process, the results count.
+    :raises ProvenanceError: the node is not stored.
+    """
+
+    def __init__(self, node: orm.Node) -> None:
+        self.node = node
+        begin = set(starts(node))
+        if isinstance(node, orm.CalculationNode):
+            begin |= {link.node.pk for link in node.base.links.get_outgoing(link_type=LinkType.CREATE).all()}
+        self.graph = ProvenanceGraph.ancestors(begin)
+        self._beside = sorted(begin - {node.pk})
+        self._arrays: dict[tuple[int, str], NDArray[Any] | None] = {}
+
+    @cached_property
+    def lineage(self) -> Lineage:
+        """What ``trace`` tells."""
+        return trace(self.node, *(orm.load_node(pk) for pk in self._beside))
+
+    @cached_property
+    def judged(self) -> frozenset[int]:
+        """PKs of everything that decides on values, not only on the choice of structures."""
+        found, level = set(self.graph.starts), list(self.graph.starts)
+        while level:
+            fresh: set[int] = set()
+            for pk in level:
+                creator = self.graph.creator.get(pk)
+                if self.graph.nodes[pk].is_process:
+                    fresh |= set(self.graph.inputs[pk].values())
+                elif creator is not None and self.graph.type_name(creator) not in CHOOSERS:
+                    fresh.add(creator)
+            level = list(fresh - found)
+            found |= fresh
+        return frozenset(found)
+
+    def of_type(self, *names: str) -> list[int]:
+        """PKs of the nodes of these types that are judged, in the order in which they were made."""
+        return [pk for pk in self.graph.of_type(*names) if pk in self.judged]
+
+    def places(self, pks: Iterable[int]) -> tuple[Place, ...]:
+        """Name nodes."""
+        nodes = [self.graph.nodes[pk] for pk in pks]
+        return tuple(Place(node.pk, node.uuid, node.type, node.label) for node in nodes)
+
+    def name(self, pk: int) -> str:
+        """Name a node in a sentence."""
+        return str(self.places([pk])[0])
+
+    def attributes(self, pk: int) -> dict[str, Any]:
+        """Give the attributes of a node."""
+        return self.graph.attributes(pk)
+
+    def array(self, pk: int, name: str) -> NDArray[Any] | None:
+        """Give an array of a node; those of all judged nodes of its type are read at once."""
+        if (pk, name) not in self._arrays:
+            kind = self.graph.type_name(pk)
+            members = set(self.labels if kind == LABELS else self.of_type(kind)) | {pk}
+            found = read_arrays(sorted(members), name)
+            self._arrays.update({(member, name): found.get(member) for member in members})
+        return self._arrays[pk, name]
+
+    def arrays(self, pk: int, *names: str) -> list[NDArray[Any]]:
+        """Give arrays that every node of the type has."""
+        return [array for array in (self.array(pk, name) for name in names) if array is not None]
+
+    @cached_property
+    def models(self) -> list[int]:
+        """Models of gaps and other targets."""
+        return self.of_type(MODEL)
+
+    @cached_property
+    def datasets(self) -> list[int]:
+        """Data sets that a job used, or that nothing on the way used any more; not their unsplit precursors."""
+        return [step.pk for step in self.lineage.datasets if step.pk in self.judged]
+
+    @cached_property
+    def labels(self) -> list[int]:
+        """Sets of labels that went into a data set, or that nothing used; not the parts that they were joined from."""
+        users = self.graph.users()
+        return [
+            pk
+            for pk in self.of_type(LABELS)
+            if not users[pk]
+            or pk in self.graph.starts
+            or any(self.graph.type_name(user) not in JOINING for user in users[pk])
+        ]
+
+    def training_inputs(self, model: int) -> dict[str, int]:
+        """Inputs of the job that trained a model; nothing where it is not in the graph."""
+        creator = self.graph.creator.get(model)
+        return {} if creator is None else self.graph.inputs[creator]
+
+    def learnt_from(self, model: int) -> int | None:
+        """Data set that a model was trained on."""
+        return self.training_inputs(model).get('dataset')
+
+    def rows(self, dataset: int) -> Rows:
+        """Rows of a data set."""
+        return Rows(dataset, *self.arrays(dataset, 'names', 'hashes', 'split'))
+
+    @cached_property
+    def splits(self) -> list[Rows]:
+        """Data sets with a split, and densities that were learnt from and tested on."""
+        found = [self.rows(pk) for pk in self.datasets if self.attributes(pk)['split']]
+        for job in self.graph.jobs(DENSITY_TRAIN_JOB):
+            inputs = self.graph.inputs[job]
+            parts = [
+                self._of_densities(inputs[label], part)
+                for label, part in (('densities', 'train'), ('test', 'test'))
+                if label in inputs
+            ]
+            if job in self.judged and len(parts) == 2:
+                columns = ([getattr(rows, name) for rows in parts] for name in ('names', 'hashes', 'part'))
+                found.append(Rows(job, *map(np.concatenate, columns)))
+        return found
+
+    def _of_densities(self, pk: int, part: str = '') -> Rows:
+        structures = self._structures(pk)
+        return Rows(pk, structures.names, structures.hashes, np.full(len(structures), part, dtype='<U10'))
+
+    @cached_property
+    def predicted(self) -> list[tuple[Rows, Rows]]:
+        """Predictions of gaps, other targets and densities, each with what its model learnt from."""
+        found = []
+        for job in self.graph.jobs(PREDICT_JOB, DENSITY_PREDICT_JOB):
+            inputs, made = self.graph.inputs[job], self.graph.outputs[job]
+            if job not in self.judged or 'model' not in inputs:
+                continue
+            for pk in made.values():
+                kind = self.graph.type_name(pk)
+                learnt = self._learnt(inputs['model'])
+                if learnt is None or kind not in (PREDICTION, DENSITIES):
+                    continue
+                if kind == DENSITIES:
+                    found.append((self._of_densities(pk), learnt))
+                else:
+                    names, hashes = self.arrays(pk, 'names', 'hashes')
+                    found.append((Rows(pk, names, hashes, np.full(len(names), '', dtype='<U10')), learnt))
+        return found
+
+    def _learnt(self, model: int) -> Rows | None:
+        if self.graph.type_name(model) == DENSITY_MODEL:
+            hashes = np.array(self.attributes(model)['hashes'])
+            return Rows(model, np.full(len(hashes), ''), hashes, np.full(len(hashes), 'train'))
+        dataset = self.learnt_from(model)
+        if dataset is None:
+            return None
+        rows = self.rows(dataset)
+        learnt = rows.part == 'train'
+        return Rows(dataset, rows.names[learnt], rows.hashes[learnt], rows.part[learnt])
+
+    def labels_of(self, dataset: int) -> LabelRows | None:
+        """Give the labels behind the target of a data set; None: they are not in the graph."""
+        source = self.attributes(dataset)['labels']
+        keys = {'engine': 'engine', 'version': 'engine_version', 'protocol': 'protocol'}
+        pks = [
+            pk
+            for pk in self.labels
+            if all(self.attributes(pk)[there] == source.get(here) for here, there in keys.items())
+        ]
+        return self.label_rows(pks) if pks else None
+
+    def label_rows(self, pks: Sequence[int]) -> LabelRows:
+        """Give the rows of sets of labels; of several labels of a structure, a finished one counts."""
+        names = ('hashes', 'status', 'messages', 'open_shell')
+        columns = [np.concatenate(parts) for parts in zip(*(self.arrays(pk, *names) for pk in pks), strict=True)]
+        order = np.argsort(columns[1] != FINISHED, kind='stable')
+        first = order[np.unique(columns[0][order], return_index=True)[1]]
+        return LabelRows(tuple(pks), *(column[first] for column in columns))
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Structures of all rows that are compared; a set is read only where it may hold one that is missing yet."""
+        compared = [*self.splits, *(rows for pair in self.predicted for rows in pair)]
+        missing = {digest for rows in compared for digest in rows.hashes.tolist()}
+        relaxed = self._relaxed(missing)
+        missing -= set(relaxed)
+        sizes = {pk: self.attributes(pk)['n_structures'] for pk in self.graph.of_type(STRUCTURES)}
+        sizes |= {pk: self.attributes(pk)['n_densities'] for pk in self.of_type(DENSITIES)}
+        parts, hashes = [], []
+        for pk in sorted(sizes, key=lambda pk: (-sizes[pk], pk)):
+            if not missing:
+                break
+            found = self._structures(pk)
+            _, first = np.unique(found.hashes, return_index=True)
+            wanted = np.sort(first[np.isin(found.hashes[first], sorted(missing))])
+            parts.append(found.select(wanted))
+            hashes += found.hashes[wanted].tolist()
+            missing -= set(hashes)
+        parts += relaxed.values()
+        hashes += relaxed
+        empty = StructureSet.from_structures([])
+        return Geometry(StructureSet.concatenate([empty, *parts]), np.array(hashes, dtype='<U64'), len(relaxed))
+
+    def _structures(self, pk: int) -> StructureSet:
+        found: StructureSet = orm.load_node(pk).structures
+        return found
+
+    def _relaxed(self, wanted: Collection[str]) -> dict[str, StructureSet]:
+        """Structures that single runs of SIESTA relaxed, anywhere in the profile, by the hash before relaxation."""
+        query = orm.QueryBuilder().append(orm.StructureData, project='*', tag='before')
+        query.append(
+            orm.CalcJobNode,
+            with_incoming='before',
+            filters={'process_type': SINGLE_RUN, 'attributes.exit_status': 0},
+            edge_filters={'label': 'structure'},
+            tag='run',
+        )
+        query.append(orm.StructureData, with_incoming='run', edge_filters={'label': 'output_structure'}, project='*')
+        query.order_by({'run': 'ctime'})
+        found = {}
+        for nodes in query.all():
+            before, after = (StructureSet.from_structures([structure_of_node(node)]) for node in nodes)
+            if before.hashes[0] in wanted:
+                found[str(before.hashes[0])] = after
+        return found
+
+    def counted_processes(self, key: str, pks: Collection[int]) -> Counter[str]:
+        """Count processes by an attribute, those without it left out."""
+        return Counter(value for _, value in select(pks, f'attributes.{key}') if value is not None)
+
+    def existing(self, uuids: Collection[str]) -> set[str]:
+        """Which of some nodes are in the profile."""
+        found: set[str] = set()
+        wanted = sorted(uuids)
+        for begin in range(0, len(wanted), 10_000):
+            filters = {'uuid': {'in': wanted[begin : begin + 10_000]}}
+            found |= set(orm.QueryBuilder().append(orm.Node, filters=filters, project='uuid').all(flat=True))
+        return found

@@ -1,0 +1,322 @@
+"""Checks of labels: are they of one kind, converged, from runs in the graph, and do they mean what they should?"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import numpy as np
+
+from aiida_nanoml.engines.label_set import FINISHED
+from aiida_nanoml.learning.dataset import GAP
+from aiida_nanoml.learning.targets import find_target
+from aiida_nanoml.provenance.audit.evidence import Evidence, LabelRows, Rows
+from aiida_nanoml.provenance.audit.findings import ERROR, NOTE, WARNING, Checked, Finding, NotMadeError, Row
+from aiida_nanoml.provenance.graph import select
+from aiida_nanoml.provenance.lineage import CODE_INPUTS, DENSITIES, LABEL_JOBS, LABELS, LabelOrigin, counted
+
+LARGE_SHARE = 0.05
+"""Share of the structures beyond which leaving out the failed ones is worth a warning."""
+
+SMALL_GAP_EV = 0.1
+"""Gaps below this (eV) are near zero: less than the error of any model here, and where self-consistency is unsafe."""
+
+_SOURCE = ('engine', 'version', 'protocol', 'parameters')
+
+
+def mixed_origins(evidence: Evidence) -> Checked:
+    """Do all labels come from one engine, version, protocol and set of parameters?"""
+    origins = [origin for origin in _origins(evidence) if origin.role == 'labels']
+    if not origins:
+        raise NotMadeError('no labelling job is in the graph')
+    told = f'labels of {counted(sum(origin.n_jobs for origin in origins), "job")}'
+    findings = []
+    first = max(origins, key=lambda origin: origin.n_structures)
+    for origin in origins:
+        if origin is first:
+            continue
+        other = [key for key in _SOURCE if getattr(origin, key) != getattr(first, key)]
+        differ = [key for key in other if key != 'parameters']
+        keys = sorted(origin.parameters.keys() | first.parameters.keys())
+        differ += [key for key in keys if origin.parameters.get(key) != first.parameters.get(key)]
+        findings.append(
+            Finding(
+                WARNING if other == ['version'] else ERROR,
+                f'{counted(origin.n_structures, "label")} of {_named(origin)}, but {first.n_structures} of '
+                f'{_named(first)}; they differ in {", ".join(differ)}',
+                'one target then has several meanings: the model learns the difference between the calculations',
+                'label all structures alike, or build a data set for each origin',
+                evidence.places(job.pk for job in origin.jobs),
+            )
+        )
+    return Checked(told, findings)
+
+
+def mixed_pseudopotentials(evidence: Evidence) -> Checked:
+    """Is there one pseudopotential file for each element?"""
+    files: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for pk, used in select(evidence.of_type(LABELS, DENSITIES), 'attributes.pseudopotentials'):
+        for element, md5 in (used or {}).items():
+            files[element][md5].append(pk)
+    if not files:
+        raise NotMadeError('no label here names a pseudopotential')
+    findings = []
+    for element, by_md5 in sorted(files.items()):
+        if len(by_md5) > 1:
+            found = ', '.join(f'{md5[:8]} in {len(pks)}' for md5, pks in by_md5.items())
+            fewest = min(by_md5.values(), key=len)
+            findings.append(
+                Finding(
+                    ERROR,
+                    f'{len(by_md5)} pseudopotentials of {element} (MD5 {found} sets of labels)',
+                    'energies and gaps with different pseudopotentials do not belong in one target',
+                    'label those structures again with one file for each element',
+                    evidence.places(fewest),
+                )
+            )
+    return Checked(f'files of {", ".join(sorted(files))}', findings)
+
+
+def mixed_executables(evidence: Evidence) -> Checked:
+    """Did one executable, on one computer, make all labels?"""
+    jobs: Counter[int] = Counter()
+    for job in evidence.graph.jobs(*LABEL_JOBS):
+        if job in evidence.judged:
+            # The program of an engine decides, not the worker that starts it.
+            codes = [
+                evidence.graph.inputs[job][name] for name in reversed(CODE_INPUTS) if name in evidence.graph.inputs[job]
+            ]
+            jobs.update(codes[:1])
+    if not jobs:
+        raise NotMadeError('no labelling job here tells its executable; imported runs have none')
+    findings = []
+    if len(jobs) > 1:
+        codes = {code.pk: code for code in evidence.lineage.executables}
+        told = ', '.join(f'{codes[pk].label} ({codes[pk].path}): {counted(n, "job")}' for pk, n in jobs.most_common())
+        findings.append(
+            Finding(
+                NOTE,
+                f'labels were made by {len(jobs)} executables: {told}',
+                'another compiler or library changes the last digits, another build perhaps more',
+                'label some structures with each of them, and state the largest difference',
+                evidence.places(jobs),
+            )
+        )
+    told = f'{counted(sum(jobs.values()), "labelling job")}; compilers are not recorded'
+    return Checked(told, findings)
+
+
+def claimed_labels(evidence: Evidence) -> Checked:
+    """Are all labels from runs in the graph, and none only said to be from somewhere?"""
+    claims = [claim for claim in evidence.lineage.claims if claim.node.pk in evidence.judged]
+    if not claims and not _origins(evidence):
+        raise NotMadeError('it rests on no labels')
+    findings = [
+        Finding(
+            WARNING,
+            f'the {claim.role} of {evidence.name(claim.node.pk)}, {claim.way}, are only said to come from '
+            f'{claim.source}',
+            'no run in the graph shows how they were computed',
+            'import the runs themselves (aiida-nanoml siesta import), or publish them beside the data',
+            evidence.places([claim.node.pk]),
+        )
+        for claim in claims
+    ]
+    return Checked(counted(sum(origin.n_jobs for origin in _origins(evidence)), 'labelling job'), findings)
+
+
+def unconverged_labels(evidence: Evidence) -> Checked:
+    """Does a row of a data set have a label that did not finish?"""
+    findings = []
+    found = _labelled(evidence)
+    for rows, labels in found:
+        status = dict(zip(labels.hashes.tolist(), labels.status.tolist(), strict=True))
+        bad = [
+            rows.row(position, status[digest])
+            for position, digest in enumerate(rows.hashes.tolist())
+            if status.get(digest, FINISHED) != FINISHED
+        ]
+        if bad:
+            findings.append(
+                Finding(
+                    ERROR,
+                    f'{counted(len(bad), "row")} of {evidence.name(rows.pk)} {_have(bad)} a label that did not finish',
+                    'the number is not the result of a converged calculation',
+                    'label these structures again, or leave the rows out, and train again',
+                    evidence.places([rows.pk, *labels.pks]),
+                    tuple(bad),
+                )
+            )
+    return Checked(_told(found), findings)
+
+
+def recovered_labels(evidence: Evidence) -> Checked:
+    """Are there labels that were reached only with other settings, or in a second run?"""
+    found = _labelled(evidence)
+    findings = []
+    for rows, labels in found:
+        texts = {
+            digest: message
+            for digest, status, message in zip(labels.hashes, labels.status, labels.messages, strict=True)
+            if status == FINISHED and message
+        }
+        recovered = [rows.row(at, texts[digest]) for at, digest in enumerate(rows.hashes.tolist()) if digest in texts]
+        if recovered:
+            findings.append(
+                Finding(
+                    WARNING,
+                    f'{counted(len(recovered), "row")} of {evidence.name(rows.pk)} {_have(recovered)} a label that was '
+                    'recovered with other settings',
+                    'these calculations did not converge as the protocol says, and may have found another state',
+                    'look at their gaps and energies beside those of similar structures; state their number',
+                    evidence.places([rows.pk, *labels.pks]),
+                    tuple(recovered),
+                )
+            )
+    return Checked(_told(found), findings)
+
+
+def excluded_rows(evidence: Evidence) -> Checked:
+    """How many structures were left out, and why?"""
+    datasets, findings = evidence.datasets, []
+    for pk in datasets:
+        attributes = evidence.attributes(pk)
+        excluded, n_rows = attributes['excluded'], attributes['n_rows']
+        if excluded:
+            lost = excluded.get('failed', 0)
+            share = lost / (lost + n_rows)
+            reasons = ', '.join(f'{reason} {number}' for reason, number in excluded.items())
+            findings.append(
+                Finding(
+                    WARNING if share > LARGE_SHARE else NOTE,
+                    f'{evidence.name(pk)} leaves out {counted(sum(excluded.values()), "structure")}: {reasons}',
+                    'structures whose calculation fails are not a random choice: the data set lacks what is hard'
+                    if lost
+                    else 'a reader must know which structures the model has never seen',
+                    'state the numbers; label the failed structures again with other settings (nanoml.siesta cures '
+                    'failures)'
+                    if lost
+                    else 'state the numbers',
+                    evidence.places([pk]),
+                )
+            )
+        if attributes['unknown_classes']:
+            findings.append(
+                Finding(
+                    NOTE,
+                    f'{attributes["unknown_classes"]} neighbourhoods of atoms in {evidence.name(pk)} have no column',
+                    'the features do not see these atoms',
+                    'state the number, or take a descriptor with more classes',
+                    evidence.places([pk]),
+                )
+            )
+    for pk in evidence.labels if not datasets else []:
+        failures = {code: number for code, number in evidence.attributes(pk)['failures'].items() if number}
+        if failures:
+            labels, reasons = (
+                evidence.label_rows([pk]),
+                ', '.join(f'{code} {number}' for code, number in failures.items()),
+            )
+            share = sum(failures.values()) / evidence.attributes(pk)['n_rows']
+            findings.append(
+                Finding(
+                    WARNING if share > LARGE_SHARE else NOTE,
+                    f'{counted(sum(failures.values()), "row")} of {evidence.name(pk)} failed: {reasons}',
+                    'structures whose calculation fails are not a random choice',
+                    'label them again with other settings, or state their number',
+                    evidence.places([pk]),
+                    tuple(
+                        Row((str(labels.hashes[at])[:8],), (str(labels.hashes[at]),), str(labels.status[at]))
+                        for at in np.flatnonzero(labels.status != FINISHED)
+                    ),
+                )
+            )
+    if not datasets and not evidence.labels:
+        raise NotMadeError('neither a data set nor a set of labels is in the graph')
+    return Checked(
+        counted(len(datasets) or len(evidence.labels), 'data set' if datasets else 'set of labels'), findings
+    )
+
+
+def open_shell(evidence: Evidence) -> Checked:
+    """Are there rows with an odd number of electrons, whose closed-shell gap means little?"""
+    found, findings = _labelled(evidence), []
+    for rows, labels in found:
+        odd = set(labels.hashes[labels.open_shell].tolist())
+        these = [rows.row(at) for at, digest in enumerate(rows.hashes.tolist()) if digest in odd]
+        if not these:
+            continue
+        attributes = evidence.attributes(rows.pk)
+        targets = [attributes.get('target', GAP), *attributes.get('others', {})] if 'target' in attributes else []
+        closed = [name for name in targets if find_target(name).closed_shell]
+        findings.append(
+            Finding(
+                ERROR if closed else NOTE,
+                f'{counted(len(these), "row")} of {evidence.name(rows.pk)} {_have(these)} an odd number of electrons',
+                f'the {", ".join(closed)} of a restricted closed-shell calculation means little for a radical'
+                if closed
+                else 'without spin polarisation such a calculation describes no real state',
+                'leave the rows out (nanoml.assemble_dataset does), or label them with spin polarisation',
+                evidence.places([rows.pk, *labels.pks]),
+                tuple(these),
+            )
+        )
+    return Checked(_told(found), findings)
+
+
+def small_gaps(evidence: Evidence) -> Checked:
+    """Are there gaps near zero?"""
+    datasets = [pk for pk in evidence.datasets if evidence.attributes(pk).get('target', GAP) == GAP]
+    if not datasets:
+        raise NotMadeError('no data set of gaps is in the graph')
+    findings = []
+    for pk in datasets:
+        rows, [gaps] = evidence.rows(pk), evidence.arrays(pk, 'y')
+        small = np.flatnonzero(gaps < SMALL_GAP_EV)
+        if len(small):
+            findings.append(
+                Finding(
+                    WARNING,
+                    f'{counted(len(small), "row")} of {evidence.name(pk)} {"has" if len(small) == 1 else "have"} a gap '
+                    f'below {SMALL_GAP_EV} eV',
+                    'a closed-shell calculation is unsafe there: smearing, spin or another state may matter',
+                    'repeat some with spin polarisation and another start; report errors without these rows, too',
+                    evidence.places([pk]),
+                    tuple(rows.row(at, f'{gaps[at]:.3f} eV') for at in small.tolist()),
+                )
+            )
+    n_rows = sum(evidence.attributes(pk)['n_rows'] for pk in datasets)
+    return Checked(f'gaps of {counted(n_rows, "row")}', findings)
+
+
+def _origins(evidence: Evidence) -> list[LabelOrigin]:
+    return [origin for origin in evidence.lineage.labelling if any(job.pk in evidence.judged for job in origin.jobs)]
+
+
+def _named(origin: LabelOrigin) -> str:
+    return f'{origin.title} {origin.version} / {origin.protocol}'
+
+
+def _labelled(evidence: Evidence) -> list[tuple[Rows, LabelRows]]:
+    """Data sets with the labels behind them; without data sets, the labels themselves."""
+    found = []
+    for pk in evidence.datasets:
+        labels = evidence.labels_of(pk)
+        if labels is not None:
+            found.append((evidence.rows(pk), labels))
+    if not evidence.datasets:
+        for pk in evidence.labels:
+            labels = evidence.label_rows([pk])
+            done = labels.hashes[labels.status == FINISHED]
+            names = np.array([digest[:8] for digest in done.tolist()], dtype=str)
+            found.append((Rows(pk, names, done, np.full(len(done), '', dtype='<U10')), labels))
+    if not found:
+        raise NotMadeError('no set of labels stands behind a data set here: their status is not known')
+    return found
+
+
+def _told(found: list[tuple[Rows, LabelRows]]) -> str:
+    return f'labels of {counted(sum(len(rows.hashes) for rows, _ in found), "row")}'
+
+
+def _have(found: list[Row]) -> str:
+    return 'has' if len(found) == 1 else 'have'
