@@ -314,7 +314,15 @@ def trace(node: orm.Node, *beside: orm.Node) -> Lineage:
     :param beside: nodes that are told together with it, as what is published in one folder.
     :raises ProvenanceError: a node is not stored.
     """
-    graph = LineageGraph.ancestors({pk for start in (node, *beside) for pk in starts(start)})
+    return lineage_of(LineageGraph.ancestors({pk for start in (node, *beside) for pk in starts(start)}), node)
+
+
+def lineage_of(graph: LineageGraph, node: orm.Node) -> Lineage:
+    """Tell the lineage of a node whose graph was walked already.
+
+    :param graph: its ancestors. Labels of runs of which only something else was used are added to it.
+    :param node: as of :func:`trace`.
+    """
     made = [record.ctime for record in graph.nodes.values()]
     users = sorted({record.user for record in graph.nodes.values()})
     n_nodes = len(graph.nodes)
