@@ -28,6 +28,7 @@ from aiida_nanoml.provenance.lineage import (
     PREDICTION,
     SINGLE_RUN,
     STRUCTURES,
+    TRAIN_JOB,
     Lineage,
     starts,
     trace,
@@ -37,6 +38,8 @@ from aiida_nanoml.structures import StructureSet
 
 JOINING = ('merge_labels', 'collect_runs')
 """Functions whose results hold all rows of the labels that they were given."""
+
+_TRAININGS = (TRAIN_JOB, DENSITY_TRAIN_JOB)
 
 
 @dataclass(frozen=True)
@@ -92,15 +95,16 @@ class Evidence:
 
     Models that only helped to choose structures, as those of earlier rounds of active learning, are not judged.
 
-    :param node: a stored node. Of a process, the results count.
+    :param node: a stored node. Of a process, the results count; of what a training made, the model as well.
     :raises ProvenanceError: the node is not stored.
     """
 
     def __init__(self, node: orm.Node) -> None:
         self.node = node
         begin = set(starts(node))
-        if isinstance(node, orm.CalculationNode):
-            begin |= {link.node.pk for link in node.base.links.get_outgoing(link_type=LinkType.CREATE).all()}
+        maker = node if isinstance(node, orm.CalculationNode) else getattr(node, 'creator', None)
+        if maker is not None and (maker == node or maker.process_type in _TRAININGS):
+            begin |= {link.node.pk for link in maker.base.links.get_outgoing(link_type=LinkType.CREATE).all()}
         self.graph = ProvenanceGraph.ancestors(begin)
         self._beside = sorted(begin - {node.pk})
         self._arrays: dict[tuple[int, str], NDArray[Any] | None] = {}

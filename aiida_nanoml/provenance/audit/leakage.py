@@ -155,7 +155,8 @@ def _molecules(evidence: Evidence) -> tuple[dict[str, str], str]:
     hashes = found.hashes[usable]
     groups = isomer_groups(structures.select(usable))
     left_out = len(structures) - len(hashes)
-    told = f'{counted(len(hashes), "structure")}, {found.n_relaxed or "none"} of them relaxed, the others as labelled; '
+    relaxed = f'{found.n_relaxed} of them relaxed' if found.n_relaxed else 'no run here relaxed them'
+    told = f'{counted(len(hashes), "structure")} as labelled, {relaxed}; '
     told += f'distances compared within {TOLERANCE_ANG:g} Å'
     told += f'; {left_out} periodic ones, or of other elements, were not compared' if left_out else ''
     return dict(zip(hashes.tolist(), hashes[groups].tolist(), strict=True)), told
