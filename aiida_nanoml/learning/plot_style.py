@@ -35,6 +35,9 @@ RC = {
 }
 
 
+_UNDATED = {'.svg': {'Date': None}, '.pdf': {'CreationDate': None}}
+
+
 def new_figure(width: float, height: float, panels: int | None = None, rows: int = 1) -> tuple[Any, Any]:
     """Make a figure without pyplot: no global state, no display.
 
@@ -56,11 +59,12 @@ def new_figure(width: float, height: float, panels: int | None = None, rows: int
 
 
 def save_figure(figure: Any, path: Path | str) -> None:
-    """Write a figure; the ending of the path chooses the format (png, pdf, svg).
+    """Write a figure without a date: the same figure gives the same file.
 
+    :param path: its ending chooses the format (png, pdf, svg).
     :raises DatasetError: there is no such format.
     """
     try:
-        figure.savefig(path, dpi=300)
+        figure.savefig(path, dpi=300, metadata=_UNDATED.get(Path(path).suffix))
     except ValueError as error:
         raise DatasetError(f'{path}: {error}') from error
