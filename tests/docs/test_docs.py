@@ -34,6 +34,7 @@ from aiida.plugins import CalculationFactory, WorkflowFactory
 import aiida_nanoml.errors
 from aiida_nanoml.cli import root
 from aiida_nanoml.learning.registry import MODEL_KINDS, hyperparameters
+from aiida_nanoml.provenance.audit import CHECKS
 from aiida_nanoml.workflows.protocols import ProtocolError
 from tests.remote.cluster import missing_packages, running_cluster
 
@@ -58,6 +59,7 @@ CHAINS = (
         'docs/tutorials/starter.md',
         'docs/howto/taint.md',
         'docs/howto/reproduce.md',
+        'docs/howto/audit.md',
         'docs/howto/publish.md',
         'docs/howto/import_siesta.md',
         'docs/howto/pseudopotentials.md',
@@ -326,6 +328,11 @@ def test_named_errors_are_documented() -> None:
     documented = {name for name, _ in rows('topics/errors.md', 'Named errors')}
     defined = {name for name, kind in vars(aiida_nanoml.errors).items() if isinstance(kind, type)}
     assert documented == defined | {ProtocolError.__name__}
+
+
+def test_checks_of_an_audit_are_documented() -> None:
+    documented = [(name, question, severities) for name, question, severities in rows('howto/audit.md', 'The checks')]
+    assert documented == [(check.name, check.question, ', '.join(check.severities)) for check in CHECKS]
 
 
 def test_models_of_scikit_learn_are_documented() -> None:

@@ -22,6 +22,9 @@ MANY_CALIBRATION_ROWS = 50
 OVERFITTED = 3.0
 """Ratio of the RMSE of test and training rows beyond which a model is said to have learnt rows by heart."""
 
+FEW_OF_A_FAMILY = 10
+"""Rows of a family below which its R² says nothing."""
+
 _DEVIATIONS = 3.0
 """Binomial standard deviations by which a coverage may be too low."""
 
@@ -111,7 +114,7 @@ def _without_skill(evidence: Evidence, model: int, metrics: Metrics, part: str) 
     families = [
         (group.removeprefix(f'{part}/'), found['r2'])
         for group, found in metrics.items()
-        if group.startswith(f'{part}/') and found['r2'] is not None and found['r2'] <= 0
+        if group.startswith(f'{part}/') and found['n'] >= FEW_OF_A_FAMILY and (found['r2'] or 0.0) <= 0
     ]
     if families and not (own['r2'] is not None and own['r2'] <= 0):
         yield Finding(
