@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Edge = tuple[int, int]
 
 _SWEEPS = 12
-_MOVES = 100
+_MOVES = 25
 _LANE_WEIGHT = 8.0
 """How much more a long edge wants to run straight than a box wants to stand below its neighbours."""
 
@@ -261,13 +261,13 @@ def _centres(
     for row in rows:
         centres[row] = _apart(np.zeros(len(row)), widths[row], weights[row], gap)
     for sweep in range(_MOVES):
-        for row in rows if sweep % 2 == 0 else rows[::-1]:
-            wanted = [
-                float(np.mean(centres[near])) if near else centres[place]
-                for place in row
-                for near in [[*above.get(place, ()), *below.get(place, ())]]
-            ]
-            centres[row] = _apart(np.array(wanted), widths[row], weights[row], gap)
+        # Below those before in one sweep, above those behind in the next: chains end up straight.
+        down = sweep % 2 == 0
+        neighbours = above if down else below
+        for row in rows if down else rows[::-1]:
+            near = [neighbours.get(place) or [place] for place in row]
+            wanted = np.array([centres[places].mean() for places in near])
+            centres[row] = _apart(wanted, widths[row], weights[row], gap)
     return centres
 
 

@@ -118,6 +118,8 @@ def draw_lineage(node: orm.Node, path: Path | str) -> int:
     on_the_way = list(graph.nodes)
     lineage = lineage_of(graph, node)
     drawn = [pk for pk in on_the_way if _is_drawn(graph, pk)]
+    if isinstance(node, orm.WorkflowNode) and len(drawn) > 1:
+        drawn.remove(node.pk)  # it made nothing itself: what it returned is marked
     roles = _roles(graph, drawn, lineage)
     links = [
         (source, process)
@@ -416,4 +418,7 @@ def _draw_repeat(axes: Any, ends: Sequence[tuple[float, float]], n_links: int) -
 
 
 def _draw_count(axes: Any, x: float, y: float, n_links: int) -> None:
-    axes.text(x, y, f'{n_links:,}', fontsize=_FONT - 1.0, va='center', color='#404040', zorder=2)
+    from matplotlib.patheffects import withStroke
+
+    halo = [withStroke(linewidth=2, foreground='white')]
+    axes.text(x, y, f'{n_links:,}', fontsize=_FONT - 1.0, va='center', color='#404040', zorder=2, path_effects=halo)
