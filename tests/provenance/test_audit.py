@@ -21,6 +21,7 @@ from aiida_nanoml.calculations.functions.potentials import generate_potential
 from aiida_nanoml.calculations.functions.siesta import node_of_structure
 from aiida_nanoml.data.dataset import DatasetData
 from aiida_nanoml.data.densities import DensitySetData
+from aiida_nanoml.data.density_model import DensityModelData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.model import ModelData
 from aiida_nanoml.data.prediction import PredictionData
@@ -28,6 +29,7 @@ from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSet, LabelSource
 from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.learning.dataset import Dataset
+from aiida_nanoml.learning.density.model_files import CARD_FILE
 from aiida_nanoml.provenance.audit import CHECKS, Audit, Finding, audit
 from aiida_nanoml.structures import FlakeParameters, Structure, StructureSet, generate_flakes, place
 from tests.conftest import gaussian_density
@@ -451,9 +453,21 @@ def test_densities_are_audited(densities_node, density_model, boxed_flakes, flak
     report = audit(predicted)
     assert found(report)['shared-structures'] == ['error'], 'the third flake was learnt from and tested on'
     assert found(report)['predicted-training-rows'] == ['warning']
+    assert found(report)['test-part'] == ['error'], 'its card has no errors of a test'
     assert {'intervals', 'skill', 'small-gaps', 'out-of-domain'} <= {
         check.check for check in report.checks if check.outcome == 'not made'
     }
+
+
+def test_a_density_network_must_beat_free_atoms(density_model, record_process, tmp_path):
+    card = json.loads((tmp_path / 'network' / CARD_FILE).read_text())
+    for nmae, expected in ((0.02, ['error']), (0.01, None)):
+        card['metrics'] = {'test': {'nmae': nmae, 'nmae_free': 0.015, 'n': 2}}
+        (tmp_path / 'network' / CARD_FILE).write_text(json.dumps(card))
+        worse = DensityModelData(tmp_path / 'network')
+        record_process('nanoml.density_train', {}, {'model': worse})
+        assert found(audit(worse)).get('skill') == expected
+        assert 'test-part' not in found(audit(worse))
 
 
 def test_transmissions_are_audited(record_process):

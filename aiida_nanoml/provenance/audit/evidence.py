@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from aiida_nanoml.calculations.functions.siesta import structure_of_node
 from aiida_nanoml.engines.label_set import FINISHED
 from aiida_nanoml.provenance.audit.findings import Place, Row
-from aiida_nanoml.provenance.graph import ProvenanceGraph, read_arrays, select
+from aiida_nanoml.provenance.graph import read_arrays, select
 from aiida_nanoml.provenance.lineage import (
     DENSITIES,
     DENSITY_MODEL,
@@ -29,9 +29,9 @@ from aiida_nanoml.provenance.lineage import (
     SINGLE_RUN,
     STRUCTURES,
     TRAIN_JOB,
-    Lineage,
+    LineageGraph,
+    lineage_of,
     starts,
-    trace,
 )
 from aiida_nanoml.provenance.taint import CHOOSERS
 from aiida_nanoml.structures import StructureSet
@@ -100,19 +100,14 @@ class Evidence:
     """
 
     def __init__(self, node: orm.Node) -> None:
-        self.node = node
         begin = set(starts(node))
         maker = node if isinstance(node, orm.CalculationNode) else getattr(node, 'creator', None)
         if maker is not None and (maker == node or maker.process_type in _TRAININGS):
             begin |= {link.node.pk for link in maker.base.links.get_outgoing(link_type=LinkType.CREATE).all()}
-        self.graph = ProvenanceGraph.ancestors(begin)
-        self._beside = sorted(begin - {node.pk})
+        self.graph = LineageGraph.ancestors(begin)
+        self.lineage = lineage_of(self.graph, node)
+        self._attributes: dict[int, dict[str, Any]] = {}
         self._arrays: dict[tuple[int, str], NDArray[Any] | None] = {}
-
-    @cached_property
-    def lineage(self) -> Lineage:
-        """What ``trace`` tells."""
-        return trace(self.node, *(orm.load_node(pk) for pk in self._beside))
 
     @cached_property
     def judged(self) -> frozenset[int]:
@@ -144,8 +139,12 @@ class Evidence:
         return str(self.places([pk])[0])
 
     def attributes(self, pk: int) -> dict[str, Any]:
-        """Give the attributes of a node."""
-        return self.graph.attributes(pk)
+        """Give the attributes of a node; of thousands of labels, only those of the joined sets are read."""
+        if self.graph.type_name(pk) != LABELS:
+            return self.graph.attributes(pk)
+        if not self._attributes:
+            self._attributes.update(select(self.labels, 'attributes'))
+        return self._attributes[pk]
 
     def array(self, pk: int, name: str) -> NDArray[Any] | None:
         """Give an array of a node; those of all judged nodes of its type are read at once."""

@@ -315,7 +315,9 @@ def _labelled(evidence: Evidence) -> list[tuple[Rows, LabelRows]]:
 
 
 def _told(found: list[tuple[Rows, LabelRows]]) -> str:
-    return f'labels of {counted(sum(len(rows.hashes) for rows, _ in found), "row")}'
+    n_rows = sum(len(rows.hashes) for rows, _ in found)
+    known = sum(int(np.isin(rows.hashes, labels.hashes).sum()) for rows, labels in found)
+    return f'labels of {counted(known, "row")}' + (f'; {n_rows - known} have none here' if known < n_rows else '')
 
 
 def _have(found: list[Row]) -> str:

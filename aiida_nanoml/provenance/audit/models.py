@@ -11,7 +11,7 @@ from aiida_nanoml.learning.training import HELD_OUT
 from aiida_nanoml.learning.uncertainty import LEVELS, MIN_ROWS
 from aiida_nanoml.provenance.audit.evidence import Evidence
 from aiida_nanoml.provenance.audit.findings import ERROR, NOTE, WARNING, Checked, Finding, NotMadeError, Row
-from aiida_nanoml.provenance.lineage import MODEL, PREDICTION, counted
+from aiida_nanoml.provenance.lineage import DENSITY_MODEL, MODEL, PREDICTION, counted
 
 FEW_TEST_ROWS = 30
 """With n rows of Gaussian errors, an RMSE is known to about a share of 1/sqrt(2 n): 13 % for 30."""
@@ -33,8 +33,19 @@ Metrics = Mapping[str, Any]
 
 def test_part(evidence: Evidence) -> Checked:
     """Is there a test part, and is it large enough?"""
-    findings = []
-    for model in _models(evidence):
+    networks = _judged_models(evidence)
+    findings = [
+        Finding(
+            ERROR,
+            f'{evidence.name(network)} was tested on no densities',
+            'errors of densities that were learnt from say nothing about others',
+            'train with densities to test on (aiida-nanoml density train)',
+            evidence.places([network]),
+        )
+        for network in networks
+        if 'test' not in evidence.attributes(network)['metrics']
+    ]
+    for model in evidence.models:
         metrics, dataset = evidence.attributes(model)['metrics'], evidence.learnt_from(model)
         tested = metrics.get('test', {}).get('n', 0)
         if dataset is not None:
@@ -62,13 +73,28 @@ def test_part(evidence: Evidence) -> Checked:
                     places,
                 )
             )
-    return Checked(counted(len(evidence.models), 'model'), findings)
+    return Checked(counted(len(evidence.models) + len(networks), 'model'), findings)
 
 
 def skill(evidence: Evidence) -> Checked:
-    """Is the model better than the mean of its training rows, and a correction better than its baseline?"""
+    """Is the model better than the mean of its training rows, its baseline, or densities of free atoms?"""
     findings, told = [], []
-    for model in _models(evidence):
+    networks = _judged_models(evidence)
+    for network in networks:
+        found = evidence.attributes(network)['metrics'].get('test')
+        told += ['test'] if found else []
+        if found and found['nmae'] >= found['nmae_free']:
+            findings.append(
+                Finding(
+                    ERROR,
+                    f'the NMAE of {evidence.name(network)} on test densities is {found["nmae"]:.4f}, that of free atoms '
+                    f'{found["nmae_free"]:.4f}',
+                    'the network makes the superposition of free atoms worse',
+                    'learn from more densities, or begin SIESTA with free atoms',
+                    evidence.places([network]),
+                )
+            )
+    for model in evidence.models:
         metrics = evidence.attributes(model)['metrics']
         parts = [part for part in ('test', HELD_OUT) if part in metrics]
         told += parts
@@ -88,7 +114,8 @@ def skill(evidence: Evidence) -> Checked:
             )
     if not told:
         raise NotMadeError('no metrics of unseen rows stand in the models')
-    return Checked(f'errors of {counted(len(evidence.models), "model")} ({", ".join(dict.fromkeys(told))})', findings)
+    n_models = len(evidence.models) + len(networks)
+    return Checked(f'errors of {counted(n_models, "model")} ({", ".join(dict.fromkeys(told))})', findings)
 
 
 def _without_skill(evidence: Evidence, model: int, metrics: Metrics, part: str) -> Iterator[Finding]:
@@ -114,7 +141,9 @@ def _without_skill(evidence: Evidence, model: int, metrics: Metrics, part: str) 
     families = [
         (group.removeprefix(f'{part}/'), found['r2'])
         for group, found in metrics.items()
-        if group.startswith(f'{part}/') and found['n'] >= FEW_OF_A_FAMILY and (found['r2'] or 0.0) <= 0
+        if group.startswith(f'{part}/')
+        and found['n'] >= FEW_OF_A_FAMILY
+        and not (found['r2'] is None or found['r2'] > 0)
     ]
     if families and not (own['r2'] is not None and own['r2'] <= 0):
         yield Finding(
@@ -136,7 +165,8 @@ def _no_better_than_mean(evidence: Evidence, model: int, metrics: Metrics) -> It
     if not len(test) or not len(training):
         return
     constant, own = float(np.mean(np.abs(test - training.mean()))), metrics['test']['mae']
-    if own >= constant and (metrics['test']['r2'] or 1.0) > 0:
+    r2 = metrics['test']['r2']
+    if own >= constant and (r2 is None or r2 > 0):
         yield Finding(
             WARNING,
             f'the MAE of {evidence.name(model)} on test rows is {own:.3f}, that of the mean of the training rows '
@@ -262,10 +292,12 @@ def _mismatch(evidence: Evidence, one: int, other: int, differ: list[str]) -> Fi
     )
 
 
-def _models(evidence: Evidence) -> list[int]:
-    if not evidence.models:
-        raise NotMadeError('no model of gaps or other targets is in the graph')
-    return evidence.models
+def _judged_models(evidence: Evidence) -> list[int]:
+    """Density networks; where there is no other model either, nothing can be judged."""
+    networks = evidence.of_type(DENSITY_MODEL)
+    if not evidence.models and not networks:
+        raise NotMadeError('no model is in the graph')
+    return networks
 
 
 def _predictions(evidence: Evidence) -> list[int]:
