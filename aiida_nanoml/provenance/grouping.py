@@ -62,9 +62,6 @@ def group_nodes(roles: Mapping[int, Hashable], links: Sequence[Edge], most: int)
         members[key].append(node)
     numbers = {key: number for number, key in enumerate(members)}
     cycle_of = {key: number for number, cycle in enumerate(_cycles(keys, links)) for key in cycle}
-    steps = [0] * len(cycle_of)
-    for key, number in cycle_of.items():
-        steps[number] = max(steps[number], len(levels[key]))
     edges: Counter[Edge] = Counter()
     repeats: Counter[Edge] = Counter()
     for source, target in links:
@@ -75,7 +72,7 @@ def group_nodes(roles: Mapping[int, Hashable], links: Sequence[Edge], most: int)
         members=tuple(tuple(nodes) for nodes in members.values()),
         edges=dict(edges),
         repeats=dict(repeats),
-        steps=tuple(steps[cycle_of[key]] if key in cycle_of else 1 for key in members),
+        steps=tuple(len(levels[key]) if key in cycle_of else 1 for key in members),
     )
 
 

@@ -34,8 +34,8 @@ from aiida_nanoml.provenance.lineage import (
     starts,
 )
 
-MOST_BOXES = 36
-"""Boxes above which the rounds of active learning are drawn as one."""
+MOST_BOXES = 24
+"""Boxes above which the rounds of active learning are drawn as one: as many fit on a page."""
 
 _IN_LAYER = 4
 _LETTERS = 30
@@ -43,6 +43,7 @@ _WIDTH, _LINE, _PAD, _GAP, _BETWEEN = 1.62, 0.115, 0.07, 0.12, 0.3
 """Inches: width of a box, height of a line, margin in a box, distance of boxes and of layers."""
 _COUNTS = ('structures', 'rows', 'potentials', 'densities')
 """Facts that are added over the nodes of a box."""
+_CACHED = 'from the cache'
 _MOST_VALUES = 5
 _LETTERS_PER_INCH = 17
 _PAGE = 7.0
@@ -135,10 +136,19 @@ def draw_lineage(node: orm.Node, path: Path | str) -> int:
         for members, steps in zip(grouping.members, grouping.steps, strict=True)
     ]
     name = f'{_NAMES.get(lineage.node.type, lineage.node.type)} {node.label or node.uuid[:8]}'
-    caption = [f'What the {name} rests on: {len(on_the_way):,} nodes.', f'{lineage.statement}.', f'{lineage.dft}.']
-    caption.append('Rounded: data; square: processes; numbers on arrows: links.')
+    caption = [
+        f'What the {name} rests on: {len(on_the_way):,} nodes.',
+        _sentence(lineage.statement),
+        _sentence(lineage.dft),
+    ]
+    rounds = ', dashed to the next round' * bool(grouping.repeats)
+    caption.append(f'Rounded: data; square: processes; numbers on arrows: links{rounds}.')
     _draw(boxes, grouping, ' '.join(caption), path)
     return len(boxes)
+
+
+def _sentence(text: str) -> str:
+    return f'{text[0].upper()}{text[1:]}.'
 
 
 def _is_drawn(graph: ProvenanceGraph, pk: int) -> bool:
@@ -193,7 +203,7 @@ def _process_texts(
     if record.type in GENERATORS:
         parameters = graph.attributes(inputs['parameters'])
         varying |= {name: _listed(parameters[name]) for name in ('family', 'size') if name in parameters}
-    lines += ['taken from the cache'] if record.cached_from else []
+    varying[_CACHED] = bool(record.cached_from)
     lines += [f'exit status {record.exit_status}'] if record.exit_status else []
     return lines, varying
 
@@ -238,7 +248,9 @@ def _box(roles: Sequence[Role], steps: int) -> Box:
             found[name].append(value)
     for name, values in found.items():
         distinct = sorted(set(values))
-        if name in _COUNTS:
+        if name == _CACHED:
+            lines += [f'{sum(values):,} of them from the cache' if len(values) > 1 else _CACHED] if any(values) else []
+        elif name in _COUNTS:
             few = len(distinct) == 1 and len(values) == 1
             lines.append(f'{sum(values):,} {name}' + ('' if few else ' in total'))
         elif name == 'days':
@@ -247,7 +259,7 @@ def _box(roles: Sequence[Role], steps: int) -> Box:
             lines.append(f'{name} {", ".join(map(str, distinct))}')
         else:
             lines.append(f'{name}: {len(distinct):,} different')
-    if steps > 1:
+    if steps > 1 and role.is_process:
         lines.append(f'in {steps} rounds')
     wrapped = [part for line in lines for part in textwrap.wrap(line, _LETTERS)]
     return Box(tuple(wrapped), role.is_process, role.marked)
