@@ -87,8 +87,8 @@ def skill(evidence: Evidence) -> Checked:
             findings.append(
                 Finding(
                     ERROR,
-                    f'the NMAE of {evidence.name(network)} on test densities is {found["nmae"]:.4f}, that of free atoms '
-                    f'{found["nmae_free"]:.4f}',
+                    f'the NMAE of {evidence.name(network)} on test densities is {found["nmae"]:.4f}, that of free '
+                    f'atoms {found["nmae_free"]:.4f}',
                     'the network makes the superposition of free atoms worse',
                     'learn from more densities, or begin SIESTA with free atoms',
                     evidence.places([network]),
@@ -120,7 +120,7 @@ def skill(evidence: Evidence) -> Checked:
 
 def _without_skill(evidence: Evidence, model: int, metrics: Metrics, part: str) -> Iterator[Finding]:
     own, name = metrics[part], evidence.name(model)
-    if own['r2'] is not None and own['r2'] <= 0:
+    if _no_better_than_own_mean(own):
         yield Finding(
             ERROR,
             f'R² of {name} is {own["r2"]:.3f} on its {part} rows',
@@ -141,11 +141,9 @@ def _without_skill(evidence: Evidence, model: int, metrics: Metrics, part: str) 
     families = [
         (group.removeprefix(f'{part}/'), found['r2'])
         for group, found in metrics.items()
-        if group.startswith(f'{part}/')
-        and found['n'] >= FEW_OF_A_FAMILY
-        and not (found['r2'] is None or found['r2'] > 0)
+        if group.startswith(f'{part}/') and found['n'] >= FEW_OF_A_FAMILY and _no_better_than_own_mean(found)
     ]
-    if families and not (own['r2'] is not None and own['r2'] <= 0):
+    if families and not _no_better_than_own_mean(own):
         yield Finding(
             WARNING,
             f'R² of {name} is not above zero on the {part} rows of '
@@ -154,6 +152,10 @@ def _without_skill(evidence: Evidence, model: int, metrics: Metrics, part: str) 
             'quote errors by family',
             evidence.places([model]),
         )
+
+
+def _no_better_than_own_mean(found: Metrics) -> bool:
+    return found['r2'] is not None and found['r2'] <= 0
 
 
 def _no_better_than_mean(evidence: Evidence, model: int, metrics: Metrics) -> Iterator[Finding]:
@@ -165,8 +167,7 @@ def _no_better_than_mean(evidence: Evidence, model: int, metrics: Metrics) -> It
     if not len(test) or not len(training):
         return
     constant, own = float(np.mean(np.abs(test - training.mean()))), metrics['test']['mae']
-    r2 = metrics['test']['r2']
-    if own >= constant and (r2 is None or r2 > 0):
+    if own >= constant and not _no_better_than_own_mean(metrics['test']):
         yield Finding(
             WARNING,
             f'the MAE of {evidence.name(model)} on test rows is {own:.3f}, that of the mean of the training rows '
