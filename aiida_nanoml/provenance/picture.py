@@ -135,7 +135,7 @@ def draw_lineage(node: orm.Node, path: Path | str) -> int:
         _box([roles[pk] for pk in members], steps)
         for members, steps in zip(grouping.members, grouping.steps, strict=True)
     ]
-    name = f'{_NAMES.get(lineage.node.type, lineage.node.type)} {node.label or node.uuid[:8]}'
+    name = f'{_title(graph, node.pk)} {node.label or node.uuid[:8]}'
     caption = [
         f'What the {name} rests on: {len(on_the_way):,} nodes.',
         _sentence(lineage.statement),
@@ -251,8 +251,8 @@ def _box(roles: Sequence[Role], steps: int) -> Box:
         if name == _CACHED:
             lines += [f'{sum(values):,} of them from the cache' if len(values) > 1 else _CACHED] if any(values) else []
         elif name in _COUNTS:
-            few = len(distinct) == 1 and len(values) == 1
-            lines.append(f'{sum(values):,} {name}' + ('' if few else ' in total'))
+            total = '' if len(values) == 1 else ' in total'
+            lines += [f'{sum(values):,} {name}{total}'] if sum(values) != 1 else []
         elif name == 'days':
             lines.append(' to '.join(dict.fromkeys((distinct[0], distinct[-1]))))
         elif len(distinct) <= _MOST_VALUES:
