@@ -67,6 +67,13 @@ def test_every_node_is_a_row_of_a_table(cli, rows, tmp_path):
     assert 'exists already' in cli('trace', 'rows', '--csv', path, status=1).stderr
 
 
+def test_the_picture_is_written_once(cli, rows, tmp_path):
+    path = tmp_path / 'lineage.svg'
+    assert '4 boxes' in cli('trace', 'rows', '--graph', path).stderr
+    assert 'assemble dataset' in path.read_text()
+    assert 'exists already' in cli('trace', 'rows', '--graph', path, status=1).stderr
+
+
 def test_an_archive_answers_as_its_profile_did(cli, cli_json, rows, labels_node, aiida_profile, tmp_path):
     from aiida import load_profile
     from aiida.tools.archive import create_archive
