@@ -24,7 +24,7 @@ from aiida_nanoml.learning.splits import SPLITS as PARTS
 from aiida_nanoml.learning.splits import split_parameters
 from aiida_nanoml.learning.targets import TARGETS
 from aiida_nanoml.learning.training import HELD_OUT
-from aiida_nanoml.provenance.lineage import DATASET_IMPORT, SPLITS, LineageGraph, counted, theory_of
+from aiida_nanoml.provenance.lineage import counted
 from aiida_nanoml.provenance.models import (
     DENSITY,
     ModelRow,
@@ -37,6 +37,7 @@ from aiida_nanoml.provenance.models import (
     quantity,
     same_labels,
 )
+from aiida_nanoml.provenance.origins import DATASET_IMPORT, SPLITS, LineageGraph, theory_of
 
 Facts = dict[str, dict[str, Any]]
 """Values by section and name."""

@@ -25,7 +25,7 @@ from aiida_nanoml.learning.metrics import mae_standard_error
 from aiida_nanoml.learning.splits import SPLITS
 from aiida_nanoml.learning.targets import TARGETS
 from aiida_nanoml.provenance.graph import in_parts, load_records, read_arrays, select
-from aiida_nanoml.provenance.lineage import DENSITY_MODEL
+from aiida_nanoml.provenance.origins import DENSITY_MODEL
 
 DENSITY = 'density'
 """What density networks predict, beside :data:`~aiida_nanoml.learning.targets.TARGETS`."""

@@ -16,7 +16,8 @@ from aiida import orm
 from aiida_nanoml.learning.plot_style import RC, new_figure, save_figure
 from aiida_nanoml.provenance.graph import ProvenanceGraph
 from aiida_nanoml.provenance.grouping import Edge, Grouping, Layout, group_nodes, lay_out, with_products
-from aiida_nanoml.provenance.lineage import (
+from aiida_nanoml.provenance.lineage import Lineage, lineage_of, starts
+from aiida_nanoml.provenance.origins import (
     DATASET,
     DENSITIES,
     GENERATORS,
@@ -28,10 +29,7 @@ from aiida_nanoml.provenance.lineage import (
     TRAIN_JOB,
     LabelJob,
     LabelOrigin,
-    Lineage,
     LineageGraph,
-    lineage_of,
-    starts,
 )
 
 MOST_BOXES = 24

@@ -17,7 +17,7 @@ from aiida.plugins import CalculationFactory
 from aiida_nanoml.engines.registry import get_engine
 from aiida_nanoml.errors import EngineError, ProvenanceError
 from aiida_nanoml.provenance.graph import ProvenanceGraph
-from aiida_nanoml.provenance.lineage import DATASET, DENSITIES, LABEL_JOB, LABELS, POTENTIALS, SINGLE_RUN, STRUCTURES
+from aiida_nanoml.provenance.origins import DATASET, DENSITIES, LABEL_JOB, LABELS, POTENTIALS, SINGLE_RUN, STRUCTURES
 
 INPUTS = 'inputs'
 START = 'start'

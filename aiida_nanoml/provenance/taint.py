@@ -16,7 +16,8 @@ from aiida_pseudo.data.pseudo.pseudo import PseudoPotentialData
 
 from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.provenance.graph import ProvenanceGraph, in_parts, load_records, read_arrays, select, type_name, walk
-from aiida_nanoml.provenance.lineage import (
+from aiida_nanoml.provenance.lineage import counted
+from aiida_nanoml.provenance.origins import (
     DATASET,
     DENSITIES,
     DENSITY_MODEL,
@@ -25,7 +26,6 @@ from aiida_nanoml.provenance.lineage import (
     MODEL,
     PREDICTION,
     DataStep,
-    counted,
     data_step,
 )
 

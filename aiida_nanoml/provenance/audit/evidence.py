@@ -17,7 +17,8 @@ from aiida_nanoml.calculations.functions.siesta import structure_of_node
 from aiida_nanoml.engines.label_set import FINISHED
 from aiida_nanoml.provenance.audit.findings import Place, Row
 from aiida_nanoml.provenance.graph import read_arrays, select
-from aiida_nanoml.provenance.lineage import (
+from aiida_nanoml.provenance.lineage import lineage_of, starts
+from aiida_nanoml.provenance.origins import (
     DENSITIES,
     DENSITY_MODEL,
     DENSITY_PREDICT_JOB,
@@ -30,8 +31,6 @@ from aiida_nanoml.provenance.lineage import (
     STRUCTURES,
     TRAIN_JOB,
     LineageGraph,
-    lineage_of,
-    starts,
 )
 from aiida_nanoml.provenance.taint import CHOOSERS
 from aiida_nanoml.structures import StructureSet

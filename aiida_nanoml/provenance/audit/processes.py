@@ -14,7 +14,8 @@ from aiida_nanoml.learning.presets import PRESETS
 from aiida_nanoml.provenance.audit.evidence import Evidence
 from aiida_nanoml.provenance.audit.findings import ERROR, NOTE, WARNING, Checked, Finding, NotMadeError, Row
 from aiida_nanoml.provenance.graph import select
-from aiida_nanoml.provenance.lineage import (
+from aiida_nanoml.provenance.lineage import counted
+from aiida_nanoml.provenance.origins import (
     DATASET,
     DENSITIES,
     DENSITY_MODEL,
@@ -26,7 +27,6 @@ from aiida_nanoml.provenance.lineage import (
     PREDICTION,
     STRUCTURES,
     TRAIN_JOB,
-    counted,
 )
 from aiida_nanoml.provenance.rerun_plan import required_inputs
 

@@ -26,7 +26,8 @@ from aiida_nanoml.provenance.audit.findings import (
     Place,
 )
 from aiida_nanoml.provenance.graph import load_records
-from aiida_nanoml.provenance.lineage import (
+from aiida_nanoml.provenance.lineage import counted
+from aiida_nanoml.provenance.origins import (
     DATASET,
     DENSITIES,
     DENSITY_MODEL,
@@ -35,7 +36,6 @@ from aiida_nanoml.provenance.lineage import (
     POTENTIALS,
     PREDICTION,
     STRUCTURES,
-    counted,
 )
 
 CHECKS = (

@@ -13,7 +13,7 @@ from aiida.common.links import LinkType
 from aiida_nanoml.errors import NanomlError
 from aiida_nanoml.provenance.drawing import TRAINING, draw_parity
 from aiida_nanoml.provenance.graph import ProvenanceGraph
-from aiida_nanoml.provenance.lineage import PREDICTION
+from aiida_nanoml.provenance.origins import PREDICTION
 from aiida_nanoml.worker.schemas import CALIBRATION_FILE, FIGURES_FOLDER, LEARNING_CURVE_FILE
 
 _PLOTS = {CALIBRATION_FILE: ' --calibration', LEARNING_CURVE_FILE: ' --learning-curve'}

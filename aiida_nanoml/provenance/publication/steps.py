@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from aiida_nanoml.provenance.graph import ProvenanceGraph
-from aiida_nanoml.provenance.lineage import CODE_INPUTS, Lineage
+from aiida_nanoml.provenance.lineage import Lineage
+from aiida_nanoml.provenance.origins import CODE_INPUTS
 
 _NUMBER = re.compile(r'_\d+$')
 """Ends the labels of links where a process takes many alike, as ``labels_12``."""

@@ -16,7 +16,8 @@ from aiida_nanoml.engines.label_set import NUMBERS, LabelSet
 from aiida_nanoml.learning.dataset import COMPANION_VALUE
 from aiida_nanoml.learning.targets import find_target
 from aiida_nanoml.provenance.graph import ProvenanceGraph, select
-from aiida_nanoml.provenance.lineage import (
+from aiida_nanoml.provenance.lineage import Lineage
+from aiida_nanoml.provenance.origins import (
     DATASET,
     DENSITIES,
     DENSITY_MODEL,
@@ -25,7 +26,6 @@ from aiida_nanoml.provenance.lineage import (
     POTENTIALS,
     PREDICTION,
     STRUCTURES,
-    Lineage,
 )
 from aiida_nanoml.structures import StructureSet
 from aiida_nanoml.structures.files import write_structures
