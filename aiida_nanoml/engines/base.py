@@ -228,7 +228,7 @@ class Engine(ABC):
     """Short name of method and code for lists, for example ``xTB (tblite)``; :attr:`method` is the exact one."""
 
     theory: ClassVar[str] = 'a theory that its engine does not name'
-    """Kind of theory behind the labels, in words; :data:`DFT` decides what counts as such."""
+    """Kind of theory behind the labels, in words; only ``density-functional theory`` counts as such."""
 
     properties: ClassVar[frozenset[str]]
     """What the engine computes, a subset of :data:`PROPERTIES`."""

@@ -77,7 +77,7 @@ def compare_outputs(
 ) -> tuple[Quantity, ...]:
     """Compare the outputs of a calculation with those of the same calculation run again.
 
-    Versions of libraries and engines are not judged, see :func:`versions`; nor is anything in :data:`NOT_COMPARED`.
+    Versions of libraries and engines are not judged, see :func:`versions`; nor is anything in ``NOT_COMPARED``.
 
     :param tolerance: absolute difference of real numbers that counts as none, each in its own unit; 0: none at all.
         Counts, texts and hashes have to be equal. With a tolerance, other weights of a model, known by its fingerprint,

@@ -71,7 +71,7 @@ class Reproduction:
     :param type: its type.
     :param label: its label.
     :param output: label of the link from its calculation; empty for the calculation itself, all of whose outputs count.
-    :param since: where the rerun began, a key of :data:`.rerun_plan.BOUNDARIES`.
+    :param since: where the rerun began, as of :func:`reproduce`.
     :param tolerance: absolute difference of real numbers that counted as none, each in its unit.
     :param steps: the calculations, in order; the last one made the node.
     :param taken: data that were not computed again.
