@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from aiida_nanoml.cli.options import ARCHIVE, JSON, AnyNode, example
+from aiida_nanoml.cli.options import ARCHIVE, JSON, AnyNode, example, same_archive
 from aiida_nanoml.cli.output import emit
 
 
@@ -25,15 +25,9 @@ def audit(context: click.Context, node: Any, strict: bool, all_checks: bool, as_
 
     The exit status is 1 when there is an error.
     """
-    from aiida.manage import get_profile
-
     from aiida_nanoml.provenance.audit import audit as audit_node
 
     found = audit_node(node)
-    following = f'reproduce {node.uuid}'
-    profile = get_profile()
-    if profile.storage_backend == 'core.sqlite_zip':
-        following += f' --archive {profile.storage_config["filepath"]}'
-    emit(as_json, found.to_dict(), found.render(all_checks), following)
+    emit(as_json, found.to_dict(), found.render(all_checks), f'reproduce {node.uuid}{same_archive()}')
     if found.counts['error'] or (strict and found.counts['warning']):
         context.exit(1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aiida_nanoml.cli.options import ARCHIVE, FORCE, JSON, TARGETS, DataNode, example, load_storage
+from aiida_nanoml.cli.options import ARCHIVE, FORCE, JSON, TARGETS, DataNode, example, load_storage, same_archive
 from aiida_nanoml.cli.output import emit, note, refuse_overwriting
 
 
@@ -74,4 +74,4 @@ def compare(
         listed.draw(output)
         note(f'{output} is written')
     best = listed.rows[0]
-    emit(as_json, shown.to_dict(), shown.render(), f'trace {best.label or best.pk}')
+    emit(as_json, shown.to_dict(), shown.render(), f'trace {best.label or best.pk}{same_archive()}')

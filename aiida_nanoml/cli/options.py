@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,18 @@ ARCHIVE = click.option(
     callback=_open_archive,
     help='Ask this archive (.aiida) in place of the profile; nothing is imported.',
 )
+
+
+def same_archive() -> str:
+    """Give the option that lets the next command ask the same archive; empty where a profile was asked."""
+    from aiida.manage import get_profile
+
+    profile = get_profile()
+    if profile is None or profile.storage_backend != 'core.sqlite_zip':
+        return ''
+    return f' --archive {shlex.quote(str(profile.storage_config["filepath"]))}'
+
+
 WALLCLOCK = click.option('--wallclock', type=click.IntRange(1), help='Wall time of a job in seconds.')
 QUEUE = click.option('--queue', help='Queue of the scheduler.')
 

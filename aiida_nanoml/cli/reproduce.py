@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from aiida_nanoml.cli.options import ARCHIVE, JSON, AnyNode, example
+from aiida_nanoml.cli.options import ARCHIVE, JSON, AnyNode, example, same_archive
 from aiida_nanoml.cli.output import emit, note
 
 SINCE = ('inputs', 'dataset', 'labels', 'structures', 'start')
@@ -42,17 +42,12 @@ def reproduce(context: click.Context, node: Any, since: str, tolerance: float, a
 
     The exit status is 1 when NODE differs.
     """
-    from aiida.manage import get_profile
-
     from aiida_nanoml.provenance.reproduce import reproduce as reproduce_node
 
     reproduction = reproduce_node(node, since, tolerance, note)
     following = f'trace {node.uuid}'
     if reproduction.verdict != 'differs' and reproduction.earlier is not None:
         following = f'reproduce {node.uuid} --from {reproduction.earlier}'
-    profile = get_profile()
-    if profile.storage_backend == 'core.sqlite_zip':
-        following += f' --archive {profile.storage_config["filepath"]}'
-    emit(as_json, reproduction.to_dict(), reproduction.render(), following)
+    emit(as_json, reproduction.to_dict(), reproduction.render(), following + same_archive())
     if reproduction.verdict == 'differs':
         context.exit(1)

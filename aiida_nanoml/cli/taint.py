@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from aiida_nanoml.cli.options import ARCHIVE, JSON, AnyNode, example, load_storage
+from aiida_nanoml.cli.options import ARCHIVE, JSON, AnyNode, example, load_storage, same_archive
 from aiida_nanoml.cli.output import emit
 
 
@@ -30,5 +30,5 @@ def taint(nodes: tuple[Any, ...], engine: str | None, engine_version: str | None
 
     found = taint_nodes(*nodes) if nodes else taint_version(str(engine), str(engine_version))
     models = [touched.node for touched in found.models]
-    next_step = f'trace {models[0].pk}' if models else None
+    next_step = f'trace {models[0].pk}{same_archive()}' if models else None
     emit(as_json, found.to_dict(), found.render(), next_step)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aiida_nanoml.cli.options import ARCHIVE, FORCE, JSON, AnyNode, example
+from aiida_nanoml.cli.options import ARCHIVE, FORCE, JSON, AnyNode, example, same_archive
 from aiida_nanoml.cli.output import emit, note, refuse_overwriting
 
 
@@ -48,4 +48,5 @@ def trace(node: Any, all_jobs: bool, table: Path | None, picture: Path | None, f
         note(f'{picture} is drawn, {n_boxes} boxes')
     lineage = trace_node(node)
     content = lineage.to_dict()
-    emit(as_json, {key: content['node'][key] for key in ('uuid', 'pk', 'type')} | content, lineage.render(all_jobs))
+    identity = {key: content['node'][key] for key in ('uuid', 'pk', 'type')}
+    emit(as_json, identity | content, lineage.render(all_jobs), f'audit {node.pk}{same_archive()}')

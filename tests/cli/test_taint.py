@@ -84,6 +84,7 @@ def test_an_archive_answers_as_its_profile_did(cli, cli_json, rows, labels_node,
     try:
         assert cli_json('trace', 'rows', '--archive', path) == traced
         assert cli_json('taint', uuid, '--archive', path) == touched
+        assert cli('trace', 'rows', '--archive', path).stdout.endswith(f' --archive {path}\n')
     finally:
         load_profile(aiida_profile, allow_switch=True)
 
