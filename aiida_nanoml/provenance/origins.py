@@ -31,6 +31,7 @@ DATASET_IMPORT = 'import_dataset'
 
 SPLITS = (('split_dataset', 'parameters'), ('assemble_dataset', 'split'))
 """Functions and inputs that say how rows are split; a seed that is not given is the default."""
+PATHS = ('filepath_executable', 'image_name', 'remote_exec_path', 'local_executable')
 CODE_INPUTS = ('code', 'engine_code')
 
 LABELS = 'nanoml.labels'
@@ -263,7 +264,7 @@ class LineageGraph(ProvenanceGraph):
     def _process_fields(self, pk: int) -> dict[str, Any]:
         node = self.nodes[pk]
         code, folder = self.inputs[pk].get('code'), self.inputs[pk].get('remote_folder')
-        executable = '' if code is None else str(self.attributes(code).get('filepath_executable', ''))
+        executable = '' if code is None else self.path(code)
         return {
             'pk': pk,
             'uuid': node.uuid,
@@ -276,6 +277,11 @@ class LineageGraph(ProvenanceGraph):
             'exit_status': node.exit_status,
             'cached_from': node.cached_from,
         }
+
+    def path(self, code: int) -> str:
+        """Give the path of an executable, as the different kinds of codes, also those of aiida-core 1, keep it."""
+        attributes = self.attributes(code)
+        return next((str(attributes[key]) for key in PATHS if attributes.get(key)), '')
 
     def full_label(self, code: int | None) -> str:
         """Name a code as AiiDA does, ``label@computer``; empty without one."""
@@ -443,7 +449,7 @@ class LineageGraph(ProvenanceGraph):
                 pk=pk,
                 uuid=self.nodes[pk].uuid,
                 label=self.full_label(pk),
-                path=str(self.attributes(pk).get('filepath_executable', self.attributes(pk).get('image_name', ''))),
+                path=self.path(pk),
                 hostname=hosts.get(self.nodes[pk].computer, ''),
                 n_jobs=jobs[pk],
             )
