@@ -26,8 +26,9 @@ from aiida_nanoml.cli.options import (
     job_options,
     setting,
 )
-from aiida_nanoml.cli.output import aligned, emit, identity_line, record, refuse_overwriting, source_line
+from aiida_nanoml.cli.output import emit, identity_line, record, refuse_overwriting, source_line
 from aiida_nanoml.cli.train import KINDS
+from aiida_nanoml.provenance.text import aligned
 
 if TYPE_CHECKING:
     from aiida_nanoml.data.labels import LabelSetData

@@ -10,7 +10,8 @@ from aiida.cmdline.params import types
 from aiida_nanoml.cli.groups import LazyGroup
 from aiida_nanoml.cli.launch import run_builder, submit_builder
 from aiida_nanoml.cli.options import JSON, NAME, SUBMIT, WALLCLOCK, example, job_options, load_storage
-from aiida_nanoml.cli.output import aligned, emit, identity_line, record, type_name
+from aiida_nanoml.cli.output import emit, identity_line, record, type_name
+from aiida_nanoml.provenance.text import aligned
 
 if TYPE_CHECKING:
     from aiida.orm import WorkChainNode

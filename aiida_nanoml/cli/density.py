@@ -26,7 +26,8 @@ from aiida_nanoml.cli.options import (
     output_file,
     setting,
 )
-from aiida_nanoml.cli.output import aligned, emit, identity_line, record, refuse_overwriting, type_name
+from aiida_nanoml.cli.output import emit, identity_line, record, refuse_overwriting, type_name
+from aiida_nanoml.provenance.text import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from aiida_nanoml.provenance.text import aligned
 
 if TYPE_CHECKING:
     from aiida.orm import Node
@@ -59,15 +61,6 @@ def emit(
         click.echo(table)
     if next_step:
         click.echo(f'next: aiida-nanoml {next_step}')
-
-
-def aligned(rows: Sequence[Sequence[object]], indent: str = '') -> str:
-    """Align the columns of a table."""
-    texts = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in texts) for column in range(max(map(len, texts), default=0))]
-    return '\n'.join(
-        indent + '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in texts
-    )
 
 
 def identity_line(node: Node) -> str:

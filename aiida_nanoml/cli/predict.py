@@ -20,7 +20,8 @@ from aiida_nanoml.cli.options import (
     example,
     job_options,
 )
-from aiida_nanoml.cli.output import aligned, emit, identity_line, record, source_line, type_name
+from aiida_nanoml.cli.output import emit, identity_line, record, source_line, type_name
+from aiida_nanoml.provenance.text import aligned
 
 if TYPE_CHECKING:
     from aiida_nanoml.data.labels import LabelSetData

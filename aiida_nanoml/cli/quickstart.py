@@ -14,7 +14,8 @@ from typing import Any
 import click
 
 from aiida_nanoml.cli import quickstart_siesta
-from aiida_nanoml.cli.output import aligned, metric_table, note
+from aiida_nanoml.cli.output import metric_table, note
+from aiida_nanoml.provenance.text import aligned
 
 PROFILE = 'nanoml-quickstart'
 FLAKES = {

@@ -31,7 +31,8 @@ from aiida_nanoml.cli.options import (
     setting,
     target_options,
 )
-from aiida_nanoml.cli.output import aligned, emit, record, refuse_overwriting, source_line
+from aiida_nanoml.cli.output import emit, record, refuse_overwriting, source_line
+from aiida_nanoml.provenance.text import aligned
 
 if TYPE_CHECKING:
     from aiida.orm import FolderData, Node, ProcessNode

@@ -24,12 +24,10 @@ from aiida_nanoml.learning.splits import SPLITS as PARTS
 from aiida_nanoml.learning.splits import split_parameters
 from aiida_nanoml.learning.targets import TARGETS
 from aiida_nanoml.learning.training import HELD_OUT
-from aiida_nanoml.provenance.lineage import counted
 from aiida_nanoml.provenance.models import (
     DENSITY,
     ModelRow,
     RowSets,
-    aligned,
     flattened,
     model_rows,
     names_of,
@@ -38,6 +36,7 @@ from aiida_nanoml.provenance.models import (
     same_labels,
 )
 from aiida_nanoml.provenance.origins import DATASET_IMPORT, SPLITS, LineageGraph, theory_of
+from aiida_nanoml.provenance.text import aligned, counted
 
 Facts = dict[str, dict[str, Any]]
 """Values by section and name."""
@@ -109,7 +108,7 @@ class Comparison:
                 [f'  {name}', *(textwrap.shorten(_told(value), width, placeholder=' …') or '-' for value in row)]
                 for name, row in values.items()
             ]
-        lines += ['', aligned(table), '', 'the same for all:']
+        lines += ['', aligned(table, '  '), '', 'the same for all:']
         for section, facts in self.same.items():
             told = ', '.join(f'{name} {_told(value)}' for name, value in facts.items() if _told(value))
             if told:

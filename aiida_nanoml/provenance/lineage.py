@@ -39,6 +39,7 @@ from aiida_nanoml.provenance.origins import (
     data_step,
     theory_of,
 )
+from aiida_nanoml.provenance.text import counted
 
 
 @dataclass(frozen=True)
@@ -351,11 +352,6 @@ def _densities_line(densities: DataStep) -> str:
 
 def _jobs(number: int) -> str:
     return counted(number, 'job')
-
-
-def counted(number: int, what: str) -> str:
-    """Put a number before a noun, with a plural s where there is not one."""
-    return f'{number} {what}' if number == 1 else f'{number} {what}s'
 
 
 def _label_lines(origin: LabelOrigin, all_jobs: bool) -> list[str]:

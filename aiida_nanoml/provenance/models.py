@@ -26,6 +26,7 @@ from aiida_nanoml.learning.splits import SPLITS
 from aiida_nanoml.learning.targets import TARGETS
 from aiida_nanoml.provenance.graph import in_parts, load_records, read_arrays, select
 from aiida_nanoml.provenance.origins import DENSITY_MODEL
+from aiida_nanoml.provenance.text import aligned
 
 DENSITY = 'density'
 """What density networks predict, beside :data:`~aiida_nanoml.learning.targets.TARGETS`."""
@@ -167,7 +168,7 @@ class ModelTable:
         """Return the statement, and a table for each section."""
         lines = [self.statement]
         for section in self.sections:
-            lines += ['', section.title, aligned(_section_lines(section))]
+            lines += ['', section.title, aligned(_section_lines(section), '  ')]
         lines += ['', *notes(self.rows)]
         return '\n'.join(lines).rstrip()
 
@@ -501,13 +502,6 @@ def names_of(rows: Sequence[ModelRow]) -> str:
     """Name models in a sentence, the first ones when they are many."""
     named = ', '.join(row.name for row in rows[:_SHOWN])
     return named if len(rows) <= _SHOWN else f'{named} and {len(rows) - _SHOWN} more'
-
-
-def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Align the columns of a table by two spaces."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rows = (['', *(cell.ljust(width) for cell, width in zip(line, widths, strict=True))] for line in lines)
-    return '\n'.join('  '.join(row).rstrip() for row in rows)
 
 
 def _csv_line(row: ModelRow) -> list[Any]:

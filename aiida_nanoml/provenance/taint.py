@@ -16,7 +16,6 @@ from aiida_pseudo.data.pseudo.pseudo import PseudoPotentialData
 
 from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.provenance.graph import ProvenanceGraph, in_parts, load_records, read_arrays, select, type_name, walk
-from aiida_nanoml.provenance.lineage import counted
 from aiida_nanoml.provenance.origins import (
     DATASET,
     DENSITIES,
@@ -28,6 +27,7 @@ from aiida_nanoml.provenance.origins import (
     DataStep,
     data_step,
 )
+from aiida_nanoml.provenance.text import counted
 
 CHOOSING = frozenset({'structure', 'structures', 'rows', 'start'})
 """Inputs of a labelling job that decide what it computes, or where it begins, but not what comes out of it."""

@@ -12,8 +12,8 @@ from aiida_nanoml.features.isomers import TOLERANCE_ANG, isomer_groups
 from aiida_nanoml.learning.training import HELD_OUT
 from aiida_nanoml.provenance.audit.evidence import Evidence, Rows
 from aiida_nanoml.provenance.audit.findings import ERROR, WARNING, Checked, Finding, NotMadeError, Row
-from aiida_nanoml.provenance.lineage import counted
 from aiida_nanoml.provenance.origins import DATASET
+from aiida_nanoml.provenance.text import counted
 from aiida_nanoml.structures import atomic_numbers
 
 _SPLIT_AGAIN = (

@@ -14,7 +14,6 @@ from aiida_nanoml.learning.presets import PRESETS
 from aiida_nanoml.provenance.audit.evidence import Evidence
 from aiida_nanoml.provenance.audit.findings import ERROR, NOTE, WARNING, Checked, Finding, NotMadeError, Row
 from aiida_nanoml.provenance.graph import select
-from aiida_nanoml.provenance.lineage import counted
 from aiida_nanoml.provenance.origins import (
     DATASET,
     DENSITIES,
@@ -29,6 +28,7 @@ from aiida_nanoml.provenance.origins import (
     TRAIN_JOB,
 )
 from aiida_nanoml.provenance.rerun_plan import required_inputs
+from aiida_nanoml.provenance.text import counted
 
 OURS = 'aiida.calculations:nanoml.'
 

@@ -26,7 +26,6 @@ from aiida_nanoml.provenance.audit.findings import (
     Place,
 )
 from aiida_nanoml.provenance.graph import load_records
-from aiida_nanoml.provenance.lineage import counted
 from aiida_nanoml.provenance.origins import (
     DATASET,
     DENSITIES,
@@ -37,6 +36,7 @@ from aiida_nanoml.provenance.origins import (
     PREDICTION,
     STRUCTURES,
 )
+from aiida_nanoml.provenance.text import counted
 
 CHECKS = (
     Check('shared-structures', (ERROR, WARNING), leakage.shared_structures),

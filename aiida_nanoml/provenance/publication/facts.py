@@ -8,10 +8,11 @@ from typing import Any
 from aiida import orm
 
 from aiida_nanoml.provenance.graph import ProvenanceGraph, select
-from aiida_nanoml.provenance.lineage import Lineage, counted
+from aiida_nanoml.provenance.lineage import Lineage
 from aiida_nanoml.provenance.origins import DATASET, DENSITY_MODEL, LABELS, MODEL
 from aiida_nanoml.provenance.publication.bibliography import Participants
 from aiida_nanoml.provenance.publication.tables import final
+from aiida_nanoml.provenance.text import counted
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from aiida.common.links import LinkType
 
 from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.provenance.graph import ProvenanceGraph
-from aiida_nanoml.provenance.lineage import counted, starts, trace
+from aiida_nanoml.provenance.lineage import starts, trace
 from aiida_nanoml.provenance.publication import readme
 from aiida_nanoml.provenance.publication.archive import Contents, check_archive, write_archive
 from aiida_nanoml.provenance.publication.bibliography import bibliography
@@ -36,6 +36,7 @@ from aiida_nanoml.provenance.publication.figures import write_figures
 from aiida_nanoml.provenance.publication.statement import latex, markdown, sentences
 from aiida_nanoml.provenance.publication.steps import abstract_workflow, find_steps
 from aiida_nanoml.provenance.publication.tables import write_tables
+from aiida_nanoml.provenance.text import counted
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from aiida_nanoml.provenance.lineage import Lineage, counted
+from aiida_nanoml.provenance.lineage import Lineage
 from aiida_nanoml.provenance.origins import PREDICTION, DataStep, LabelOrigin, theory_of
 from aiida_nanoml.provenance.publication.bibliography import Bibliography, engine_keys
 from aiida_nanoml.provenance.publication.facts import Facts
 from aiida_nanoml.provenance.publication.latex import escape
+from aiida_nanoml.provenance.text import counted
 
 
 @dataclass(frozen=True)
