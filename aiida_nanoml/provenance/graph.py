@@ -98,11 +98,6 @@ class ProvenanceGraph:
         """Walk back from some nodes to everything that they depend on."""
         return cls(pks, walk(pks, forward=False))
 
-    @classmethod
-    def descendants(cls, pks: Collection[int]) -> Self:
-        """Walk on from some nodes to everything that depends on them."""
-        return cls(pks, walk(pks, forward=True))
-
     def type_name(self, pk: int) -> str:
         """Entry point of a data node (``nanoml.model``), name of the class or function of a process."""
         return self.nodes[pk].type

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -309,10 +308,6 @@ class Evidence:
             if before.hashes[0] in wanted:
                 found[str(before.hashes[0])] = after
         return found
-
-    def counted_processes(self, key: str, pks: Collection[int]) -> Counter[str]:
-        """Count processes by an attribute, those without it left out."""
-        return Counter(value for _, value in select(pks, f'attributes.{key}') if value is not None)
 
     def existing(self, uuids: Collection[str]) -> set[str]:
         """Which of some nodes are in the profile."""
