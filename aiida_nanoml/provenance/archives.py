@@ -50,3 +50,16 @@ def readable(archive: Path) -> Iterator[None]:
         ImportValidationError,
     ) as error:
         raise ProvenanceError(f'{archive} is no archive of AiiDA that can be read: {error}') from error
+
+
+@contextmanager
+def quiet_export(level: int) -> Iterator[None]:
+    """Keep the reports of an export, which would fill the screen, below a level of logging."""
+    from aiida.tools.archive.create import EXPORT_LOGGER
+
+    before = EXPORT_LOGGER.level
+    EXPORT_LOGGER.setLevel(level)
+    try:
+        yield
+    finally:
+        EXPORT_LOGGER.setLevel(before)

@@ -123,6 +123,12 @@ class ProvenanceGraph:
             found |= before
         return found
 
+    def used_sets(self, kind: str, *process_types: str) -> list[int]:
+        """PKs of the nodes of a type that one of these jobs used, or nothing here; not what sets were made from."""
+        by_jobs = {pk for job in self.jobs(*process_types) for pk in self.inputs[job].values()}
+        used = {pk for inputs in self.inputs.values() for pk in inputs.values()}
+        return [pk for pk in self.of_type(kind) if pk in by_jobs or pk not in used]
+
     def users(self) -> dict[int, set[int]]:
         """Processes that took a data node as input, by its PK."""
         found: dict[int, set[int]] = defaultdict(set)

@@ -20,6 +20,7 @@ RUN_IMPORT = 'aiida.calculations:nanoml.import_siesta_runs'
 DENSITY_IMPORT = 'aiida.calculations:nanoml.import_siesta_densities'
 LABEL_JOBS = (LABEL_JOB, SINGLE_RUN, RUN_IMPORT, DENSITY_IMPORT)
 TRAIN_JOB = 'aiida.calculations:nanoml.train'
+STUDY_JOB = 'aiida.calculations:nanoml.study'
 PREDICT_JOB = 'aiida.calculations:nanoml.predict'
 DENSITY_TRAIN_JOB = 'aiida.calculations:nanoml.density_train'
 DENSITY_PREDICT_JOB = 'aiida.calculations:nanoml.density_predict'
@@ -297,9 +298,8 @@ class LineageGraph(ProvenanceGraph):
         return [pk for pk in found if not self.attributes(pk)['model_fingerprint']]
 
     def _used_sets(self, kind: str, start: int, *jobs: str) -> list[int]:
-        used_by_jobs = {pk for job in self.jobs(*jobs) for pk in self.inputs[job].values()}
-        used = {pk for inputs in self.inputs.values() for pk in inputs.values()}
-        return [pk for pk in self.of_type(kind) if pk in used_by_jobs or pk == start or pk not in used]
+        used = {start, *self.used_sets(kind, *jobs)}
+        return [pk for pk in self.of_type(kind) if pk in used]
 
     def label_origins(self) -> tuple[LabelOrigin, ...]:
         """Labelling jobs, by what made their labels."""

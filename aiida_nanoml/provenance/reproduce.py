@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import signal
@@ -19,6 +20,7 @@ from typing import Any
 from aiida import orm
 
 from aiida_nanoml.errors import ProvenanceError
+from aiida_nanoml.provenance.archives import quiet_export
 from aiida_nanoml.provenance.differences import IDENTICAL, NOT_COMPARED, WITHIN, Quantity, worst
 from aiida_nanoml.provenance.rerun import Request
 from aiida_nanoml.provenance.rerun_plan import BOUNDARIES, INPUTS, START, Taken, plan_rerun, reproducible
@@ -255,14 +257,9 @@ def _interpreter(folder: str, errors: Any) -> Iterator[subprocess.Popen[str]]:
 
 def _export(calculations: list[orm.CalculationNode], archive: Path) -> None:
     """Write calculations with their inputs and outputs, and nothing before or beside them."""
-    import logging
-
     from aiida.tools.archive import create_archive
 
-    logger = logging.getLogger('aiida.export')
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
+    with quiet_export(logging.ERROR):
         create_archive(
             calculations,
             archive,
@@ -273,5 +270,3 @@ def _export(calculations: list[orm.CalculationNode], archive: Path) -> None:
             call_work_backward=False,
             compression=1,
         )
-    finally:
-        logger.setLevel(level)

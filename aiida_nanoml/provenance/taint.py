@@ -23,7 +23,10 @@ from aiida_nanoml.provenance.origins import (
     LABEL_JOBS,
     LABELS,
     MODEL,
+    PREDICT_JOB,
     PREDICTION,
+    STUDY_JOB,
+    TRAIN_JOB,
     DataStep,
     data_step,
 )
@@ -34,8 +37,6 @@ CHOOSING = frozenset({'structure', 'structures', 'rows', 'start'})
 
 CHOOSERS = ('choose_structures', 'hold_out')
 """Functions that choose structures by what is known, or at random."""
-
-USERS_OF_DATASETS = ('TrainCalculation', 'PredictCalculation', 'StudyCalculation')
 
 _PARTS = ('', 'train', 'validation', 'test')
 _SHOWN = 5
@@ -291,14 +292,7 @@ def _summary(touched: _Touched, wrong: set[int], alike: set[int]) -> Taint:
     sets = {pk for job in runs for pk in graph.outputs[job].values()} | given
     labels = [pk for pk in graph.of_type(LABELS) if pk in sets]
     rows = _Rows(graph, labels, direct)
-    used = {pk for inputs in graph.inputs.values() for pk in inputs.values()}
-    by_jobs = {
-        pk
-        for job, inputs in graph.inputs.items()
-        if graph.nodes[job].type in USERS_OF_DATASETS
-        for pk in inputs.values()
-    }
-    datasets = [pk for pk in graph.of_type(DATASET) if pk in by_jobs or pk not in used]
+    datasets = graph.used_sets(DATASET, TRAIN_JOB, PREDICT_JOB, STUDY_JOB)
     models = graph.of_type(MODEL, DENSITY_MODEL)
     predicted = [pk for pk in graph.of_type(DENSITIES) if graph.attributes(pk)['model_fingerprint']]
     predictions = [*graph.of_type(PREDICTION), *predicted]

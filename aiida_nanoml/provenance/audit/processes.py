@@ -245,7 +245,7 @@ def plugin_versions(evidence: Evidence) -> Checked:
     return Checked(told, findings)
 
 
-def library_versions(evidence: Evidence) -> Checked:
+def versions_of_libraries(evidence: Evidence) -> Checked:
     """Do the libraries agree between models, and between training and prediction?"""
     models = {pk: evidence.attributes(pk).get('versions') or {} for pk in evidence.of_type(MODEL, DENSITY_MODEL)}
     models = {pk: versions for pk, versions in models.items() if versions}

@@ -64,7 +64,7 @@ CHECKS = (
     Check('missing-processes', (ERROR, WARNING, NOTE), processes.missing_processes),
     Check('failed-processes', (WARNING, NOTE), processes.failed_processes),
     Check('plugin-versions', (NOTE,), processes.plugin_versions),
-    Check('library-versions', (WARNING, NOTE), processes.library_versions),
+    Check('library-versions', (WARNING, NOTE), processes.versions_of_libraries),
 )
 """Every question that an audit asks."""
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ from typing import Any
 from aiida import orm
 from aiida.tools.archive import create_archive
 from aiida.tools.archive.abstract import get_format
-from aiida.tools.archive.create import EXPORT_LOGGER
 from aiida.tools.archive.exceptions import ExportValidationError
 
 from aiida_nanoml.errors import ProvenanceError
+from aiida_nanoml.provenance.archives import quiet_export
 from aiida_nanoml.provenance.graph import DATA_LINKS, ProvenanceGraph, select
 
 COMPRESSION = 1
@@ -54,7 +53,7 @@ def write_archive(nodes: Collection[orm.Node], path: Path) -> None:
     :param path: of the file.
     :raises ProvenanceError: a process on the way has not ended.
     """
-    with _quiet():
+    with quiet_export(logging.WARNING):
         try:
             create_archive(
                 nodes,
@@ -131,14 +130,3 @@ def _refuse(what: str, missing: list[str]) -> None:
             f'the archive that was written is not whole: {len(missing)} {what} are missing in it, as {missing[0]}; '
             'check the profile with `verdi storage maintain --dry-run` and report it'
         )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the reports of the export, which would fill the screen, for faults."""
-    level = EXPORT_LOGGER.level
-    EXPORT_LOGGER.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        EXPORT_LOGGER.setLevel(level)
