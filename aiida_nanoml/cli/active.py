@@ -28,7 +28,7 @@ from aiida_nanoml.cli.options import (
 )
 from aiida_nanoml.cli.output import emit, identity_line, record, refuse_overwriting, source_line
 from aiida_nanoml.cli.train import KINDS
-from aiida_nanoml.provenance.text import aligned
+from aiida_nanoml.text import aligned
 
 if TYPE_CHECKING:
     from aiida_nanoml.data.labels import LabelSetData

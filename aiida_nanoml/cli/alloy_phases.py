@@ -22,7 +22,7 @@ from aiida_nanoml.cli.options import (
     output_file,
 )
 from aiida_nanoml.cli.output import counts, emit, record, refuse_overwriting, source_line, type_name
-from aiida_nanoml.provenance.text import aligned
+from aiida_nanoml.text import aligned
 
 if TYPE_CHECKING:
     from aiida.orm import ArrayData, Dict, Node, ProcessNode

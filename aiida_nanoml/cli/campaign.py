@@ -11,7 +11,7 @@ from aiida_nanoml.cli.groups import LazyGroup
 from aiida_nanoml.cli.launch import run_builder, submit_builder
 from aiida_nanoml.cli.options import JSON, NAME, SUBMIT, WALLCLOCK, example, job_options, load_storage
 from aiida_nanoml.cli.output import emit, identity_line, record, type_name
-from aiida_nanoml.provenance.text import aligned
+from aiida_nanoml.text import aligned
 
 if TYPE_CHECKING:
     from aiida.orm import WorkChainNode

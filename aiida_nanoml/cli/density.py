@@ -27,7 +27,7 @@ from aiida_nanoml.cli.options import (
     setting,
 )
 from aiida_nanoml.cli.output import emit, identity_line, record, refuse_overwriting, type_name
-from aiida_nanoml.provenance.text import aligned
+from aiida_nanoml.text import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from aiida_nanoml.cli.options import JSON, example
-from aiida_nanoml.provenance.text import aligned
+from aiida_nanoml.text import aligned
 from aiida_nanoml.worker import WORKER
 
 OK = 'ok'

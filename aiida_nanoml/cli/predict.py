@@ -21,7 +21,7 @@ from aiida_nanoml.cli.options import (
     job_options,
 )
 from aiida_nanoml.cli.output import emit, identity_line, record, source_line, type_name
-from aiida_nanoml.provenance.text import aligned
+from aiida_nanoml.text import aligned
 
 if TYPE_CHECKING:
     from aiida_nanoml.data.labels import LabelSetData

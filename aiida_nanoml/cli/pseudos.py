@@ -8,7 +8,7 @@ import click
 
 from aiida_nanoml.cli.options import JSON, example, load_storage
 from aiida_nanoml.cli.output import emit
-from aiida_nanoml.provenance.text import aligned
+from aiida_nanoml.text import aligned
 
 if TYPE_CHECKING:
     from aiida_pseudo.groups.family.pseudo import PseudoPotentialFamily

@@ -15,7 +15,7 @@ import click
 
 from aiida_nanoml.cli import quickstart_siesta
 from aiida_nanoml.cli.output import metric_table, note
-from aiida_nanoml.provenance.text import aligned
+from aiida_nanoml.text import aligned
 
 PROFILE = 'nanoml-quickstart'
 FLAKES = {

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from aiida_nanoml.cli.output import metric_table, note
-from aiida_nanoml.provenance.text import aligned
+from aiida_nanoml.text import aligned
 
 FOLDS = 5
 HELD_OUT = 'held-out'

@@ -29,7 +29,7 @@ from aiida_nanoml.cli.options import (
     setting,
 )
 from aiida_nanoml.cli.output import emit, identity_line, record, refuse_overwriting
-from aiida_nanoml.provenance.text import aligned
+from aiida_nanoml.text import aligned
 
 if TYPE_CHECKING:
     from aiida.orm import CalcJobNode, Dict, Node

@@ -12,7 +12,7 @@ import click
 
 from aiida_nanoml.cli.options import JSON, NAME, example, load_storage
 from aiida_nanoml.cli.output import counts, emit, identity_line, note, record
-from aiida_nanoml.provenance.text import aligned
+from aiida_nanoml.text import aligned
 
 if TYPE_CHECKING:
     from aiida_nanoml.cli.import_runs import FoundRun, ImportedSet

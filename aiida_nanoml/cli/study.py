@@ -32,7 +32,7 @@ from aiida_nanoml.cli.options import (
     target_options,
 )
 from aiida_nanoml.cli.output import emit, record, refuse_overwriting, source_line
-from aiida_nanoml.provenance.text import aligned
+from aiida_nanoml.text import aligned
 
 if TYPE_CHECKING:
     from aiida.orm import FolderData, Node, ProcessNode

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from aiida_nanoml.errors import ModelError
 from aiida_nanoml.learning.arrays import Floats, as_features, as_target_columns, require_width
 from aiida_nanoml.learning.gap_network import Progress
-from aiida_nanoml.learning.hyperparameters import Count, NotNegative, Positive, Seed, check_hyperparameters
+from aiida_nanoml.parameters import Count, NotNegative, Positive, Seed, check_parameters
 
 
 class GapEstimator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -52,7 +52,7 @@ class GapEstimator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         :raises DatasetError: shapes, NaN or infinity.
         :raises ModelError: hyperparameters of the wrong type.
         """
-        check_hyperparameters(type(self), self.get_params(deep=False))
+        check_parameters(type(self), self.get_params(deep=False))
         features = as_features(X)
         targets = as_target_columns(y, n_rows=len(features))
         self.check_targets(targets.shape[1])

@@ -18,8 +18,8 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 from aiida_nanoml.errors import DatasetError, ModelError
 from aiida_nanoml.learning.arrays import Floats, as_features, as_target_columns, constant_columns, require_width
-from aiida_nanoml.learning.hyperparameters import Count, Flag, NotNegative, Positive, Seed, check_hyperparameters
 from aiida_nanoml.learning.keras_backend import import_keras
+from aiida_nanoml.parameters import Count, Flag, NotNegative, Positive, Seed, check_parameters
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called after every epoch with the epoch (from 1), the number of epochs, and the losses."""
@@ -112,7 +112,7 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         :raises ModelError: hyperparameters of the wrong type, ``early_stopping`` without ``validation_data``, or a
             training that diverged.
         """
-        check_hyperparameters(type(self), self.get_params(deep=False))
+        check_parameters(type(self), self.get_params(deep=False))
         features = as_features(X)
         targets = as_target_columns(y, n_rows=len(features))
         self.check_targets(targets.shape[1])

@@ -17,8 +17,8 @@ from aiida_nanoml.learning.estimators import (
     TreeEstimator,
 )
 from aiida_nanoml.learning.gap_network import GapNetwork
-from aiida_nanoml.learning.hyperparameters import check_hyperparameters, default_hyperparameters
 from aiida_nanoml.learning.presets import PRESETS
+from aiida_nanoml.parameters import check_parameters, default_parameters
 
 Model = GapNetwork | GapEstimator
 
@@ -68,7 +68,7 @@ def hyperparameters(kind: str) -> dict[str, Any]:
     :param kind: key of :data:`MODEL_KINDS`.
     :raises ModelError: unknown kind.
     """
-    return default_hyperparameters(model_class(kind)) | dict(PRESETS.get(kind, {}))
+    return default_parameters(model_class(kind)) | dict(PRESETS.get(kind, {}))
 
 
 def default_kind(target: str, n_targets: int, corrects: bool) -> str:
@@ -91,4 +91,4 @@ def make_model(kind: str, **given: Any) -> Model:
     :raises ModelError: unknown kind or hyperparameter (the message lists the valid ones), or a value of the wrong type.
     """
     chosen = model_class(kind)
-    return chosen(**(dict(PRESETS.get(kind, {})) | check_hyperparameters(chosen, given)))
+    return chosen(**(dict(PRESETS.get(kind, {})) | check_parameters(chosen, given)))

@@ -36,7 +36,7 @@ from aiida_nanoml.provenance.models import (
     same_labels,
 )
 from aiida_nanoml.provenance.origins import DATASET_IMPORT, SPLITS, LineageGraph, theory_of
-from aiida_nanoml.provenance.text import aligned, counted
+from aiida_nanoml.text import aligned, counted
 
 Facts = dict[str, dict[str, Any]]
 """Values by section and name."""

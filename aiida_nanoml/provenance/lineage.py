@@ -39,7 +39,7 @@ from aiida_nanoml.provenance.origins import (
     data_step,
     theory_of,
 )
-from aiida_nanoml.provenance.text import counted
+from aiida_nanoml.text import counted
 
 
 @dataclass(frozen=True)

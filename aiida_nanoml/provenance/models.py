@@ -26,7 +26,7 @@ from aiida_nanoml.learning.splits import SPLITS
 from aiida_nanoml.learning.targets import TARGETS
 from aiida_nanoml.provenance.graph import in_parts, load_records, read_arrays, select
 from aiida_nanoml.provenance.origins import DENSITY_MODEL
-from aiida_nanoml.provenance.text import aligned
+from aiida_nanoml.text import aligned
 
 DENSITY = 'density'
 """What density networks predict, beside :data:`~aiida_nanoml.learning.targets.TARGETS`."""

@@ -30,7 +30,7 @@ from aiida_nanoml.provenance.origins import (
     DataStep,
     data_step,
 )
-from aiida_nanoml.provenance.text import counted
+from aiida_nanoml.text import counted
 
 CHOOSING = frozenset({'structure', 'structures', 'rows', 'start'})
 """Inputs of a labelling job that decide what it computes, or where it begins, but not what comes out of it."""

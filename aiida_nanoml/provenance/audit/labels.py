@@ -13,7 +13,7 @@ from aiida_nanoml.provenance.audit.evidence import Evidence, LabelRows, Rows
 from aiida_nanoml.provenance.audit.findings import ERROR, NOTE, WARNING, Checked, Finding, NotMadeError, Row
 from aiida_nanoml.provenance.graph import select
 from aiida_nanoml.provenance.origins import CODE_INPUTS, DENSITIES, LABEL_JOBS, LABELS, LabelOrigin
-from aiida_nanoml.provenance.text import counted
+from aiida_nanoml.text import counted
 
 LARGE_SHARE = 0.05
 """Share of the structures beyond which leaving out the failed ones is worth a warning."""

@@ -13,8 +13,8 @@ from aiida_nanoml.learning.training import HELD_OUT
 from aiida_nanoml.provenance.audit.evidence import Evidence, Rows
 from aiida_nanoml.provenance.audit.findings import ERROR, WARNING, Checked, Finding, NotMadeError, Row
 from aiida_nanoml.provenance.origins import DATASET
-from aiida_nanoml.provenance.text import counted
 from aiida_nanoml.structures import atomic_numbers
+from aiida_nanoml.text import counted
 
 _SPLIT_AGAIN = (
     'split the rows again (nanoml.split_dataset keeps equal structures together) and train again; until then quote no '

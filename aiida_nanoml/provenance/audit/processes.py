@@ -28,7 +28,7 @@ from aiida_nanoml.provenance.origins import (
     TRAIN_JOB,
 )
 from aiida_nanoml.provenance.rerun_plan import required_inputs
-from aiida_nanoml.provenance.text import counted
+from aiida_nanoml.text import counted
 
 OURS = 'aiida.calculations:nanoml.'
 

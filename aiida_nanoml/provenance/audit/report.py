@@ -36,7 +36,7 @@ from aiida_nanoml.provenance.origins import (
     PREDICTION,
     STRUCTURES,
 )
-from aiida_nanoml.provenance.text import counted
+from aiida_nanoml.text import counted
 
 CHECKS = (
     Check('shared-structures', (ERROR, WARNING), leakage.shared_structures),

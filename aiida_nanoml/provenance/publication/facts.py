@@ -12,7 +12,7 @@ from aiida_nanoml.provenance.lineage import Lineage
 from aiida_nanoml.provenance.origins import DATASET, DENSITY_MODEL, LABELS, MODEL
 from aiida_nanoml.provenance.publication.bibliography import Participants
 from aiida_nanoml.provenance.publication.tables import final
-from aiida_nanoml.provenance.text import counted
+from aiida_nanoml.text import counted
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from aiida_nanoml.provenance.publication.figures import write_figures
 from aiida_nanoml.provenance.publication.statement import latex, markdown, sentences
 from aiida_nanoml.provenance.publication.steps import abstract_workflow, find_steps
 from aiida_nanoml.provenance.publication.tables import write_tables
-from aiida_nanoml.provenance.text import counted
+from aiida_nanoml.text import counted
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from aiida_nanoml.provenance.origins import PREDICTION, DataStep, LabelOrigin, t
 from aiida_nanoml.provenance.publication.bibliography import Bibliography, engine_keys
 from aiida_nanoml.provenance.publication.facts import Facts
 from aiida_nanoml.provenance.publication.latex import escape
-from aiida_nanoml.provenance.text import counted
+from aiida_nanoml.text import counted
 
 
 @dataclass(frozen=True)
