@@ -116,10 +116,10 @@ def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
                 f'{mismatch(given or {}, trained or {})}: build the features with the descriptor of the model, or '
                 'predict from structures'
             )
-    return _refuse_baseline(inputs)
+    return _validate_baseline(inputs)
 
 
-def _refuse_baseline(inputs: dict[str, Any]) -> str | None:
+def _validate_baseline(inputs: dict[str, Any]) -> str | None:
     from aiida_nanoml.worker.predict import check_baseline
 
     learnt, given = inputs['model'].base.attributes.get('baseline', None), None

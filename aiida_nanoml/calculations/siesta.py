@@ -177,27 +177,27 @@ def validate_inputs(inputs: Mapping[str, Any], port: Any) -> str | None:
     if 'structure' not in inputs or 'parameters' not in inputs:
         return None  # the ports themselves complain
     pseudos = inputs.get('pseudos') or {}
-    refusal = refuse_structure(inputs['structure'])
+    refusal = validate_structure(inputs['structure'])
     if refusal is None and not inputs.get('ions'):
-        refusal = refuse_pseudos(inputs['structure'], pseudos, inputs['parameters'], inputs.get('basis'))
+        refusal = validate_pseudos(inputs['structure'], pseudos, inputs['parameters'], inputs.get('basis'))
     if refusal is None and 'start' in inputs:
-        refusal = refuse_start(inputs['start'], inputs['structure'], inputs['parameters'])
+        refusal = validate_start(inputs['start'], inputs['structure'], inputs['parameters'])
     return refusal or validate_siesta_inputs(inputs, port)
 
 
-def refuse_structure(node: orm.StructureData) -> str | None:
+def validate_structure(node: orm.StructureData) -> str | None:
     """Say what is not physical about a structure; SIESTA calls two coinciding atoms a completed job.
 
     :param node: the structure as it is sent to SIESTA.
     """
-    from aiida_nanoml.engines.base import refuse_close_atoms
+    from aiida_nanoml.engines.base import check_atom_distances
 
     alchemical = [kind.name for kind in node.kinds if len(kind.symbols) > 1 or kind.has_vacancies]
     if alchemical:
         return f'the kind {alchemical[0]} is a mixture of elements or has vacancies; SIESTA needs one element a kind'
     try:
         structure = structure_of_inputs(node)
-        refuse_close_atoms(structure)
+        check_atom_distances(structure)
         vacuum = vacuum_of(structure)
     except NanomlError as error:
         return str(error)
@@ -213,7 +213,7 @@ def refuse_structure(node: orm.StructureData) -> str | None:
     return None
 
 
-def refuse_start(start: DensitySetData, structure: orm.StructureData, parameters: orm.Dict) -> str | None:
+def validate_start(start: DensitySetData, structure: orm.StructureData, parameters: orm.Dict) -> str | None:
     """Say why a run cannot begin with one of these densities.
 
     :param structure: as it is sent to SIESTA.
@@ -228,7 +228,7 @@ def refuse_start(start: DensitySetData, structure: orm.StructureData, parameters
     return None
 
 
-def refuse_pseudos(
+def validate_pseudos(
     structure: orm.StructureData, pseudos: Mapping[str, Any], parameters: orm.Dict, basis: orm.Dict | None
 ) -> str | None:
     """Say which pseudopotential is missing, or belongs to another element or functional.

@@ -126,13 +126,13 @@ def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
         if 'dataset' in inputs:
             model.check_targets(1 + len(inputs['dataset'].others))
         if 'dataset' in inputs and not ('allow_leakage' in inputs and inputs['allow_leakage'].value):
-            refuse_leakage(inputs['dataset'], 'folds' in inputs)
+            check_dataset_leakage(inputs['dataset'], 'folds' in inputs)
     except NanomlError as error:
         return str(error)
     return None
 
 
-def refuse_leakage(dataset: DatasetData, folds: bool) -> None:
+def check_dataset_leakage(dataset: DatasetData, folds: bool) -> None:
     """Refuse a data set on which a model would be judged better than it is.
 
     :param folds: whether there is a cross-validation, which predicts training rows as well.

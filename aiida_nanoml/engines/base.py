@@ -356,7 +356,7 @@ class Engine(ABC):
         try:
             return cls.Parameters.model_validate(values)
         except ValidationError as error:
-            _refuse_parameters(cls, error)
+            _raise_parameter_error(cls, error)
 
     def check(self, structure: Structure) -> None:
         """Refuse a structure that the engine cannot treat, before anything runs.
@@ -382,7 +382,7 @@ class Engine(ABC):
             raise EvaluationError(
                 'periodic_unsupported', f'{self.title} treats isolated structures only; this one is periodic'
             )
-        refuse_close_atoms(structure)
+        check_atom_distances(structure)
 
     def evaluate(self, structure: Structure) -> Label:
         """Check a structure and compute its label.
@@ -447,7 +447,7 @@ def _merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
     return merged
 
 
-def _refuse_parameters(engine: type[Engine], error: ValidationError) -> NoReturn:
+def _raise_parameter_error(engine: type[Engine], error: ValidationError) -> NoReturn:
     faults = '; '.join(
         f'{".".join(map(str, fault["loc"])) or "parameters"} = {fault["input"]!r}: {fault["msg"]}'
         for fault in error.errors()
@@ -463,7 +463,7 @@ def _symbols(numbers: list[int]) -> str:
     return ', '.join(chemical_symbols[number] if number in known else f'Z = {number}' for number in numbers)
 
 
-def refuse_close_atoms(structure: Structure) -> None:
+def check_atom_distances(structure: Structure) -> None:
     """Refuse atoms nearer than :data:`CLOSEST_APPROACH`, periodic images included.
 
     :param structure: positions and cell in Å.

@@ -264,7 +264,7 @@ def find_values(
     return values
 
 
-def refuse_without_values(
+def check_target_values(
     name: str, labels: LabelSet, structures: StructureSet, values: Floats, atoms: LabelSet | None = None
 ) -> None:
     """Refuse to learn what no finished label tells, and say what can be learnt from them.

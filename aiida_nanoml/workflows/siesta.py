@@ -16,7 +16,7 @@ from aiida_siesta.workflows.base import SiestaBaseWorkChain
 from aiida_siesta.workflows.base import validate_inputs as validate_siesta_inputs
 
 from aiida_nanoml.calculations.pseudopotentials import default_family, family_pseudos
-from aiida_nanoml.calculations.siesta import SiestaCalculation, refuse_pseudos, refuse_start, refuse_structure
+from aiida_nanoml.calculations.siesta import SiestaCalculation, validate_pseudos, validate_start, validate_structure
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.engines.base import HARTREE_EV
 from aiida_nanoml.engines.siesta.fdf import KELVIN_EV, read_energy_ev
@@ -376,7 +376,7 @@ def validate_inputs(inputs: Mapping[str, Any], port: Any) -> str | None:
     """Refuse what cannot give a label, before anything is submitted."""
     if 'structure' not in inputs or 'parameters' not in inputs:
         return None  # the ports themselves complain
-    refusal = refuse_structure(inputs['structure'])
+    refusal = validate_structure(inputs['structure'])
     if refusal is None and not inputs.get('ions'):
         pseudos = inputs.get('pseudos') or {}
         if 'pseudo_family' in inputs and not pseudos:
@@ -386,9 +386,9 @@ def validate_inputs(inputs: Mapping[str, Any], port: Any) -> str | None:
             except NanomlError as error:
                 return str(error)
             pseudos = {kind.name: found[kind.symbol] for kind in inputs['structure'].kinds}
-        refusal = refuse_pseudos(inputs['structure'], pseudos, inputs['parameters'], inputs.get('basis'))
+        refusal = validate_pseudos(inputs['structure'], pseudos, inputs['parameters'], inputs.get('basis'))
     if refusal is None and 'start' in inputs:
-        refusal = refuse_start(inputs['start'], inputs['structure'], inputs['parameters'])
+        refusal = validate_start(inputs['start'], inputs['structure'], inputs['parameters'])
     refused = refusal or validate_siesta_inputs(inputs, port)
     return refused if refused is None else str(refused)
 

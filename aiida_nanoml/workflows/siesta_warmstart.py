@@ -15,8 +15,8 @@ from aiida_nanoml.calculations.functions.starts import (
     STARTS,
     box_structures,
     compare_starts,
-    refuse_rows,
     row_name,
+    validate_rows,
 )
 from aiida_nanoml.calculations.siesta import mesh_settings
 from aiida_nanoml.data.densities import DensitySetData
@@ -214,7 +214,7 @@ def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
     if densities is None or 'parameters' not in siesta:
         return None  # the ports themselves complain
     if 'rows' in inputs:
-        refusal = refuse_rows(inputs['rows'].get_list(), densities.n_densities)
+        refusal = validate_rows(inputs['rows'].get_list(), densities.n_densities)
         if refusal is not None:
             return refusal
     chosen = densities.structures.select(chosen_rows(inputs))

@@ -11,11 +11,11 @@ from aiida_nanoml.engines.label_set import LabelSet, LabelSource, Ragged
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.targets import (
     TARGETS,
+    check_target_values,
     choose_targets,
     evaluate_target,
     find_target,
     find_values,
-    refuse_without_values,
 )
 from aiida_nanoml.structures import Structure, StructureSet
 
@@ -148,7 +148,7 @@ def test_labels_without_levels_say_what_can_be_learnt_from_them(crystals: Struct
     labels = make_labels(crystals, [-1.0, -2.0, -3.0], numbers={'magnetic_moment_bohr': np.ones(3)})
 
     def refuse(name: str, known: LabelSet | None = None) -> None:
-        refuse_without_values(name, labels, crystals, evaluate_target(name, labels, crystals, known), known)
+        check_target_values(name, labels, crystals, evaluate_target(name, labels, crystals, known), known)
 
     with pytest.raises(
         DatasetError, match=r'Toy 1, protocol fast computes no levels.*: energy_per_atom, magnetic_moment\.'

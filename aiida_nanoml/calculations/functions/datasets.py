@@ -30,7 +30,7 @@ from aiida_nanoml.learning.splits import (
     split_parameters,
     split_rows,
 )
-from aiida_nanoml.learning.targets import choose_targets, evaluate_target, find_values, refuse_without_values
+from aiida_nanoml.learning.targets import check_target_values, choose_targets, evaluate_target, find_values
 
 
 @calcfunction
@@ -89,7 +89,7 @@ def assemble_dataset(
     values = {}
     for wanted in (target, *others):
         values[wanted.name] = evaluate_target(wanted.name, rows, everything, alone)
-        refuse_without_values(wanted.name, rows, everything, values[wanted.name], alone)
+        check_target_values(wanted.name, rows, everything, values[wanted.name], alone)
     odd = rows.open_shell & any(wanted.closed_shell for wanted in (target, *others))
     usable = first & rows.finished & ~odd
     told = usable & np.isfinite(list(values.values())).all(axis=0)
@@ -157,7 +157,7 @@ def split_dataset(dataset: DatasetData, parameters: orm.Dict) -> DatasetData:
     :raises DatasetError: unknown parameters, shares that cannot be met, or columns that depend on an earlier split;
         compositions, of a data set that was not split by them before: it does not hold the structures.
     """
-    _refuse_bound_columns(dataset)
+    _check_bound_columns(dataset)
     rows = dataset.dataset
     attributes = dataset.base.attributes
     wanted = split_parameters(parameters.get_dict())
@@ -193,7 +193,7 @@ def merge_datasets(**sets: DatasetData) -> DatasetData:
     """
     nodes = [sets[key] for key in sorted(sets)]
     for node in nodes:
-        _refuse_bound_columns(node)
+        _check_bound_columns(node)
     for key, what in (
         ('descriptor', 'descriptors'),
         ('target', 'targets'),
@@ -246,7 +246,7 @@ def _drawn_parts(
     )
 
 
-def _refuse_bound_columns(node: DatasetData) -> None:
+def _check_bound_columns(node: DatasetData) -> None:
     """Refuse columns that were learnt or selected on training rows: in another split these would be test rows."""
     bound = []
     if node.learnt_rows is not None:

@@ -31,7 +31,7 @@ def box_structures(densities: DensitySetData, rows: orm.List) -> dict[str, orm.S
     :raises DensityError: a row does not exist.
     """
     structures = densities.structures
-    refusal = refuse_rows(rows.get_list(), len(structures))
+    refusal = validate_rows(rows.get_list(), len(structures))
     if refusal is not None:
         raise DensityError(refusal)
     return {row_name(row): node_of_structure(structures[row], str(structures.names[row])) for row in rows}
@@ -95,7 +95,7 @@ def row_name(row: int) -> str:
     return f'row_{row:04d}'
 
 
-def refuse_rows(rows: list[Any], n_rows: int) -> str | None:
+def validate_rows(rows: list[Any], n_rows: int) -> str | None:
     """Say what is wrong with a choice of rows.
 
     :param rows: the choice.

@@ -177,7 +177,7 @@ def parameters_of(fdf: Fdf, known: Sequence[SiestaParameters] = ()) -> SiestaPar
         diagonal, or a box that is left to SIESTA.
     """
     structure = structure_of(fdf)
-    _refuse_motion(fdf)
+    _check_no_motion(fdf)
     found = _explicit_parameters(fdf, structure)
     for candidate in (*known, *_protocol_parameters().values()):
         if _realised(candidate, structure) == _realised(found, structure):
@@ -408,7 +408,7 @@ def _extra(fdf: Fdf) -> dict[str, str]:
     return extra | {key: '\n'.join(lines) + '\n' for key, lines in fdf.blocks.items() if is_extra(key)}
 
 
-def _refuse_motion(fdf: Fdf) -> None:
+def _check_no_motion(fdf: Fdf) -> None:
     kind = fdf.values.get('mdtypeofrun', 'cg').lower()
     if kind not in _STANDING_STILL or _optional(fdf, *_STEP_COUNTS) or 'luascript' in fdf.values:
         raise EngineError(

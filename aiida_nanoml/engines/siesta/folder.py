@@ -195,7 +195,7 @@ def read_finished_run(folder: RunFolder, vacuum_ang: float | None = None) -> Fin
                 'vacuum', f'the images are {parameters.vacuum_ang:g} Å apart, less than {vacuum_ang:g} Å'
             )
         parameters = parameters.model_copy(update={'vacuum_ang': vacuum_ang})
-    _refuse_changed_input(folder)
+    _check_input_unchanged(folder)
     # The engine itself would also look for its own pseudopotentials.
     Engine.check(SiestaEngine(parameters), structure)
     return FinishedRun(structure, parameters, protocol_of(parameters), result)
@@ -229,7 +229,7 @@ def source_of_run(run: FinishedRun, pseudopotentials: Mapping[str, str]) -> Labe
     )
 
 
-def _refuse_changed_input(folder: RunFolder) -> None:
+def _check_input_unchanged(folder: RunFolder) -> None:
     """The output begins with the input as SIESTA saw it."""
     text = folder.read(folder.output) or ''
     dump = re.search(r'\*+ Dump of input data file \*+\n(.*?)\n\*+ End of input data file', text, re.DOTALL)

@@ -89,7 +89,7 @@ def read_run(
     """
     text = read(output) or ''
     messages = read('MESSAGES') or ''
-    _refuse_failure(text, messages, scheduler_stderr)
+    _check_failure(text, messages, scheduler_stderr)
     levels, fermi = _read_levels(read(f'{prefix}.EIG'), prefix)
     energy = _last_number(r'^siesta: FreeEng\s*=\s*(\S+)', text, 'the free energy')
     electrons = _last_number(r'^Total number of electrons:\s*(\S+)', text, 'the number of electrons')
@@ -140,7 +140,7 @@ def find_start_failure(text: str) -> str | None:
     return None
 
 
-def _refuse_failure(text: str, messages: str, stderr: str) -> None:
+def _check_failure(text: str, messages: str, stderr: str) -> None:
     everything = '\n'.join((messages, text[-20000:], stderr))
     if COMPLETED in text[-2000:] or COMPLETED in messages:
         # A run whose self-consistency need not converge calls itself completed either way.

@@ -115,7 +115,7 @@ class SiestaParameters(EngineParameters):
 
     @field_validator('extra_fdf')
     @classmethod
-    def _refuse_foreign_keys(cls, extra: dict[str, str]) -> dict[str, str]:
+    def _check_foreign_keys(cls, extra: dict[str, str]) -> dict[str, str]:
         for key, value in extra.items():
             if key != canonical(key) or not re.fullmatch(r'[a-z0-9]+', key):
                 raise ValueError(f'write the fdf key {key!r} as {canonical(key)!r}')
@@ -132,7 +132,7 @@ class SiestaParameters(EngineParameters):
         return extra
 
     @model_validator(mode='after')
-    def _refuse_contradictions(self) -> SiestaParameters:
+    def _check_contradictions(self) -> SiestaParameters:
         if self.xc_authors not in AUTHORS[self.xc_functional]:
             known = ', '.join(AUTHORS[self.xc_functional])
             raise ValueError(f'xc_authors {self.xc_authors!r} are not those of {self.xc_functional}: {known}')

@@ -118,7 +118,7 @@ def publish(
     if licence not in LICENCES:
         raise ProvenanceError(f'unknown licence {licence!r}; known: {", ".join(LICENCES)}')
     for node in nodes:
-        _refuse_kind(node)
+        _check_kind(node)
     title = title or ', '.join(node.label or f'{type(node).__name__} {node.uuid[:8]}' for node in nodes)
     nodes = list({found.uuid: found for node in nodes for found in _with_results(node)}.values())
     with _new_folder(folder, force) as place:
@@ -195,7 +195,7 @@ def _facts(
     )
 
 
-def _refuse_kind(node: orm.Node) -> None:
+def _check_kind(node: orm.Node) -> None:
     """Refuse what is an input of others and no result."""
     if not node.is_stored:
         raise ProvenanceError('the node is not stored: there is nothing to publish yet')
@@ -227,7 +227,7 @@ def _new_folder(folder: Path, force: bool) -> Iterator[Path]:
     folder = folder.absolute()
     if not folder.parent.is_dir():
         raise ProvenanceError(f'there is no folder {folder.parent}: make it first')
-    _refuse_taken(folder, force)
+    _check_not_taken(folder, force)
     mark = uuid.uuid4().hex[:8]
     place, old = (folder.with_name(f'.{folder.name}-{mark}-{what}') for what in ('new', 'old'))
     place.mkdir()
@@ -244,7 +244,7 @@ def _new_folder(folder: Path, force: bool) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _refuse_taken(folder: Path, force: bool) -> None:
+def _check_not_taken(folder: Path, force: bool) -> None:
     """Refuse a folder that holds anything, unless all of it was published before and may be replaced."""
     if not folder.exists():
         return

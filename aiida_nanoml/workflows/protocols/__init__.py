@@ -30,7 +30,7 @@ def protocol_inputs(workflow: str, protocol: str | None, overrides: Mapping[str,
         known = ', '.join(content['protocols'])
         raise ProtocolError(f'the workflow nanoml.{workflow} has no protocol {name!r}; it has: {known}')
     inputs = _merge(content['default_inputs'], content['protocols'][name]['inputs'])
-    _refuse_unknown(content['default_inputs'], overrides or {}, '')
+    _check_overrides(content['default_inputs'], overrides or {}, '')
     return _merge(inputs, overrides or {})
 
 
@@ -56,7 +56,7 @@ def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _refuse_unknown(inputs: Mapping[str, Any], overrides: Mapping[str, Any], where: str) -> None:
+def _check_overrides(inputs: Mapping[str, Any], overrides: Mapping[str, Any], where: str) -> None:
     for key, value in overrides.items():
         if key not in inputs:
             raise ProtocolError(f'there is no input {where}{key} to override; there are: {", ".join(inputs)}')
@@ -64,7 +64,7 @@ def _refuse_unknown(inputs: Mapping[str, Any], overrides: Mapping[str, Any], whe
         if isinstance(inputs[key], Mapping) and inputs[key] and isinstance(value, Mapping):
             if _is_another(inputs[key], value):
                 continue
-            _refuse_unknown(inputs[key], value, f'{where}{key}.')
+            _check_overrides(inputs[key], value, f'{where}{key}.')
 
 
 def _is_another(base: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
