@@ -18,9 +18,9 @@ from tblite.ase import TBLite
 from threadpoolctl import threadpool_limits
 
 from aiida_nanoml.engines import Engine, engine_names, get_engine
-from aiida_nanoml.engines.base import HARTREE_EV
-from aiida_nanoml.engines.pyscf import BOLTZMANN_HARTREE, FUNCTIONAL, PSEUDOPOTENTIAL
+from aiida_nanoml.engines.pyscf import FUNCTIONAL, PSEUDOPOTENTIAL
 from aiida_nanoml.structures import Structure, flake_lattice
+from aiida_nanoml.units import BOLTZMANN_HARTREE_PER_K, HARTREE_EV
 
 
 def seconds(task: Callable[[], Any]) -> float:
@@ -53,7 +53,7 @@ def pyscf_peer(engine: Engine, structure: Structure) -> None:
         verbose=0,
     )
     field = dft.RKS(molecule, xc=FUNCTIONAL)
-    field = field.smearing(settings['electronic_temperature_kelvin'] * BOLTZMANN_HARTREE, 'fermi').density_fit()
+    field = field.smearing(settings['electronic_temperature_kelvin'] * BOLTZMANN_HARTREE_PER_K, 'fermi').density_fit()
     field.grids.level = settings['grid_level']
     field.conv_tol = settings['energy_tolerance_ev'] / HARTREE_EV
     field.kernel()

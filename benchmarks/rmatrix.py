@@ -32,9 +32,10 @@ import scipy
 from numpy.typing import NDArray
 
 from aiida_nanoml.transport.potential import Potential, PotentialSet
-from aiida_nanoml.transport.rmatrix import KINETIC, Scattering, solve
+from aiida_nanoml.transport.rmatrix import Scattering, solve
 from aiida_nanoml.transport.settings import CORRECTIONS, TransmissionSettings
 from aiida_nanoml.transport.transmissions import transmit
+from aiida_nanoml.units import HBAR2_OVER_2M0_EV_NM2
 
 HEIGHT = 0.1
 MASS = 0.023
@@ -49,9 +50,9 @@ ACCURACIES = (1e-5, 1e-6, 3e-8)
 
 def barrier_transmission(energies: NDArray[Any], width: float) -> NDArray[Any]:
     """The closed form, below and above the top of the barrier."""
-    q = np.sqrt((HEIGHT - energies + 0j) * MASS / KINETIC)
+    q = np.sqrt((HEIGHT - energies + 0j) * MASS / HBAR2_OVER_2M0_EV_NM2)
     ratio = np.divide(np.sinh(q * width), q, out=np.full_like(q, width), where=q != 0).real
-    return 1 / (1 + HEIGHT**2 * ratio**2 * MASS / (4 * KINETIC * energies))
+    return 1 / (1 + HEIGHT**2 * ratio**2 * MASS / (4 * HBAR2_OVER_2M0_EV_NM2 * energies))
 
 
 def compose(potential: Potential, energies: NDArray[Any], merge: bool) -> NDArray[Any]:
@@ -59,10 +60,10 @@ def compose(potential: Potential, energies: NDArray[Any], merge: bool) -> NDArra
     values = potential.values
     ends = np.append(np.flatnonzero(np.diff(values)), len(values) - 1) if merge else np.arange(len(values))
     widths = np.diff(potential.edges[ends + 1], prepend=0.0)
-    outer = np.sqrt((energies - potential.left + 0j) * MASS / KINETIC)
+    outer = np.sqrt((energies - potential.left + 0j) * MASS / HBAR2_OVER_2M0_EV_NM2)
     before, through, right = outer, np.ones_like(outer), np.zeros_like(outer)
     for height, width in zip([*values[ends], potential.right], [*widths, 0.0], strict=True):
-        k = np.sqrt((energies - height + 0j) * MASS / KINETIC)
+        k = np.sqrt((energies - height + 0j) * MASS / HBAR2_OVER_2M0_EV_NM2)
         there = (before - k) / (before + k)
         repeated = 1 / (1 - right * there)
         way = np.exp(1j * k * width)
@@ -97,7 +98,7 @@ def largest_error(transmission: NDArray[Any], expected: NDArray[Any]) -> float:
 def chain(kwant: Any, n_bonds: int, width: float) -> Any:
     """The barrier as a chain of finite differences between flat leads."""
     spacing = width / n_bonds
-    hopping = KINETIC / MASS / spacing**2
+    hopping = HBAR2_OVER_2M0_EV_NM2 / MASS / spacing**2
     lattice = kwant.lattice.chain(spacing, norbs=1)
     builder = kwant.Builder()
     heights = np.full(n_bonds + 1, HEIGHT)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aiida_nanoml.errors import AlloyError
-from aiida_nanoml.learning.targets import GPA_PER_EV_PER_ANG3 as GPA
+from aiida_nanoml.units import GPA_PER_EV_PER_ANG3
 
 Floats = npt.NDArray[np.float64]
 
@@ -71,7 +71,7 @@ def birch_energies(
     :returns: eV per atom.
     """
     x = _compression(volumes_ang3, volume_ang3)
-    scale = 9 / 16 * np.asarray(volume_ang3) * np.asarray(bulk_modulus_gpa) / GPA
+    scale = 9 / 16 * np.asarray(volume_ang3) * np.asarray(bulk_modulus_gpa) / GPA_PER_EV_PER_ANG3
     f = x - 1
     return np.asarray(energy_ev + scale * (f**3 * np.asarray(bulk_modulus_derivative) + f**2 * (6 - 4 * x)))
 
@@ -119,15 +119,15 @@ def fit_birch_murnaghan(volumes_ang3: npt.ArrayLike, energies_ev: npt.ArrayLike)
         except (RuntimeError, ValueError, FloatingPointError) as error:
             raise AlloyError(f'the equation of state cannot be fitted: {error}') from error
     energy, modulus, derivative, volume = (float(value) for value in fit.eos_parameters)
-    found = EquationOfState(energy + float(lowest), volume, modulus * GPA, derivative, 0.0)
+    found = EquationOfState(energy + float(lowest), volume, modulus * GPA_PER_EV_PER_ANG3, derivative, 0.0)
     inside = volumes.min() < volume < volumes.max() and modulus > 0
     residual = np.sqrt(np.mean((found.energies(volumes) - energies) ** 2)) if inside else np.nan
     if not np.isfinite(residual):
         raise AlloyError(
-            f'the fit has its minimum at {volume:.3f} Å³ per atom with a bulk modulus of {modulus * GPA:.3g} GPa, '
-            f'the scan goes from {volumes.min():.3f} to {volumes.max():.3f} Å³'
+            f'the fit has its minimum at {volume:.3f} Å³ per atom with a bulk modulus of '
+            f'{modulus * GPA_PER_EV_PER_ANG3:.3g} GPa, the scan goes from {volumes.min():.3f} to {volumes.max():.3f} Å³'
         )
-    return EquationOfState(energy + float(lowest), volume, modulus * GPA, derivative, float(residual))
+    return EquationOfState(energy + float(lowest), volume, modulus * GPA_PER_EV_PER_ANG3, derivative, float(residual))
 
 
 def _compression(volumes_ang3: npt.ArrayLike, volume_ang3: npt.ArrayLike) -> Floats:

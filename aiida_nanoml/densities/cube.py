@@ -8,13 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aiida_nanoml.densities.density import Density
-
-BOHR_ANG = 0.529177210544
-"""CODATA 2022. In a cube, lengths are in Bohr and densities in electrons/Bohr³."""
+from aiida_nanoml.units import BOHR_ANG
 
 
 def write_cube(path: Path, density: Density, values: ArrayLike, title: str) -> None:
-    """Write values on the mesh of a density as a cube file.
+    """Write values on the mesh of a density as a cube file, lengths in bohr and densities in electrons/bohr³.
 
     :param path: file to write; one that is there is replaced.
     :param density: gives structure and mesh.

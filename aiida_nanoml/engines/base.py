@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     from aiida_nanoml.densities import Density
     from aiida_nanoml.structures.structure_set import Structure
 
-HARTREE_EV = 27.211386245988
-"""One hartree in eV (CODATA 2018)."""
-
-BOHR_ANG = 0.529177210903
-"""One bohr in ångström (CODATA 2018)."""
-
 DFT = 'density-functional theory'
 """What an engine of density-functional theory calls its theory."""
 

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from aiida_nanoml.engines.base import DFT, HARTREE_EV, Engine, EngineParameters, EngineRuntime, Label
+from aiida_nanoml.engines.base import DFT, Engine, EngineParameters, EngineRuntime, Label
 from aiida_nanoml.engines.pyscf_density import density_on_mesh
 from aiida_nanoml.errors import EvaluationError
+from aiida_nanoml.units import BOLTZMANN_HARTREE_PER_K, HARTREE_EV
 
 if TYPE_CHECKING:
     from aiida_nanoml.structures.structure_set import Structure
-
-BOLTZMANN_HARTREE = 3.166811563e-6
-"""Boltzmann constant in hartree/K (CODATA 2018)."""
 
 FUNCTIONAL = 'lda,pz'
 """Slater exchange and Perdew and Zunger's parametrisation of Ceperley and Alder, Phys. Rev. B 23, 5048 (1981)."""
@@ -131,7 +129,7 @@ class PyscfEngine(Engine):
                 verbose=0,
             )
             field = dft.RKS(molecule, xc=FUNCTIONAL)
-            field = field.smearing(settings.electronic_temperature_kelvin * BOLTZMANN_HARTREE, 'fermi')
+            field = field.smearing(settings.electronic_temperature_kelvin * BOLTZMANN_HARTREE_PER_K, 'fermi')
             field = field.density_fit(auxbasis=FITTING_BASIS)
             field.grids.level = settings.grid_level
             field.conv_tol = settings.energy_tolerance_ev / HARTREE_EV

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_nanoml.densities.density import MOST_POINTS, Density
-from aiida_nanoml.engines.base import BOHR_ANG
 from aiida_nanoml.errors import DensityError, EvaluationError
 from aiida_nanoml.structures import Structure, place
+from aiida_nanoml.units import BOHR_ANG
 
 SLAB_VALUES = 8_000_000
 """Values of the basis functions that are held at a time: 64 MB."""

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from aiida_nanoml.engines.base import BOHR_ANG, HARTREE_EV, Engine, EngineParameters, Label
+from aiida_nanoml.engines.base import Engine, EngineParameters, Label
 from aiida_nanoml.errors import EvaluationError
+from aiida_nanoml.units import BOHR_ANG, HARTREE_EV, TBLITE_BOLTZMANN_HARTREE_PER_K
 
 if TYPE_CHECKING:
     from aiida_nanoml.structures.structure_set import Structure
-
-BOLTZMANN_HARTREE = 3.166808578545117e-6
-"""Boltzmann constant in hartree/K, the value that tblite uses."""
 
 HEAVIEST = 86
 """Both Hamiltonians are parametrised from hydrogen to radon."""
@@ -93,7 +91,7 @@ class XtbEngine(Engine):
                     logger=log.append,
                 )
                 calculator.set('accuracy', settings.accuracy)
-                calculator.set('temperature', settings.electronic_temperature_kelvin * BOLTZMANN_HARTREE)
+                calculator.set('temperature', settings.electronic_temperature_kelvin * TBLITE_BOLTZMANN_HARTREE_PER_K)
                 calculator.set('max-iter', settings.max_iterations)
                 calculator.set('mixer-damping', settings.mixer_damping)
                 result = calculator.singlepoint()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from aiida_nanoml.errors import DescriptorError
 from aiida_nanoml.features.bonds import ELEMENTS, bonds_of, place
 from aiida_nanoml.structures.structure_set import StructureSet
+from aiida_nanoml.units import COULOMB_EV_ANG
 
 BOND_LENGTH = 1.42
 """Distance in Å at which the hoppings are given, the bond of graphene."""
@@ -27,9 +28,6 @@ DECAY = 3.37 / BOND_LENGTH
 
 SOFTENING = 1.2
 """Extent of the charges in Å: their potential at the distance r is q e² / sqrt(r² + SOFTENING²)."""
-
-COULOMB_EV_ANG = 14.399645
-"""e² / 4 pi epsilon_0."""
 
 TEMPERATURE_EV = 0.1
 """Width of the occupation around the middle of the gap, so that charges do not jump where levels cross."""

@@ -16,9 +16,7 @@ from aiida_nanoml.learning.arrays import Floats
 from aiida_nanoml.learning.dataset import GAP, positions_of
 from aiida_nanoml.structures import Structure, StructureSet
 from aiida_nanoml.structures.elements import SYMBOLS
-
-GPA_PER_EV_PER_ANG3 = 160.21766208
-"""One eV/Å³ in GPa (CODATA 2014, as in SIESTA)."""
+from aiida_nanoml.units import GPA_PER_EV_PER_ANG3
 
 Evaluate = Callable[[LabelSet, StructureSet, LabelSet | None], Floats]
 

@@ -29,12 +29,10 @@ from numpy.typing import ArrayLike
 from aiida_nanoml.engines.siesta.mesh import read_mesh
 from aiida_nanoml.errors import DensityError, TransportError
 from aiida_nanoml.transport.potential import ENERGIES, LENGTHS, Floats, Potential, check_names, checked_number
+from aiida_nanoml.units import SIESTA_RYDBERG_EV
 
 QUANTITIES = {'VH': 'electrostatic potential', 'VT': 'total potential'}
 """Potentials that can be averaged, by the ending of the file."""
-
-RYDBERG = 13.60580
-"""eV, as SIESTA 4.1 has it (CODATA: 8e-6 less): energies are those of its output, where the Fermi level stands."""
 
 SETTINGS = ('mass', 'axis', 'spin', 'periods', 'zero', 'start', 'end', 'lead')
 """What says how a potential is made of a file."""
@@ -184,7 +182,7 @@ def parse_planar_average(content: bytes, name: str, axis: int = 2, spin: int | N
             )
     others = tuple(other for other in range(3) if other != axis)
     with np.errstate(invalid='ignore'):
-        values = RYDBERG * grids[chosen].mean(axis=others, dtype=np.float64)
+        values = SIESTA_RYDBERG_EV * grids[chosen].mean(axis=others, dtype=np.float64)
     strange = np.flatnonzero(~(np.abs(values) <= ENERGIES[1]))
     if len(strange):
         raise TransportError(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.constants import electron_volt, hbar
 
 from aiida_nanoml.transport.potential import Floats
 from aiida_nanoml.transport.rmatrix import Complexes, RMatrix, inverses
+from aiida_nanoml.units import HBAR_EV_S
 
 BROADEST = 0.5
 """Width of a pole, in units of its distance to the edge of the lead, above which it is background and no resonance."""
@@ -49,7 +49,7 @@ class Resonances:
     def lifetimes(self) -> Floats:
         """(m,) ħ/Γ in s; infinite where the width is zero."""
         with np.errstate(divide='ignore'):
-            lifetimes: Floats = hbar / electron_volt / self.widths
+            lifetimes: Floats = HBAR_EV_S / self.widths
         return lifetimes
 
 

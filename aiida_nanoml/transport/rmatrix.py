@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
-from scipy.constants import electron_volt, hbar, m_e, nano
 from scipy.fft import dct
 from scipy.linalg import LinAlgError, eigh, hankel, matmul_toeplitz, toeplitz
 from scipy.special import zeta
@@ -29,11 +28,9 @@ from scipy.special import zeta
 from aiida_nanoml.errors import TransportError
 from aiida_nanoml.transport.potential import ENERGIES, Floats, Potential
 from aiida_nanoml.transport.settings import CORRECTIONS, MOST_COSINES
+from aiida_nanoml.units import HBAR2_OVER_2M0_EV_NM2
 
 Complexes = NDArray[np.complex128]
-
-KINETIC = hbar**2 / (2 * m_e) / electron_volt / nano**2
-"""ħ²/(2 m0) in eV nm²."""
 
 COUPLED_PER_COSINE = 4
 """Functions beyond the basis whose coupling is taken into account, for each cosine of it."""
@@ -137,7 +134,7 @@ class RMatrix:
         for begin in range(0, len(wanted), size):
             s_matrix[begin : begin + size] = self._s_matrix(wanted[begin : begin + size])
         open_leads = wanted[:, None] > self.potential.leads
-        numbers = self.wave_factors(wanted).real * self.potential.lead_masses / KINETIC
+        numbers = self.wave_factors(wanted).real * self.potential.lead_masses / HBAR2_OVER_2M0_EV_NM2
         phases = np.exp(1j * numbers * self.cut)
         both = open_leads[:, :, None] & open_leads[:, None, :]
         s_matrix = np.where(both, s_matrix * phases[:, :, None] * phases[:, None, :], 0.0)
@@ -148,7 +145,7 @@ class RMatrix:
 
         :param energies: (n,) in eV, real or complex.
         """
-        kinetic = KINETIC / self.potential.lead_masses
+        kinetic = HBAR2_OVER_2M0_EV_NM2 / self.potential.lead_masses
         above = np.asarray(energies, dtype=np.complex128)[:, None] - self.potential.leads
         # The branch of decaying waves below the edge of a lead, and of outgoing ones above it.
         factors: Complexes = np.sqrt(kinetic) * np.where(above.real < 0, 1j * np.sqrt(-above), np.sqrt(above))
@@ -449,7 +446,7 @@ def cosines_needed(potential: Potential, energies: ArrayLike) -> int:
 
 def _kinetic_energies(potential: Potential, numbers: Any) -> Any:
     """Return the kinetic energies of cosines in eV."""
-    return KINETIC / potential.masses.mean() * (np.pi * numbers / potential.length) ** 2
+    return HBAR2_OVER_2M0_EV_NM2 / potential.masses.mean() * (np.pi * numbers / potential.length) ** 2
 
 
 def _resolves(potential: Potential, n_basis: int, energies: Floats) -> bool:

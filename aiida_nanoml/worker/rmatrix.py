@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aiida_nanoml.transport.potential import PotentialSet
-from aiida_nanoml.transport.rmatrix import KINETIC
 from aiida_nanoml.transport.settings import TransmissionSettings
 from aiida_nanoml.transport.transmissions import transmit
+from aiida_nanoml.units import HBAR2_OVER_2M0_EV_NM2
 from aiida_nanoml.worker.files import read_arrays, read_job, write_arrays
 from aiida_nanoml.worker.schemas import POTENTIALS_FILE, RESULTS_FILE, Report, RmatrixJob
 
@@ -26,4 +26,4 @@ def rmatrix(folder: Path, progress: Callable[[int, int], None]) -> Report:
     potentials = PotentialSet.from_arrays(read_arrays(folder / POTENTIALS_FILE))
     found = transmit(potentials, settings, progress)
     write_arrays(folder / RESULTS_FILE, found.to_arrays())
-    return Report(status='ok', content={'settings': settings.to_dict(), 'hbar2_over_2m0_ev_nm2': KINETIC})
+    return Report(status='ok', content={'settings': settings.to_dict(), 'hbar2_over_2m0_ev_nm2': HBAR2_OVER_2M0_EV_NM2})

@@ -18,9 +18,9 @@ from aiida_siesta.workflows.base import validate_inputs as validate_siesta_input
 from aiida_nanoml.calculations.pseudopotentials import default_family, family_pseudos
 from aiida_nanoml.calculations.siesta import SiestaCalculation, validate_pseudos, validate_start, validate_structure
 from aiida_nanoml.data.densities import DensitySetData
-from aiida_nanoml.engines.base import HARTREE_EV
-from aiida_nanoml.engines.siesta.fdf import KELVIN_EV, read_energy_ev
+from aiida_nanoml.engines.siesta.fdf import read_energy_ev
 from aiida_nanoml.errors import EngineError, NanomlError
+from aiida_nanoml.units import BOLTZMANN_EV_PER_K, RYDBERG_EV
 
 CAREFUL_WEIGHT = 0.05
 CAREFUL_HISTORY = 8
@@ -341,7 +341,7 @@ def energy_shift_ry(basis: Mapping[str, Any]) -> float | None:
     :param basis: fdf keys.
     """
     try:
-        return read_energy_ev(str(basis.get('pao-energy-shift', ''))) / (HARTREE_EV / 2)
+        return read_energy_ev(str(basis.get('pao-energy-shift', ''))) / RYDBERG_EV
     except EngineError:
         return None
 
@@ -353,7 +353,7 @@ def temperature_kelvin(settings: Mapping[str, Any]) -> float:
     :returns: infinity for a unit that is not known here: what is not understood is not to be lowered.
     """
     try:
-        return read_energy_ev(str(settings.get('electronic-temperature', '300 K'))) / KELVIN_EV
+        return read_energy_ev(str(settings.get('electronic-temperature', '300 K'))) / BOLTZMANN_EV_PER_K
     except EngineError:
         return math.inf
 

@@ -20,9 +20,10 @@ from aiida_nanoml.alloys.curves import (
     fit_curves,
     volumes_per_atom,
 )
-from aiida_nanoml.alloys.equation_of_state import GPA, EquationOfState, birch_energies, fit_birch_murnaghan
+from aiida_nanoml.alloys.equation_of_state import EquationOfState, birch_energies, fit_birch_murnaghan
 from aiida_nanoml.errors import AlloyError
 from aiida_nanoml.structures import StructureSet
+from aiida_nanoml.units import GPA_PER_EV_PER_ANG3
 from tests.alloys.scans import FACTORS, IRON, fitted, make_scan, primitive_cell
 
 materials = st.tuples(
@@ -52,7 +53,9 @@ def test_pressure_is_the_slope_of_the_energy(known, factor):
     state = EquationOfState(*known, residual_ev=0.0)
     volume, step = state.volume_ang3 * factor**3, 1e-3
     low, high = (dataclasses.replace(state, energy_ev=0.0).energies([volume - step, volume + step])).tolist()
-    assert state.pressures([volume])[0] == pytest.approx(-(high - low) / (2 * step) * GPA, rel=1e-4, abs=1e-4)
+    assert state.pressures([volume])[0] == pytest.approx(
+        -(high - low) / (2 * step) * GPA_PER_EV_PER_ANG3, rel=1e-4, abs=1e-4
+    )
 
 
 def test_bulk_modulus_is_the_curvature_at_the_minimum():
@@ -95,7 +98,7 @@ def test_metals_of_effective_medium_theory(element, guess):
         return made
 
     def pressure(constant):
-        return -np.trace(crystal(constant).get_stress(voigt=False)) / 3 * GPA
+        return -np.trace(crystal(constant).get_stress(voigt=False)) / 3 * GPA_PER_EV_PER_ANG3
 
     crystals = [crystal(guess * factor) for factor in np.linspace(0.97, 1.03, 9).tolist()]
     structures = StructureSet.from_ase(crystals, ['pure'] * 9, ['fcc'] * 9)

@@ -18,8 +18,9 @@ from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.registry import get_engine
 from aiida_nanoml.engines.siesta.fdf import keywords, parameters_of, read_fdf
-from aiida_nanoml.engines.siesta.mesh import SIESTA_BOHR_ANG, choose_mesh, read_mesh
+from aiida_nanoml.engines.siesta.mesh import choose_mesh, read_mesh
 from aiida_nanoml.structures import Structure, StructureSet
+from aiida_nanoml.units import SIESTA_BOHR_ANG
 from tests.stand_in.fixtures import PSEUDOPOTENTIALS, recorded_runs
 
 RUNS = recorded_runs('flake')

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from aiida_nanoml.engines.siesta.mesh import SIESTA_BOHR_ANG
 from aiida_nanoml.errors import TransportError
-from aiida_nanoml.transport.planar_average import RYDBERG, PlanarAverage, parse_planar_average, read_planar_average
-from aiida_nanoml.transport.rmatrix import KINETIC, solve
+from aiida_nanoml.transport.planar_average import PlanarAverage, parse_planar_average, read_planar_average
+from aiida_nanoml.transport.rmatrix import solve
+from aiida_nanoml.units import HBAR2_OVER_2M0_EV_NM2, SIESTA_BOHR_ANG, SIESTA_RYDBERG_EV
 
 RECORDED = Path(__file__).parents[1] / 'recorded' / 'siesta_potential'
 PRINTED = json.loads((RECORDED / 'run.json').read_text())
@@ -54,7 +54,7 @@ def test_sisl_reads_the_same(tmp_path, slab):
     grid = sisl.get_sile(path).read_grid()
     assert list(grid.shape) == PRINTED['mesh']
     codata = sisl.unit.siesta.unit_convert('Ry', 'eV')
-    assert slab.values == pytest.approx(grid.grid.mean(axis=(0, 1), dtype=float) * RYDBERG / codata, abs=1e-5)
+    assert slab.values == pytest.approx(grid.grid.mean(axis=(0, 1), dtype=float) * SIESTA_RYDBERG_EV / codata, abs=1e-5)
     assert slab.values.mean() == pytest.approx(grid.grid.mean(dtype=float), rel=1e-5)
     assert slab.length == pytest.approx(2.6325, abs=1e-9)
     assert slab.length == pytest.approx(grid.cell[2, 2] / 10, rel=1e-6)
@@ -112,7 +112,7 @@ def test_transmission_through_the_vacuum():
 
     # The factor before the exponential of Wentzel, Kramers and Brillouin is of the order of one.
     heights = np.clip(barrier.values, 0.0, None)
-    exponent = 2 * np.sqrt(heights / KINETIC).sum() * barrier.length / len(barrier)
+    exponent = 2 * np.sqrt(heights / HBAR2_OVER_2M0_EV_NM2).sum() * barrier.length / len(barrier)
     at_fermi = found.transmission[20]
     assert energies[20] == 0.0
     assert at_fermi == pytest.approx(3e-5, rel=0.15)
@@ -178,7 +178,7 @@ def test_the_zero_moves_the_whole_potential(average, part, zero):
 def test_every_axis_of_the_mesh(axis):
     found = parse_planar_average(write_mesh(MESH, CELL), 'mesh.VT', axis)
     others = tuple(other for other in range(3) if other != axis)
-    assert found.values == pytest.approx(RYDBERG * MESH[0].mean(axis=others, dtype=float))
+    assert found.values == pytest.approx(SIESTA_RYDBERG_EV * MESH[0].mean(axis=others, dtype=float))
     assert found.length == pytest.approx(SIESTA_BOHR_ANG / 10 * CELL[axis, axis])
 
 
@@ -197,7 +197,7 @@ def test_spins_are_not_mixed():
     with pytest.raises(TransportError, match=r'a potential for each spin: choose spin 0 \(up\) or 1'):
         parse_planar_average(content, 'iron.VT')
     up, down = (parse_planar_average(content, 'iron.VT', spin=spin) for spin in (0, 1))
-    assert down.values - up.values == pytest.approx(np.full(5, RYDBERG), rel=1e-6)
+    assert down.values - up.values == pytest.approx(np.full(5, SIESTA_RYDBERG_EV), rel=1e-6)
     with pytest.raises(TransportError, match='no spin 2: there are 2'):
         parse_planar_average(content, 'iron.VT', spin=2)
     with pytest.raises(TransportError, match='no spin 1: there are 1'):

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from aiida_nanoml.engines.base import BOHR_ANG, HARTREE_EV
 from aiida_nanoml.engines.siesta.mesh import SUB_POINTS
 from aiida_nanoml.engines.siesta.parameters import (
     AUTHORS,
@@ -29,20 +28,18 @@ from aiida_nanoml.engines.siesta.parameters import (
 from aiida_nanoml.errors import EngineError, StructureError
 from aiida_nanoml.structures import Structure, place
 from aiida_nanoml.structures.elements import SYMBOLS
-
-KELVIN_EV = 8.617333262e-5
-"""Boltzmann constant in eV/K (CODATA 2018)."""
+from aiida_nanoml.units import BOHR_ANG, BOLTZMANN_EV_PER_K, HARTREE_EV, RYDBERG_EV
 
 _LENGTHS_ANG = {'ang': 1.0, 'bohr': BOHR_ANG, 'nm': 10.0, 'pm': 0.01, 'cm': 1e8, 'm': 1e10}
 _ENERGIES_EV = {
     'ev': 1.0,
     'mev': 1e-3,
-    'ry': HARTREE_EV / 2,
-    'mry': HARTREE_EV / 2e3,
+    'ry': RYDBERG_EV,
+    'mry': RYDBERG_EV / 1e3,
     'hartree': HARTREE_EV,
     'ha': HARTREE_EV,
     'mha': HARTREE_EV / 1e3,
-    'k': KELVIN_EV,
+    'k': BOLTZMANN_EV_PER_K,
 }
 
 _COMMENT = re.compile(r'[#;!].*')
@@ -380,7 +377,7 @@ def _explicit_parameters(fdf: Fdf, structure: Structure) -> SiestaParameters:
         'energy_shift_ev': shift if shift is None else round(shift, 6),
         'split_norm': _optional(fdf, 'paosplitnorm'),
         'mesh_cutoff_ry': _read_cutoff_ry(fdf),
-        'electronic_temperature_kelvin': 300.0 if temperature is None else round(temperature / KELVIN_EV, 6),
+        'electronic_temperature_kelvin': 300.0 if temperature is None else round(temperature / BOLTZMANN_EV_PER_K, 6),
         'mixing_weight': _optional(fdf, 'scfmixerweight', 'dmmixingweight', default=0.25),
         'mixing_history': _optional(fdf, 'scfmixerhistory', 'dmnumberpulay', default=2),
         'max_scf_iterations': _optional(fdf, 'maxscfiterations', default=1000),

@@ -19,9 +19,7 @@ from aiida_nanoml.densities.density import MOST_POINTS, Density, Values
 from aiida_nanoml.densities.resampling import resample_values
 from aiida_nanoml.errors import DensityError
 from aiida_nanoml.structures import Structure
-
-SIESTA_BOHR_ANG = 0.529177
-"""Å, as SIESTA 4.1 has it (CODATA: 4e-7 more): lengths are those of its input."""
+from aiida_nanoml.units import SIESTA_BOHR_ANG
 
 EXTENTS_ANG = (1e-2, 1e6)
 """Lattice vectors shorter or longer than these (Å) are a mistake of reading."""

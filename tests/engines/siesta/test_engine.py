@@ -20,10 +20,11 @@ from aiida_nanoml.engines import get_engine
 from aiida_nanoml.engines.base import REFUSALS
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.engines.siesta.engine import FOLDER_VARIABLE, SiestaEngine
-from aiida_nanoml.engines.siesta.fdf import KELVIN_EV, parameters_of, read_fdf
+from aiida_nanoml.engines.siesta.fdf import parameters_of, read_fdf
 from aiida_nanoml.engines.siesta.pseudopotentials import bundled, digest
 from aiida_nanoml.errors import EngineError, EvaluationError
 from aiida_nanoml.structures import Structure, StructureSet
+from aiida_nanoml.units import BOLTZMANN_EV_PER_K
 from aiida_nanoml.worker.label import entry_of_label, tabulate
 from tests.stand_in.fixtures import RecordedRun, recorded_runs
 
@@ -95,7 +96,7 @@ def test_a_recorded_scan_of_an_alloy(scan: str, make_engine) -> None:
     assert pressures[0] > 0 > pressures[-1]
     # By Sommerfeld, the entropy that parts the free energy from the recorded one tells the density at the Fermi level.
     heat = np.array([run.about['energy_ev'] for run in runs]) - energies
-    expected = heat / (np.pi**2 / 3 * (KELVIN_EV * 1000.0) ** 2)
+    expected = heat / (np.pi**2 / 3 * (BOLTZMANN_EV_PER_K * 1000.0) ** 2)
     np.testing.assert_allclose(labels.dos_fermi(), expected, rtol=0.12)
     atoms = sum(RUNS[f'atom-{symbol}'].about['energy_ev'] for symbol in structures[0].symbols)
     cohesive = (atoms - min(run.about['energy_ev'] for run in runs)) / 8

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiida_nanoml.engines import get_engine
-from aiida_nanoml.engines.base import BOHR_ANG
 from aiida_nanoml.engines.siesta.fdf import (
     Fdf,
     k_points,
@@ -27,6 +26,7 @@ from aiida_nanoml.engines.siesta.parameters import SiestaParameters, is_housekee
 from aiida_nanoml.errors import EngineError, StructureError
 from aiida_nanoml.structures import Structure, StructureSet, place
 from aiida_nanoml.structures.elements import SYMBOLS
+from aiida_nanoml.units import BOHR_ANG
 from tests.stand_in.fixtures import recorded_runs
 
 RUNS = recorded_runs()

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from aiida_nanoml.engines.siesta.fdf import read_fdf, structure_of
 from aiida_nanoml.engines.siesta.mesh import (
-    SIESTA_BOHR_ANG,
     choose_mesh,
     read_density,
     read_mesh,
@@ -20,6 +19,7 @@ from aiida_nanoml.engines.siesta.mesh import (
 )
 from aiida_nanoml.errors import DensityError
 from aiida_nanoml.structures import Structure
+from aiida_nanoml.units import SIESTA_BOHR_ANG
 from tests.stand_in.fixtures import recorded_runs
 
 RUNS = recorded_runs()

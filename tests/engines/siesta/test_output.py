@@ -11,9 +11,9 @@ import pytest
 from scipy.special import entr, expit
 
 from aiida_nanoml.engines.base import Label
-from aiida_nanoml.engines.siesta.fdf import KELVIN_EV
 from aiida_nanoml.engines.siesta.output import CODES, find_start_failure, read_run, read_version
 from aiida_nanoml.errors import EvaluationError
+from aiida_nanoml.units import BOLTZMANN_EV_PER_K
 from tests.stand_in.fixtures import RecordedRun, recorded_runs
 
 RUNS = recorded_runs()
@@ -128,7 +128,7 @@ def occupations(label: Label, temperature_kelvin: float) -> tuple[np.ndarray, np
     assert label.level_weights is not None
     assert label.fermi_ev is not None
     levels = label.levels_ev.reshape(*label.level_weights.shape, -1)
-    filled = expit((label.fermi_ev - levels) / (KELVIN_EV * temperature_kelvin))
+    filled = expit((label.fermi_ev - levels) / (BOLTZMANN_EV_PER_K * temperature_kelvin))
     return filled, np.broadcast_to(label.level_weights[..., None], levels.shape)
 
 
@@ -139,7 +139,7 @@ def test_levels_and_weights_count_the_electrons_and_their_entropy(name: str, fil
     filled, weights = occupations(label, 1000.0)
     assert weights[:, :, 0].sum() == pytest.approx(2.0)
     assert (weights * filled).sum() == pytest.approx(label.n_electrons, abs=1e-5)
-    heat = KELVIN_EV * 1000.0 * (weights * (entr(filled) + entr(1.0 - filled))).sum()
+    heat = BOLTZMANN_EV_PER_K * 1000.0 * (weights * (entr(filled) + entr(1.0 - filled))).sum()
     assert label.energy_ev + heat == pytest.approx(METALS[name].about['energy_ev'], abs=2e-4)
 
 
