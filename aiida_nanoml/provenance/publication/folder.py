@@ -21,7 +21,7 @@ from aiida_nanoml.provenance.graph import ProvenanceGraph
 from aiida_nanoml.provenance.lineage import starts, trace
 from aiida_nanoml.provenance.publication import readme
 from aiida_nanoml.provenance.publication.archive import Contents, check_archive, write_archive
-from aiida_nanoml.provenance.publication.bibliography import bibliography
+from aiida_nanoml.provenance.publication.bibliography import build_bibliography
 from aiida_nanoml.provenance.publication.crate import write_crate
 from aiida_nanoml.provenance.publication.facts import (
     LICENCES,
@@ -126,7 +126,7 @@ def publish(
         write_archive(nodes, place / readme.ARCHIVE)
         contents = check_archive(place / readme.ARCHIVE, graph)
         facts = _facts(nodes, graph, title, authors, licence)
-        cited = bibliography(participants(graph, facts.lineage, facts.core_versions))
+        cited = build_bibliography(participants(graph, facts.lineage, facts.core_versions))
         steps = find_steps(graph, facts.lineage)
         for name in (readme.TABLES, readme.FIGURES):
             (place / name).mkdir()

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from aiida_nanoml.engines import engine_names, get_engine
 from aiida_nanoml.learning.registry import MODEL_KINDS
+from aiida_nanoml.provenance.publication import bibliography
 from aiida_nanoml.provenance.publication.bibliography import (
-    CODES,
     ENGINES,
+    FUNCTIONALS,
     LIBRARIES,
     MODELS,
     PROCESSES,
+    PSEUDOPOTENTIAL_MAKERS,
     REFERENCES,
     Participants,
-    bibliography,
+    build_bibliography,
     engine_keys,
 )
 
@@ -33,8 +36,44 @@ def test_every_engine_model_and_library_says_what_to_cite():
     assert own <= set(ENGINES)
     assert set(MODEL_KINDS) < set(MODELS)
     used = {key for keys in (*MODELS.values(), *LIBRARIES.values()) for key in keys}
-    used |= {key for _, keys in PROCESSES.values() for key in keys} | CODES
+    used |= {key for _, keys in PROCESSES.values() for key in keys} | set(PSEUDOPOTENTIAL_MAKERS.values())
+    used |= {key for keys in FUNCTIONALS.values() for key in keys}
     assert used <= set(REFERENCES)
+
+
+def test_no_reference_is_listed_twice_or_never_cited():
+    for field in ('title', 'doi', 'eprint'):
+        values = [reference.fields[field].lower() for reference in REFERENCES.values() if field in reference.fields]
+        assert len(values) == len(set(values)), field
+    source = Path(bibliography.__file__).read_text(encoding='utf-8')
+    assert [key for key in REFERENCES if f"'{key}'" not in source] == []
+
+
+@pytest.mark.parametrize(
+    ('engine', 'parameters', 'keys'),
+    [
+        (
+            'siesta',
+            {'xc_functional': 'GGA', 'xc_authors': 'PBE', 'k_grid': [2, 2, 2]},
+            ('siesta2002', 'siesta2020', 'perdew1996', 'monkhorst1976'),
+        ),
+        ('pyscf', {}, ('pyscf2018', 'pyscf2020', 'ceperley1980', 'perdew1981', 'goedecker1996', 'weigend2006')),
+        ('ase', {'calculator': 'emt'}, ('ase2017', 'jacobsen1996')),
+        ('ase', {'calculator': 'mace'}, ('ase2017', 'mace2022', 'macemp2024')),
+    ],
+)
+def test_an_engine_cites_its_code_and_its_methods(engine, parameters, keys):
+    assert engine_keys(engine, parameters, '1') == keys
+
+
+def test_a_library_is_cited_with_its_version():
+    found = build_bibliography(Participants(models=(('fast', {'tensorflow': '2.18', 'keras': '3.6'}),)))
+    versions = {entry.reference.key: entry.version for entry in found.citations}
+    assert versions == {
+        **dict.fromkeys(('aiida2020', 'aiida2021', 'adam2015'), ''),
+        'tensorflow2016': '2.18',
+        'keras2015': '3.6',
+    }
 
 
 @pytest.mark.parametrize('name', sorted(ENGINES))
@@ -42,12 +81,14 @@ def test_every_protocol_of_an_engine_has_all_its_references(name):
     engine = get_engine(name)
     for protocol in engine.protocols():
         parameters = engine.parameters(protocol).model_dump()
-        assert bibliography(Participants(labels=((name, parameters, '1'),))).missing == ()
+        assert build_bibliography(Participants(labels=((name, parameters, '1'),))).missing == ()
 
 
 @pytest.mark.parametrize('reference', REFERENCES.values(), ids=lambda reference: reference.key)
 def test_entries_are_well_formed(reference):
     assert set(reference.fields) >= REQUIRED[reference.kind]
+    assert all(isinstance(value, str) and value.strip() == value != '' for value in reference.fields.values())
+    assert re.fullmatch(r'\d{4}', reference.fields.get('year', '2000'))
     entry = reference.bibtex('100 % of 2_a')
     assert entry.count('{') == entry.count('}')
     assert r'note = {100 \% of 2\_a}' in entry
@@ -60,7 +101,7 @@ def test_entries_are_well_formed(reference):
 
 def test_labels_of_siesta_cite_code_functional_and_pseudopotentials():
     parameters = {'xc_functional': 'LDA', 'xc_authors': 'CA', 'k_grid': None}
-    found = bibliography(
+    found = build_bibliography(
         Participants(
             labels=(('siesta', parameters, '4.1.5'),),
             pseudopotential_heads={'C': ' C  ca nrl nc\n ATM3  Improved Troullier - Martins potential'},
@@ -80,13 +121,13 @@ def test_only_the_hamiltonian_that_took_part_is_cited():
 
 
 def test_a_potential_of_a_package_has_the_version_not_ase():
-    found = bibliography(Participants(labels=(('ase', {'calculator': 'chgnet'}, '0.4.0'),)))
+    found = build_bibliography(Participants(labels=(('ase', {'calculator': 'chgnet'}, '0.4.0'),)))
     versions = {entry.reference.key: entry.version for entry in found.citations}
     assert (versions['ase2017'], versions['chgnet2023']) == ('', '0.4.0')
 
 
 def test_what_nobody_knows_is_named():
-    found = bibliography(
+    found = build_bibliography(
         Participants(
             labels=(('paced', {}, '2'), ('siesta', {'xc_functional': 'GGA', 'xc_authors': 'XYZ'}, '5')),
             models=(('oracle', {}),),
@@ -103,7 +144,7 @@ def test_what_nobody_knows_is_named():
 
 
 def test_methods_are_cited_by_what_was_done():
-    found = bibliography(
+    found = build_bibliography(
         Participants(
             models=(('forest', {'scikit-learn': '1.5', 'numpy': '2.0'}),),
             processes=('analyse_scan', 'RmatrixCalculation'),

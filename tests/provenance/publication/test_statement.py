@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from aiida_nanoml.provenance.lineage import trace
 from aiida_nanoml.provenance.publication import LICENCES, Person
-from aiida_nanoml.provenance.publication.bibliography import Participants, bibliography
+from aiida_nanoml.provenance.publication.bibliography import Participants, build_bibliography
 from aiida_nanoml.provenance.publication.facts import Facts
 from aiida_nanoml.provenance.publication.latex import escape
 from aiida_nanoml.provenance.publication.statement import Sentence, latex, markdown, sentences
@@ -63,7 +63,7 @@ def test_tight_binding_is_said_to_be_no_dft(labels_node, dataset):
         left_out=('2 structures of the data set: repeated',),
         persons={'ada@example.org': 'Ada'},
     )
-    told = [sentence.text for sentence in sentences(facts, bibliography(Participants()))]
+    told = [sentence.text for sentence in sentences(facts, build_bibliography(Participants()))]
     assert told[1].startswith('This data set has no provenance to DFT, because ')
     assert any('(tight binding)' in text for text in told)
     assert 'Left out: 2 structures of the data set: repeated' in told
