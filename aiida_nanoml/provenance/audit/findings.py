@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from aiida_nanoml.provenance.audit.evidence import Evidence
 
 ERROR, WARNING, NOTE = 'error', 'warning', 'note'
 SEVERITIES = (ERROR, WARNING, NOTE)
@@ -81,25 +76,6 @@ class Checked:
 
 class NotMadeError(Exception):
     """A check does not apply, or the graph does not hold what it needs; the message says why."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """A question that an audit asks.
-
-    :param name: as findings and the documentation call it.
-    :param severities: that its findings can have, the worst first.
-    :param ask: the function that answers it.
-    """
-
-    name: str
-    severities: tuple[str, ...]
-    ask: Callable[[Evidence], Checked]
-
-    @property
-    def question(self) -> str:
-        """What is checked, in one sentence."""
-        return (self.ask.__doc__ or '').partition('\n')[0]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from aiida_nanoml.provenance.audit.findings import (
     NOTE,
     SEVERITIES,
     WARNING,
-    Check,
+    Checked,
     Finding,
     NotMadeError,
     Outcome,
@@ -37,6 +38,26 @@ from aiida_nanoml.provenance.origins import (
     STRUCTURES,
 )
 from aiida_nanoml.text import counted
+
+
+@dataclass(frozen=True)
+class Check:
+    """A question that an audit asks.
+
+    :param name: as findings and the documentation call it.
+    :param severities: that its findings can have, the worst first.
+    :param ask: the function that answers it.
+    """
+
+    name: str
+    severities: tuple[str, ...]
+    ask: Callable[[Evidence], Checked]
+
+    @property
+    def question(self) -> str:
+        """What is checked, in one sentence."""
+        return (self.ask.__doc__ or '').partition('\n')[0]
+
 
 CHECKS = (
     Check('shared-structures', (ERROR, WARNING), leakage.shared_structures),
