@@ -21,7 +21,7 @@ from aiida_nanoml.engines.siesta.identity import (
     used_pseudopotentials,
 )
 from aiida_nanoml.engines.siesta.pseudopotentials import bundled
-from aiida_nanoml.errors import EngineError
+from aiida_nanoml.errors import EngineError, FailureCode
 from aiida_nanoml.structures.elements import SYMBOLS
 
 OWN_FAMILY = 'nanoml-tm-lda-ca'
@@ -175,10 +175,13 @@ class PseudopotentialFinder:
             node = self._beside(folder, beside[species], told) if species in beside else self._of_family(element, told)
             if node.element != element:
                 raise RunFolderError(
-                    'pseudopotential', f'{beside.get(species, species)} is of {node.element}, not of {element}'
+                    FailureCode.PSEUDOPOTENTIAL,
+                    f'{beside.get(species, species)} is of {node.element}, not of {element}',
                 )
             if element in found and found[element].md5 != node.md5:
-                raise RunFolderError('pseudopotential', f'the species of {element} have different pseudopotentials')
+                raise RunFolderError(
+                    FailureCode.PSEUDOPOTENTIAL, f'the species of {element} have different pseudopotentials'
+                )
             found[element] = node
         by_family = [species for species in folder.species if species not in beside]
         return found, str(self._family.label) if by_family else 'folder'
@@ -197,24 +200,24 @@ class PseudopotentialFinder:
             try:
                 self._nodes[md5] = kind.get_or_create(io.BytesIO(content), filename=name)
             except ValueError as error:
-                raise RunFolderError('pseudopotential', f'{name} cannot be read: {error}') from error
+                raise RunFolderError(FailureCode.PSEUDOPOTENTIAL, f'{name} cannot be read: {error}') from error
         reason = disagreement(told, self._file(self._nodes[md5])) if told.is_known else None
         if reason is not None:
-            raise RunFolderError('pseudopotential', f'{name} in the folder {reason}')
+            raise RunFolderError(FailureCode.PSEUDOPOTENTIAL, f'{name} in the folder {reason}')
         return self._nodes[md5]
 
     def _of_family(self, element: str, told: UsedPseudopotential) -> SiestaPseudopotential:
         node = self._family.pseudos.get(element)
         if node is None:
             raise RunFolderError(
-                'pseudopotential',
+                FailureCode.PSEUDOPOTENTIAL,
                 f'no pseudopotential of {element}: neither in the folder nor in the family {self._family.label!r}; '
                 'choose another one with --pseudo-family',
             )
         reason = disagreement(told, self._file(node))
         if reason is not None:
             raise RunFolderError(
-                'pseudopotential',
+                FailureCode.PSEUDOPOTENTIAL,
                 f'{node.filename} of the family {self._family.label!r} {reason}; choose '
                 'another family with --pseudo-family, or put the file into the folder',
             )
@@ -226,5 +229,5 @@ class PseudopotentialFinder:
             try:
                 self._files[node.md5] = read_pseudopotential(content, 'psml' if isinstance(node, PsmlData) else 'psf')
             except EngineError as error:
-                raise RunFolderError('pseudopotential', f'{node.filename} cannot be read: {error}') from error
+                raise RunFolderError(FailureCode.PSEUDOPOTENTIAL, f'{node.filename} cannot be read: {error}') from error
         return self._files[node.md5]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from aiida_nanoml.errors import EngineError, EvaluationError
+from aiida_nanoml.errors import EngineError, EvaluationError, FailureCode
 
 if TYPE_CHECKING:
     from aiida_nanoml.densities import Density
@@ -26,19 +26,6 @@ DFT = 'density-functional theory'
 
 PROPERTIES = frozenset({'energy', 'gap', 'forces', 'stress', 'dos_fermi', 'density'})
 """Everything that an engine can declare to compute."""
-
-REFUSALS = frozenset(
-    {
-        'invalid_structure',
-        'unsupported_element',
-        'periodic_unsupported',
-        'atoms_too_close',
-        'too_little_vacuum',
-        'missing_pseudopotential',
-        'wrong_pseudopotential',
-    }
-)
-"""Codes of structures that are refused before anything runs: to try them again is in vain."""
 
 CLOSEST_APPROACH = 0.6
 """Two atoms nearer than this share of the sum of their covalent radii are refused."""
@@ -104,7 +91,9 @@ class Label:
         """
         given = (energy_ev, forces_ev_per_ang, stress_ev_per_ang3, magnetic_moment_bohr)
         if not all(np.isfinite(value).all() for value in given if value is not None):
-            raise EvaluationError('engine_failure', 'the engine returned an energy, a force or a stress not finite')
+            raise EvaluationError(
+                FailureCode.ENGINE_FAILURE, 'the engine returned an energy, a force or a stress not finite'
+            )
         return cls(
             energy_ev=float(energy_ev),
             homo_ev=float('nan'),
@@ -144,11 +133,13 @@ class Label:
         by_spin = np.sort(np.atleast_2d(np.asarray(levels_ev, dtype=np.float64)), axis=1)
         levels = np.sort(by_spin, axis=None)
         if not (np.isfinite(levels).all() and np.isfinite(energy_ev)):
-            raise EvaluationError('engine_failure', 'the engine returned an energy or a level that is not finite')
+            raise EvaluationError(
+                FailureCode.ENGINE_FAILURE, 'the engine returned an energy or a level that is not finite'
+            )
         homo = (n_electrons + 1) // 2 - 1 if len(by_spin) == 1 else n_electrons - 1
         if not 0 <= homo < len(levels) - 1:
             raise EvaluationError(
-                'engine_failure',
+                FailureCode.ENGINE_FAILURE,
                 f'{n_electrons} electrons in {len(levels)} levels leave no HOMO or no LUMO; use a larger basis',
             )
         return cls(
@@ -364,17 +355,17 @@ class Engine(ABC):
         positions = np.asarray(structure.positions)
         if not len(numbers) or positions.shape != (len(numbers), 3):
             raise EvaluationError(
-                'invalid_structure',
+                FailureCode.INVALID_STRUCTURE,
                 f'{numbers.shape} atomic numbers and {positions.shape} positions do not make a structure',
             )
         if not (np.isfinite(positions).all() and np.isfinite(structure.cell).all()):
-            raise EvaluationError('invalid_structure', 'a position or cell vector is not finite')
+            raise EvaluationError(FailureCode.INVALID_STRUCTURE, 'a position or cell vector is not finite')
         refused = [int(number) for number in np.unique(numbers) if not self.supports(int(number))]
         if refused:
-            raise EvaluationError('unsupported_element', f'{self.method} does not treat {_symbols(refused)}')
+            raise EvaluationError(FailureCode.UNSUPPORTED_ELEMENT, f'{self.method} does not treat {_symbols(refused)}')
         if np.any(structure.pbc) and not self.periodic:
             raise EvaluationError(
-                'periodic_unsupported', f'{self.title} treats isolated structures only; this one is periodic'
+                FailureCode.PERIODIC_UNSUPPORTED, f'{self.title} treats isolated structures only; this one is periodic'
             )
         check_atom_distances(structure)
 
@@ -390,9 +381,11 @@ class Engine(ABC):
         except EvaluationError:
             raise
         except Exception as error:  # whatever the library raises must not end a batch
-            raise EvaluationError('engine_failure', f'{self.method}: {type(error).__name__}: {error}') from error
+            raise EvaluationError(
+                FailureCode.ENGINE_FAILURE, f'{self.method}: {type(error).__name__}: {error}'
+            ) from error
         if self.density and label.density is None:
-            raise EvaluationError('engine_failure', f'{self.method} gave no density, which was asked for')
+            raise EvaluationError(FailureCode.ENGINE_FAILURE, f'{self.method} gave no density, which was asked for')
         return label
 
     @abstractmethod
@@ -480,6 +473,6 @@ def check_atom_distances(structure: Structure) -> None:
         pair = sorted((int(first[worst]), int(second[worst])))
         elements = [_symbols([int(structure.numbers[atom])]) for atom in pair]
         raise EvaluationError(
-            'atoms_too_close',
+            FailureCode.ATOMS_TOO_CLOSE,
             f'atoms {pair[0]} ({elements[0]}) and {pair[1]} ({elements[1]}) are {distances[worst]:.3f} Å apart',
         )

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from aiida_nanoml.engines.base import DFT, Engine, EngineParameters, EngineRuntime, Label
 from aiida_nanoml.engines.pyscf_density import density_on_mesh
-from aiida_nanoml.errors import EvaluationError
+from aiida_nanoml.errors import EvaluationError, FailureCode
 from aiida_nanoml.units import BOLTZMANN_HARTREE_PER_K, HARTREE_EV
 
 if TYPE_CHECKING:
@@ -139,7 +139,8 @@ class PyscfEngine(Engine):
             field.kernel()
             if not field.converged:
                 raise EvaluationError(
-                    'not_converged', f'{self.method}: no self-consistency in {settings.max_iterations} iterations'
+                    FailureCode.NOT_CONVERGED,
+                    f'{self.method}: no self-consistency in {settings.max_iterations} iterations',
                 )
             label = Label.from_levels(
                 float(field.e_free) * HARTREE_EV,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_nanoml.densities.density import MOST_POINTS, Density
-from aiida_nanoml.errors import DensityError, EvaluationError
+from aiida_nanoml.errors import DensityError, EvaluationError, FailureCode
 from aiida_nanoml.structures import Structure, place
 from aiida_nanoml.units import BOHR_ANG
 
@@ -88,6 +88,6 @@ def _free_atoms(molecule: Any, functional: str) -> dict[str, NDArray[np.float64]
         field.grids.atom_grid = (RADIAL_POINTS, ANGULAR_POINTS)
         field.kernel()
         if not field.converged:
-            raise EvaluationError('not_converged', f'no self-consistency of the free atom {symbol}')
+            raise EvaluationError(FailureCode.NOT_CONVERGED, f'no self-consistency of the free atom {symbol}')
         matrices[symbol] = field.make_rdm1()
     return matrices

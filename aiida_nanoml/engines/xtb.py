@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from aiida_nanoml.engines.base import Engine, EngineParameters, Label
-from aiida_nanoml.errors import EvaluationError
+from aiida_nanoml.errors import EvaluationError, FailureCode
 from aiida_nanoml.units import BOHR_ANG, HARTREE_EV, TBLITE_BOLTZMANN_HARTREE_PER_K
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ class XtbEngine(Engine):
                 calculator.set('mixer-damping', settings.mixer_damping)
                 result = calculator.singlepoint()
             except TBLiteRuntimeError as error:
-                code = 'not_converged' if 'not converged' in str(error) else 'engine_failure'
+                unconverged = 'not converged' in str(error)
+                code = FailureCode.NOT_CONVERGED if unconverged else FailureCode.ENGINE_FAILURE
                 raise EvaluationError(code, f'{settings.method}: {error}') from error
             return Label.from_levels(
                 float(result['energy']) * HARTREE_EV,

@@ -17,33 +17,37 @@ from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.engines.siesta.engine import SiestaEngine
 from aiida_nanoml.engines.siesta.fdf import parameters_of, protocol_of, read_fdf
 from aiida_nanoml.engines.siesta.output import Run, find_start_failure, read_run, read_version
-from aiida_nanoml.errors import EngineError, EvaluationError, StructureError
+from aiida_nanoml.errors import EngineError, EvaluationError, FailureCode, StructureError
 from aiida_nanoml.structures import StructureSet
 from aiida_nanoml.worker.label import entry_of_label, tabulate
 
 EXIT_CODES = {
-    'not_converged': 'SCF_NOT_CONV',
-    'geometry_not_converged': 'GEOM_NOT_CONV',
-    'wall_time': 'ERROR_WALL_TIME',
-    'out_of_memory': 'ERROR_OUT_OF_MEMORY',
-    'disk_full': 'ERROR_DISK_FULL',
-    'truncated': 'ERROR_OUTPUT_TRUNCATED',
-    'missing_pseudopotential': 'ERROR_PSEUDOPOTENTIAL',
-    'basis_error': 'ERROR_BASIS',
-    'engine_failure': 'ERROR_STOPPED',
+    FailureCode.NOT_CONVERGED: 'SCF_NOT_CONV',
+    FailureCode.GEOMETRY_NOT_CONVERGED: 'GEOM_NOT_CONV',
+    FailureCode.WALL_TIME: 'ERROR_WALL_TIME',
+    FailureCode.OUT_OF_MEMORY: 'ERROR_OUT_OF_MEMORY',
+    FailureCode.DISK_FULL: 'ERROR_DISK_FULL',
+    FailureCode.TRUNCATED: 'ERROR_OUTPUT_TRUNCATED',
+    FailureCode.MISSING_PSEUDOPOTENTIAL: 'ERROR_PSEUDOPOTENTIAL',
+    FailureCode.BASIS_ERROR: 'ERROR_BASIS',
+    FailureCode.ENGINE_FAILURE: 'ERROR_STOPPED',
+    FailureCode.NODE_FAILURE: 'ERROR_NODE_FAILURE',
 }
 """Exit code for each failure that the output shows."""
 
 SCHEDULER_FAILURES = {
     CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_MEMORY.status: (
-        'out_of_memory',
+        FailureCode.OUT_OF_MEMORY,
         'the scheduler ended the job because it took more memory than it asked for',
     ),
     CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_WALLTIME.status: (
-        'wall_time',
+        FailureCode.WALL_TIME,
         'the scheduler ended the job at the end of its wall time',
     ),
-    CalcJob.exit_codes.ERROR_SCHEDULER_NODE_FAILURE.status: ('node_failure', 'the scheduler reports a node failure'),
+    CalcJob.exit_codes.ERROR_SCHEDULER_NODE_FAILURE.status: (
+        FailureCode.NODE_FAILURE,
+        'the scheduler reports a node failure',
+    ),
 }
 """What the scheduler knows better than an output that just ends."""
 
@@ -87,18 +91,20 @@ class SiestaParser(AiidaSiestaParser):  # type: ignore[misc]
     def _with_scheduler(self, error: EvaluationError) -> EvaluationError:
         """Prefer the scheduler's reason for an output that ends in the middle."""
         known = SCHEDULER_FAILURES.get(self.node.exit_status)
-        return EvaluationError(*known) if known and error.code in ('truncated', 'engine_failure') else error
+        return (
+            EvaluationError(*known)
+            if known and error.code in (FailureCode.TRUNCATED, FailureCode.ENGINE_FAILURE)
+            else error
+        )
 
     def _exit_code(self, failure: EvaluationError) -> ExitCode:
-        if failure.code == 'node_failure':
-            return self.exit_codes.ERROR_NODE_FAILURE.format(reason=failure.message)
-        if failure.code == 'basis_error':
+        if failure.code == FailureCode.BASIS_ERROR:
             text = self._read(self.node.get_option('output_filename')).lower()
             if 'split_norm' in text:
                 return self.exit_codes.SPLIT_NORM
             if 'polarization:' in text:
                 return self.exit_codes.BASIS_POLARIZ
-        return self.exit_codes[EXIT_CODES[failure.code]].format(reason=failure.message)
+        return self.exit_codes[EXIT_CODES[FailureCode(failure.code)]].format(reason=failure.message)
 
     def _attach_label(self, run: Run | None, failure: EvaluationError | None, text: str) -> None:
         version = run.version if run is not None else read_version(text)

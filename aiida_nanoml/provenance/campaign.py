@@ -11,7 +11,7 @@ from aiida import orm
 
 from aiida_nanoml.calculations.base import count_processes
 from aiida_nanoml.engines.label_set import FINISHED
-from aiida_nanoml.worker.label import INTERRUPTED
+from aiida_nanoml.errors import FailureCode
 
 CAMPAIGN = 'aiida.workflows:nanoml.label'
 BATCH = 'LabelCalculation'
@@ -93,7 +93,7 @@ def campaign_status(node: orm.WorkChainNode) -> Campaign:
     """
     hashes = set(node.inputs.structures.structures.hashes.tolist())
     rows, source = _labelled(node)
-    rows = {digest: row for digest, row in rows.items() if digest in hashes and row.status != INTERRUPTED}
+    rows = {digest: row for digest, row in rows.items() if digest in hashes and row.status != FailureCode.INTERRUPTED}
     jobs = tuple(_job(called) for called in node.called if _is_job(called) and not called.is_terminated)
     done = [row for row in rows.values() if row.status == FINISHED]
     failed: dict[str, list[str]] = defaultdict(list)

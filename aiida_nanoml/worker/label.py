@@ -15,7 +15,7 @@ from aiida_nanoml.densities.density import write_density
 from aiida_nanoml.engines.base import Engine, Label
 from aiida_nanoml.engines.label_set import ENERGIES, FINISHED, NUMBERS, VECTORS, LabelSet, LabelSource, Ragged
 from aiida_nanoml.engines.registry import get_engine
-from aiida_nanoml.errors import EngineError, EvaluationError
+from aiida_nanoml.errors import EngineError, EvaluationError, FailureCode
 from aiida_nanoml.structures import Structure, StructureSet
 from aiida_nanoml.worker.files import read_arrays, read_job, write_arrays, written_in_one_step
 from aiida_nanoml.worker.journal import Journal
@@ -37,9 +37,6 @@ PROGRAMS_FOLDER = 'runs'
 
 BOX = 'box'
 """Key of a journal entry: where the structure stands in the box of its density."""
-
-INTERRUPTED = 'interrupted'
-TIMED_OUT = 'time_limit'
 
 
 def label(folder: Path, processes: int, progress: Progress) -> Report:
@@ -81,7 +78,7 @@ def label(folder: Path, processes: int, progress: Progress) -> Report:
     interrupted = len(entries) < len(structures)
     return Report(
         status='interrupted' if interrupted else 'ok',
-        code=INTERRUPTED if interrupted else '',
+        code=FailureCode.INTERRUPTED.value if interrupted else '',
         message=f'stopped by a signal after {len(entries)} of {len(structures)} structures' if interrupted else '',
         content={'source': source.to_dict(), 'n_rows': len(labels), 'failures': labels.failures},
     )
@@ -149,7 +146,7 @@ def _evaluate_by_programs(
                 finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in finished:
                     outcome = _outcome(future, time_limit_s)
-                    if outcome['status'] != INTERRUPTED:
+                    if outcome['status'] != FailureCode.INTERRUPTED:
                         yield {'row': futures[future], **outcome}
         finally:
             for future in waiting:
@@ -227,9 +224,13 @@ def _outcome(future: Any, time_limit_s: float) -> dict[str, Any]:
         outcome: dict[str, Any] = future.result()
     except TimeoutError:
         message = f'took longer than {time_limit_s:g} s; raise the time limit'
-        return {'status': TIMED_OUT, 'message': message, 'wall_s': time_limit_s}
+        return {'status': FailureCode.TIME_LIMIT.value, 'message': message, 'wall_s': time_limit_s}
     except Exception as error:  # the process died (out of memory, crash in a library): the batch goes on
-        return {'status': 'engine_crash', 'message': f'the process of the engine died: {error}', 'wall_s': float('nan')}
+        return {
+            'status': FailureCode.ENGINE_CRASH.value,
+            'message': f'the process of the engine died: {error}',
+            'wall_s': float('nan'),
+        }
     return outcome
 
 
@@ -239,7 +240,11 @@ def tabulate(source: LabelSource, structures: StructureSet, entries: dict[int, d
     :param entries: journal entries by row.
     :returns: one row a structure; a row without entry has the status ``interrupted``.
     """
-    absent = {'status': INTERRUPTED, 'message': 'the job ended before this structure was evaluated', 'wall_s': 0.0}
+    absent = {
+        'status': FailureCode.INTERRUPTED.value,
+        'message': 'the job ended before this structure was evaluated',
+        'wall_s': 0.0,
+    }
     rows = [entries.get(row, absent) for row in range(len(structures))]
 
     def column(name: str, default: Any) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from aiida_nanoml.errors import FailureCode
 from aiida_nanoml.learning.dataset import Dataset
 from aiida_nanoml.learning.splits import check_leakage
 from aiida_nanoml.learning.studies import make_study
@@ -16,8 +17,6 @@ from aiida_nanoml.worker.files import read_arrays, read_job, write_arrays
 from aiida_nanoml.worker.journal import Journal
 from aiida_nanoml.worker.schemas import DATASET_FILE, JOURNAL_FILE, RESULTS_FILE, Report, StudyJob
 from aiida_nanoml.worker.termination import termination
-
-INTERRUPTED = 'interrupted'
 
 
 class _Stopped(Exception):  # noqa: N818 - no fault
@@ -64,7 +63,7 @@ def study(folder: Path, progress: Callable[[int, int], None]) -> Report:
     interrupted = len(entries) < len(points)
     return Report(
         status='interrupted' if interrupted else 'ok',
-        code=INTERRUPTED if interrupted else '',
+        code=FailureCode.INTERRUPTED.value if interrupted else '',
         message=f'stopped by a signal after {len(entries)} of {len(points)} points' if interrupted else '',
         content={
             'n_points': len(points),

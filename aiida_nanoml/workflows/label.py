@@ -23,17 +23,12 @@ from aiida_nanoml.calculations.pseudopotentials import program_inputs
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
-from aiida_nanoml.engines.base import REFUSALS
 from aiida_nanoml.engines.label_set import FINISHED, LabelSet
 from aiida_nanoml.engines.registry import get_engine
-from aiida_nanoml.errors import DatasetError, DensityError, NanomlError
+from aiida_nanoml.errors import MACHINE, REFUSED, DatasetError, DensityError, FailureCode, NanomlError
 from aiida_nanoml.worker import WORKER
-from aiida_nanoml.worker.label import INTERRUPTED, TIMED_OUT
 from aiida_nanoml.workflows.protocols import protocol_inputs, protocol_names
 from aiida_nanoml.workflows.rolling import RollingWorkChain
-
-RETRIED = frozenset({INTERRUPTED, TIMED_OUT, 'engine_crash'})
-"""Failures of the machine rather than of the structure: such rows are labelled once more."""
 
 SINGLE_RUNS = {'siesta': 'nanoml.siesta'}
 """Workflows that run one structure of an engine with recovery from errors."""
@@ -199,7 +194,7 @@ class LabelWorkChain(RollingWorkChain):
         dense = [digest for node in known_densities for digest in node.hashes.tolist()]
         for node in self.inputs.get('known', {}).values():
             labels = node.labels
-            lasting = ~np.isin(labels.status, list(RETRIED)) & (labels.finished | (not self.inputs.retry.value))
+            lasting = ~np.isin(labels.status, list(MACHINE)) & (labels.finished | (not self.inputs.retry.value))
             if self._wants_densities():
                 lasting &= ~labels.finished | np.isin(labels.hashes, dense)
             done |= set(labels.hashes[lasting].tolist())
@@ -332,19 +327,19 @@ class LabelWorkChain(RollingWorkChain):
         self.ctx.running = running
 
     def _queue_again(self, rows: list[int], labels: LabelSetData | None) -> None:
-        statuses = [INTERRUPTED] * len(rows) if labels is None else labels.get_array('status').tolist()
+        statuses = [FailureCode.INTERRUPTED] * len(rows) if labels is None else labels.get_array('status').tolist()
         single = self.inputs.engine.value in SINGLE_RUNS and not self._wants_densities()  # those give none
-        retried = RETRIED - {TIMED_OUT} if single else RETRIED
-        progress = any(status != INTERRUPTED for status in statuses)
+        retried = MACHINE - {FailureCode.TIME_LIMIT} if single else MACHINE
+        progress = any(status != FailureCode.INTERRUPTED for status in statuses)
         again, alone = [], []
         for row, status in zip(rows, statuses, strict=True):
             if status in retried:
                 # A job that got through some rows brings the others forward: only a fruitless round counts.
-                self.ctx.rounds[row] += not (progress and status == INTERRUPTED)
+                self.ctx.rounds[row] += not (progress and status == FailureCode.INTERRUPTED)
                 if self.ctx.rounds[row] < self.inputs.max_rounds.value:
                     again.append(row)
                     continue
-            if single and status != FINISHED and status not in REFUSALS:
+            if single and status != FINISHED and status not in REFUSED:
                 alone.append(row)
         if again:
             self.report(f'{len(again)} structures are labelled again')

@@ -18,7 +18,7 @@ from aiida_nanoml.engines.siesta.folder import (
     open_run_folder,
     read_finished_run,
 )
-from aiida_nanoml.errors import EvaluationError, StructureError
+from aiida_nanoml.errors import EvaluationError, FailureCode, StructureError
 
 DIGEST = 'nanoml_run_digest'
 """Extra of the remote folder of an imported run: identity of its content."""
@@ -82,7 +82,7 @@ def inputs_of_run(
     :raises RunFolderError: ``'no_xml'``, the file that the parser of aiida-siesta reads is not there.
     """
     if folder.read(f'{folder.prefix}.xml') is None:
-        raise RunFolderError('no_xml', f'{folder.prefix}.xml is not there: import this run in a batch')
+        raise RunFolderError(FailureCode.NO_XML, f'{folder.prefix}.xml is not there: import this run in a batch')
     general, basis = keywords(run.parameters)
     structure = node_of_structure(run.structure, label=folder.path.name)
     inputs = {

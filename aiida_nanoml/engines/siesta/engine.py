@@ -23,7 +23,7 @@ from aiida_nanoml.engines.siesta.mesh import read_density
 from aiida_nanoml.engines.siesta.output import read_run, read_version
 from aiida_nanoml.engines.siesta.parameters import MINIMUM_VACUUM_ANG, SiestaParameters
 from aiida_nanoml.engines.siesta.pseudopotentials import bundled, check_pseudopotentials, digest
-from aiida_nanoml.errors import EngineError, EvaluationError, StructureError
+from aiida_nanoml.errors import EngineError, EvaluationError, FailureCode, StructureError
 from aiida_nanoml.structures import StructureSet, place
 from aiida_nanoml.structures.elements import SYMBOLS
 
@@ -204,7 +204,7 @@ class SiestaEngine(Engine):
             try:
                 run = read_run(lambda name: _read(folder / name), scheduler_stderr=_read(folder / 'aiida.err') or '')
             except EvaluationError as error:
-                if error.code in ('truncated', 'engine_failure') and code:
+                if error.code in (FailureCode.TRUNCATED, FailureCode.ENGINE_FAILURE) and code:
                     reason = f'signal {-code}' if code < 0 else f'exit status {code}'
                     raise EvaluationError(error.code, f'{error.message}; {reason}') from error
                 raise
@@ -223,7 +223,7 @@ class SiestaEngine(Engine):
         try:
             rho, delta_rho = ((folder / name).read_bytes() for name in names)
         except OSError as error:
-            raise EvaluationError('engine_failure', f'SIESTA left no density: {error.strerror}') from error
+            raise EvaluationError(FailureCode.ENGINE_FAILURE, f'SIESTA left no density: {error.strerror}') from error
         return read_density(rho, delta_rho, place(structure, self.settings.vacuum_ang))
 
     @property
@@ -267,7 +267,7 @@ class SiestaEngine(Engine):
             (folder / 'aiida.err').open('wb') as errors,
         ):
             if self._stopped:
-                raise EvaluationError('interrupted', 'the job was ended before this structure')
+                raise EvaluationError(FailureCode.INTERRUPTED, 'the job was ended before this structure')
             try:
                 program = psutil.Popen(
                     self._command,
@@ -280,7 +280,7 @@ class SiestaEngine(Engine):
                 )
             except OSError as error:
                 raise EvaluationError(
-                    'engine_failure', f'{" ".join(self._command)} cannot be started: {error.strerror}'
+                    FailureCode.ENGINE_FAILURE, f'{" ".join(self._command)} cannot be started: {error.strerror}'
                 ) from error
         self._programs[folder] = program
         try:
@@ -291,12 +291,12 @@ class SiestaEngine(Engine):
             _end(program.pid)
             program.wait()
             raise EvaluationError(
-                'time_limit', f'took longer than {self.runtime.time_limit_s:g} s; raise the time limit'
+                FailureCode.TIME_LIMIT, f'took longer than {self.runtime.time_limit_s:g} s; raise the time limit'
             ) from None
         finally:
             del self._programs[folder]
         if self._stopped:
-            raise EvaluationError('interrupted', 'the job was ended while this structure was computed')
+            raise EvaluationError(FailureCode.INTERRUPTED, 'the job was ended while this structure was computed')
         return int(status)
 
 
@@ -307,11 +307,13 @@ def _check_vacuum(structure: Structure) -> None:
     try:
         vacuum = vacuum_of(structure)
     except StructureError as error:
-        raise EvaluationError('invalid_structure', f'the cell of a periodic structure is flat: {error}') from error
+        raise EvaluationError(
+            FailureCode.INVALID_STRUCTURE, f'the cell of a periodic structure is flat: {error}'
+        ) from error
     narrow = np.flatnonzero(~pbc & (vacuum < MINIMUM_VACUUM_ANG))
     if len(narrow):
         raise EvaluationError(
-            'too_little_vacuum',
+            FailureCode.TOO_LITTLE_VACUUM,
             f'the images along the open direction {int(narrow[0]) + 1} are {vacuum[narrow[0]]:.2f} Å apart, less than '
             f'{MINIMUM_VACUUM_ANG:g} Å; make the cell longer, or the direction periodic',
         )

@@ -18,7 +18,7 @@ from aiida_nanoml.engines.siesta.fdf import Fdf, parameters_of, protocol_of, rea
 from aiida_nanoml.engines.siesta.mesh import read_density
 from aiida_nanoml.engines.siesta.output import Run, read_run
 from aiida_nanoml.engines.siesta.parameters import SiestaParameters
-from aiida_nanoml.errors import EngineError, EvaluationError, StructureError
+from aiida_nanoml.errors import EngineError, EvaluationError, FailureCode, StructureError
 from aiida_nanoml.structures import Structure
 
 PSEUDOPOTENTIALS = ('.psf', '.psml')
@@ -148,28 +148,29 @@ def open_run_folder(path: Path, root: Path) -> RunFolder:
     try:
         names = sorted(entry.name for entry in path.iterdir())
     except OSError as error:
-        raise RunFolderError('unreadable', f'the folder cannot be read: {error.strerror}') from error
+        raise RunFolderError(FailureCode.UNREADABLE, f'the folder cannot be read: {error.strerror}') from error
     inputs = [name for name in names if name.endswith('.fdf')]
     outputs = [name for name in names if name.endswith('.out')]
     if not inputs:
-        raise RunFolderError('no_input', 'there is no input (.fdf) beside the output')
+        raise RunFolderError(FailureCode.NO_INPUT, 'there is no input (.fdf) beside the output')
     if not outputs:
-        raise RunFolderError('no_output', 'there is no output (.out): the run has not begun')
+        raise RunFolderError(FailureCode.NO_OUTPUT, 'there is no output (.out): the run has not begun')
     pairs = [(name, f'{name[:-4]}.out') for name in inputs if f'{name[:-4]}.out' in outputs]
     if not pairs:
         pairs = [(one, other) for one in inputs for other in outputs if _is_siesta(path / other)]
     if not pairs:
-        raise RunFolderError('no_output', f'{", ".join(outputs)} is not an output of SIESTA')
+        raise RunFolderError(FailureCode.NO_OUTPUT, f'{", ".join(outputs)} is not an output of SIESTA')
     if len(pairs) > 1:
         raise RunFolderError(
-            'ambiguous', f'{", ".join(inputs)} and {", ".join(outputs)}: keep one run in a folder, or name them alike'
+            FailureCode.AMBIGUOUS,
+            f'{", ".join(inputs)} and {", ".join(outputs)}: keep one run in a folder, or name them alike',
         )
     root = root.resolve()
     text = _read(path / pairs[0][0], root) or ''
     try:
         fdf = read_fdf(text)
     except EngineError as error:
-        raise RunFolderError('input_refused', f'{pairs[0][0]}: {error}') from error
+        raise RunFolderError(FailureCode.INPUT_REFUSED, f'{pairs[0][0]}: {error}') from error
     return RunFolder(path, root, *pairs[0], fdf)
 
 
@@ -188,11 +189,11 @@ def read_finished_run(folder: RunFolder, vacuum_ang: float | None = None) -> Fin
         structure = structure_of(folder.fdf)
         parameters = parameters_of(folder.fdf)
     except (EngineError, StructureError) as error:
-        raise RunFolderError('input_refused', f'{folder.input}: {error}') from error
+        raise RunFolderError(FailureCode.INPUT_REFUSED, f'{folder.input}: {error}') from error
     if vacuum_ang is not None and not structure.pbc.any():
         if parameters.vacuum_ang < vacuum_ang:
             raise RunFolderError(
-                'vacuum', f'the images are {parameters.vacuum_ang:g} Å apart, less than {vacuum_ang:g} Å'
+                FailureCode.VACUUM, f'the images are {parameters.vacuum_ang:g} Å apart, less than {vacuum_ang:g} Å'
             )
         parameters = parameters.model_copy(update={'vacuum_ang': vacuum_ang})
     _check_input_unchanged(folder)
@@ -244,7 +245,8 @@ def _check_input_unchanged(folder: RunFolder) -> None:
             if ours.get(key) != theirs.get(key)
         ]
         raise RunFolderError(
-            'input_changed', f'{folder.input} is not the input of {folder.output}: {", ".join(keys[:3])} differs'
+            FailureCode.INPUT_CHANGED,
+            f'{folder.input} is not the input of {folder.output}: {", ".join(keys[:3])} differs',
         )
 
 
@@ -262,7 +264,8 @@ def _read_meshes(folder: RunFolder) -> dict[str, bytes]:
         content = _read_bytes(folder.path / name, folder.root)
         if content is None:
             raise RunFolderError(
-                'no_density', f'there is no {name}: the run did not save its density (SaveRho T, SaveDeltaRho T)'
+                FailureCode.NO_DENSITY,
+                f'there is no {name}: the run did not save its density (SaveRho T, SaveDeltaRho T)',
             )
         found[name] = content
     return found
@@ -276,7 +279,7 @@ def _read(path: Path, root: Path) -> str | None:
 def _read_bytes(path: Path, root: Path) -> bytes | None:
     try:
         if not path.resolve().is_relative_to(root):
-            raise RunFolderError('outside', f'{path.name} is a link that leads out of {root.name}')
+            raise RunFolderError(FailureCode.OUTSIDE, f'{path.name} is a link that leads out of {root.name}')
         return path.read_bytes() if path.is_file() else None
     except OSError as error:
-        raise RunFolderError('unreadable', f'{path.name} cannot be read: {error.strerror}') from error
+        raise RunFolderError(FailureCode.UNREADABLE, f'{path.name} cannot be read: {error.strerror}') from error

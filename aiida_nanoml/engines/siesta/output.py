@@ -14,22 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_nanoml.engines.base import Label
-from aiida_nanoml.errors import EvaluationError
+from aiida_nanoml.errors import EvaluationError, FailureCode
 
 COMPLETED = 'Job completed'
-
-CODES = (
-    'not_converged',
-    'wall_time',
-    'out_of_memory',
-    'truncated',
-    'disk_full',
-    'basis_error',
-    'missing_pseudopotential',
-    'geometry_not_converged',
-    'engine_failure',
-)
-"""Codes of the failures that a finished run can show."""
 
 _DISK = re.compile(r'no space left on device|disk quota exceeded|file system full|file size limit exceeded', re.I)
 _MEMORY = re.compile(
@@ -85,7 +72,7 @@ def read_run(
     :param prefix: the system label of the run.
     :param output: name of the file with the standard output.
     :param scheduler_stderr: what the scheduler or the launcher said.
-    :raises EvaluationError: with one of :data:`CODES`.
+    :raises EvaluationError: with a code of :data:`~aiida_nanoml.errors.RUN`, or ``'missing_pseudopotential'``.
     """
     text = read(output) or ''
     messages = read('MESSAGES') or ''
@@ -94,7 +81,9 @@ def read_run(
     energy = _last_number(r'^siesta: FreeEng\s*=\s*(\S+)', text, 'the free energy')
     electrons = _last_number(r'^Total number of electrons:\s*(\S+)', text, 'the number of electrons')
     if abs(electrons - round(electrons)) > 1e-4:
-        raise EvaluationError('engine_failure', f'SIESTA counts {electrons:g} electrons, which is no whole number')
+        raise EvaluationError(
+            FailureCode.ENGINE_FAILURE, f'SIESTA counts {electrons:g} electrons, which is no whole number'
+        )
     converged = re.findall(r'^SCF cycle converged after\s+(\d+) iterations', text, re.M)
     label = replace(
         _label(energy, levels, fermi, round(electrons), int(converged[-1]), text),
@@ -145,41 +134,43 @@ def _check_failure(text: str, messages: str, stderr: str) -> None:
     if COMPLETED in text[-2000:] or COMPLETED in messages:
         # A run whose self-consistency need not converge calls itself completed either way.
         if 'SCF_NOT_CONV' in messages or not re.search(r'^SCF cycle converged', text, re.M):
-            _fail('not_converged', 'no self-consistency within the allowed iterations', text)
+            _fail(FailureCode.NOT_CONVERGED, 'no self-consistency within the allowed iterations', text)
         if 'GEOM_NOT_CONV' in messages:
-            _fail('geometry_not_converged', 'the geometry was not relaxed within the allowed steps', text)
+            _fail(FailureCode.GEOMETRY_NOT_CONVERGED, 'the geometry was not relaxed within the allowed steps', text)
         return
     if found := _DISK.search(everything):
-        _fail('disk_full', f'the disk is full: {found.group(0)}', text)
+        _fail(FailureCode.DISK_FULL, f'the disk is full: {found.group(0)}', text)
     if COMPLETED in stderr:
         # SIESTA notices neither that nothing more is written, nor fails because of it.
-        _fail('disk_full', 'the run came to its end, but its files are cut: the disk was full', text)
+        _fail(FailureCode.DISK_FULL, 'the run came to its end, but its files are cut: the disk was full', text)
     if found := _MEMORY.search(everything):
-        _fail('out_of_memory', f'the memory did not suffice: {found.group(0).strip()}', text)
+        _fail(FailureCode.OUT_OF_MEMORY, f'the memory did not suffice: {found.group(0).strip()}', text)
     if found := _PSEUDO.search(everything):
-        _fail('missing_pseudopotential', ' '.join(found.group(0).split()), '')
+        _fail(FailureCode.MISSING_PSEUDOPOTENTIAL, ' '.join(found.group(0).split()), '')
     if found := _BASIS.search(everything):
-        _fail('basis_error', 'the basis cannot be made with these options', text)
+        _fail(FailureCode.BASIS_ERROR, 'the basis cannot be made with these options', text)
     if _WALL.search(everything):
-        _fail('wall_time', 'SIESTA stopped because its wall time was over', text)
+        _fail(FailureCode.WALL_TIME, 'SIESTA stopped because its wall time was over', text)
     if 'SCF_NOT_CONV' in everything:
-        _fail('not_converged', 'no self-consistency within the allowed iterations', text)
+        _fail(FailureCode.NOT_CONVERGED, 'no self-consistency within the allowed iterations', text)
     if 'GEOM_NOT_CONV' in everything:
-        _fail('geometry_not_converged', 'the geometry was not relaxed within the allowed steps', text)
+        _fail(FailureCode.GEOMETRY_NOT_CONVERGED, 'the geometry was not relaxed within the allowed steps', text)
     fatal = [line.partition(':')[2].strip() for line in messages.splitlines() if line.startswith('FATAL')]
     if any(fatal) or 'Stopping Program from Node' in everything:
-        _fail('engine_failure', next(filter(None, fatal), 'SIESTA stopped itself'), text)
+        _fail(FailureCode.ENGINE_FAILURE, next(filter(None, fatal), 'SIESTA stopped itself'), text)
     if not text.strip():
         last = _last_line(stderr)
-        _fail('engine_failure', 'SIESTA wrote nothing' + (f': {last}' if last else ''), '')
-    _fail('truncated', f'the output ends before "{COMPLETED}": the run was killed or its machine failed', text)
+        _fail(FailureCode.ENGINE_FAILURE, 'SIESTA wrote nothing' + (f': {last}' if last else ''), '')
+    _fail(
+        FailureCode.TRUNCATED, f'the output ends before "{COMPLETED}": the run was killed or its machine failed', text
+    )
 
 
 def _fail(code: str, sentence: str, text: str) -> NoReturn:
-    if code == 'not_converged':
+    if code == FailureCode.NOT_CONVERGED:
         steps = re.findall(r'^\s*scf:\s+(\d+)', text, re.M)
         last = f'{steps[-1]} iterations' if steps else ''
-    elif code == 'basis_error':
+    elif code == FailureCode.BASIS_ERROR:
         hints = _BASIS.findall(text)
         hints += re.findall(r'^.*split_norm.*$', text, re.M)
         last = ' '.join(hints[-1].split()) if hints else ''
@@ -199,10 +190,10 @@ def _read_levels(eig: str | None, prefix: str) -> tuple[NDArray[np.float64], flo
     """Read the levels (S, k, L) and the Fermi level, both in eV."""
     # A number that is cut is still a number: only the end of the last line tells.
     if not eig or not eig.endswith('\n') or len(eig.split(maxsplit=4)) < 4:
-        raise EvaluationError('truncated', f'the file {prefix}.EIG with the levels is absent or not whole')
+        raise EvaluationError(FailureCode.TRUNCATED, f'the file {prefix}.EIG with the levels is absent or not whole')
     if len(eig.split()) < _count_words(eig):
         # sisl would read on for ever.
-        raise EvaluationError('truncated', f'the file {prefix}.EIG with the levels ends in the middle')
+        raise EvaluationError(FailureCode.TRUNCATED, f'the file {prefix}.EIG with the levels ends in the middle')
     from sisl.io.siesta.eig import eigSileSiesta
 
     # sisl reads files only, and counts from the Fermi level.
@@ -214,7 +205,7 @@ def _read_levels(eig: str | None, prefix: str) -> tuple[NDArray[np.float64], flo
             fermi = float(source.read_fermi_level())
             levels = np.asarray(source.read_data(), dtype=np.float64) + fermi
         except Exception as error:  # whatever the library raises on a file that ends early
-            raise EvaluationError('truncated', f'the file {prefix}.EIG cannot be read: {error}') from error
+            raise EvaluationError(FailureCode.TRUNCATED, f'the file {prefix}.EIG cannot be read: {error}') from error
     return np.round(levels, 9), fermi
 
 
@@ -231,7 +222,8 @@ def _read_weights(kp: str | None, prefix: str, shape: tuple[int, ...]) -> NDArra
             points = words[1:].reshape(n_points, 5)
         except ValueError as error:
             raise EvaluationError(
-                'truncated', f'the file {prefix}.KP does not give the {n_points} k-points that {prefix}.EIG has'
+                FailureCode.TRUNCATED,
+                f'the file {prefix}.KP does not give the {n_points} k-points that {prefix}.EIG has',
             ) from error
         weights = points[:, 4] / points[:, 4].sum()
     elif n_points == 1:
@@ -273,7 +265,9 @@ def _label(
         )
     below, above = flat[flat <= fermi], flat[flat > fermi]
     if not (len(below) and len(above)):
-        raise EvaluationError('engine_failure', 'all levels are on one side of the Fermi level; use a larger basis')
+        raise EvaluationError(
+            FailureCode.ENGINE_FAILURE, 'all levels are on one side of the Fermi level; use a larger basis'
+        )
     homo, lumo = float(below.max()), float(above.min())
     return Label(
         energy_ev=energy,
@@ -307,7 +301,7 @@ def _last_number(pattern: str, text: str, what: str) -> float:
     try:
         return float(found[-1])
     except (IndexError, ValueError) as error:
-        raise EvaluationError('truncated', f'the output does not give {what}') from error
+        raise EvaluationError(FailureCode.TRUNCATED, f'the output does not give {what}') from error
 
 
 def _wall_time(text: str, timings: str | None) -> float:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from aiida_nanoml.engines.siesta.parameters import SiestaParameters
-from aiida_nanoml.errors import EvaluationError
+from aiida_nanoml.errors import EvaluationError, FailureCode
 from aiida_nanoml.structures.elements import ATOMIC_NUMBERS
 
 BUNDLED_LABEL = 'tm-lda-ca'
@@ -84,7 +84,9 @@ def digest(path: Path) -> str:
     try:
         return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
     except OSError as error:
-        raise EvaluationError('missing_pseudopotential', f'{path} cannot be read: {error.strerror}') from error
+        raise EvaluationError(
+            FailureCode.MISSING_PSEUDOPOTENTIAL, f'{path} cannot be read: {error.strerror}'
+        ) from error
 
 
 def read_header(text: str) -> PseudopotentialHeader | None:
@@ -117,13 +119,17 @@ def check_pseudopotential(text: str, element: str, parameters: SiestaParameters,
     """
     header = read_header(text)
     if header is None:
-        raise EvaluationError('wrong_pseudopotential', f'{name} is no pseudopotential in the format psf or psml')
+        raise EvaluationError(
+            FailureCode.WRONG_PSEUDOPOTENTIAL, f'{name} is no pseudopotential in the format psf or psml'
+        )
     if header.element != element:
-        raise EvaluationError('wrong_pseudopotential', f'{name} is for {header.element}, and stands for {element}')
+        raise EvaluationError(
+            FailureCode.WRONG_PSEUDOPOTENTIAL, f'{name} is for {header.element}, and stands for {element}'
+        )
     wanted = (parameters.xc_functional, parameters.xc_authors)
     if header.functional is not None and header.functional != wanted:
         raise EvaluationError(
-            'wrong_pseudopotential',
+            FailureCode.WRONG_PSEUDOPOTENTIAL,
             f'{name} was made with {"-".join(header.functional)}, the parameters say {"-".join(wanted)}; take '
             'pseudopotentials of that functional, or set xc_functional and xc_authors to it',
         )
@@ -140,13 +146,13 @@ def check_pseudopotentials(elements: list[str], paths: Mapping[str, Path], param
         if element not in paths:
             known = ', '.join(paths) or 'none'
             raise EvaluationError(
-                'missing_pseudopotential', f'there is no pseudopotential for {element}; there are: {known}'
+                FailureCode.MISSING_PSEUDOPOTENTIAL, f'there is no pseudopotential for {element}; there are: {known}'
             )
         try:
             text = paths[element].read_text(encoding='utf-8', errors='replace')
         except OSError as error:
             raise EvaluationError(
-                'missing_pseudopotential',
+                FailureCode.MISSING_PSEUDOPOTENTIAL,
                 f'the pseudopotential of {element}, {paths[element]}, cannot be read: {error.strerror}',
             ) from error
         check_pseudopotential(text, element, parameters, paths[element].name)

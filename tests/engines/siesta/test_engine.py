@@ -17,12 +17,11 @@ import psutil
 import pytest
 
 from aiida_nanoml.engines import get_engine
-from aiida_nanoml.engines.base import REFUSALS
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.engines.siesta.engine import FOLDER_VARIABLE, SiestaEngine
 from aiida_nanoml.engines.siesta.fdf import parameters_of, read_fdf
 from aiida_nanoml.engines.siesta.pseudopotentials import bundled, digest
-from aiida_nanoml.errors import EngineError, EvaluationError
+from aiida_nanoml.errors import REFUSED, EngineError, EvaluationError
 from aiida_nanoml.structures import Structure, StructureSet
 from aiida_nanoml.units import BOLTZMANN_EV_PER_K
 from aiida_nanoml.worker.label import entry_of_label, tabulate
@@ -137,7 +136,7 @@ def test_failures_have_their_code_and_keep_their_folder(name: str, code: str, ma
     run = RUNS[name]
     assert failure_of(make_engine(run), run.structure).code == code
     kept = list((tmp_path / 'runs').glob('*/aiida.out'))
-    assert len(kept) == (0 if code in REFUSALS else 1)
+    assert len(kept) == (0 if code in REFUSED else 1)
 
 
 def test_a_row_that_failed_starts_clean_when_it_is_tried_again(make_engine, tmp_path: Path, monkeypatch) -> None:
