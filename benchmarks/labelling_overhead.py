@@ -69,8 +69,8 @@ def daemon_wall(structures: Any) -> tuple[float, int]:
     from aiida import load_profile, orm
     from aiida.engine import submit
 
+    from aiida_nanoml.actions.installation import make_profile, start_daemon, stop_daemon
     from aiida_nanoml.calculations.local_worker import make_code, make_localhost
-    from aiida_nanoml.cli.installation import make_profile, start_daemon, stop_daemon
     from aiida_nanoml.data.structures import StructureSetData
     from aiida_nanoml.workflows.label import LabelWorkChain
 

@@ -48,7 +48,7 @@ def main() -> None:
         os.environ['OMP_NUM_THREADS'] = '1'
         from aiida import load_profile
 
-        from aiida_nanoml.cli.installation import make_profile
+        from aiida_nanoml.actions.installation import make_profile
 
         load_profile(make_profile(PROFILE).name)
         make_graph(options.runs)

@@ -70,9 +70,9 @@ def aiida_ways(executable: Path, structures: Any, runs: Path) -> dict[str, Any]:
     import numpy as np
     from aiida import load_profile, orm
 
+    from aiida_nanoml.actions.installation import make_profile, start_daemon, stop_daemon
     from aiida_nanoml.calculations.local_worker import make_code, make_localhost
     from aiida_nanoml.calculations.pseudopotentials import install_family
-    from aiida_nanoml.cli.installation import make_profile, start_daemon, stop_daemon
     from aiida_nanoml.data.structures import StructureSetData
 
     profile = load_profile(make_profile('benchmark').name)

@@ -27,7 +27,7 @@ from aiida_nanoml.cli.options import (
     setting,
 )
 from aiida_nanoml.cli.output import emit, identity_line, record, refuse_overwriting, source_line
-from aiida_nanoml.cli.train import KINDS
+from aiida_nanoml.learning.registry import MODEL_KINDS as KINDS
 from aiida_nanoml.text import aligned
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ ENERGIES = {'mae': 'MAE (eV)', 'r2': 'R2', 'mean_std': 'std (eV)'}
 @click.option('--baseline', type=DataNode('nanoml.labels'), help='Labels of all structures that the model corrects.')
 @click.option('--descriptor', default='quadruplets', show_default=True, help='Registered name, or several joined by +.')
 @click.option(
-    '--model', 'kind', type=click.Choice(KINDS), help='Kind of model.  [default: fast; --baseline: correction]'
+    '--model', 'kind', type=click.Choice(list(KINDS)), help='Kind of model.  [default: fast; --baseline: correction]'
 )
 @setting('engine.KEY=VALUE, descriptor.KEY=VALUE or model.KEY=VALUE; repeatable.')
 @click.option('--validation', type=float, help='Share of the labels that the training watches.  [default: 0.2]')

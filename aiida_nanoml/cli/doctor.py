@@ -72,8 +72,8 @@ def _fix() -> None:
     from aiida.common.exceptions import ConfigurationError
     from aiida.manage import get_manager
 
+    from aiida_nanoml.actions.installation import make_profile, start_daemon
     from aiida_nanoml.calculations.local_worker import make_code, make_localhost
-    from aiida_nanoml.cli.installation import make_profile, start_daemon
 
     _put_beside_on_path()
     profile = get_manager().get_profile()
@@ -141,7 +141,7 @@ def _storage(_: Any) -> Finding:
 
 
 def _broker(profile: Any) -> Finding:
-    from aiida_nanoml.cli.installation import daemon_runs
+    from aiida_nanoml.actions.installation import daemon_runs
 
     if profile.process_control_backend is None:
         return Finding(
@@ -158,7 +158,7 @@ def _broker(profile: Any) -> Finding:
 def _caching(profile: Any) -> Finding:
     from aiida.manage.configuration import get_config
 
-    from aiida_nanoml.cli.installation import CACHED
+    from aiida_nanoml.actions.installation import CACHED
 
     if CACHED in (get_config().get_option('caching.enabled_for', scope=profile.name) or []) or get_config().get_option(
         'caching.default_enabled', scope=profile.name

@@ -1,4 +1,4 @@
-"""Command groups: commands loaded on demand, faults of the input told in one line."""
+"""Command groups: commands loaded on demand, faults of the input reported in one line."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import click
 from aiida.cmdline.groups.verdi import VerdiContext
 from aiida.common import exceptions
 
+from aiida_nanoml.actions.nodes import NO_PROFILE, one_line
+from aiida_nanoml.cli.commands import Group, known_actions
 from aiida_nanoml.errors import NanomlError
-
-NO_PROFILE = 'Make a profile with `verdi presto`, or everything that is needed with `aiida-nanoml doctor --fix`.'
 
 USER_FAULTS = (
     NanomlError,
@@ -25,32 +25,59 @@ USER_FAULTS = (
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are asked for.
+    """A group whose commands are made when they are asked for: from actions, or imported.
 
-    :param lazy: ``module:command`` by name of the command, in the order of the help.
+    Actions of other packages appear in the group that their ``command`` names.
+
+    :param path: words of the command of this group, below the root.
+    :param lazy: name of an action, ``module:command`` or a group, by name of the command, in the order of the help.
     """
 
     context_class = VerdiContext
 
-    def __init__(self, *args: Any, lazy: Mapping[str, str], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, lazy: Mapping[str, str | Group], path: tuple[str, ...] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._lazy = dict(lazy)
+        self._path = path
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the commands in the order of the table."""
-        return list(self._lazy)
+        """Return the names of the commands in the order of the table, then those of other packages."""
+        return [*self._lazy, *sorted(self._foreign())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command."""
-        if cmd_name not in self._lazy:
+        """Make or import a command."""
+        entry = self._lazy.get(cmd_name) or self._foreign().get(cmd_name)
+        if entry is None:
             return None
-        module, _, name = self._lazy[cmd_name].partition(':')
-        command: click.Command = getattr(importlib.import_module(module), name)
-        return command
+        if isinstance(entry, Group):
+            return LazyGroup(cmd_name, help=entry.help, lazy=entry.commands, path=(*self._path, cmd_name))
+        module, colon, name = entry.partition(':')
+        if colon:
+            command: click.Command = getattr(importlib.import_module(module), name)
+            return command
+        from aiida_nanoml.cli.parameters import action_command
+
+        return action_command(entry, cmd_name)
+
+    def _foreign(self) -> dict[str, str | Group]:
+        """Return the actions of other packages that belong into this group."""
+        from aiida_nanoml.actions.registry import action_class, action_names
+
+        found: dict[str, str | Group] = {}
+        for name in set(action_names()) - known_actions():
+            try:
+                words = action_class(name).command
+            except NanomlError:
+                continue  # a broken package hides its own commands only
+            depth = len(self._path)
+            if words[:depth] != self._path or len(words) <= depth or words[depth] in self._lazy:
+                continue
+            found[words[depth]] = name if len(words) == depth + 1 else Group('Commands of another package.', {})
+        return found
 
 
 class RootGroup(LazyGroup):
-    """Tell a fault of the input in one line and exit with status 1; a traceback means a fault of the program."""
+    """Report a fault of the input in one line and exit with status 1; a traceback means a fault of the program."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -60,8 +87,3 @@ class RootGroup(LazyGroup):
             raise click.ClickException(f'{one_line(error)} {NO_PROFILE}') from error
         except USER_FAULTS as error:
             raise click.ClickException(one_line(error)) from error
-
-
-def one_line(error: BaseException) -> str:
-    """Put the message of an error into one line."""
-    return ' '.join(str(error).split()) or type(error).__name__

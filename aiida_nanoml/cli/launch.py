@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aiida_nanoml.actions.installation import daemon_runs
 from aiida_nanoml.cli.groups import one_line
-from aiida_nanoml.cli.installation import daemon_runs
 from aiida_nanoml.cli.options import load_storage
 from aiida_nanoml.cli.output import emit, record, type_name
-from aiida_nanoml.cli.progress import looks
+from aiida_nanoml.cli.progress import poll_progress
 
 if TYPE_CHECKING:
     from aiida.engine import Process, ProcessBuilder
@@ -172,5 +172,5 @@ def _mark_as_error_stream(entry: logging.LogRecord) -> bool:
 
 
 async def _show_progress(node: ProcessNode) -> None:
-    for _ in looks(node):
+    for _ in poll_progress(node):
         await asyncio.sleep(PROGRESS_INTERVAL)

@@ -50,7 +50,7 @@ def follow(process: Any, poll_s: float = 2.0) -> None:
     :raises KeyboardInterrupt: Ctrl-C was pressed; the process goes on.
     """
     with _interrupts() as interrupted:
-        for _ in looks(process):
+        for _ in poll_progress(process):
             if interrupted:
                 raise KeyboardInterrupt
             time.sleep(poll_s)
@@ -67,7 +67,7 @@ def _interrupts() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, previous)
 
 
-def looks(process: Any) -> Iterator[None]:
+def poll_progress(process: Any) -> Iterator[None]:
     """Show how far a process is, once for every item that is taken, until it ends; the caller waits in between.
 
     :param process: node of a running process.

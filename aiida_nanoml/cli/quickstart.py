@@ -77,8 +77,8 @@ def quickstart(
     start = time.monotonic()
     from aiida import load_profile
 
+    from aiida_nanoml.actions.installation import make_profile, start_daemon, stop_daemon
     from aiida_nanoml.calculations.local_worker import make_code, make_localhost
-    from aiida_nanoml.cli.installation import make_profile, start_daemon, stop_daemon
     from aiida_nanoml.cli.progress import follow
 
     profile = load_profile(make_profile(PROFILE).name)
@@ -133,7 +133,7 @@ def _enter(folder: Path) -> None:
 
     AiiDA reads these variables when it is imported, so that the program is started anew where they differ.
     """
-    from aiida_nanoml.cli.installation import daemon_environment
+    from aiida_nanoml.actions.installation import daemon_environment
 
     if os.pathsep in str(folder):
         raise click.ClickException(

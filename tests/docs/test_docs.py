@@ -80,7 +80,7 @@ OWN_PREPARATION = 'aiida-nanoml doctor --fix'
 PREPARATION = """
 from aiida import load_profile
 from aiida_nanoml.calculations.local_worker import make_code, make_localhost
-from aiida_nanoml.cli.installation import make_profile
+from aiida_nanoml.actions.installation import make_profile
 load_profile(make_profile('docs').name)
 make_code(make_localhost())
 """

@@ -28,7 +28,7 @@ ELSEWHERE = """
 import json, sys
 from aiida import load_profile, orm
 from aiida.tools.archive import import_archive
-from aiida_nanoml.cli.installation import make_profile
+from aiida_nanoml.actions.installation import make_profile
 from aiida_nanoml.provenance.graph import ProvenanceGraph
 from aiida_nanoml.provenance.lineage import starts, trace
 load_profile(make_profile('elsewhere').name)

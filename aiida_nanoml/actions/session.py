@@ -1,0 +1,173 @@
+"""Running the processes of an action: in place, or by the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aiida_nanoml.actions.errors import ActionError
+from aiida_nanoml.actions.nodes import load_storage, one_line, type_name
+
+if TYPE_CHECKING:
+    from aiida.engine import Process, ProcessBuilder
+    from aiida.orm import Node, ProcessNode
+
+Item = TypeVar('Item')
+
+
+class Session:
+    """How an action runs its processes, and where its notes and its progress go. This one is silent.
+
+    A face derives its own from it: it overrides :meth:`note`, :meth:`count` and :meth:`watch`.
+    """
+
+    def note(self, text: str) -> None:
+        """Report something while an action runs."""
+
+    def count(self, step: str, items: Iterable[Item], total: int) -> Iterator[Item]:
+        """Show how many items of a step are done while they are taken.
+
+        :param step: what is done, in one word.
+        :param total: number of items.
+        """
+        yield from items
+
+    async def watch(self, node: ProcessNode) -> None:
+        """Show how far a running process is; cancelled when it has ended."""
+
+    def run_function(self, function: Any, **inputs: Any) -> Any:
+        """Run a calculation function.
+
+        :returns: the node that it made, or nodes by name.
+        :raises ActionError: the function refused its input.
+        """
+        load_storage()
+        result, node = function.run_get_node(**inputs)
+        raise_if_failed(node)
+        return result
+
+    def join(self, function: Any, prefix: str, nodes: Sequence[Node]) -> Any:
+        """Join nodes with a calculation function that takes any number of them; a single one is returned as it is.
+
+        :param prefix: its inputs are called ``PREFIX_000`` and so on.
+        """
+        if len(nodes) == 1:
+            return nodes[0]
+        return self.run_function(function, **{f'{prefix}_{number:03d}': node for number, node in enumerate(nodes)})
+
+    def run(self, builder: ProcessBuilder, accepted: Sequence[int] = ()) -> ProcessNode:
+        """Run a process in place and wait for it.
+
+        :param accepted: exit statuses that the caller reports itself, with what the process made.
+        :returns: the node of the process, which finished without a fault, or with such a status.
+        :raises ActionError: inputs that do not fit, or a process that failed; what it made before is named.
+        """
+        from aiida.manage import get_manager
+
+        # Without a broker nobody announces that a child has finished: the runner looks for it.
+        manager = get_manager()
+        # A loop of its own: runners share one otherwise, and the runner that is replaced below would close it.
+        runner = manager.create_runner(communicator=None, poll_interval=0.5, loop=asyncio.new_event_loop())
+        process = _instantiate(runner, builder)
+        progress = runner.loop.create_task(self.watch(process.node))
+        manager.set_runner(runner)  # SSH connections look for it, and would otherwise make one that needs the broker
+        try:
+            runner.run_get_node(process)
+        finally:
+            progress.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                runner.loop.run_until_complete(asyncio.wait([progress]))
+            manager.reset_runner()
+        if process.node.exit_status not in accepted:
+            raise_if_failed(process.node)
+        return process.node
+
+    def submit(self, builder: ProcessBuilder, label: str) -> ProcessNode:
+        """Submit a process to the daemon.
+
+        :param label: label of the process; its results are not there yet.
+        :raises ActionError: no daemon would run it, or inputs that do not fit.
+        """
+        from aiida.engine import submit
+        from aiida.manage import get_manager
+
+        from aiida_nanoml.actions.installation import daemon_runs
+
+        manager = get_manager()
+        profile = manager.get_profile()
+        if manager.get_broker() is None:
+            raise ActionError(
+                f'the profile {profile.name} has no broker, so that nothing can be submitted: leave out --submit, or '
+                'use a profile made with `verdi presto --use-zeromq`'
+            )
+        if not daemon_runs(profile):
+            raise ActionError(
+                'the daemon does not run, so that nothing would happen: start it with `verdi daemon start`, or leave '
+                'out --submit'
+            )
+        try:
+            builder.metadata.label = label
+            return submit(builder)
+        except ValueError as error:
+            raise _input_refused(error) from error
+
+
+def raise_if_failed(node: ProcessNode) -> None:
+    """Check that a process finished without a fault.
+
+    :raises ActionError: it did not; says why, and what of its work is kept.
+    """
+    if node.is_finished_ok:
+        return
+    if node.is_excepted:
+        reason = f'excepted: {one_line(Exception(node.exception))}; see `verdi process report {node.pk}`'
+    elif node.is_killed:
+        reason = 'was killed'
+    else:
+        reason = f'failed with exit status {node.exit_status}: {node.exit_message}'
+    kept = ', '.join(f'{type_name(made)} pk {made.pk}' for made in _made_by(node))
+    raise ActionError(
+        f'{node.process_label} (pk {node.pk}) {reason}' + (f' What was computed is kept: {kept}.' if kept else '')
+    )
+
+
+@contextlib.contextmanager
+def only_errors() -> Iterator[None]:
+    """Keep the warnings of many processes from the screen and from the graph."""
+    import logging
+
+    from aiida.common.log import AIIDA_LOGGER
+
+    level = AIIDA_LOGGER.level
+    AIIDA_LOGGER.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        AIIDA_LOGGER.setLevel(level)
+
+
+def _made_by(process: ProcessNode) -> list[Node]:
+    """Return what a process and those that it called made, of the types of this package."""
+    from aiida.common.links import LinkType
+
+    made = {}
+    for node in (process, *process.called_descendants):
+        for link in node.base.links.get_outgoing(link_type=LinkType.CREATE).all():
+            if type_name(link.node).startswith('nanoml.'):
+                made[link.node.pk] = link.node
+    return [made[pk] for pk in sorted(made)]
+
+
+def _instantiate(runner: Any, builder: ProcessBuilder) -> Process:
+    try:
+        return runner.instantiate_process(builder)
+    except ValueError as error:
+        raise _input_refused(error) from error
+
+
+def _input_refused(error: ValueError) -> ActionError:
+    reason = re.sub(r"^Error occurred validating port '[^']*': ", '', one_line(error))
+    return ActionError(f'the inputs cannot be used: {reason}')

@@ -1,0 +1,155 @@
+"""Train a model on a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from aiida_nanoml.actions.base import JobAction, Result, Session, Step, given, record, step
+from aiida_nanoml.actions.common import MAX_SEED, settings_option
+from aiida_nanoml.actions.describe import identity_line, interval_line, metric_table, source_line
+from aiida_nanoml.actions.errors import InputError
+from aiida_nanoml.actions.fields import DatasetNode, argument, comma_separated, option
+
+if TYPE_CHECKING:
+    from aiida.engine import ProcessBuilder
+    from aiida.orm import ProcessNode
+
+    from aiida_nanoml.data.model import ModelData
+
+NAMED = ('epochs', 'batch_size', 'hidden_layers', 'learning_rate', 'seed')
+"""Hyperparameters that have a field of their own."""
+
+
+def model_kinds() -> list[str]:
+    """Return the names of all kinds of model."""
+    from aiida_nanoml.learning.registry import MODEL_KINDS
+
+    return list(MODEL_KINDS)
+
+
+class Train(JobAction):
+    """Train a model on the training rows of DATASET and evaluate it on all parts of its split.
+
+    The kinds fast, paper, transfer, correction and alloy are dense networks; the others are models of scikit-learn.
+    With a baseline in DATASET, a model learns the correction to it. All targets of DATASET are learnt by one model:
+    alloy, linear, ridge, tree and forest can learn several, and other networks with --set target_scale_ev=null.
+    """
+
+    action: ClassVar[str] = 'train'
+    command: ClassVar[tuple[str, ...]] = ('train',)
+    example: ClassVar[str] = 'aiida-nanoml train gaps --model fast --epochs 50 --name gap-model'
+
+    dataset: DatasetNode = argument('Data set to learn from.')
+    kind: str | None = option(
+        None,
+        'Kind of model.',
+        options=('--model',),
+        choices=model_kinds,
+        shown='fast; with a baseline: correction; for others than the gap: alloy',
+    )
+    alone: bool = option(False, 'Learn the target itself, although DATASET has a baseline.')
+    folds: int | None = option(None, 'Also cross-validate with this many folds.', ge=3)
+    allow_leakage: bool = option(False, 'Accept structures that are in two parts of the split.')
+    epochs: int | None = option(None, 'Largest number of passes over the training rows.', ge=1)
+    batch_size: int | None = option(None, 'Rows of one step.', ge=1)
+    hidden_layers: tuple[int, ...] | None = option(
+        None, 'Neurons of each hidden layer, for example 300,50,25.', **comma_separated(int, '300,50,25')
+    )
+    learning_rate: float | None = option(None, 'Learning rate of Adam.', gt=0)
+    seed: int | None = option(
+        None, 'Random seed of the initial weights and of the order of the rows.', ge=0, le=MAX_SEED
+    )
+    hyperparameters: dict[str, Any] = settings_option('Any other hyperparameter of the model; repeatable.')
+
+    def builder(self, session: Session) -> ProcessBuilder:
+        """Return the training."""
+        from aiida.orm import Bool, Dict, Int, Str
+
+        from aiida_nanoml.calculations.train import TrainCalculation
+        from aiida_nanoml.learning.registry import default_kind
+
+        dataset = self.load('dataset')
+        corrects = dataset.baseline_source is not None and not self.alone
+        builder = TrainCalculation.get_builder()
+        builder.code = self.worker()
+        builder.dataset = dataset
+        builder.kind = Str(self.kind or default_kind(dataset.target, 1 + len(dataset.others), corrects))
+        hyperparameters = self.all_hyperparameters()
+        if hyperparameters:
+            builder.hyperparameters = Dict(hyperparameters)
+        if self.alone:
+            builder.alone = Bool(True)
+        if self.folds is not None:
+            builder.folds = Int(self.folds)
+        if self.allow_leakage:
+            builder.allow_leakage = Bool(True)
+        builder.metadata.options = self.job_options()
+        return builder
+
+    def all_hyperparameters(self) -> dict[str, Any]:
+        """Return the hyperparameters that were chosen, in types of JSON.
+
+        :raises InputError: one of them is given twice.
+        """
+        named = given(**{name: getattr(self, name) for name in NAMED})
+        twice = sorted(set(named) & set(self.hyperparameters))
+        if twice:
+            raise InputError(f'{", ".join(twice)} is given twice, as an option and with {{hyperparameters}}')
+        if self.hidden_layers is not None:
+            named['hidden_layers'] = list(self.hidden_layers)
+        return named | self.hyperparameters
+
+    def collect(self, process: ProcessNode, session: Session) -> Result:
+        """Label the model."""
+        process.outputs.model.label = self.name
+        return TrainResult(process, process.outputs.model, process.outputs.metrics.get_dict())
+
+
+@dataclass(frozen=True)
+class TrainResult(Result):
+    """A trained model.
+
+    :param process: the training.
+    :param model: the model.
+    :param metrics: errors by part of the split.
+    """
+
+    process: ProcessNode
+    model: ModelData
+    metrics: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the model is and its metrics."""
+        dataset, attributes = self.process.inputs.dataset, self.model.base.attributes
+        keys = ('fingerprint', 'baseline', 'calibration', 'domain_limit', 'parameters')
+        return record(
+            self.model,
+            process=self.process.uuid,
+            kind=self.process.inputs.kind.value,
+            target=dataset.target,
+            others=list(dataset.others),
+            metrics=self.metrics,
+            **{key: attributes.get(key) for key in keys},
+        )
+
+    def lines(self) -> dict[str, object]:
+        """Return the model, what it corrects, and the coverage of its intervals."""
+        baseline = self.model.base.attributes.get('baseline')
+        part = 'held-out' if 'folds' in self.process.inputs else 'test'
+        return {
+            'model': identity_line(self.model),
+            'kind': self.process.inputs.kind.value,
+            **({'corrects': source_line(baseline)} if baseline else {}),
+            'fingerprint': self.model.base.attributes.get('fingerprint')[:12],
+            **interval_line(self.metrics, part),
+        }
+
+    def table(self) -> str:
+        """Return the metrics by part of the split."""
+        dataset = self.process.inputs.dataset
+        return metric_table(self.metrics, target=dataset.target, others=dataset.others)
+
+    def next_step(self) -> Step:
+        """Draw predicted against computed values."""
+        return step('plot', node=self.model, output='parity.png')

@@ -1,0 +1,69 @@
+"""All commands, in the order of the work: which action each one fills, or where a command that is no action stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of commands.
+
+    :param help: what they are about.
+    :param commands: name of an action, ``module:command``, or a group, by the name of the command.
+    """
+
+    help: str
+    commands: Mapping[str, str | Group]
+
+
+COMMANDS: Mapping[str, str | Group] = MappingProxyType(
+    {
+        'quickstart': 'aiida_nanoml.cli.quickstart:quickstart',
+        'doctor': 'aiida_nanoml.cli.doctor:doctor',
+        'flakes': 'aiida_nanoml.cli.flakes:flakes',
+        'alloys': 'aiida_nanoml.cli.alloys:alloys',
+        'structures': 'aiida_nanoml.cli.structures:structures',
+        'label': 'label',
+        'campaign': 'aiida_nanoml.cli.campaign:campaign',
+        'pseudos': 'aiida_nanoml.cli.pseudos:pseudos',
+        'siesta': 'aiida_nanoml.cli.siesta:siesta',
+        'starter': 'aiida_nanoml.cli.starter:starter',
+        'dataset': 'aiida_nanoml.cli.dataset:dataset',
+        'train': 'train',
+        'study': 'aiida_nanoml.cli.study:study',
+        'model': 'aiida_nanoml.cli.model:model',
+        'predict': 'aiida_nanoml.cli.predict:predict',
+        'validate': 'aiida_nanoml.cli.validate:validate',
+        'active': 'aiida_nanoml.cli.active:active',
+        'density': 'aiida_nanoml.cli.density:density',
+        'rmatrix': 'aiida_nanoml.cli.rmatrix:rmatrix',
+        'plot': 'aiida_nanoml.cli.plot:plot',
+        'trace': 'trace',
+        'audit': 'aiida_nanoml.cli.audit:audit',
+        'reproduce': 'aiida_nanoml.cli.reproduce:reproduce',
+        'taint': 'aiida_nanoml.cli.taint:taint',
+        'compare': 'aiida_nanoml.cli.compare:compare',
+        'publish': 'aiida_nanoml.cli.publish:publish',
+        'actions': Group(
+            'What can be asked of the package, for programs.',
+            {
+                'list': 'aiida_nanoml.cli.commands.actions:list_',
+                'schema': 'aiida_nanoml.cli.commands.actions:schema',
+            },
+        ),
+    }
+)
+
+
+def known_actions(commands: Mapping[str, str | Group] = COMMANDS) -> set[str]:
+    """Return the names of the actions that have a command here."""
+    found: set[str] = set()
+    for entry in commands.values():
+        if isinstance(entry, Group):
+            found |= known_actions(entry.commands)
+        elif ':' not in entry:
+            found.add(entry)
+    return found

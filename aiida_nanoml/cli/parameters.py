@@ -1,0 +1,192 @@
+"""Commands of click made from actions: the only place where fields become options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from aiida_nanoml.actions.base import Action, fill, first_sentence
+from aiida_nanoml.actions.errors import InputError
+from aiida_nanoml.actions.fields import GROUPS, FieldSpec, fields_of
+from aiida_nanoml.actions.nodes import one_line
+from aiida_nanoml.actions.registry import action_class
+from aiida_nanoml.cli.terminal import TerminalSession
+
+JSON = click.Option(['--json', 'as_json'], is_flag=True, help='Print one JSON object.')
+
+
+METAVARS = {'integer': 'INTEGER', 'number': 'NUMBER', 'node': 'NODE'}
+UNITS = {'s': 'seconds'}
+"""Units that people read in words."""
+
+
+class KeyValue(click.ParamType):
+    """``KEY=VALUE``; the value is read as YAML, so that numbers, lists and truth values keep their type."""
+
+    name = 'KEY=VALUE'
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Divide at the first ``=``."""
+        import yaml
+
+        key, equals, text = value.partition('=')
+        if not equals or not key.strip():
+            self.fail(f'{value!r} is not of the form KEY=VALUE', param, ctx)
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            self.fail(f'the value of {key} cannot be read: {one_line(error)}', param, ctx)
+        if re.fullmatch(r'\s*[-+]?\d+[eE][-+]?\d+\s*', text):
+            content = float(text)  # YAML 1.1 takes a number without a point, such as 1e-3, for a text
+        return key.strip(), content
+
+
+class Parsed(click.ParamType):
+    """A text that the field itself reads."""
+
+    def __init__(self, spec: FieldSpec) -> None:
+        self.name = spec.display.metavar or 'TEXT'
+        self._parse = spec.display.parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the value."""
+        if not isinstance(value, str) or self._parse is None:
+            return value
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class ActionCommand(click.Command):
+    """A command that fills an action; its help shows the options by group."""
+
+    def __init__(self, action: type[Action], name: str, preset: Mapping[str, Any] | None = None) -> None:
+        self.action = action
+        self.preset = dict(preset or {})
+        self._specs = [spec for spec in fields_of(action) if spec.name not in self.preset]
+        text = action.describe(self.preset)
+        super().__init__(
+            name,
+            params=[*map(parameter_of, self._specs), JSON],
+            callback=self._run,
+            help=text,
+            short_help=action.short if action.short and not self.preset else first_sentence(text),
+            epilog=example(action.examples(self.preset)),
+        )
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options by group."""
+        group_of = {spec.name: spec.display.group for spec in self._specs}
+        rows: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
+        for param in self.get_params(ctx):
+            line = param.get_help_record(ctx)
+            if line is not None:
+                rows[group_of.get(str(param.name), 'output')].append(line)
+        for group, lines in rows.items():
+            if lines:
+                with formatter.section(GROUPS[group]):
+                    formatter.write_dl(lines)
+
+    def _run(self, as_json: bool, **values: Any) -> None:
+        ctx = click.get_current_context()
+        mappings = {spec.name for spec in self._specs if spec.kind == 'mapping'}
+        given = {
+            name: dict(value) if name in mappings else value
+            for name, value in values.items()
+            if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+        }
+        try:
+            result = fill(self.action, self.preset | given).run(TerminalSession())
+        except InputError as error:
+            raise self._usage_error(error, ctx) from error
+        click.echo(result.to_json() if as_json else result.render())
+        if result.failure is not None:
+            raise click.ClickException(result.failure)
+        if result.exit_status:
+            ctx.exit(result.exit_status)
+
+    def _usage_error(self, error: InputError, ctx: click.Context) -> click.UsageError:
+        names = {spec.name: spec.option for spec in self._specs}
+        text = error.render(lambda name: names.get(name, name))
+        param = next((param for param in self.params if param.name == error.field), None)
+        return click.UsageError(text, ctx) if param is None else click.BadParameter(text, ctx, param)
+
+
+def action_command(name: str, command: str, preset: Mapping[str, Any] | None = None) -> click.Command:
+    """Return the command of an action.
+
+    :param name: name of the action.
+    :param command: last word of the command.
+    :param preset: fields that the command decides.
+    """
+    return ActionCommand(action_class(name), command, preset)
+
+
+def parameter_of(spec: FieldSpec) -> click.Parameter:
+    """Return the argument or the option of a field."""
+    kind = _type_of(spec)
+    several = spec.repeatable or spec.kind == 'mapping'
+    if spec.display.positional:
+        count = -1 if several else spec.length
+        metavar = spec.display.metavar
+        return click.Argument([spec.name], type=kind, nargs=count, required=spec.required, metavar=metavar)
+    shown = spec.shown_default
+    settings: dict[str, Any] = {
+        'help': _help_of(spec) + ('' if shown is None else f'  [default: {shown}]'),
+        'required': spec.required,
+    }
+    if spec.kind == 'flag':
+        return click.Option([*spec.options, spec.name], is_flag=True, default=spec.default, **settings)
+    if several:
+        settings['multiple'] = True
+    elif not spec.required:
+        settings['default'] = spec.default
+    metavar = spec.display.metavar or METAVARS.get(spec.kind)
+    return click.Option([*spec.options, spec.name], type=kind, nargs=spec.length, metavar=metavar, **settings)
+
+
+def example(text: str) -> str:
+    """Return the end of a help page: examples that run."""
+    lines = '\n'.join(f'  {line}' for line in text.splitlines())
+    return f'\b\nExample:\n{lines}'
+
+
+def _help_of(spec: FieldSpec) -> str:
+    unit = spec.display.unit
+    return spec.help if unit is None else f'{spec.help.removesuffix(".")}, in {UNITS.get(unit, unit)}.'
+
+
+def _type_of(spec: FieldSpec) -> click.ParamType | None:
+    if spec.display.parse is not None:
+        return Parsed(spec)
+    if spec.kind == 'mapping':
+        return KeyValue()
+    if spec.kind == 'path':
+        return _path_of(spec)
+    if spec.choices:
+        return click.Choice(spec.choices)
+    if spec.kind in ('integer', 'number'):
+        bounds = {
+            'min': spec.minimum,
+            'max': spec.maximum,
+            'min_open': spec.excludes_minimum,
+            'max_open': spec.excludes_maximum,
+        }
+        return click.IntRange(**bounds) if spec.kind == 'integer' else click.FloatRange(**bounds)
+    return click.BOOL if spec.kind == 'flag' else click.STRING
+
+
+def _path_of(spec: FieldSpec) -> click.Path:
+    wanted = spec.display.exists or ''
+    return click.Path(
+        path_type=Path,
+        exists=wanted in ('file', 'folder'),
+        dir_okay=not wanted.endswith('file'),
+        file_okay=not wanted.endswith('folder'),
+    )

@@ -1,0 +1,54 @@
+"""Notes and progress of an action on the standard error; the standard output belongs to its result."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from aiida_nanoml.actions.session import Session
+from aiida_nanoml.cli.progress import counted, poll_progress
+
+if TYPE_CHECKING:
+    from aiida.orm import ProcessNode
+
+Item = TypeVar('Item')
+
+PROGRESS_INTERVAL_S = 1.0
+"""Seconds between two looks at the running jobs."""
+
+
+class TerminalSession(Session):
+    """Shows notes and progress on the standard error."""
+
+    def __init__(self) -> None:
+        log_to_stderr()
+
+    def note(self, text: str) -> None:
+        """Write a line."""
+        click.echo(text, err=True)
+
+    def count(self, step: str, items: Iterable[Item], total: int) -> Iterator[Item]:
+        """Show how many items are done while they are taken."""
+        return counted(step, items, total)
+
+    async def watch(self, node: ProcessNode) -> None:
+        """Show how far a process is, once a second."""
+        for _ in poll_progress(node):
+            await asyncio.sleep(PROGRESS_INTERVAL_S)
+
+
+def log_to_stderr() -> None:
+    """Let AiiDA report on the standard error."""
+    for logger in (logging.getLogger(), logging.getLogger('aiida')):
+        for handler in logger.handlers:
+            if type(handler).__name__ == 'CliHandler':
+                handler.addFilter(_mark_as_error_stream)
+
+
+def _mark_as_error_stream(entry: logging.LogRecord) -> bool:
+    entry.err = True
+    return True
