@@ -1,8 +1,8 @@
 """Fields of actions: declared once with type, bounds, default, unit and help, and read by every face.
 
-A field is written as ``batch_size: int | None = option(None, 'Structures in one job.', ge=1, group=JOB)``, or without
-default as ``structures: Structures = argument('Structures to label.')``. :func:`fields_of` reads the fields of an action
-as :class:`FieldSpec`, from which the command line makes its options and the documentation its tables.
+A field is ``batch_size: int | None = option(None, 'Structures in one job.', ge=1, group=JOB)``, or, as an argument,
+``structures: Structures = argument('Structures to label.')``. :func:`fields_of` reads the fields of an action as
+:class:`FieldSpec`, from which the command line makes its options and the documentation its tables.
 """
 
 from __future__ import annotations
