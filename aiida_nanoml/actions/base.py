@@ -74,15 +74,15 @@ def command_line(action: type[Action], fields: Mapping[str, Any]) -> str:
         if spec.display.positional:
             words += [_text_of(spec, one) for one in (value if spec.repeatable else [value])]
         elif spec.kind == 'flag':
-            on, _, off = spec.options[-1].partition('/')
+            on, _, off = spec.options[0].partition('/')
             options += [on] if value else [off] if off else []
         elif spec.kind == 'mapping':
-            options += [word for key, one in value.items() for word in (spec.option, f'{key}={json.dumps(one)}')]
+            options += [word for key, one in value.items() for word in (spec.options[0], f'{key}={json.dumps(one)}')]
         elif spec.length > 1:
-            options += [spec.option, *(_text_of(spec, one) for one in value)]
+            options += [spec.options[0], *(_text_of(spec, one) for one in value)]
         else:
             for one in value if spec.repeatable else [value]:
-                options += [spec.option, _text_of(spec, one)]
+                options += [spec.options[0], _text_of(spec, one)]
     return shlex.join([*words, *options])
 
 

@@ -146,7 +146,8 @@ def parameter_of(spec: FieldSpec) -> click.Parameter:
     if several:
         settings['multiple'] = True
     elif not spec.required:
-        settings['default'] = spec.default
+        formatted = spec.display.parse is not None and spec.default is not None
+        settings['default'] = spec.display.format(spec.default) if formatted else spec.default
     metavar = spec.display.metavar or METAVARS.get(spec.kind)
     return click.Option([*spec.options, spec.name], type=kind, nargs=spec.length, metavar=metavar, **settings)
 

@@ -41,7 +41,7 @@ def differences(before: dict[str, Any], now: list[dict[str, Any]]) -> list[str]:
     changes = [f'{name}: {key} {before[key]} -> {one[key]}' for key in KEPT if before[key] != one[key]]
     if before['kind'] == 'option':
         changes += [f'{name} is no longer called {word}' for word in before['opts'] if word not in one['opts']]
-    if before['shown'] and (before['default'], before['shown']) != (one['default'], one['shown']):
+    if before['shown'] and before['default'] != one['default']:
         changes.append(f'{name}: default {before["default"]} -> {one["default"]}')
     changes += [f'{name}: no longer takes {choice}' for choice in before['choices'] if choice not in one['choices']]
     return changes
