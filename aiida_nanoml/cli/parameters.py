@@ -172,6 +172,8 @@ def _type_of(spec: FieldSpec) -> click.ParamType | None:
         return _path_of(spec)
     if spec.choices:
         return click.Choice(spec.choices)
+    if spec.kind in ('integer', 'number') and spec.minimum is None and spec.maximum is None:
+        return click.INT if spec.kind == 'integer' else click.FLOAT
     if spec.kind in ('integer', 'number'):
         bounds = {
             'min': spec.minimum,

@@ -8,9 +8,7 @@ from aiida import orm
 
 from aiida_nanoml.calculations.functions.structures import merge_structures
 from aiida_nanoml.cli.options import DataNode, KeyValue, Numbers, descriptor_choice, job_options
-from aiida_nanoml.cli.train import KINDS
 from aiida_nanoml.data.structures import StructureSetData
-from aiida_nanoml.learning.registry import MODEL_KINDS
 
 
 @pytest.mark.parametrize(
@@ -68,10 +66,6 @@ def test_numbers():
     assert Numbers().convert('300,50,25', None, None) == [300, 50, 25]
     with pytest.raises(click.BadParameter, match='300,50,25'):
         Numbers().convert('300;50', None, None)
-
-
-def test_model_kinds_are_those_of_the_registry():
-    assert tuple(MODEL_KINDS) == KINDS
 
 
 def test_processes_are_cores_of_one_task():

@@ -23,9 +23,12 @@ COMMANDS: Mapping[str, str | Group] = MappingProxyType(
     {
         'quickstart': 'aiida_nanoml.cli.quickstart:quickstart',
         'doctor': 'aiida_nanoml.cli.doctor:doctor',
-        'flakes': 'aiida_nanoml.cli.flakes:flakes',
+        'flakes': Group('C-BN nanoflakes.', {'generate': 'generate_flakes'}),
         'alloys': 'aiida_nanoml.cli.alloys:alloys',
-        'structures': 'aiida_nanoml.cli.structures:structures',
+        'structures': Group(
+            'Sets of structures.',
+            {'import': 'import_structures', 'export': 'export_structures', 'show': 'show_structures'},
+        ),
         'label': 'label',
         'campaign': 'aiida_nanoml.cli.campaign:campaign',
         'pseudos': 'aiida_nanoml.cli.pseudos:pseudos',

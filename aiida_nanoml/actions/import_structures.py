@@ -1,0 +1,35 @@
+"""Read structures from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from aiida_nanoml.actions.base import NamedAction, Result, Session
+from aiida_nanoml.actions.fields import argument, option
+from aiida_nanoml.actions.show_structures import StructuresResult
+
+
+class ImportStructures(NamedAction):
+    """Read structures from FILE, in any format that ASE reads. Extended XYZ keeps names and families."""
+
+    action: ClassVar[str] = 'import_structures'
+    command: ClassVar[tuple[str, ...]] = ('structures', 'import')
+    example: ClassVar[str] = 'aiida-nanoml structures import flakes.extxyz --name more-flakes'
+    short: ClassVar[str] = 'Read structures from a file.'
+
+    file: Path = argument('File to read.', exists='file')
+    family: str | None = option(None, 'Family of all structures.', shown='what the file says')
+
+    def perform(self, session: Session) -> Result:
+        """Store the file, and read it."""
+        from aiida.orm import SinglefileData, Str
+
+        from aiida_nanoml.calculations.functions.structures import import_structures
+
+        inputs = {'file': SinglefileData(self.file.absolute())}
+        if self.family is not None:
+            inputs['family'] = Str(self.family)
+        node = session.run_function(import_structures, **inputs)
+        node.label = self.name
+        return StructuresResult(node, {'filename': self.file.name})

@@ -1,0 +1,75 @@
+"""Show what a set of structures holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from aiida_nanoml.actions.base import Action, Result, Session, Step, fields_of, record, step
+from aiida_nanoml.actions.describe import identity_line
+from aiida_nanoml.actions.fields import Structures, argument
+
+if TYPE_CHECKING:
+    from aiida_nanoml.data.structures import StructureSetData
+
+SHOWN_NAMES = 3
+
+
+class ShowStructures(Action):
+    """Show what the set of structures NODE holds."""
+
+    action: ClassVar[str] = 'show_structures'
+    command: ClassVar[tuple[str, ...]] = ('structures', 'show')
+    example: ClassVar[str] = 'aiida-nanoml structures show flakes'
+
+    node: Structures = argument('Set of structures.')
+
+    def perform(self, session: Session) -> Result:
+        """Load the set."""
+        return StructuresResult(self.load('node'))
+
+
+@dataclass(frozen=True)
+class StructuresResult(Result):
+    """A set of structures.
+
+    :param structures: the node.
+    :param more: further content of the JSON object.
+    :param following: action that usually takes these structures.
+    """
+
+    structures: StructureSetData
+    more: Mapping[str, Any] = field(default_factory=dict)
+    following: str = 'label'
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return counts, elements, formulas and families."""
+        return record(self.structures, **self._numbers(), **self.more)
+
+    def lines(self) -> dict[str, object]:
+        """Return counts, elements, families, and the first formulas and names."""
+        numbers, names = self._numbers(), self.structures.structures.names.tolist()
+        return {
+            'structures': identity_line(self.structures),
+            'number': f'{numbers["n_structures"]} ({numbers["n_atoms"]} atoms)',
+            'elements': ' '.join(numbers['elements']),
+            'families': ' '.join(numbers['families']) or 'unknown',
+            'formulas': _first(numbers['formulas']),
+            'names': _first(names),
+        }
+
+    def next_step(self) -> Step:
+        """Label the structures, or what else usually follows."""
+        from aiida_nanoml.actions.registry import action_class
+
+        first = next(spec.name for spec in fields_of(action_class(self.following)) if spec.display.positional)
+        return step(self.following, **{first: self.structures})
+
+    def _numbers(self) -> dict[str, Any]:
+        keys = ('n_structures', 'n_atoms', 'elements', 'formulas', 'families')
+        return {key: self.structures.base.attributes.get(key) for key in keys}
+
+
+def _first(texts: list[str]) -> str:
+    return ' '.join(texts[:SHOWN_NAMES]) + (' …' if len(texts) > SHOWN_NAMES else '')
