@@ -1,13 +1,33 @@
-"""Texts for people: numbers with their nouns, and aligned tables."""
+"""Texts for people: numbers with their nouns, lists in sentences, and aligned tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 
-def counted(number: int, what: str) -> str:
-    """Put a number before a noun, with a plural s where there is not one."""
-    return f'{number} {what}' if number == 1 else f'{number} {what}s'
+def counted(number: int, what: str, plural: str = '') -> str:
+    """Return a number with its noun.
+
+    :param what: the noun in the singular.
+    :param plural: its plural; empty: the singular with an s.
+    """
+    return f'{number} {what if number == 1 else plural or f"{what}s"}'
+
+
+def agree(number: int, singular: str, plural: str) -> str:
+    """Return the form of a word that agrees with a number, such as ``is`` or ``are``."""
+    return singular if number == 1 else plural
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """Join names with commas; of more than ``most`` the first ones, and how many more there are."""
+    listed = ', '.join(names[:most])
+    return listed if len(names) <= most else f'{listed} and {len(names) - most} more'
+
+
+def capitalised(text: str) -> str:
+    """Return a text with its first letter in upper case and all others as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def aligned(rows: Sequence[Sequence[object]], indent: str = '') -> str:

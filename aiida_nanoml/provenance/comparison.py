@@ -293,7 +293,7 @@ class _Behind:
             jobs = [job for job in origin.jobs if job.pk in behind]
             if jobs:
                 n_imported = sum(bool(job.imported) for job in jobs)
-                facts[f'labelled by {origin.title} {origin.version} / {origin.protocol}'].append(
+                facts[f'labelled by {origin.name}'].append(
                     f'{sum(job.n_finished for job in jobs)} structures in {counted(len(jobs), "job")} on '
                     + ', '.join(sorted({job.computer for job in jobs}))
                     + (f', {n_imported} of them imported' if n_imported else '')

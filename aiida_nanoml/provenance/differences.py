@@ -28,7 +28,8 @@ VERDICTS = (IDENTICAL, WITHIN, DIFFERS)
 NOT_COMPARED = ('wall times', 'messages of failed rows', 'pictures', 'files retrieved from jobs')
 
 _FILES_OF_JOBS = ('retrieved', 'remote_folder')
-_PICTURES = ('.png', '.pdf', '.svg')
+PICTURES = ('.png', '.pdf', '.svg')
+"""Endings of pictures."""
 _FINGERPRINTS = ('fingerprint', 'model_fingerprint')
 _VERSIONS = ('version', 'versions', 'engine_version')
 _NUMBER = re.compile(r'[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|\bnan\b')
@@ -145,7 +146,7 @@ def _files(node: orm.Data) -> dict[str, Any]:
     for folder, _, names in repository.walk():
         for name in sorted(names):
             path = folder / name
-            if path.suffix in _PICTURES:
+            if path.suffix in PICTURES:
                 continue
             data = repository.get_object_content(path, mode='rb')
             if path.suffix == '.npz':

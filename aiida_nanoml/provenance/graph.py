@@ -6,6 +6,7 @@ import io
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from typing import Any, Self
 
 import numpy as np
@@ -106,6 +107,23 @@ class ProvenanceGraph:
         """PKs of the nodes of these types, in the order in which they were made."""
         found = (pk for name in names for pk in self._by_type.get(name, ()))
         return sorted(found, key=self._position.__getitem__)
+
+    @property
+    def processes(self) -> list[int]:
+        """PKs of all processes, in the order in which they were made."""
+        return [pk for pk, node in self.nodes.items() if node.is_process]
+
+    def process_depths(self) -> dict[int, int]:
+        """Return the number of processes on the longest path before each process that took or made data."""
+        before = {
+            process: {self.creator[pk] for pk in self.inputs.get(process, {}).values() if pk in self.creator}
+            for process in self.processes
+            if self.inputs.get(process) or self.outputs.get(process)
+        }
+        depths: dict[int, int] = {}
+        for process in TopologicalSorter(before).static_order():
+            depths[process] = max((depths[earlier] + 1 for earlier in before[process]), default=0)
+        return depths
 
     def jobs(self, *process_types: str) -> list[int]:
         """PKs of the processes behind entry points, in the order in which they were made."""

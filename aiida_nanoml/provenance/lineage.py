@@ -264,12 +264,8 @@ def _dft(
         'process' if isinstance(node, ProcessStep) else _NOUNS.get(node.type, 'transmission' if scattered else 'node')
     )
     runs = [origin for origin in labelling if origin.role == 'labels']
-    theories = {_named(origin): theory_of(origin.engine) for origin in runs}
-    reasons = [
-        f'{title} {version} / {protocol} is {theory}'
-        for (_, title, version, protocol), theory in theories.items()
-        if theory != DFT
-    ]
+    theories = {(origin.engine, origin.name): theory_of(origin.engine) for origin in runs}
+    reasons = [f'{name} is {theory}' for (_, name), theory in theories.items() if theory != DFT]
     reasons += [
         f'the {claim.role} of pk {claim.node.pk} were {claim.way}, without the runs that made them'
         for claim in claims
@@ -278,7 +274,7 @@ def _dft(
     reasons += [f'no process made the {_NOUNS[step.type]} pk {step.pk}' for step in orphans]
     found = [origin for origin in runs if theory_of(origin.engine) == DFT]
     n_runs = sum(origin.n_structures for origin in found)
-    what = ', '.join(f'{origin.title} {origin.version} / {origin.protocol}' for origin in found)
+    what = ', '.join(origin.name for origin in found)
     if found and not reasons:
         return True, f'DFT: {counted(n_runs, "structure")} of {what}'
     if found:
@@ -287,10 +283,6 @@ def _dft(
         'its potentials rest on no run of SIESTA in the graph' if scattered else 'it rests on no labels'
     ]
     return False, f'this {noun} has no provenance to DFT, because {"; ".join(reasons)}'
-
-
-def _named(origin: LabelOrigin) -> tuple[str, str, str, str]:
-    return origin.engine, origin.title, origin.version, origin.protocol
 
 
 def _statement(labelling: tuple[LabelOrigin, ...], claims: tuple[LabelClaim, ...], scattered: bool) -> str:
@@ -359,7 +351,7 @@ def _label_lines(origin: LabelOrigin, all_jobs: bool) -> list[str]:
     cached = sum(bool(job.cached_from) for job in origin.jobs)
     imported = sum(bool(job.imported) for job in origin.jobs)
     line = (
-        f'<- {origin.role} {origin.title} {origin.version} / {origin.protocol}: {origin.n_structures} structures in '
+        f'<- {origin.role} {origin.name}: {origin.n_structures} structures in '
         f'{_jobs(origin.n_jobs)} on {computers}'
         + (f', {cached} of them cached' if cached else '')
         + (f', {imported} of them imported runs' if imported else '')

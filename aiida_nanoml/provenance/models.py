@@ -26,7 +26,7 @@ from aiida_nanoml.learning.splits import SPLITS
 from aiida_nanoml.learning.targets import TARGETS
 from aiida_nanoml.provenance.graph import in_parts, load_records, read_arrays, select
 from aiida_nanoml.provenance.origins import DENSITY_MODEL
-from aiida_nanoml.text import aligned
+from aiida_nanoml.text import aligned, counted, first_of
 
 DENSITY = 'density'
 """What density networks predict, beside :data:`~aiida_nanoml.learning.targets.TARGETS`."""
@@ -145,8 +145,8 @@ class ModelTable:
     @property
     def statement(self) -> str:
         """Which metrics may be compared."""
-        n_models, n_sections = len(self.rows), len(self.sections)
-        parts = [f'{n_models} model{"s" * (n_models != 1)}']
+        n_sections = len(self.sections)
+        parts = [counted(len(self.rows), 'model')]
         if n_sections > 1:
             parts.append(
                 f'in {n_sections} sections of other targets or labels: metrics of two sections are not comparable'
@@ -500,8 +500,7 @@ def _corrected(row: ModelRow) -> str:
 
 def names_of(rows: Sequence[ModelRow]) -> str:
     """Name models in a sentence, the first ones when they are many."""
-    named = ', '.join(row.name for row in rows[:_SHOWN])
-    return named if len(rows) <= _SHOWN else f'{named} and {len(rows) - _SHOWN} more'
+    return first_of([row.name for row in rows], _SHOWN)
 
 
 def _csv_line(row: ModelRow) -> list[Any]:

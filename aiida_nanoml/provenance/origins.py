@@ -14,6 +14,9 @@ from aiida_nanoml.engines import engine_names, get_engine
 from aiida_nanoml.learning.splits import split_parameters
 from aiida_nanoml.provenance.graph import ProvenanceGraph, select
 
+OURS = 'aiida.calculations:nanoml.'
+"""Beginning of the process type of every calculation of this package."""
+
 LABEL_JOB = 'aiida.calculations:nanoml.label'
 SINGLE_RUN = 'aiida.calculations:nanoml.siesta'
 RUN_IMPORT = 'aiida.calculations:nanoml.import_siesta_runs'
@@ -112,6 +115,11 @@ class LabelOrigin:
     n_jobs: int
     jobs: tuple[LabelJob, ...]
     role: str = 'labels'
+
+    @property
+    def name(self) -> str:
+        """Title and version of the engine, and protocol, as sentences name them."""
+        return f'{self.title} {self.version} / {self.protocol}'
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from aiida_nanoml.provenance.origins import (
     LabelOrigin,
     LineageGraph,
 )
+from aiida_nanoml.text import capitalised
 
 MOST_BOXES = 24
 """Boxes above which the rounds of active learning are drawn as one: as many fit on a page."""
@@ -136,17 +137,13 @@ def draw_lineage(node: orm.Node, path: Path | str) -> int:
     name = f'{_title(graph, node.pk)} {node.label or node.uuid[:8]}'
     caption = [
         f'What the {name} rests on: {len(on_the_way):,} nodes.',
-        _sentence(lineage.statement),
-        _sentence(lineage.dft),
+        f'{capitalised(lineage.statement)}.',
+        f'{capitalised(lineage.dft)}.',
     ]
     rounds = ', dashed to the next round' * bool(grouping.repeats)
     caption.append(f'Rounded: data; square: processes; numbers on arrows: links{rounds}.')
     _draw(boxes, grouping, ' '.join(caption), path)
     return len(boxes)
-
-
-def _sentence(text: str) -> str:
-    return f'{text[0].upper()}{text[1:]}.'
 
 
 def _is_drawn(graph: ProvenanceGraph, pk: int) -> bool:

@@ -24,6 +24,7 @@ from aiida_nanoml.provenance.archives import quiet_export
 from aiida_nanoml.provenance.differences import IDENTICAL, NOT_COMPARED, WITHIN, Quantity, worst
 from aiida_nanoml.provenance.rerun import Request
 from aiida_nanoml.provenance.rerun_plan import BOUNDARIES, INPUTS, START, Taken, plan_rerun, reproducible
+from aiida_nanoml.text import counted, first_of
 
 _SHOWN = 8
 
@@ -132,14 +133,13 @@ class Reproduction:
         for taken in self.taken:
             by_reason[taken.reason].append(f'{taken.type} {taken.label or taken.uuid[:8]}')
         for reason, nodes in by_reason.items():
-            more = f' and {len(nodes) - _SHOWN} more' if len(nodes) > _SHOWN else ''
-            lines.append(f'taken as recorded: {", ".join(nodes[:_SHOWN])}{more} ({reason})')
+            lines.append(f'taken as recorded: {first_of(nodes, _SHOWN)} ({reason})')
         changes = dict.fromkeys(change for step in self.steps for change in step.changes)
         lines += [f'changed: {change.what}, {change.then} then, {change.now} now' for change in changes]
         processes = max(step.processes for step in self.steps)
         lines.append(
             f'here: Python {self.machine["python"]}, {self.machine["cores"]} cores, OMP_NUM_THREADS '
-            f'{self.machine["OMP_NUM_THREADS"]}, at most {processes} process{"es" * (processes > 1)} a job as recorded'
+            f'{self.machine["OMP_NUM_THREADS"]}, at most {counted(processes, "process", "processes")} a job as recorded'
         )
         lines.append(f'not compared: {", ".join(self.not_compared)}')
         return '\n'.join([*lines, f'{self.verdict}: {self._statement()}'])

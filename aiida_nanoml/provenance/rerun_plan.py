@@ -17,7 +17,16 @@ from aiida.plugins import CalculationFactory
 from aiida_nanoml.engines.registry import get_engine
 from aiida_nanoml.errors import EngineError, ProvenanceError
 from aiida_nanoml.provenance.graph import ProvenanceGraph
-from aiida_nanoml.provenance.origins import DATASET, DENSITIES, LABEL_JOB, LABELS, POTENTIALS, SINGLE_RUN, STRUCTURES
+from aiida_nanoml.provenance.origins import (
+    DATASET,
+    DENSITIES,
+    LABEL_JOB,
+    LABELS,
+    OURS,
+    POTENTIALS,
+    SINGLE_RUN,
+    STRUCTURES,
+)
 
 INPUTS = 'inputs'
 START = 'start'
@@ -38,7 +47,6 @@ _FROM = 'rerun from'
 PARENT_FOLDER = 'parent_folder'
 """Input of a job that goes on with the work of one which was killed; the same is computed without it."""
 
-_OURS = 'aiida.calculations:nanoml.'
 _PARAMETERS = frozenset(
     {'core.dict', 'core.list', 'core.str', 'core.int', 'core.float', 'core.bool', 'core.code.installed'}
 )
@@ -157,7 +165,7 @@ def _reason_to_take(graph: ProvenanceGraph, pk: int, since: str) -> str | None:
 def _obstacle(graph: ProvenanceGraph, process: int) -> str | None:
     """Say why a calculation cannot be run again; None: it can."""
     node, inputs = graph.nodes[process], graph.inputs[process]
-    if not node.process_type.startswith(_OURS):
+    if not node.process_type.startswith(OURS):
         return f'{node.type} is no calculation of aiida-nanoml'
     if node.process_type == SINGLE_RUN:
         return 'runs of SIESTA are never repeated'

@@ -30,7 +30,7 @@ from aiida_nanoml.provenance.origins import (
     DataStep,
     data_step,
 )
-from aiida_nanoml.text import counted
+from aiida_nanoml.text import counted, first_of
 
 CHOOSING = frozenset({'structure', 'structures', 'rows', 'start'})
 """Inputs of a labelling job that decide what it computes, or where it begins, but not what comes out of it."""
@@ -150,8 +150,8 @@ class Taint:
             for number, rerun in enumerate(self.reruns, start=1)
         ]
         if self.callers:
-            shown = ', '.join(f'{caller.type} pk {caller.pk}' for caller in self.callers[:_SHOWN])
-            lines.append('or submit again: ' + ', '.join([shown, *_more(self.callers)]))
+            callers = [f'{caller.type} pk {caller.pk}' for caller in self.callers]
+            lines.append(f'or submit again: {first_of(callers, _SHOWN)}')
         return '\n'.join(lines)
 
 
@@ -298,7 +298,7 @@ def _summary(touched: _Touched, wrong: set[int], alike: set[int]) -> Taint:
     predictions = [*graph.of_type(PREDICTION), *predicted]
     shown = {*given, *datasets, *models, *predictions, *graph.of_type(LABELS, DATASET)}
     others = files + Counter(node.type for pk, node in graph.nodes.items() if not node.is_process and pk not in shown)
-    processes = [pk for pk, node in graph.nodes.items() if node.is_process and pk not in chosen]
+    processes = [pk for pk in graph.processes if pk not in chosen]
     where = Counter(graph.nodes[pk].computer for pk in runs)
     first = {pk for pk in alike if graph.creator.get(pk) is None or pk in labels}
     return Taint(
@@ -394,26 +394,11 @@ class _Rows:
 
 def _reruns(graph: ProvenanceGraph, processes: Sequence[int]) -> tuple[Rerun, ...]:
     """Group processes by kind, each after those whose results it needs."""
-    depth = _depths(graph)
-    ordered = sorted(processes, key=lambda pk: (depth[pk], graph.nodes[pk].type))
+    depth = graph.process_depths()
+    ordered = sorted(processes, key=lambda pk: (depth.get(pk, 0), graph.nodes[pk].type))
     groups = itertools.groupby(ordered, key=lambda pk: graph.nodes[pk].type)
     found = [(name, list(members)) for name, members in groups]
     return tuple(Rerun(name, len(pks), tuple(graph.nodes[pk].uuid for pk in pks)) for name, pks in found)
-
-
-def _depths(graph: ProvenanceGraph) -> dict[int, int]:
-    """Number of processes on the longest way to each process."""
-    depth: dict[int, int] = {}
-    waiting = [pk for pk, node in graph.nodes.items() if node.is_process]
-    while waiting:
-        pk = waiting[-1]
-        before = {graph.creator[source] for source in graph.inputs[pk].values() if source in graph.creator}
-        missing = [process for process in before if process not in depth]
-        waiting += missing
-        if not missing:
-            depth[pk] = 1 + max((depth[process] for process in before), default=0)
-            waiting.pop()
-    return depth
 
 
 def _callers(processes: Collection[int]) -> tuple[Caller, ...]:

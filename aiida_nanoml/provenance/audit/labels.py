@@ -13,7 +13,7 @@ from aiida_nanoml.provenance.audit.evidence import Evidence, LabelRows, Rows
 from aiida_nanoml.provenance.audit.findings import ERROR, NOTE, WARNING, Checked, Finding, NotMadeError, Row
 from aiida_nanoml.provenance.graph import select
 from aiida_nanoml.provenance.origins import CODE_INPUTS, DENSITIES, LABEL_JOBS, LABELS, LabelOrigin
-from aiida_nanoml.text import counted
+from aiida_nanoml.text import agree, counted
 
 LARGE_SHARE = 0.05
 """Share of the structures beyond which leaving out the failed ones is worth a warning."""
@@ -42,8 +42,8 @@ def mixed_origins(evidence: Evidence) -> Checked:
         findings.append(
             Finding(
                 WARNING if other == ['version'] else ERROR,
-                f'{counted(origin.n_structures, "label")} of {_named(origin)}, but {first.n_structures} of '
-                f'{_named(first)}; they differ in {", ".join(differ)}',
+                f'{counted(origin.n_structures, "label")} of {origin.name}, but {first.n_structures} of '
+                f'{first.name}; they differ in {", ".join(differ)}',
                 'one target then has several meanings: the model learns the difference between the calculations',
                 'label all structures alike, or build a data set for each origin',
                 evidence.places(job.pk for job in origin.jobs),
@@ -140,7 +140,8 @@ def unconverged_labels(evidence: Evidence) -> Checked:
             findings.append(
                 Finding(
                     ERROR,
-                    f'{counted(len(bad), "row")} of {evidence.name(rows.pk)} {_have(bad)} a label that did not finish',
+                    f'{counted(len(bad), "row")} of {evidence.name(rows.pk)} '
+                    f'{agree(len(bad), "has", "have")} a label that did not finish',
                     'the number is not the result of a converged calculation',
                     'label these structures again, or leave the rows out, and train again',
                     evidence.places([rows.pk, *labels.pks]),
@@ -165,7 +166,8 @@ def recovered_labels(evidence: Evidence) -> Checked:
             findings.append(
                 Finding(
                     WARNING,
-                    f'{counted(len(recovered), "row")} of {evidence.name(rows.pk)} {_have(recovered)} a label that was '
+                    f'{counted(len(recovered), "row")} of {evidence.name(rows.pk)} '
+                    f'{agree(len(recovered), "has", "have")} a label that was '
                     'recovered with other settings',
                     'these calculations did not converge as the protocol says, and may have found another state',
                     'look at their gaps and energies beside those of similar structures; state their number',
@@ -252,7 +254,8 @@ def open_shell(evidence: Evidence) -> Checked:
         findings.append(
             Finding(
                 ERROR if closed else NOTE,
-                f'{counted(len(these), "row")} of {evidence.name(rows.pk)} {_have(these)} an odd number of electrons',
+                f'{counted(len(these), "row")} of {evidence.name(rows.pk)} '
+                f'{agree(len(these), "has", "have")} an odd number of electrons',
                 f'the {", ".join(closed)} of a restricted closed-shell calculation means little for a radical'
                 if closed
                 else 'without spin polarisation such a calculation describes no real state',
@@ -277,7 +280,7 @@ def small_gaps(evidence: Evidence) -> Checked:
             findings.append(
                 Finding(
                     WARNING,
-                    f'{counted(len(small), "row")} of {evidence.name(pk)} {"has" if len(small) == 1 else "have"} a gap '
+                    f'{counted(len(small), "row")} of {evidence.name(pk)} {agree(len(small), "has", "have")} a gap '
                     f'below {SMALL_GAP_EV} eV',
                     'a closed-shell calculation is unsafe there: smearing, spin or another state may matter',
                     'repeat some with spin polarisation and another start; report errors without these rows, too',
@@ -291,10 +294,6 @@ def small_gaps(evidence: Evidence) -> Checked:
 
 def _origins(evidence: Evidence) -> list[LabelOrigin]:
     return [origin for origin in evidence.lineage.labelling if any(job.pk in evidence.judged for job in origin.jobs)]
-
-
-def _named(origin: LabelOrigin) -> str:
-    return f'{origin.title} {origin.version} / {origin.protocol}'
 
 
 def _labelled(evidence: Evidence) -> list[tuple[Rows, LabelRows]]:
@@ -319,7 +318,3 @@ def _told(found: list[tuple[Rows, LabelRows]]) -> str:
     n_rows = sum(len(rows.hashes) for rows, _ in found)
     known = sum(int(np.isin(rows.hashes, labels.hashes).sum()) for rows, labels in found)
     return f'labels of {counted(known, "row")}' + (f'; {n_rows - known} have none here' if known < n_rows else '')
-
-
-def _have(found: list[Row]) -> str:
-    return 'has' if len(found) == 1 else 'have'

@@ -14,7 +14,7 @@ from aiida_nanoml.provenance.audit.evidence import Evidence, Rows
 from aiida_nanoml.provenance.audit.findings import ERROR, WARNING, Checked, Finding, NotMadeError, Row
 from aiida_nanoml.provenance.origins import DATASET
 from aiida_nanoml.structures import atomic_numbers
-from aiida_nanoml.text import counted
+from aiida_nanoml.text import agree, counted
 
 _SPLIT_AGAIN = (
     'split the rows again (nanoml.split_dataset keeps equal structures together) and train again; until then quote no '
@@ -47,7 +47,8 @@ def same_isomers(evidence: Evidence) -> Checked:
                 Finding(
                     WARNING,
                     f'{counted(len(found), "predicted structure")} of {evidence.name(predicted.pk)} '
-                    f'{_are(found)} the same molecule as a training row of {evidence.name(learnt.pk)}',
+                    f'{agree(len(found), "is", "are")} the same molecule as a training row of '
+                    f'{evidence.name(learnt.pk)}',
                     'their errors say nothing about unseen molecules',
                     'leave them out where the model is judged',
                     evidence.places([predicted.pk, learnt.pk]),
@@ -71,7 +72,7 @@ def predicted_training_rows(evidence: Evidence) -> Checked:
                 Finding(
                     WARNING,
                     f'{len(found)} of {len(predicted.hashes)} structures of {evidence.name(predicted.pk)} '
-                    f'{_are(found)} training rows of {evidence.name(learnt.pk)}',
+                    f'{agree(len(found), "is", "are")} training rows of {evidence.name(learnt.pk)}',
                     'the model repeats what it learnt: this is a fit, no prediction',
                     'leave them out where predictions are judged or counted',
                     evidence.places([predicted.pk, learnt.pk]),
@@ -186,7 +187,8 @@ def _leaks(
         if found:
             yield Finding(
                 severity,
-                f'{counted(len(found), "structure")} of {evidence.name(rows.pk)} {_are(found)} {how}, the {part} part '
+                f'{counted(len(found), "structure")} of {evidence.name(rows.pk)} '
+                f'{agree(len(found), "is", "are")} {how}, the {part} part '
                 'among them',
                 f'errors on {part} rows are too small: the model knows such rows',
                 _SPLIT_AGAIN,
@@ -214,7 +216,3 @@ def _known(predicted: Rows, learnt: Rows, identity: Mapping[str, str], distinct:
             names = str(predicted.names[position]), str(learnt.names[known])
             found.append(Row(names, (digest, str(learnt.hashes[known]))))
     return found
-
-
-def _are(found: Sequence[Row]) -> str:
-    return 'is' if len(found) == 1 else 'are'

@@ -12,7 +12,7 @@ from aiida_nanoml.learning.uncertainty import LEVELS, MIN_ROWS
 from aiida_nanoml.provenance.audit.evidence import Evidence
 from aiida_nanoml.provenance.audit.findings import ERROR, NOTE, WARNING, Checked, Finding, NotMadeError, Row
 from aiida_nanoml.provenance.origins import DENSITY_MODEL, MODEL, PREDICTION
-from aiida_nanoml.text import counted
+from aiida_nanoml.text import agree, counted
 
 FEW_TEST_ROWS = 30
 """With n rows of Gaussian errors, an RMSE is known to about a share of 1/sqrt(2 n): 13 % for 30."""
@@ -213,7 +213,7 @@ def intervals(evidence: Evidence) -> Checked:
         findings.append(
             Finding(
                 WARNING,
-                f'{", ".join(map(evidence.name, bare))} {"has" if len(bare) == 1 else "have"} no calibrated intervals',
+                f'{", ".join(map(evidence.name, bare))} {agree(len(bare), "has", "have")} no calibrated intervals',
                 'a number without an uncertainty cannot be compared with anything',
                 f'train with {MIN_ROWS} validation rows or more, or with --folds',
                 evidence.places(bare),

@@ -22,15 +22,14 @@ from aiida_nanoml.provenance.origins import (
     LABEL_JOBS,
     LABELS,
     MODEL,
+    OURS,
     PREDICT_JOB,
     PREDICTION,
     STRUCTURES,
     TRAIN_JOB,
 )
 from aiida_nanoml.provenance.rerun_plan import required_inputs
-from aiida_nanoml.text import counted
-
-OURS = 'aiida.calculations:nanoml.'
+from aiida_nanoml.text import agree, counted
 
 RANDOM = (*GENERATORS, 'split_dataset', 'hold_out', 'divide_densities', 'generate_alloy_set')
 """Functions that draw random numbers, whatever they are given."""
@@ -43,7 +42,7 @@ def seeds(evidence: Evidence) -> Checked:
     """Is the seed of everything random recorded?"""
     told = evidence.lineage.seeds
     known = {seed.pk for seed in told}
-    random = [pk for pk, node in evidence.graph.nodes.items() if node.is_process and node.type in RANDOM]
+    random = [pk for pk in evidence.graph.processes if evidence.graph.type_name(pk) in RANDOM]
     random += [pk for pk in evidence.graph.jobs(TRAIN_JOB) if _draws(evidence, pk)]
     if not random and not told:
         raise NotMadeError('nothing here draws random numbers')
@@ -71,7 +70,7 @@ def seeds(evidence: Evidence) -> Checked:
                 evidence.places(seed.pk for seed in default),
             )
         )
-    return Checked(f'{len(known | set(random))} processes that draw random numbers', findings)
+    return Checked(counted(len(known | set(random)), 'process', 'processes') + ' that draw random numbers', findings)
 
 
 def nondeterminism(evidence: Evidence) -> Checked:
@@ -86,7 +85,7 @@ def nondeterminism(evidence: Evidence) -> Checked:
         findings.append(
             Finding(
                 NOTE,
-                f'{", ".join(map(evidence.name, networks))} {"is a network" if len(networks) == 1 else "are networks"}',
+                f'{", ".join(map(evidence.name, networks))} {agree(len(networks), "is a network", "are networks")}',
                 'weights are the same for the same seed on the same machine only',
                 'repeat the training (aiida-nanoml reproduce), and state the machine and the versions',
                 evidence.places(networks),
@@ -131,14 +130,14 @@ def cached_results(evidence: Evidence) -> Checked:
                     tuple(Row((nodes[pk].label or f'pk {pk}',), (), f'cached from {cached[pk]}') for pk in pks),
                 )
             )
-    return Checked(f'{len(_processes(evidence))} processes', findings)
+    return Checked(counted(len(evidence.graph.processes), 'process', 'processes'), findings)
 
 
 def missing_inputs(evidence: Evidence) -> Checked:
     """Are all inputs that a process must have had still linked to it?"""
     lost: dict[tuple[str, str], list[int]] = defaultdict(list)
     required: dict[str, list[str] | None] = {}
-    for pk in _processes(evidence):
+    for pk in evidence.graph.processes:
         kind = evidence.graph.nodes[pk].process_type
         if kind not in required:
             required[kind] = _required(kind)
@@ -156,7 +155,7 @@ def missing_inputs(evidence: Evidence) -> Checked:
         for (kind, name), pks in lost.items()
     ]
     unknown = sorted(kind.partition(':')[2] for kind, names in required.items() if names is None)
-    told = f'{len(_processes(evidence))} processes' + (
+    told = counted(len(evidence.graph.processes), 'process', 'processes') + (
         f'; unknown to this version: {", ".join(unknown)}' if unknown else ''
     )
     return Checked(told, findings)
@@ -182,8 +181,7 @@ def missing_processes(evidence: Evidence) -> Checked:
         findings.append(
             Finding(
                 NOTE,
-                f'{", ".join(map(evidence.name, loose))} {"was" if len(loose) == 1 else "were"} stored without a '
-                'process',
+                f'{", ".join(map(evidence.name, loose))} {agree(len(loose), "was", "were")} stored without a process',
                 'nothing tells how these structures were chosen',
                 'state where they come from, or import their file (aiida-nanoml structures import)',
                 evidence.places(loose),
@@ -197,7 +195,7 @@ def missing_processes(evidence: Evidence) -> Checked:
 def failed_processes(evidence: Evidence) -> Checked:
     """Did every process on the way end well?"""
     bad: dict[tuple[str, str, bool], list[int]] = defaultdict(list)
-    for pk in _processes(evidence):
+    for pk in evidence.graph.processes:
         node = evidence.graph.nodes[pk]
         if node.state and node.state != ProcessState.FINISHED.value:
             bad[node.type, f'did not finish ({node.state})', False].append(pk)
@@ -207,7 +205,7 @@ def failed_processes(evidence: Evidence) -> Checked:
     findings = [
         Finding(
             NOTE if labels else WARNING,
-            f'{counted(len(pks), kind)} {told}, and {"its" if len(pks) == 1 else "their"} results were used',
+            f'{counted(len(pks), kind)} {told}, and {agree(len(pks), "its", "their")} results were used',
             'failed rows are marked in the labels, and left out of data sets'
             if labels
             else 'the results may be incomplete',
@@ -216,13 +214,13 @@ def failed_processes(evidence: Evidence) -> Checked:
         )
         for (kind, told, labels), pks in bad.items()
     ]
-    return Checked(f'{len(_processes(evidence))} processes', findings)
+    return Checked(counted(len(evidence.graph.processes), 'process', 'processes'), findings)
 
 
 def plugin_versions(evidence: Evidence) -> Checked:
     """Did one version of aiida-nanoml, the present one, run all processes?"""
     versions: dict[str, list[int]] = defaultdict(list)
-    ours = [pk for pk in _processes(evidence) if evidence.graph.nodes[pk].process_type.startswith(OURS)]
+    ours = [pk for pk in evidence.graph.processes if evidence.graph.nodes[pk].process_type.startswith(OURS)]
     for pk, version in select(ours, 'attributes.version.plugin'):
         if version is not None:
             versions[version].append(pk)
@@ -241,7 +239,7 @@ def plugin_versions(evidence: Evidence) -> Checked:
                 evidence.places(pk for pks in other.values() for pk in pks),
             )
         )
-    told = f'{sum(map(len, versions.values()))} of {len(_processes(evidence))} processes, which tell their version'
+    told = f'{sum(map(len, versions.values()))} of {len(evidence.graph.processes)} processes, which tell their version'
     return Checked(told, findings)
 
 
@@ -280,10 +278,6 @@ def versions_of_libraries(evidence: Evidence) -> Checked:
             )
     told = f'{counted(len(models), "model")}, {counted(len(predictions), "prediction job")}; predictions record '
     return Checked(told + 'the version of aiida-nanoml only', findings)
-
-
-def _processes(evidence: Evidence) -> list[int]:
-    return [pk for pk, node in evidence.graph.nodes.items() if node.is_process]
 
 
 def _draws(evidence: Evidence, job: int) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.provenance.graph import ProvenanceGraph
+from aiida_nanoml.provenance.origins import OURS
 from aiida_nanoml.provenance.publication.facts import Facts, Person
 from aiida_nanoml.provenance.publication.readme import ARCHIVE, BIBLIOGRAPHY, CHECKSUMS, CRATE, README, TABLES, WORKFLOW
 from aiida_nanoml.provenance.publication.steps import Step, Steps, port_of
@@ -225,10 +226,8 @@ class _Writer:
             name, url = WEB.get(origin.engine, (origin.title, ''))
             identifier = f'#{origin.engine}-{origin.version}'.replace(' ', '-')
             tools.append(self.software(identifier, name, url, (origin.version,)))
-        if step.process_type.startswith('aiida.calculations:nanoml.') or not step.process_type:
-            versions = self.facts.plugin_versions
-        else:
-            versions = ()
+        ours = step.process_type.startswith(OURS) or not step.process_type
+        versions = self.facts.plugin_versions if ours else ()
         tools.append(self.software(f'#process-{step.name}', f'aiida-nanoml {step.name}', '', versions))
         for pk in step.codes:
             code = next(found for found in self.facts.lineage.executables if found.pk == pk)

@@ -100,10 +100,9 @@ def persons(emails: tuple[str, ...] | set[str]) -> dict[str, str]:
 
 def versions(graph: ProvenanceGraph) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Versions of aiida-core and of this package that the processes ran with, sorted."""
-    processes = [pk for pk, record in graph.nodes.items() if record.is_process]
-    rows = select(processes, 'attributes.version.core', 'attributes.version.plugin')
+    rows = select(graph.processes, 'attributes.version.core', 'attributes.version.plugin')
     # Processes of other packages tell the versions of those.
-    own = {pk for pk in processes if ':nanoml.' in graph.nodes[pk].process_type}
+    own = {pk for pk in graph.processes if ':nanoml.' in graph.nodes[pk].process_type}
     core = {str(core) for _, core, _ in rows if core}
     plugin = {str(plugin) for pk, _, plugin in rows if plugin and pk in own}
     return tuple(sorted(core)), tuple(sorted(plugin))

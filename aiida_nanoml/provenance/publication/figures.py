@@ -11,13 +11,13 @@ from aiida import orm
 from aiida.common.links import LinkType
 
 from aiida_nanoml.errors import NanomlError
+from aiida_nanoml.provenance.differences import PICTURES
 from aiida_nanoml.provenance.drawing import TRAINING, draw_parity
 from aiida_nanoml.provenance.graph import ProvenanceGraph
 from aiida_nanoml.provenance.origins import PREDICTION
 from aiida_nanoml.worker.schemas import CALIBRATION_FILE, FIGURES_FOLDER, LEARNING_CURVE_FILE
 
 _PLOTS = {CALIBRATION_FILE: ' --calibration', LEARNING_CURVE_FILE: ' --learning-curve'}
-_IMAGES = ('.png', '.pdf', '.svg')
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def _stored(folder: Path, graph: ProvenanceGraph) -> Iterator[Figure]:
             continue
         node: Any = orm.load_node(pk)
         for image in sorted(node.base.repository.list_object_names()):
-            if not image.endswith(_IMAGES):
+            if not image.endswith(PICTURES):
                 continue
             name = f'{Path(image).stem}-{node.uuid[:8]}{Path(image).suffix}'
             with node.base.repository.open(image, 'rb') as stream:

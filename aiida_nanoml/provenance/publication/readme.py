@@ -8,6 +8,7 @@ from aiida_nanoml.provenance.publication.archive import Contents
 from aiida_nanoml.provenance.publication.facts import Facts, Licence
 from aiida_nanoml.provenance.publication.figures import Figure
 from aiida_nanoml.provenance.publication.tables import Table
+from aiida_nanoml.text import capitalised
 
 ARCHIVE = 'archive.aiida'
 CRATE = 'ro-crate-metadata.json'
@@ -52,8 +53,7 @@ def readme(
     parts = [
         f'# {facts.title}',
         f'By {authors}. Published {facts.published}. Licence: [{facts.licence.name}]({facts.licence.url}).',
-        f'## What is published\n\n{nodes}\n\n{facts.lineage.dft[:1].upper()}{facts.lineage.dft[1:]}. '
-        f'{STATEMENT} tells the rest.',
+        f'## What is published\n\n{nodes}\n\n{capitalised(facts.lineage.dft)}. {STATEMENT} tells the rest.',
         '## Files\n\n' + _listed([(name, title) for name, title in FILES.items() if name in files]),
     ]
     if tables:

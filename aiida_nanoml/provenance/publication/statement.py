@@ -11,7 +11,7 @@ from aiida_nanoml.provenance.origins import PREDICTION, DataStep, LabelOrigin, t
 from aiida_nanoml.provenance.publication.bibliography import Bibliography, engine_keys
 from aiida_nanoml.provenance.publication.facts import Facts
 from aiida_nanoml.provenance.publication.latex import escape
-from aiida_nanoml.text import counted
+from aiida_nanoml.text import capitalised, counted
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def _told(facts: Facts, cited: Bibliography) -> Iterator[Sentence]:
     if lineage.rests_on_dft:
         yield Sentence(f'All labels come from density-functional theory: {lineage.dft.removeprefix("DFT: ")}')
     else:
-        yield Sentence(_capital(lineage.dft))
+        yield Sentence(capitalised(lineage.dft))
     for origin in lineage.labelling:
         yield from _labels(origin, cited)
     yield from (
@@ -131,10 +131,6 @@ def _software(facts: Facts) -> Iterator[Sentence]:
     first, last = facts.lineage.began[:10], facts.lineage.ended[:10]
     when = f'On {first}' if first == last else f'Between {first} and {last}'
     yield Sentence(f'{when}, the nodes were stored by {who}')
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def markdown(title: str, told: Iterable[Sentence]) -> str:

@@ -6,7 +6,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
 from typing import Any
 
 import yaml
@@ -87,11 +86,12 @@ def find_steps(graph: ProvenanceGraph, lineage: Lineage) -> Steps:
     learning has its own.
     """
     jobs = {job.pk: (number, job) for number, origin in enumerate(lineage.labelling) for job in origin.jobs}
-    depths = _depths(graph)
+    depths = graph.process_depths()
     members: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for pk, record in graph.nodes.items():
-        if not record.is_process or pk not in depths:
+    for pk in graph.processes:
+        if pk not in depths:
             continue
+        record = graph.nodes[pk]
         origin, job = jobs.get(pk, (None, None))
         codes = tuple(graph.inputs[pk][name] for name in CODE_INPUTS if name in graph.inputs[pk])
         alike = (
@@ -112,18 +112,6 @@ def find_steps(graph: ProvenanceGraph, lineage: Lineage) -> Steps:
 
 def _order(alike: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(-1 if value is None else value for value in alike)
-
-
-def _depths(graph: ProvenanceGraph) -> dict[int, int]:
-    before = {
-        process: {graph.creator[pk] for pk in graph.inputs[process].values() if pk in graph.creator}
-        for process, record in graph.nodes.items()
-        if record.is_process and (process in graph.inputs or process in graph.outputs)
-    }
-    depths: dict[int, int] = {}
-    for process in TopologicalSorter(before).static_order():
-        depths[process] = max((depths[earlier] + 1 for earlier in before[process]), default=0)
-    return depths
 
 
 def _port(graph: ProvenanceGraph, process: int, pk: int) -> str:

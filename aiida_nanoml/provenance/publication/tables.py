@@ -230,11 +230,10 @@ def _metrics(graph: ProvenanceGraph) -> Rows:
 
 def _runs(graph: ProvenanceGraph, lineage: Lineage) -> Rows:
     labelling = {job.pk: (origin, job) for origin in lineage.labelling for job in origin.jobs}
-    processes = [pk for pk, record in graph.nodes.items() if record.is_process]
-    versions = {pk: row for pk, *row in select(processes, 'attributes.version.core', 'attributes.version.plugin')}
+    versions = {pk: row for pk, *row in select(graph.processes, 'attributes.version.core', 'attributes.version.plugin')}
     head = ['uuid', 'pk', 'process', 'created', 'user', 'computer', 'exit status', 'taken from the cache of']
     yield [*head, 'aiida-core', 'plugin', 'labels', 'protocol', 'asked', 'finished', 'results imported from']
-    for pk in processes:
+    for pk in graph.processes:
         record = graph.nodes[pk]
         line = [record.uuid, pk, record.type, record.ctime, record.user, record.computer, record.exit_status]
         line += [record.cached_from, *versions[pk]]
