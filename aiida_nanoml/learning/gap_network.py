@@ -7,6 +7,7 @@ format.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, overload
@@ -18,13 +19,13 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 from aiida_nanoml.errors import DatasetError, ModelError
 from aiida_nanoml.learning.arrays import Floats, as_features, as_target_columns, constant_columns, require_width
+from aiida_nanoml.learning.dense_layers import DenseLayers
 from aiida_nanoml.learning.keras_backend import import_keras
+from aiida_nanoml.learning.keras_files import KerasNetwork, core_model, core_weights
 from aiida_nanoml.parameters import Count, Flag, NotNegative, Positive, Seed, check_parameters
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called after every epoch with the epoch (from 1), the number of epochs, and the losses."""
-
-_PREDICTION_ROWS = 16384
 
 
 class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -53,7 +54,7 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     :param patience: in epochs.
     :param seed: of the initial weights and of the order of the rows. Same seed, same machine: same weights.
 
-    After :meth:`fit`: ``network_`` (a Keras model from raw features to the targets in their units), ``history_``
+    After :meth:`fit`: ``network_`` (the trained layers, from raw features to the targets in their units), ``history_``
     (``loss`` and, with validation data, ``val_loss`` for every epoch, in units of the loss), ``best_epoch_`` (from 1,
     the epoch whose weights are kept), ``n_features_in_``, ``n_targets_``.
     """
@@ -171,7 +172,17 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         else:
             best_epoch = self.epochs
 
-        self.network_ = self._wrap(core, mean, variance, offsets, scales)
+        kernels, biases = core_weights(core)
+        self.network_: DenseLayers | KerasNetwork = DenseLayers(
+            kernels,
+            biases,
+            activation=self.activation,
+            output=self.output,
+            scales=scales.tolist(),
+            offsets=offsets.tolist(),
+            mean=mean.tolist() if self.standardize else None,
+            variance=variance.tolist() if self.standardize else None,
+        )
         self.history_ = history
         self.best_epoch_: int | None = best_epoch
         self.n_features_in_ = features.shape[1]
@@ -206,11 +217,11 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         :raises ModelError: not trained, or features of another length.
         :raises DatasetError: shapes, NaN or infinity.
         """
-        members = return_std and self.members > 1
-        values = self._answers(X, members)[..., 0]
-        if members:
-            return values.mean(axis=1), values.std(axis=1, ddof=1)
-        return (values, np.full(len(values), np.nan)) if return_std else values
+        answers = self._answers(X)[..., 0]
+        values: Floats = answers.mean(axis=1)
+        if not return_std:
+            return values
+        return values, answers.std(axis=1, ddof=1) if self.members > 1 else np.full(len(values), np.nan)
 
     def predict_all(self, X: npt.ArrayLike) -> Floats:
         """Predict all targets.
@@ -220,25 +231,16 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         :raises ModelError: not trained, or features of another length.
         :raises DatasetError: shapes, NaN or infinity.
         """
-        return self._answers(X, members=False)
+        values: Floats = self._answers(X).mean(axis=1)
+        return values
 
-    def _answers(self, X: npt.ArrayLike, members: bool) -> Floats:
-        """Mean answers (n, n_targets), or those of the members (n, members, n_targets)."""
+    def _answers(self, X: npt.ArrayLike) -> Floats:
+        """Predict all targets by all members, (n, members, n_targets)."""
         if not hasattr(self, 'network_'):
             raise ModelError('the network is not trained: call fit or load a model first')
         features = as_features(X)
         require_width(features, self.n_features_in_)
-        keras = import_keras()
-        network = self.network_
-        if members:
-            network = keras.Model(network.input, network.layers[-2].output)
-        rows = features.astype(np.float32)
-        parts = [
-            np.asarray(network(rows[start : start + _PREDICTION_ROWS], training=False), dtype=np.float64)
-            for start in range(0, len(rows), _PREDICTION_ROWS)
-        ]
-        answers: Floats = np.concatenate(parts)
-        return answers
+        return self.network_.predict_members(features)
 
     def loss_label(self, unit: str = 'eV') -> str:
         """Say what the numbers in ``history_`` are, for the axis of a learning curve.
@@ -259,42 +261,22 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def fitted_state(self) -> dict[str, Any]:
         """Everything that the prediction depends on besides the hyperparameters, by layer: arrays and scales."""
-        state: dict[str, Any] = {}
-        for layer in self.network_.layers:
-            constants = {name: layer.get_config().get(name) for name in ('mean', 'variance', 'scale', 'offset')}
-            state[layer.name] = {'weights': layer.get_weights()} | {k: v for k, v in constants.items() if v is not None}
-        return state
+        return self.network_.state()
 
     def _build_core(self, n_features: int, n_targets: int = 1) -> Any:
-        """The trainable part: standardised features (b, n_features) to scaled targets.
-
-        :returns: a model that answers (b, n_targets), or (b, members, n_targets).
-        """
-        keras = import_keras()
-        inputs = keras.Input((n_features,), name='standardized_features')
-        single = self.members == 1
-        x = inputs if single else keras.layers.RepeatVector(self.members, name='copies')(inputs)
+        """Build the trainable part with its initial weights, see :func:`core_model`."""
         seeds = iter(np.random.SeedSequence(self.seed).generate_state(2 * self.members * (len(self.hidden_layers) + 1)))
-        widths = (*self.hidden_layers, n_targets)
-        for number, (n_in, n_out) in enumerate(zip((n_features, *widths), widths, strict=False), start=1):
-            last = number == len(widths)
-            options = {
-                'activation': self.output if last else self.activation,
-                'name': 'output' if last else f'hidden_{number}',
-            }
-            if single:
-                layer = keras.layers.Dense(n_out, **options)
-            else:
-                shape = (self.members, n_out)
-                layer = keras.layers.EinsumDense('bmi,mio->bmo', output_shape=shape, bias_axes='mo', **options)
-            x = layer(x)
+        widths = (n_features, *self.hidden_layers, n_targets)
+        kernels, biases = [], []
+        for n_in, n_out in itertools.pairwise(widths):
             # Drawn one member at a time: Keras would count the axis of the members as part of the fan.
             drawn = [
                 self._initial_weights(n_in, n_out, int(next(seeds)), int(next(seeds))) for _ in range(self.members)
             ]
-            kernels, biases = map(np.stack, zip(*drawn, strict=True))
-            layer.set_weights([kernels[0], biases[0]] if single else [kernels, biases])
-        return keras.Model(inputs, x, name='core')
+            kernel, bias = map(np.stack, zip(*drawn, strict=True))
+            kernels.append(kernel)
+            biases.append(bias)
+        return core_model(kernels, biases, self.activation, self.output)
 
     def _initial_weights(self, n_in: int, n_out: int, kernel_seed: int, bias_seed: int) -> tuple[Any, Any]:
         initializers = import_keras().initializers
@@ -305,22 +287,6 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             kinds = {'he_normal': initializers.HeNormal, 'glorot_uniform': initializers.GlorotUniform}
             kernel, bias = kinds[self.initializer](seed=kernel_seed), initializers.Zeros()
         return np.asarray(kernel((n_in, n_out))), np.asarray(bias((n_out,)))
-
-    def _wrap(self, core: Any, mean: Floats, variance: Floats, offsets: Floats, scales: Floats) -> Any:
-        """The trained layers between the scalings: the saved network takes raw features and answers in units."""
-        keras = import_keras()
-        inputs = keras.Input((len(mean),), name='features')
-        x = inputs
-        if self.standardize:
-            x = keras.layers.Normalization(mean=mean.tolist(), variance=variance.tolist(), name='standardize')(x)
-        for layer in core.layers[1:]:
-            x = layer(x)
-        single = self.members == 1
-        name = 'targets' if single else 'members'
-        x = keras.layers.Rescaling(*(column.tolist() for column in (scales, offsets)), name=name)(x)
-        if not single:
-            x = keras.layers.GlobalAveragePooling1D(name='targets')(x)
-        return keras.Model(inputs, x, name='gap_network')
 
 
 class _Loop:

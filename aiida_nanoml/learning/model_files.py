@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from aiida_nanoml.errors import ModelError
 from aiida_nanoml.learning.distance import TrainingDomain
 from aiida_nanoml.learning.gap_network import GapNetwork
 from aiida_nanoml.learning.identity import content_hash, library_version
-from aiida_nanoml.learning.keras_backend import import_keras
+from aiida_nanoml.learning.keras_files import read_network, write_network
 from aiida_nanoml.learning.model_card import CARD_FILE, ModelCard, checked_card, read_card, read_json
 from aiida_nanoml.learning.registry import Model, make_model, model_class
 
@@ -31,21 +30,6 @@ ESTIMATOR_FILE = 'estimator.skops'
 HISTORY_FILE = 'history.json'
 DOMAIN_FILE = 'training_domain.npz'
 
-_KERAS_CLASSES = frozenset(
-    {
-        'Functional',
-        'InputLayer',
-        'Normalization',
-        'RepeatVector',
-        'Dense',
-        'EinsumDense',
-        'Rescaling',
-        'GlobalAveragePooling1D',
-        'GlorotUniform',  # the initialisers that the layers name in their configuration
-        'Zeros',
-        'DTypePolicy',
-    }
-)
 _TRUSTED_TYPES = ('sklearn.tree._tree.Tree',)
 
 
@@ -91,7 +75,7 @@ def save_model(
     if isinstance(model, GapNetwork):
         libraries = ('tensorflow', 'keras')
         full.best_epoch = model.best_epoch_
-        model.network_.save(folder / NETWORK_FILE)
+        write_network(model.network_, folder / NETWORK_FILE)
         (folder / HISTORY_FILE).write_text(json.dumps(model.history_), encoding='utf-8')
     else:
         import skops.io
@@ -119,10 +103,10 @@ def load_model(folder: Path | str) -> tuple[Model, ModelCard]:
     card = read_card(folder)
     model = make_model(card.kind, **card.parameters)
     if isinstance(model, GapNetwork):
-        network = _read_network(folder / NETWORK_FILE)
-        if network.input_shape != (None, card.n_features) or network.output_shape != (None, 1 + len(card.others)):
+        network = read_network(folder / NETWORK_FILE, ensemble=model.members > 1)
+        if (network.n_features, network.n_targets) != (card.n_features, 1 + len(card.others)):
             raise ModelError(
-                f'{folder / NETWORK_FILE} maps {network.input_shape} to {network.output_shape}, '
+                f'{folder / NETWORK_FILE} maps {network.n_features} features to {network.n_targets} targets, '
                 f'the card says {card.n_features} features to {", ".join((card.target, *card.others))}'
             )
         model.network_ = network
@@ -172,7 +156,7 @@ def export_model(folder: Path | str, path: Path | str) -> None:
     level = logger.level
     logger.setLevel(logging.ERROR)  # Keras warns that HDF5 is legacy, which is what was asked for.
     try:
-        model.network_.save(path)
+        write_network(model.network_, path)
     finally:
         logger.setLevel(level)
 
@@ -191,39 +175,6 @@ def model_fingerprint(model: Model | Path | str) -> str:
     if not hasattr(model, 'n_features_in_'):
         raise ModelError('the model is not trained: there is nothing to save or to hash')
     return content_hash([type(model).__name__, model.get_params(deep=False), model.fitted_state()])
-
-
-def _read_network(path: Path) -> Any:
-    if not path.is_file():
-        raise ModelError(f'{path} is missing')
-    try:
-        with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read('config.json'))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ModelError(f'{path} is not a Keras archive, or it is damaged: {error}') from error
-    foreign = sorted(_foreign_classes(config))
-    if foreign:
-        raise ModelError(f'{path} holds classes that a gap network does not consist of: {", ".join(foreign)}')
-    keras = import_keras()
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:
-        raise ModelError(f'{path} is not a readable network: {error}') from error
-
-
-def _foreign_classes(config: Any) -> set[str]:
-    """Names of the classes in a Keras configuration that a gap network does not consist of."""
-    if isinstance(config, list):
-        return set().union(*map(_foreign_classes, config))
-    if not isinstance(config, dict):
-        return set()
-    found = set().union(*map(_foreign_classes, config.values()))
-    if 'class_name' in config and config['class_name'] != '__keras_tensor__':
-        module, name = str(config.get('module')), str(config['class_name'])
-        of_keras = module.split('.', maxsplit=1)[0] == 'keras' and config.get('registered_name') in (None, name)
-        if not (of_keras and name in _KERAS_CLASSES):
-            found.add(f'{module}.{name}')
-    return found
 
 
 def _read_estimator(path: Path) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -105,6 +107,30 @@ def test_training_judges_every_part(train_job, split_flakes: Dataset) -> None:
     assert card.fingerprint == report.content['fingerprint']
     assert (folder / 'Energy_gap_prediction.png').read_bytes().startswith(b'\x89PNG')
     assert not (folder / LEARNING_CURVE_FILE).exists(), 'a linear model has no epochs'
+
+
+def imported_by(task: str, folder: Path) -> list[str]:
+    """Run a task of the worker in a process of its own, and list the heavy libraries that it imported."""
+    program = f"""
+import sys
+from aiida_nanoml.worker.main import main
+assert main([{task!r}, '--folder', {str(folder)!r}]) == 0
+print(*({{'tensorflow', 'keras'}} & set(sys.modules)))
+"""
+    return subprocess.run([sys.executable, '-c', program], check=True, capture_output=True, text=True).stdout.split()
+
+
+def test_a_prediction_by_a_network_imports_no_tensorflow(train_job, predict_job, flakes: StructureSet) -> None:
+    """TensorFlow takes some five seconds to import, a prediction a fraction of one."""
+    trained = train_job('fast', name='training', **NETWORK)
+    assert main(['train', '--folder', str(trained)]) == 0
+    folder = predict_job(model=trained / MODEL_FOLDER)
+    write_arrays(folder / STRUCTURES_FILE, flakes.to_arrays())
+    assert imported_by('predict', folder) == []
+
+
+def test_a_training_of_scikit_learn_imports_no_tensorflow(train_job) -> None:
+    assert imported_by('train', train_job('forest', n_trees=5)) == []
 
 
 def test_a_network_leaves_its_losses_and_a_spread(train_job) -> None:
