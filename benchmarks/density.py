@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 
 from aiida_nanoml.densities import Density
-from aiida_nanoml.engines.siesta.fdf import read_fdf, structure_of
+from aiida_nanoml.engines.siesta.fdf import read_fdf
+from aiida_nanoml.engines.siesta.fdf_recognition import read_structure
 from aiida_nanoml.engines.siesta.mesh import DEFORMATION_FILE, DEFORMATION_KEY, read_density, write_deformation
 from aiida_nanoml.learning.density.model_files import load_density_model, save_density_model
 from aiida_nanoml.learning.density.network import DensityNetwork, metrics_of
@@ -95,7 +96,7 @@ def run_folders(data: Path) -> dict[str, Path]:
 
 def recorded(folder: Path) -> Density:
     """The density of a recorded run."""
-    structure = structure_of(read_fdf((folder / 'aiida.fdf').read_text(encoding='utf-8')))
+    structure = read_structure(read_fdf((folder / 'aiida.fdf').read_text(encoding='utf-8')))
     return read_density((folder / 'aiida.RHO').read_bytes(), (folder / 'aiida.DRHO').read_bytes(), structure)
 
 
@@ -212,7 +213,7 @@ def iterations(options: argparse.Namespace, run: Path, network: DensityNetwork) 
 def siesta_run(options: argparse.Namespace, run: Path, difference: Any, folder: Path) -> tuple[int, float]:
     """Iterations and seconds of one run; a difference of None: SIESTA's own start."""
     text = (run / 'aiida.fdf').read_text(encoding='utf-8')
-    structure = structure_of(read_fdf(text))
+    structure = read_structure(read_fdf(text))
     if difference is not None:
         text += f'\n{DEFORMATION_KEY} T\n'
         (folder / DEFORMATION_FILE).write_bytes(write_deformation(difference, structure.cell))

@@ -320,14 +320,14 @@ def store_runs(flakes: Any, computer: Any) -> list[tuple[int, int]]:
     from aiida_nanoml.engines import get_engine
     from aiida_nanoml.engines.base import Label
     from aiida_nanoml.engines.label_set import LabelSource
-    from aiida_nanoml.engines.siesta.fdf import keywords
+    from aiida_nanoml.engines.siesta.fdf_writing import to_keywords
     from aiida_nanoml.worker.label import entry_of_label, tabulate
 
     family, _ = install_family()
     structures = flakes.structures
     pseudos = family_pseudos(family.label, {'B', 'C', 'H', 'N'})
     settings = get_engine('siesta').parameters('paper')
-    general, basis = keywords(settings)
+    general, basis = to_keywords(settings)
     shared = {
         'parameters': orm.Dict(general).store(),
         'basis': orm.Dict(basis).store(),

@@ -17,7 +17,8 @@ from aiida_siesta.utils.tkdict import FDFDict
 from aiida_nanoml.calculations.base import validate_code
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.labels import LabelSetData
-from aiida_nanoml.engines.siesta.fdf import Fdf, read_mesh_settings, vacuum_of
+from aiida_nanoml.engines.siesta.fdf import Fdf
+from aiida_nanoml.engines.siesta.fdf_recognition import read_mesh_settings
 from aiida_nanoml.engines.siesta.mesh import (
     DEFORMATION_FILE,
     DEFORMATION_KEY,
@@ -25,8 +26,9 @@ from aiida_nanoml.engines.siesta.mesh import (
     choose_mesh,
     write_start,
 )
-from aiida_nanoml.engines.siesta.parameters import MINIMUM_VACUUM_ANG, canonical
+from aiida_nanoml.engines.siesta.parameters import MINIMUM_VACUUM_ANG, SIESTA_DEFAULTS
 from aiida_nanoml.engines.siesta.pseudopotentials import PseudopotentialHeader, read_header
+from aiida_nanoml.engines.siesta.vacuum import measure_vacuum
 from aiida_nanoml.errors import DensityError, EvaluationError, NanomlError
 from aiida_nanoml.structures import Structure, StructureSet
 
@@ -154,8 +156,7 @@ def mesh_settings(parameters: orm.Dict) -> tuple[float, int]:
 
     :raises EngineError: such a run cannot begin so.
     """
-    values = {canonical(key.removeprefix('%block').strip()): str(value) for key, value in parameters.get_dict().items()}
-    return read_mesh_settings(Fdf(values, {}))
+    return read_mesh_settings(Fdf.from_keywords(parameters.get_dict()))
 
 
 def validate_source(source: orm.Dict, _: Any) -> str | None:
@@ -198,7 +199,7 @@ def validate_structure(node: orm.StructureData) -> str | None:
     try:
         structure = structure_of_inputs(node)
         check_atom_distances(structure)
-        vacuum = vacuum_of(structure)
+        vacuum = measure_vacuum(structure)
     except NanomlError as error:
         return str(error)
     except EvaluationError as error:
@@ -248,7 +249,11 @@ def validate_pseudos(
         )
     settings = FDFDict(parameters.get_dict())
     kind, authors = (
-        str(settings.get(f'xc-{name}', default)) for name, default in (('functional', 'LDA'), ('authors', 'PZ'))
+        str(settings.get(f'xc-{name}', default))
+        for name, default in (
+            ('functional', SIESTA_DEFAULTS.xc_functional),
+            ('authors', SIESTA_DEFAULTS.xc_authors),
+        )
     )
     wanted = (kind.upper().replace('LSD', 'LDA'), authors.upper().replace('PZ', 'CA'))
     for name, pseudo in pseudos.items():

@@ -15,7 +15,8 @@ from aiida_nanoml.calculations.siesta import structure_of_inputs
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.engines.siesta.engine import SiestaEngine
-from aiida_nanoml.engines.siesta.fdf import parameters_of, protocol_of, read_fdf
+from aiida_nanoml.engines.siesta.fdf import read_fdf
+from aiida_nanoml.engines.siesta.fdf_recognition import match_protocol, read_parameters
 from aiida_nanoml.engines.siesta.output import Run, find_start_failure, read_run, read_version
 from aiida_nanoml.errors import EngineError, EvaluationError, FailureCode, StructureError
 from aiida_nanoml.structures import StructureSet
@@ -130,11 +131,11 @@ class SiestaParser(AiidaSiestaParser):  # type: ignore[misc]
             settings = SiestaEngine.Parameters.model_validate(content['parameters'])
         else:
             try:
-                settings = parameters_of(read_fdf(self._input()))
+                settings = read_parameters(read_fdf(self._input()))
             except (EngineError, StructureError) as error:
                 self.logger.warning(f'there is no label, since the input is not one of the engine siesta: {error}')
                 return None
-            protocol = protocol_of(settings)
+            protocol = match_protocol(settings)
         symbols = {kind.name: kind.symbol for kind in inputs['structure'].kinds}
         pseudos = inputs.get('pseudos', {})
         return LabelSource(
@@ -150,7 +151,7 @@ class SiestaParser(AiidaSiestaParser):  # type: ignore[misc]
         """Whether the run relaxes: its label would belong to another geometry than the one given."""
         if 'remote_folder' in self._inputs:  # the importer takes no runs that move atoms
             return False
-        return 'mdtypeofrun' in read_fdf(self._input()).values
+        return read_fdf(self._input()).get('MD.TypeOfRun') is not None
 
     def _input(self) -> str:
         name = self.node.get_option('input_filename')

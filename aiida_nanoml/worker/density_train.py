@@ -9,7 +9,7 @@ import numpy as np
 
 from aiida_nanoml.densities.density import Density
 from aiida_nanoml.engines.label_set import LabelSource
-from aiida_nanoml.engines.siesta.fdf import vacuum_of
+from aiida_nanoml.engines.siesta.vacuum import measure_vacuum
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.density.model_files import save_density_model
 from aiida_nanoml.learning.density.network import DensityNetwork, PredictedDensity, metrics_of
@@ -125,7 +125,7 @@ def check_unseen(training: StructureSet, test: StructureSet) -> None:
 
 def smallest_vacuum(structures: StructureSet) -> float | None:
     """Return the smallest distance (Å) between the images of isolated structures; None: there are none."""
-    distances = [vacuum_of(structure).min() for structure in structures if not structure.pbc.any()]
+    distances = [measure_vacuum(structure).min() for structure in structures if not structure.pbc.any()]
     return round(float(min(distances)), 6) if distances else None
 
 

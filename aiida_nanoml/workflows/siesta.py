@@ -18,9 +18,9 @@ from aiida_siesta.workflows.base import validate_inputs as validate_siesta_input
 from aiida_nanoml.calculations.pseudopotentials import default_family, family_pseudos
 from aiida_nanoml.calculations.siesta import SiestaCalculation, validate_pseudos, validate_start, validate_structure
 from aiida_nanoml.data.densities import DensitySetData
-from aiida_nanoml.engines.siesta.fdf import read_energy_ev
+from aiida_nanoml.engines.siesta.fdf import Fdf
+from aiida_nanoml.engines.siesta.parameters import SIESTA_DEFAULTS
 from aiida_nanoml.errors import EngineError, NanomlError
-from aiida_nanoml.units import BOLTZMANN_EV_PER_K, RYDBERG_EV
 
 CAREFUL_WEIGHT = 0.05
 CAREFUL_HISTORY = 8
@@ -97,10 +97,11 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         """
         from aiida_nanoml.calculations.functions.siesta import structure_of_node
         from aiida_nanoml.engines.siesta.engine import SiestaEngine
-        from aiida_nanoml.engines.siesta.fdf import k_points, keywords
+        from aiida_nanoml.engines.siesta.fdf_writing import to_keywords
+        from aiida_nanoml.engines.siesta.k_points import monkhorst_pack_mesh
 
         settings = SiestaEngine.parameters(protocol, overrides)
-        general, basis = keywords(settings)
+        general, basis = to_keywords(settings)
         found = structure_of_node(structure)
         builder = cls.get_builder()
         builder.code = code
@@ -108,7 +109,7 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         builder.parameters = shared(orm.Dict(general))
         builder.basis = shared(orm.Dict(basis))
         builder.source = shared(orm.Dict({'protocol': protocol, 'parameters': settings.model_dump()}))
-        sampling = k_points(settings, found)
+        sampling = monkhorst_pack_mesh(settings, found)
         if sampling is not None:
             kpoints = orm.KpointsData()
             kpoints.set_kpoints_mesh(sampling[0], offset=sampling[1])
@@ -156,8 +157,12 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
     def handle_error_scf_not_conv(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
         """Continue what is still converging; else mix with more care; else smear the occupations."""
         settings = FDFDict(self.ctx.inputs['parameters'].get_dict())
-        limit = int(_number(settings, 'max-scf-iterations', 1000))
-        asked = int(_number(FDFDict(self.inputs.parameters.get_dict()), 'max-scf-iterations', 1000))
+        limit = int(_number(settings, 'max-scf-iterations', SIESTA_DEFAULTS.max_scf_iterations))
+        asked = int(
+            _number(
+                FDFDict(self.inputs.parameters.get_dict()), 'max-scf-iterations', SIESTA_DEFAULTS.max_scf_iterations
+            )
+        )
         residuals = scf_residuals(read_output(node))
         if len(residuals) > 1 and residuals[-1] == min(residuals) and limit * GROWTH <= asked * LARGEST_GROWTH:
             settings['max-scf-iterations'] = limit * GROWTH
@@ -168,8 +173,12 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
                 parameters=settings,
                 continued=True,
             )
-        weight = _number(settings, 'scf-mixer-weight', _number(settings, 'dm-mixing-weight', 0.25))
-        history = _number(settings, 'scf-mixer-history', _number(settings, 'dm-number-pulay', 2))
+        weight = _number(
+            settings, 'scf-mixer-weight', _number(settings, 'dm-mixing-weight', SIESTA_DEFAULTS.mixing_weight)
+        )
+        history = _number(
+            settings, 'scf-mixer-history', _number(settings, 'dm-number-pulay', SIESTA_DEFAULTS.mixing_history)
+        )
         if weight > CAREFUL_WEIGHT or history < CAREFUL_HISTORY:
             settings['scf-mixer-weight'] = min(weight, CAREFUL_WEIGHT)
             settings['scf-mixer-history'] = max(int(history), CAREFUL_HISTORY)
@@ -341,7 +350,7 @@ def energy_shift_ry(basis: Mapping[str, Any]) -> float | None:
     :param basis: fdf keys.
     """
     try:
-        return read_energy_ev(str(basis.get('pao-energy-shift', ''))) / RYDBERG_EV
+        return Fdf.from_keywords(basis).get_quantity('PAO.EnergyShift', 'Ry')
     except EngineError:
         return None
 
@@ -353,7 +362,9 @@ def temperature_kelvin(settings: Mapping[str, Any]) -> float:
     :returns: infinity for a unit that is not known here: what is not understood is not to be lowered.
     """
     try:
-        return read_energy_ev(str(settings.get('electronic-temperature', '300 K'))) / BOLTZMANN_EV_PER_K
+        return Fdf.from_keywords(settings).get_quantity(
+            'ElectronicTemperature', 'K', SIESTA_DEFAULTS.electronic_temperature_kelvin
+        )
     except EngineError:
         return math.inf
 

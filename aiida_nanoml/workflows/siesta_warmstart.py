@@ -99,11 +99,11 @@ class SiestaWarmstartWorkChain(RollingWorkChain):
         """
         from aiida_nanoml.calculations.pseudopotentials import default_family, family_pseudos
         from aiida_nanoml.engines.siesta.engine import SiestaEngine
-        from aiida_nanoml.engines.siesta.fdf import k_points
+        from aiida_nanoml.engines.siesta.k_points import monkhorst_pack_mesh
 
         chosen = densities.structures.select(slice(None) if rows is None else list(rows))
         settings = SiestaEngine.parameters(protocol, overrides)
-        if len({repr(k_points(settings, structure)) for structure in chosen}) > 1:
+        if len({repr(monkhorst_pack_mesh(settings, structure)) for structure in chosen}) > 1:
             raise EngineError('these structures need different k-points: run those of one cell at a time')
         if pseudos is None:
             pseudos = family_pseudos(pseudo_family or default_family().label, set(chosen.elements))

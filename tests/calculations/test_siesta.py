@@ -17,7 +17,9 @@ from aiida_nanoml.calculations.siesta import SiestaCalculation
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.registry import get_engine
-from aiida_nanoml.engines.siesta.fdf import keywords, parameters_of, read_fdf
+from aiida_nanoml.engines.siesta.fdf import read_fdf
+from aiida_nanoml.engines.siesta.fdf_recognition import read_parameters
+from aiida_nanoml.engines.siesta.fdf_writing import to_keywords
 from aiida_nanoml.engines.siesta.mesh import choose_mesh, read_mesh
 from aiida_nanoml.structures import Structure, StructureSet
 from aiida_nanoml.units import SIESTA_BOHR_ANG
@@ -30,7 +32,7 @@ METHANIMINE = recorded_runs()['methanimine']
 @pytest.fixture
 def inputs(siesta_code: orm.InstalledCode, siesta_pseudos: dict) -> dict[str, Any]:
     structure = node_of_structure(RUNS['h-0000'].structure)
-    general, basis = keywords(get_engine('siesta').parameters('paper'))
+    general, basis = to_keywords(get_engine('siesta').parameters('paper'))
     return {
         'code': siesta_code,
         'structure': structure,
@@ -51,7 +53,7 @@ def prepare(aiida_manager, inputs: dict[str, Any]) -> tuple[str, Any]:
 def test_the_input_is_that_of_the_recorded_run(aiida_manager, inputs: dict[str, Any]) -> None:
     text, calcinfo = prepare(aiida_manager, inputs)
     written, recorded = read_fdf(text), read_fdf(RUNS['h-0000'].fdf)
-    assert parameters_of(written) == parameters_of(recorded)
+    assert read_parameters(written) == read_parameters(recorded)
     assert written.blocks == recorded.blocks
     assert written.values['maxwalltime'] == '600'
     assert {'aiida.EIG', 'aiida.KP'} <= set(calcinfo.retrieve_list)
@@ -181,7 +183,7 @@ def test_rows_and_vacuum_that_cannot_be_are_refused(aiida_profile, rows: list, v
 def started(inputs: dict[str, Any], siesta_pseudos: dict, methanimine_density: DensitySetData) -> dict[str, Any]:
     """The inputs of the run that begins with the recorded density."""
     structure = node_of_structure(METHANIMINE.structure)
-    general, basis = keywords(parameters_of(read_fdf(METHANIMINE.fdf)))
+    general, basis = to_keywords(read_parameters(read_fdf(METHANIMINE.fdf)))
     return inputs | {
         'structure': structure,
         'parameters': orm.Dict(general),
@@ -198,7 +200,7 @@ def test_a_run_begins_with_a_density(aiida_manager, started: dict[str, Any], met
         fdf = read_fdf(Path(folder.get_abs_path('aiida.fdf')).read_text(encoding='utf-8'))
         mesh = read_mesh(Path(folder.get_abs_path('DeltaRho.IN.grid.nc')).read_bytes(), 'DeltaRho.IN.grid.nc')
     assert fdf.values['scfreaddeformationchargenetcdf'] == 'T'
-    assert parameters_of(fdf) == parameters_of(read_fdf(METHANIMINE.fdf))
+    assert read_parameters(fdf) == read_parameters(read_fdf(METHANIMINE.fdf))
     assert calcinfo.provenance_exclude_list == ['DeltaRho.IN.grid.nc']
     difference = methanimine_density.density(0).difference
     assert mesh.values[0] / SIESTA_BOHR_ANG**3 == pytest.approx(difference, abs=1e-6)

@@ -12,7 +12,8 @@ import numpy as np
 
 from aiida_nanoml.densities import Density
 from aiida_nanoml.densities.thinning import thin as thinned
-from aiida_nanoml.engines.siesta.fdf import read_fdf, structure_of
+from aiida_nanoml.engines.siesta.fdf import read_fdf
+from aiida_nanoml.engines.siesta.fdf_recognition import read_structure
 from aiida_nanoml.engines.siesta.mesh import read_density
 from aiida_nanoml.structures import Structure
 
@@ -29,7 +30,7 @@ def recorded_density(name: str) -> Density:
 
 def density_of_run(folder: Path) -> Density:
     """Read the density that a run left, on SIESTA's own mesh."""
-    structure = structure_of(read_fdf((folder / 'aiida.fdf').read_text(encoding='utf-8')))
+    structure = read_structure(read_fdf((folder / 'aiida.fdf').read_text(encoding='utf-8')))
     return read_density((folder / 'aiida.RHO').read_bytes(), (folder / 'aiida.DRHO').read_bytes(), structure)
 
 

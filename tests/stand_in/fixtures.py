@@ -17,7 +17,8 @@ from aiida import orm
 import aiida_nanoml
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.engines.label_set import LabelSource
-from aiida_nanoml.engines.siesta.fdf import parameters_of, read_fdf, structure_of
+from aiida_nanoml.engines.siesta.fdf import read_fdf
+from aiida_nanoml.engines.siesta.fdf_recognition import read_parameters, read_structure
 from aiida_nanoml.engines.siesta.mesh import read_density
 from aiida_nanoml.structures import Structure, StructureSet
 
@@ -53,7 +54,7 @@ class RecordedRun:
     @property
     def structure(self) -> Structure:
         """The structure of the input."""
-        return structure_of(read_fdf(self.fdf))
+        return read_structure(read_fdf(self.fdf))
 
     def unpack(self, folder: Path) -> Path:
         """Make a folder as the run left it, input included, pseudopotentials not."""
@@ -111,7 +112,7 @@ def methanimine_density(aiida_profile, tmp_path: Path) -> DensitySetData:
     run = recorded_runs()['methanimine']
     folder = run.unpack(tmp_path / 'density')
     density = read_density((folder / 'aiida.RHO').read_bytes(), (folder / 'aiida.DRHO').read_bytes(), run.structure)
-    settings = parameters_of(read_fdf(run.fdf)).model_dump()
+    settings = read_parameters(read_fdf(run.fdf)).model_dump()
     source = LabelSource('siesta', '4.1-b4-133', 'LDA-CA/DZP (SIESTA)', 'custom', settings)
     return DensitySetData(StructureSet.from_structures([run.structure], names=['CH2NH']), [density], source).store()
 

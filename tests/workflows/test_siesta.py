@@ -16,7 +16,8 @@ from aiida_nanoml.calculations.functions.siesta import node_of_structure, place_
 from aiida_nanoml.calculations.siesta import SiestaCalculation
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSet
-from aiida_nanoml.engines.siesta.fdf import parameters_of, read_fdf
+from aiida_nanoml.engines.siesta.fdf import read_fdf
+from aiida_nanoml.engines.siesta.fdf_recognition import read_parameters
 from aiida_nanoml.structures import StructureSet
 from aiida_nanoml.workflows.siesta import (
     SiestaWorkChain,
@@ -96,7 +97,7 @@ def test_the_label_belongs_to_the_row_that_it_came_from(siesta_code, siesta_pseu
 
 def test_a_periodic_cell_with_k_points(start, tmp_path: Path) -> None:
     run = RUNS['hea-00-fcc-0']
-    settings = parameters_of(read_fdf(run.fdf)).model_dump()
+    settings = read_parameters(read_fdf(run.fdf)).model_dump()
     builder = start(run, settings)
     assert builder.structure.pbc == (True, True, True)
     assert builder.kpoints.get_kpoints_mesh() == ([2, 4, 4], [0.5, 0.5, 0.5])

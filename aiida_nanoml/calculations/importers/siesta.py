@@ -10,7 +10,7 @@ from aiida.engine import CalcJobImporter
 
 from aiida_nanoml.calculations.functions.siesta import node_of_structure
 from aiida_nanoml.calculations.pseudopotentials import PseudopotentialFinder, SiestaPseudopotential
-from aiida_nanoml.engines.siesta.fdf import k_points, keywords
+from aiida_nanoml.engines.siesta.fdf_writing import to_keywords
 from aiida_nanoml.engines.siesta.folder import (
     FinishedRun,
     RunFolder,
@@ -18,6 +18,7 @@ from aiida_nanoml.engines.siesta.folder import (
     open_run_folder,
     read_finished_run,
 )
+from aiida_nanoml.engines.siesta.k_points import monkhorst_pack_mesh
 from aiida_nanoml.errors import EvaluationError, FailureCode, StructureError
 
 DIGEST = 'nanoml_run_digest'
@@ -83,7 +84,7 @@ def inputs_of_run(
     """
     if folder.read(f'{folder.prefix}.xml') is None:
         raise RunFolderError(FailureCode.NO_XML, f'{folder.prefix}.xml is not there: import this run in a batch')
-    general, basis = keywords(run.parameters)
+    general, basis = to_keywords(run.parameters)
     structure = node_of_structure(run.structure, label=folder.path.name)
     inputs = {
         'remote_folder': remote_data,
@@ -105,7 +106,7 @@ def inputs_of_run(
             },
         },
     }
-    sampled = k_points(run.parameters, run.structure)
+    sampled = monkhorst_pack_mesh(run.parameters, run.structure)
     if sampled is not None:
         inputs['kpoints'] = orm.KpointsData()
         inputs['kpoints'].set_kpoints_mesh(*sampled)

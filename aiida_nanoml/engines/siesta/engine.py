@@ -18,11 +18,12 @@ import psutil
 from pydantic import Field
 
 from aiida_nanoml.engines.base import DFT, Engine, EngineParameters, Label, ProgramRuntime
-from aiida_nanoml.engines.siesta.fdf import vacuum_of, write_fdf
+from aiida_nanoml.engines.siesta.fdf_writing import write_fdf
 from aiida_nanoml.engines.siesta.mesh import read_density
 from aiida_nanoml.engines.siesta.output import read_run, read_version
 from aiida_nanoml.engines.siesta.parameters import MINIMUM_VACUUM_ANG, SiestaParameters
 from aiida_nanoml.engines.siesta.pseudopotentials import bundled, check_pseudopotentials, digest
+from aiida_nanoml.engines.siesta.vacuum import measure_vacuum
 from aiida_nanoml.errors import EngineError, EvaluationError, FailureCode, StructureError
 from aiida_nanoml.structures import StructureSet, place
 from aiida_nanoml.structures.elements import SYMBOLS
@@ -305,7 +306,7 @@ def _check_vacuum(structure: Structure) -> None:
     if not pbc.any():
         return
     try:
-        vacuum = vacuum_of(structure)
+        vacuum = measure_vacuum(structure)
     except StructureError as error:
         raise EvaluationError(
             FailureCode.INVALID_STRUCTURE, f'the cell of a periodic structure is flat: {error}'

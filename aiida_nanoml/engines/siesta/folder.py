@@ -14,7 +14,8 @@ from aiida_nanoml.densities import Density
 from aiida_nanoml.engines.base import Engine
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.engines.siesta.engine import SiestaEngine
-from aiida_nanoml.engines.siesta.fdf import Fdf, parameters_of, protocol_of, read_fdf, structure_of
+from aiida_nanoml.engines.siesta.fdf import Fdf, read_fdf
+from aiida_nanoml.engines.siesta.fdf_recognition import match_protocol, read_parameters, read_structure
 from aiida_nanoml.engines.siesta.mesh import read_density
 from aiida_nanoml.engines.siesta.output import Run, read_run
 from aiida_nanoml.engines.siesta.parameters import SiestaParameters
@@ -52,12 +53,12 @@ class RunFolder:
     @property
     def prefix(self) -> str:
         """``SystemLabel``, how the names of the other files begin."""
-        return self.fdf.values.get('systemlabel', 'siesta')
+        return self.fdf.get('SystemLabel', 'siesta')
 
     @property
     def species(self) -> dict[str, int]:
         """Atomic number by label of the species."""
-        rows = [line.split()[:3] for line in self.fdf.blocks.get('chemicalspecieslabel', ())]
+        rows = [line.split()[:3] for line in self.fdf.get_block('ChemicalSpeciesLabel') or ()]
         return {row[2]: abs(int(row[1])) for row in rows if len(row) == 3 and row[1].lstrip('-').isdigit()}
 
     def read(self, name: str) -> str | None:
@@ -111,7 +112,7 @@ class RunFolder:
 class FinishedRun:
     """What a finished run says.
 
-    :param structure: see :func:`~aiida_nanoml.engines.siesta.fdf.structure_of` for what counts as isolated.
+    :param structure: :func:`~aiida_nanoml.engines.siesta.fdf_recognition.read_structure` says what is isolated.
     :param parameters: of the engine.
     :param protocol: whose parameters these are, ``'custom'`` if of none.
     :param result: label, version, time.
@@ -186,8 +187,8 @@ def read_finished_run(folder: RunFolder, vacuum_ang: float | None = None) -> Fin
     """
     result = read_run(folder.read, prefix=folder.prefix, output=folder.output)
     try:
-        structure = structure_of(folder.fdf)
-        parameters = parameters_of(folder.fdf)
+        structure = read_structure(folder.fdf)
+        parameters = read_parameters(folder.fdf)
     except (EngineError, StructureError) as error:
         raise RunFolderError(FailureCode.INPUT_REFUSED, f'{folder.input}: {error}') from error
     if vacuum_ang is not None and not structure.pbc.any():
@@ -199,7 +200,7 @@ def read_finished_run(folder: RunFolder, vacuum_ang: float | None = None) -> Fin
     _check_input_unchanged(folder)
     # The engine itself would also look for its own pseudopotentials.
     Engine.check(SiestaEngine(parameters), structure)
-    return FinishedRun(structure, parameters, protocol_of(parameters), result)
+    return FinishedRun(structure, parameters, match_protocol(parameters), result)
 
 
 def read_run_density(folder: RunFolder, structure: Structure) -> Density:

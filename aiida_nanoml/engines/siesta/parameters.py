@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,6 +14,23 @@ MINIMUM_VACUUM_ANG = 5.0
 
 USUAL_VACUUM_ANG = 10.0
 """Vacuum (Å) that stands in the parameters of a periodic structure, which has none."""
+
+
+class SiestaDefaults(NamedTuple):
+    """What SIESTA 4.1 takes where the input says nothing, in the units of :class:`SiestaParameters`."""
+
+    xc_functional: str = 'LDA'
+    xc_authors: str = 'PZ'
+    basis_size: str = 'standard'
+    mesh_cutoff_ry: float = 300.0
+    electronic_temperature_kelvin: float = 300.0
+    mixing_weight: float = 0.25
+    mixing_history: int = 2
+    max_scf_iterations: int = 1000
+    coordinates_format: str = 'bohr'
+
+
+SIESTA_DEFAULTS = SiestaDefaults()
 
 AUTHORS: dict[str, tuple[str, ...]] = {
     'LDA': ('CA', 'PW92'),

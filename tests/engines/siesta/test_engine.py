@@ -19,7 +19,8 @@ import pytest
 from aiida_nanoml.engines import get_engine
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.engines.siesta.engine import FOLDER_VARIABLE, SiestaEngine
-from aiida_nanoml.engines.siesta.fdf import parameters_of, read_fdf
+from aiida_nanoml.engines.siesta.fdf import read_fdf
+from aiida_nanoml.engines.siesta.fdf_recognition import read_parameters
 from aiida_nanoml.engines.siesta.pseudopotentials import bundled, digest
 from aiida_nanoml.errors import REFUSED, EngineError, EvaluationError
 from aiida_nanoml.structures import Structure, StructureSet
@@ -36,7 +37,7 @@ def make_engine(siesta_stand_in: Path, tmp_path: Path) -> Callable[..., SiestaEn
     """Make the engine with the stand-in, working in a folder of the test."""
 
     def make(run: RecordedRun | None = None, **runtime: Any) -> SiestaEngine:
-        settings = SiestaEngine.parameters('paper') if run is None else parameters_of(read_fdf(run.fdf))
+        settings = SiestaEngine.parameters('paper') if run is None else read_parameters(read_fdf(run.fdf))
         values = {'executable': str(siesta_stand_in), 'folder': str(tmp_path / 'runs'), **runtime}
         return SiestaEngine(settings, runtime=values)
 
@@ -235,7 +236,7 @@ def test_the_program_is_found_by_name(make_engine, siesta_stand_in: Path, monkey
     monkeypatch.setenv('PATH', os.pathsep.join([str(siesta_stand_in.parent), os.environ['PATH']]))
     assert SiestaEngine.missing() is None
     assert SiestaEngine.version() == '4.1-b4-133'
-    assert SiestaEngine(parameters_of(read_fdf(run.fdf))).evaluate(run.structure).gap_ev == pytest.approx(
+    assert SiestaEngine(read_parameters(read_fdf(run.fdf))).evaluate(run.structure).gap_ev == pytest.approx(
         run.about['gap_ev'], abs=1e-6
     )
 

@@ -12,16 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiida_nanoml.engines import get_engine
-from aiida_nanoml.engines.siesta.fdf import (
-    Fdf,
-    k_points,
-    keywords,
-    parameters_of,
-    protocol_of,
-    read_fdf,
-    structure_of,
-    write_fdf,
-)
+from aiida_nanoml.engines.siesta.fdf import Fdf, read_fdf
+from aiida_nanoml.engines.siesta.fdf_recognition import match_protocol, read_parameters, read_structure
+from aiida_nanoml.engines.siesta.fdf_writing import to_keywords, write_fdf
+from aiida_nanoml.engines.siesta.k_points import monkhorst_pack_mesh
 from aiida_nanoml.engines.siesta.parameters import SiestaParameters, is_housekeeping
 from aiida_nanoml.errors import EngineError, StructureError
 from aiida_nanoml.structures import Structure, StructureSet, place
@@ -86,6 +80,37 @@ def test_keys_have_one_spelling_and_the_first_line_counts() -> None:
     fdf = read_fdf(WATER_LIKE)
     assert fdf.values['numberofatoms'] == '3'
     assert fdf.blocks == {'chemicalspecieslabel': ('1   6  C_surface', '2   1  H')}
+
+
+def test_keywords_of_aiida_siesta_are_read_like_a_file() -> None:
+    general, basis = to_keywords(parameters('stringent', extra_fdf={'paobasis': 'C 2\nn=2 0 2\n', 'netcharge': '1'}))
+    text = '\n'.join(f'{key} {value}' for key, value in (general | basis).items())
+    assert Fdf.from_keywords(general | basis) == read_fdf(text)
+
+
+def test_values_are_found_in_any_spelling() -> None:
+    fdf = read_fdf(
+        'Mesh.Cutoff 2 Hartree\nlattice_constant 2\nDM.NumberPulay 3\nNumberOfAtoms 4.5\nSpin\n'
+        '%block A-b\n1 x 2\n%endblock'
+    )
+    assert fdf.get_quantity('meshCutoff', 'Ry') == pytest.approx(4)
+    assert fdf.get_quantity('LatticeConstant', 'Ang') == pytest.approx(2 * BOHR_ANG), 'a length without unit is in bohr'
+    assert fdf.get_quantity('ElectronicTemperature', 'K') is None
+    assert fdf.get_quantity('ElectronicTemperature', 'K', 300.0) == 300.0
+    assert fdf.get_number('SCF.Mixer.History', 'DM.NumberPulay') == 3
+    assert fdf.get_number('MaxSCFIterations', default=1000) == 1000
+    assert (fdf.get_flag('spin'), fdf.get_flag('SpinOrbit')) == (True, False)
+    assert fdf.get_table('AB', 2).tolist() == [[1, 2]]
+    assert ('a.b' in fdf, 'Spin' in fdf, 'Zmatrix' in fdf) == (True, True, False)
+    for read, reason in (
+        (lambda: fdf.get_integer('NumberOfAtoms'), 'NumberOfAtoms in the fdf input is no integer'),
+        (lambda: fdf.get_number('Spin'), 'Spin in the fdf input is no number'),
+        (lambda: fdf.get_table('AB', 3), 'fewer than 3 numbers'),
+        (lambda: fdf.get_table('LatticeVectors', 3), 'no block LatticeVectors'),
+        (lambda: fdf.get_quantity('MeshCutoff', 'Ang'), 'MeshCutoff in the fdf input is not understood'),
+    ):
+        with pytest.raises(EngineError, match=reason):
+            read()
 
 
 @pytest.mark.parametrize(
@@ -187,7 +212,7 @@ def test_every_form_of_the_manual_gives_the_structure(
     corners = np.array([[0.1, 0.1, 0.1], [0.6, 0.1, 0.1], [0.1, 0.6, 0.1], [0.1, 0.1, 0.6]])
     points = (corners + generator.uniform(-0.05, 0.05, (4, 3))) @ cell
     given_structure = Structure(generator.choice([1, 5, 6, 13], 4), points, cell, np.ones(3, dtype=bool))
-    found = structure_of(read_fdf(form_of(given_structure, form, cell_form, constant)))
+    found = read_structure(read_fdf(form_of(given_structure, form, cell_form, constant)))
     np.testing.assert_array_equal(found.numbers, given_structure.numbers)
     np.testing.assert_allclose(found.positions, given_structure.positions, atol=1e-9)
     np.testing.assert_allclose(found.cell, cell, atol=1e-9)
@@ -198,16 +223,16 @@ def test_defaults_of_the_structure_are_those_of_siesta() -> None:
     """Bohr, a cubic cell of the lattice constant, and the number of atoms from the block."""
     text = '%block ChemicalSpeciesLabel\n1 13 Al\n%endblock\nLatticeConstant 4.05 Ang\n'
     text += '%block AtomicCoordinatesAndAtomicSpecies\n0 0 1.0 1\n%endblock'
-    found = structure_of(read_fdf(text))
+    found = read_structure(read_fdf(text))
     np.testing.assert_allclose(found.cell, 4.05 * np.eye(3))
     np.testing.assert_allclose(found.positions, [[0, 0, BOHR_ANG]])
-    assert not structure_of(read_fdf(text.replace('LatticeConstant 4.05 Ang', ''))).cell.any()
+    assert not read_structure(read_fdf(text.replace('LatticeConstant 4.05 Ang', ''))).cell.any()
 
 
 def test_an_origin_is_added_in_the_unit_of_the_coordinates() -> None:
     text = form_of(ARTIFICIAL, 'Bohr', 'vectors', 1.0)
     text += '\n%block AtomicCoordinatesOrigin\n 1.0 0.0 -0.5\n%endblock'
-    shifted = structure_of(read_fdf(text)).positions - ARTIFICIAL.positions
+    shifted = read_structure(read_fdf(text)).positions - ARTIFICIAL.positions
     np.testing.assert_allclose(shifted, np.tile([BOHR_ANG, 0, -BOHR_ANG / 2], (3, 1)), atol=1e-9)
 
 
@@ -220,8 +245,8 @@ def test_an_origin_is_added_in_the_unit_of_the_coordinates() -> None:
         (('Format Ang', 'Format Inch'), 'Inch'),
         (('LatticeConstant 1.0 Ang', 'NumberOfAtoms 4\nLatticeConstant 1.0 Ang'), 'announces 4 atoms and gives 3'),
         (('LatticeConstant 1.0 Ang', 'AtomicCoordinatesOrigin COP\nLatticeConstant 1.0 Ang'), 'three numbers'),
-        (('%block LatticeVectors', '%block Zmatrix\nmolecule\n%endblock\n%block LatticeVectors'), 'zmatrix'),
-        (('%block LatticeVectors', '%block SuperCell\n2 0 0\n%endblock\n%block LatticeVectors'), 'supercell'),
+        (('%block LatticeVectors', '%block Zmatrix\nmolecule\n%endblock\n%block LatticeVectors'), 'block Zmatrix'),
+        (('%block LatticeVectors', '%block SuperCell\n2 0 0\n%endblock\n%block LatticeVectors'), 'block SuperCell'),
         (('0.00000000000000 4.0', '4.00000000000000 0.0'), 'no volume'),
         ((' 2 12.011', ' 7 12.011'), 'species 7'),
     ],
@@ -230,13 +255,13 @@ def test_structures_that_are_not_read_are_refused(change: tuple[str, str], reaso
     text = form_of(ARTIFICIAL, 'Ang', 'vectors', 1.0)
     assert change[0] in text
     with pytest.raises(StructureError, match=reason):
-        structure_of(read_fdf(text.replace(*change)))
+        read_structure(read_fdf(text.replace(*change)))
 
 
 def test_coordinates_in_lattice_constants_need_one() -> None:
     text = form_of(ARTIFICIAL, 'ScaledCartesian', 'vectors', 2.0).replace('LatticeConstant 2.0 Ang', '')
     with pytest.raises(StructureError, match='LatticeConstant'):
-        structure_of(read_fdf(text))
+        read_structure(read_fdf(text))
 
 
 def test_a_molecule_is_isolated_wherever_its_cell_cuts_it(benzene: Structure) -> None:
@@ -244,7 +269,7 @@ def test_a_molecule_is_isolated_wherever_its_cell_cuts_it(benzene: Structure) ->
     for shift in ([0, 0, 0], [6.0, 1.0, 0.3], [-3.0, 9.9, 100.0]):
         wrapped = (reference.positions + shift) % np.diag(reference.cell)
         text = form_of(Structure(reference.numbers, wrapped, reference.cell), 'Ang', 'vectors', 1.0)
-        found = structure_of(read_fdf(text))
+        found = read_structure(read_fdf(text))
         assert not found.pbc.any()
         assert content_hash(found) == content_hash(benzene)
 
@@ -252,25 +277,25 @@ def test_a_molecule_is_isolated_wherever_its_cell_cuts_it(benzene: Structure) ->
 def test_vacuum_and_k_points_decide_what_repeats(benzene: Structure) -> None:
     sheet = Structure(np.array([6, 6]), np.array([[0, 0, 1.0], [1.23, 0.71, 1.0]]), np.diag([2.46, 4.26, 12.0]))
     text = form_of(sheet, 'Ang', 'vectors', 1.0)
-    assert structure_of(read_fdf(text)).pbc.tolist() == [True, True, False]
+    assert read_structure(read_fdf(text)).pbc.tolist() == [True, True, False]
     mesh = '\n%block kgrid_Monkhorst_Pack\n3 0 0 0.\n0 2 0 0.\n0 0 2 0.\n%endblock'
-    assert structure_of(read_fdf(text + mesh)).pbc.all()
+    assert read_structure(read_fdf(text + mesh)).pbc.all()
     boxed = form_of(place(benzene, 8.0), 'Ang', 'vectors', 1.0)
-    assert structure_of(read_fdf(boxed + '\nkgrid_cutoff 10 Ang')).pbc.all()
+    assert read_structure(read_fdf(boxed + '\nkgrid_cutoff 10 Ang')).pbc.all()
     gamma = '\n%block kgrid_Monkhorst_Pack\n1 0 0 0.\n0 1 0 0.\n0 0 1 0.\n%endblock'
-    assert not structure_of(read_fdf(boxed + gamma)).pbc.any()
-    assert protocol_of(parameters_of(read_fdf(write_fdf(benzene, parameters()) + gamma))) == 'paper'
+    assert not read_structure(read_fdf(boxed + gamma)).pbc.any()
+    assert match_protocol(read_parameters(read_fdf(write_fdf(benzene, parameters()) + gamma))) == 'paper'
 
 
 @pytest.mark.parametrize('name', FLAKES)
 def test_recorded_flakes_are_written_as_they_were(name: str) -> None:
     fdf = read_fdf(FLAKES[name].fdf)
-    structure, found = structure_of(fdf), parameters_of(fdf)
+    structure, found = read_structure(fdf), read_parameters(fdf)
     assert not structure.pbc.any()
     # Coronene is one of the runs whose density was kept, on a coarser grid.
     cutoff = 100.0 if name == 'z-C24H12' else 150.0
     assert found == parameters(mesh_cutoff_ry=cutoff)
-    assert protocol_of(found) == ('paper' if cutoff == 150.0 else 'custom')
+    assert match_protocol(found) == ('paper' if cutoff == 150.0 else 'custom')
     assert comparable(read_fdf(write_fdf(structure, found))) == comparable(fdf)
     moved = Structure(structure.numbers, structure.positions - 7.0)
     assert comparable(read_fdf(write_fdf(moved, found))) == comparable(fdf), 'an isolated structure has no position'
@@ -280,15 +305,15 @@ def test_recorded_flakes_are_written_as_they_were(name: str) -> None:
 def test_recorded_alloys_share_parameters_that_name_a_length(name: str) -> None:
     common = parameters('paper_alloys')
     fdf = read_fdf(ALLOYS[name].fdf)
-    structure = structure_of(fdf)
+    structure = read_structure(fdf)
     assert structure.pbc.all()
-    assert parameters_of(fdf) == common
-    assert protocol_of(common) == 'paper_alloys'
-    mesh, shift = k_points(common, structure) or ([], [])
+    assert read_parameters(fdf) == common
+    assert match_protocol(common) == 'paper_alloys'
+    mesh, shift = monkhorst_pack_mesh(common, structure) or ([], [])
     _, _, phase, step = name.split('-')
     assert mesh == ([2, 4, 4] if phase == 'fcc' else [3, 3, 5] if int(step) < 3 else [2, 2, 5])
     explicit = common.model_copy(update={'k_length_ang': None, 'k_grid': mesh, 'k_shift': shift})
-    assert parameters_of(fdf, [explicit]) == explicit, 'what is known comes before the protocols'
+    assert read_parameters(fdf, [explicit]) == explicit, 'what is known comes before the protocols'
     for known in (explicit, common):
         assert comparable(read_fdf(write_fdf(structure, known))) == comparable(fdf)
 
@@ -297,9 +322,9 @@ def test_recorded_alloys_share_parameters_that_name_a_length(name: str) -> None:
 def test_recorded_atoms_have_the_input_of_the_alloys_protocol(name: str) -> None:
     """Wherever an isolated atom stands, and without a mesh: energies of alloys may be compared with theirs."""
     fdf = read_fdf(ATOMS[name].fdf)
-    assert not structure_of(fdf).pbc.any()
-    assert protocol_of(parameters_of(fdf)) == 'paper_alloys'
-    bare = Structure(structure_of(fdf).numbers, np.array([[7.0, -1.0, 0.0]]))
+    assert not read_structure(fdf).pbc.any()
+    assert match_protocol(read_parameters(fdf)) == 'paper_alloys'
+    bare = Structure(read_structure(fdf).numbers, np.array([[7.0, -1.0, 0.0]]))
     assert comparable(read_fdf(write_fdf(bare, parameters('paper_alloys')))) == comparable(fdf)
 
 
@@ -309,21 +334,21 @@ def test_a_scan_has_one_mesh_and_every_point_the_protocol(scan: str, protocol: s
     settings = parameters(protocol)
     structures = [run.structure for name, run in ALLOYS.items() if name.startswith(scan)]
     assert len(structures) == 5
-    meshes = [k_points(settings, structure) for structure in structures]
+    meshes = [monkhorst_pack_mesh(settings, structure) for structure in structures]
     assert all(mesh == meshes[0] for mesh in meshes)
     assert meshes[0] is not None
     assert settings.k_density is not None
     assert math.prod(meshes[0][0]) * 8 == pytest.approx(settings.k_density, rel=0.5)
     for structure in structures:
-        assert protocol_of(parameters_of(read_fdf(write_fdf(structure, settings)))) == protocol
+        assert match_protocol(read_parameters(read_fdf(write_fdf(structure, settings)))) == protocol
 
 
 def test_the_recorded_iron_is_a_protocol_with_spin() -> None:
     polarised = parameters('metal_fast', spin='polarized')
     fdf = read_fdf(RUNS['iron-spin'].fdf)
-    assert comparable(read_fdf(write_fdf(structure_of(fdf), polarised))) == comparable(fdf)
-    assert parameters_of(fdf, [polarised]) == polarised
-    assert protocol_of(parameters_of(fdf)) == 'custom'
+    assert comparable(read_fdf(write_fdf(read_structure(fdf), polarised))) == comparable(fdf)
+    assert read_parameters(fdf, [polarised]) == polarised
+    assert match_protocol(read_parameters(fdf)) == 'custom'
 
 
 MOVING = [name for name, run in RUNS.items() if 'mdtypeofrun' in read_fdf(run.fdf).values]
@@ -332,14 +357,14 @@ MOVING = [name for name, run in RUNS.items() if 'mdtypeofrun' in read_fdf(run.fd
 @pytest.mark.parametrize('name', [name for name in RUNS if name not in MOVING])
 def test_every_recorded_input_is_read_and_written(name: str) -> None:
     fdf = read_fdf(RUNS[name].fdf)
-    assert comparable(read_fdf(write_fdf(structure_of(fdf), parameters_of(fdf)))) == comparable(fdf)
+    assert comparable(read_fdf(write_fdf(read_structure(fdf), read_parameters(fdf)))) == comparable(fdf)
 
 
 def test_a_relaxation_is_no_label() -> None:
     assert 'geometry-not-converged' in MOVING
     for name in MOVING:
         with pytest.raises(EngineError, match='moves atoms'):
-            parameters_of(read_fdf(RUNS[name].fdf))
+            read_parameters(read_fdf(RUNS[name].fdf))
 
 
 @settings(max_examples=60, deadline=None)
@@ -366,13 +391,13 @@ def test_a_relaxation_is_no_label() -> None:
 def test_parameters_survive_the_input(made: SiestaParameters) -> None:
     structure = Structure(np.array([6, 6, 1]), np.array([[0, 0, 0], [1.2, 0, 0], [-1.1, 0.2, 0]]))
     text = write_fdf(structure, made)
-    assert parameters_of(read_fdf(text)) == made
-    assert content_hash(structure_of(read_fdf(text))) == content_hash(structure)
+    assert read_parameters(read_fdf(text)) == made
+    assert content_hash(read_structure(read_fdf(text))) == content_hash(structure)
 
 
 def test_what_an_input_leaves_out_is_the_default_of_siesta(benzene: Structure) -> None:
     """Values of the manual of SIESTA 4.1."""
-    found = parameters_of(read_fdf(form_of(place(benzene, 8.0), 'Ang', 'vectors', 1.0)))
+    found = read_parameters(read_fdf(form_of(place(benzene, 8.0), 'Ang', 'vectors', 1.0)))
     assert found.model_dump() == {
         'xc_functional': 'LDA',
         'xc_authors': 'CA',
@@ -425,10 +450,10 @@ def test_values_are_read_with_their_units(benzene: Structure, line: str, expecte
     fdf = read_fdf(form_of(place(benzene, 8.0), 'Ang', 'vectors', 1.0) + '\n' + line)
     if expected is None:
         with pytest.raises(EngineError):
-            parameters_of(fdf)
+            read_parameters(fdf)
         return
-    base = parameters_of(read_fdf(form_of(place(benzene, 8.0), 'Ang', 'vectors', 1.0))).model_dump()
-    found = parameters_of(fdf).model_dump()
+    base = read_parameters(read_fdf(form_of(place(benzene, 8.0), 'Ang', 'vectors', 1.0))).model_dump()
+    found = read_parameters(fdf).model_dump()
     for name, value in (base | expected).items():
         assert found[name] == (pytest.approx(value, rel=1e-5) if isinstance(value, float) else value), name
 
@@ -436,7 +461,7 @@ def test_values_are_read_with_their_units(benzene: Structure, line: str, expecte
 def test_a_cell_that_is_left_to_siesta_has_no_known_vacuum(benzene: Structure) -> None:
     text = form_of(place(benzene, 8.0), 'Ang', 'vectors', 1.0).replace('LatticeConstant 1.0 Ang', '')
     with pytest.raises(EngineError, match='vacuum is not known'):
-        parameters_of(read_fdf(text))
+        read_parameters(read_fdf(text))
 
 
 @pytest.mark.parametrize(
@@ -470,12 +495,12 @@ def test_parameters_that_contradict_are_refused(overrides: dict[str, Any], reaso
 def test_meshes_follow_the_cell_and_leave_open_directions_alone() -> None:
     sampled = parameters(k_length_ang=14.0, k_shift=[0.5, 0.5, 0.5])
     cell = [5.24, 2.62, 30.0]
-    assert k_points(sampled, orthogonal(cell)) == ([3, 5, 1], [0.5, 0.5, 0.0])
-    assert k_points(sampled, orthogonal(cell, [True, False, False])) == ([3, 1, 1], [0.5, 0.0, 0.0])
-    assert k_points(sampled, orthogonal(cell, [False] * 3)) is None
-    assert k_points(parameters(), orthogonal(cell)) is None
-    assert k_points(parameters(k_grid=[1, 1, 1]), orthogonal(cell)) is None
-    assert k_points(parameters(k_grid=[2, 2, 2]), orthogonal(cell)) == ([2, 2, 2], [0.0, 0.0, 0.0])
+    assert monkhorst_pack_mesh(sampled, orthogonal(cell)) == ([3, 5, 1], [0.5, 0.5, 0.0])
+    assert monkhorst_pack_mesh(sampled, orthogonal(cell, [True, False, False])) == ([3, 1, 1], [0.5, 0.0, 0.0])
+    assert monkhorst_pack_mesh(sampled, orthogonal(cell, [False] * 3)) is None
+    assert monkhorst_pack_mesh(parameters(), orthogonal(cell)) is None
+    assert monkhorst_pack_mesh(parameters(k_grid=[1, 1, 1]), orthogonal(cell)) is None
+    assert monkhorst_pack_mesh(parameters(k_grid=[2, 2, 2]), orthogonal(cell)) == ([2, 2, 2], [0.0, 0.0, 0.0])
 
 
 @pytest.mark.parametrize(
@@ -495,7 +520,7 @@ def test_a_density_of_k_points_is_shared_out_by_the_shape(
 ) -> None:
     settings = parameters(k_density=density, k_shift=[0.5] * 3)
     expected = None if mesh is None else (mesh, [0.5 if n > 1 else 0.0 for n in mesh])
-    assert k_points(settings, orthogonal(lengths, pbc, n_atoms)) == expected
+    assert monkhorst_pack_mesh(settings, orthogonal(lengths, pbc, n_atoms)) == expected
 
 
 @given(
@@ -509,11 +534,14 @@ def test_the_mesh_ignores_the_volume_and_shrinks_in_a_supercell(
     density: float, lengths: tuple[float, ...], n_atoms: int, scale: float, copies: int
 ) -> None:
     settings = parameters(k_density=density)
-    mesh, _ = k_points(settings, orthogonal(lengths, n_atoms=n_atoms)) or ([1, 1, 1], None)
-    scaled, _ = k_points(settings, orthogonal([scale * a for a in lengths], n_atoms=n_atoms)) or ([1, 1, 1], None)
+    mesh, _ = monkhorst_pack_mesh(settings, orthogonal(lengths, n_atoms=n_atoms)) or ([1, 1, 1], None)
+    scaled, _ = monkhorst_pack_mesh(settings, orthogonal([scale * a for a in lengths], n_atoms=n_atoms)) or (
+        [1, 1, 1],
+        None,
+    )
     assert scaled == mesh
     longer = [copies * lengths[0], *lengths[1:]]
-    larger, _ = k_points(settings, orthogonal(longer, n_atoms=copies * n_atoms)) or ([1, 1, 1], None)
+    larger, _ = monkhorst_pack_mesh(settings, orthogonal(longer, n_atoms=copies * n_atoms)) or ([1, 1, 1], None)
     assert larger[1:] == mesh[1:]
     assert abs(larger[0] - mesh[0] / copies) < 1
 
@@ -524,7 +552,7 @@ def orthogonal(lengths: Any, pbc: Any = (True, True, True), n_atoms: int = 1) ->
 
 
 def test_keywords_are_split_as_aiida_siesta_wants_them() -> None:
-    general, basis = keywords(
+    general, basis = to_keywords(
         parameters('stringent', spin='polarized', extra_fdf={'paobasis': 'C 2\nn=2 0 2\n', 'netcharge': '1'})
     )
     assert basis == {
@@ -552,6 +580,6 @@ def test_a_density_to_begin_with_belongs_to_no_label() -> None:
     """Where a self-consistency begins does not decide where it ends."""
     begun = RUNS['methanimine-started'].fdf
     assert 'scfreaddeformationchargenetcdf' in begun
-    assert parameters_of(read_fdf(begun)) == parameters_of(read_fdf(RUNS['methanimine'].fdf))
+    assert read_parameters(read_fdf(begun)) == read_parameters(read_fdf(RUNS['methanimine'].fdf))
     with pytest.raises(ValueError, match='does not change the label'):
         parameters(extra_fdf={'scfreadchargenetcdf': 'T'})

@@ -9,7 +9,8 @@ import sisl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiida_nanoml.engines.siesta.fdf import read_fdf, structure_of
+from aiida_nanoml.engines.siesta.fdf import read_fdf
+from aiida_nanoml.engines.siesta.fdf_recognition import read_structure
 from aiida_nanoml.engines.siesta.mesh import (
     choose_mesh,
     read_density,
@@ -109,7 +110,7 @@ def test_the_mesh_is_the_one_that_siesta_chose(name, tmp_path):
     chosen = re.search(r'InitMesh: MESH = +(\d+) x +(\d+) x +(\d+)', output).groups()
     fdf = read_fdf(RUNS[name].fdf)
     cutoff = float(fdf.values['meshcutoff'].removesuffix('Ry'))
-    assert choose_mesh(structure_of(fdf).cell, cutoff) == tuple(map(int, chosen))
+    assert choose_mesh(read_structure(fdf).cell, cutoff) == tuple(map(int, chosen))
 
 
 @pytest.mark.parametrize(
