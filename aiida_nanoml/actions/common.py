@@ -17,8 +17,19 @@ TARGETS = ('gap', 'energy_per_atom', 'cohesive_energy', 'dos_fermi', 'pressure',
 Target = Literal['gap', 'energy_per_atom', 'cohesive_energy', 'dos_fermi', 'pressure', 'magnetic_moment']
 Group = Literal['structure', 'alloy', 'composition']
 
+DESCRIPTOR_HELP = 'Registered name of the descriptor, or several joined by +.'
+DESCRIPTOR_SETTINGS_HELP = 'Parameter of the descriptor; of one of several, PART.KEY=VALUE; repeatable.'
+
+TARGET_SCALE = 4.0
+"""Factor between gaps in eV and the numbers in exchange files."""
+
 PSEUDO_FAMILY: Any = option(
     None, 'Family of pseudopotentials.', group=ENGINE, shown='ours, see `aiida-nanoml pseudos list`'
+)
+
+
+ENGINE_CODE: Any = option(
+    None, 'Program that the engine runs, such as siesta@cluster, if --code names the worker.', group=ENGINE
 )
 
 
@@ -53,11 +64,7 @@ class EngineFields(BaseModel):
 
     engine: str = option('xtb', 'Registered name of the engine.', group=ENGINE)
     protocol: str = option('balanced', 'fast, balanced, stringent, or another one of the engine.', group=ENGINE)
-    engine_code: Code | None = option(
-        None,
-        'Program that the engine runs, such as siesta@cluster, if --code names the worker.',
-        group=ENGINE,
-    )
+    engine_code: Code | None = ENGINE_CODE
     pseudo_family: str | None = PSEUDO_FAMILY
 
     def check_engine(self, parameters: Mapping[str, Any]) -> None:
@@ -120,14 +127,14 @@ class SplitFields(BaseModel):
         return {'validation': self.validation, 'test': self.test, 'seed': self.seed}
 
 
-def descriptor_choice(text: str, settings: Mapping[str, Any], option_name: str = '--set') -> dict[str, Any]:
+def descriptor_choice(text: str, settings: Mapping[str, Any], field: str = 'descriptor_settings') -> dict[str, Any]:
     """Return the choice of a descriptor, ``name`` and ``params``.
 
     Atoms outside the classes of quadruplets are dropped and counted, unless the settings say something else.
 
     :param text: registered name, or several joined by ``+``.
     :param settings: parameters by name; of a combination, by ``PART.NAME``.
-    :param option_name: of the settings, for messages.
+    :param field: name of the field that has the settings, for messages.
     :raises InputError: a setting does not name its part, or one that is not there.
     """
     parts = [name.strip() for name in text.split('+')]
@@ -140,8 +147,9 @@ def descriptor_choice(text: str, settings: Mapping[str, Any], option_name: str =
             part = parts[0]
         if part not in params:
             raise InputError(
-                f'{option_name} {key}: a parameter of {text} is written '
-                + ('NAME=VALUE' if len(parts) == 1 else f'PART.NAME=VALUE, where PART is {" or ".join(parts)}')
+                f'{{{field}}} {key}: a parameter of {text} is written '
+                + ('NAME=VALUE' if len(parts) == 1 else f'PART.NAME=VALUE, where PART is {" or ".join(parts)}'),
+                field,
             )
         params[part][parameter] = value
     if len(parts) == 1:

@@ -19,12 +19,13 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-ENGINE, LEARNING, SPLIT, JOB, OUTPUT = 'engine', 'learning', 'split', 'job', 'output'
+ENGINE, FEATURES, LEARNING, SPLIT, JOB, OUTPUT = 'engine', 'features', 'learning', 'split', 'job', 'output'
 
 GROUPS: Mapping[str, str] = types.MappingProxyType(
     {
         '': 'Options',
         ENGINE: 'Engine',
+        FEATURES: 'Features',
         LEARNING: 'Learning',
         SPLIT: 'Split',
         JOB: 'Jobs',

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aiida_nanoml.actions.base import JobAction, Result, Session, Step, given, record, step
+from aiida_nanoml.actions.base import Estimate, JobAction, Result, Session, Step, given, record, step
 from aiida_nanoml.actions.common import MAX_SEED, settings_option
 from aiida_nanoml.actions.describe import identity_line, interval_line, metric_table, source_line
 from aiida_nanoml.actions.errors import InputError
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder
     from aiida.orm import ProcessNode
 
+    from aiida_nanoml.data.dataset import DatasetData
     from aiida_nanoml.data.model import ModelData
 
 NAMED = ('epochs', 'batch_size', 'hidden_layers', 'learning_rate', 'seed')
@@ -67,14 +68,12 @@ class Train(JobAction):
         from aiida.orm import Bool, Dict, Int, Str
 
         from aiida_nanoml.calculations.train import TrainCalculation
-        from aiida_nanoml.learning.registry import default_kind
 
         dataset = self.load('dataset')
-        corrects = dataset.baseline_source is not None and not self.alone
         builder = TrainCalculation.get_builder()
         builder.code = self.worker()
         builder.dataset = dataset
-        builder.kind = Str(self.kind or default_kind(dataset.target, 1 + len(dataset.others), corrects))
+        builder.kind = Str(self._kind_for(dataset))
         hyperparameters = self.all_hyperparameters()
         if hyperparameters:
             builder.hyperparameters = Dict(hyperparameters)
@@ -86,6 +85,21 @@ class Train(JobAction):
             builder.allow_leakage = Bool(True)
         builder.metadata.options = self.job_options()
         return builder
+
+    def _kind_for(self, dataset: DatasetData) -> str:
+        """Return the kind that was chosen, or the usual one for the targets of the data set."""
+        from aiida_nanoml.learning.registry import default_kind
+
+        corrects = dataset.baseline_source is not None and not self.alone
+        return self.kind or default_kind(dataset.target, 1 + len(dataset.others), corrects)
+
+    def estimate(self) -> Estimate:
+        """Return one job, and its seconds if such models were trained in this profile."""
+        from aiida_nanoml.actions.costs import estimate_training
+
+        dataset = self.load('dataset')
+        n_rows = dataset.base.attributes.get('n_rows')
+        return estimate_training(n_rows, self._kind_for(dataset), self.all_hyperparameters(), self.folds)
 
     def all_hyperparameters(self) -> dict[str, Any]:
         """Return the hyperparameters that were chosen, in types of JSON.

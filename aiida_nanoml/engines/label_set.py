@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +14,10 @@ from aiida_nanoml.engines.density_of_states import DOS_WIDTH_EV, dos_at_fermi
 from aiida_nanoml.errors import DatasetError
 
 FINISHED = 'ok'
+IMPORTED = 'imported'
+"""Engine of labels that were computed elsewhere: they are never taken for those that an engine gave here."""
+
+_WRITTEN_SOURCE = re.compile(r'\s*(?P<title>\S.*?)\s+(?P<version>v?\d\S*)\s*,\s*(?P<protocol>\S.*?)\s*')
 ENERGIES = ('energy_ev', 'homo_ev', 'lumo_ev', 'gap_ev')
 
 LEVELS = ('homo_ev', 'lumo_ev', 'gap_ev')
@@ -68,6 +73,20 @@ class LabelSource:
             return cls(**values)
         except TypeError as error:
             raise DatasetError(f'not a label source: {error}') from error
+
+    @classmethod
+    def parse(cls, text: str) -> LabelSource:
+        """Read the source of labels that were computed elsewhere.
+
+        :param text: ``NAME VERSION, PROTOCOL``, for example ``SIESTA 4.1, LDA-CA DZP``.
+        :raises DatasetError: the text is not of this form.
+        """
+        match = _WRITTEN_SOURCE.fullmatch(text)
+        if match is None:
+            raise DatasetError(
+                f'{text!r} is not of the form "NAME VERSION, PROTOCOL", for example "SIESTA 4.1, LDA-CA DZP"'
+            )
+        return cls(IMPORTED, match['version'], match['title'], match['protocol'])
 
     def compatible(self, other: LabelSource) -> bool:
         """Tell whether labels of both sources may stand in one target.

@@ -15,7 +15,7 @@ from aiida_nanoml.calculations.pseudopotentials import program_inputs
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.prediction import PredictionData
 from aiida_nanoml.data.structures import StructureSetData
-from aiida_nanoml.engines.label_set import LabelSource
+from aiida_nanoml.engines.label_set import IMPORTED, LabelSource
 from aiida_nanoml.engines.registry import get_engine
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.workflows.label import LabelWorkChain, label_inputs, validate_workflow
@@ -77,7 +77,7 @@ class ValidateWorkChain(WorkChain):
         :raises EngineError: the engine is not there, or its pseudopotentials.
         """
         source = LabelSource.from_dict(predictions.base.attributes.get('labels'))
-        if source.engine == 'imported':
+        if source.engine == IMPORTED:
             raise DatasetError(f'the model learnt from imported gaps ({source}): no engine here can repeat them')
         usual = get_engine(source.engine).parameters(source.protocol).model_dump(mode='json')
         changed = {key: value for key, value in source.parameters.items() if usual.get(key) != value}

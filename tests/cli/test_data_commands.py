@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 from aiida import orm
 
-from aiida_nanoml.cli.dataset import parse_source
+from aiida_nanoml.actions.base import fill
+from aiida_nanoml.actions.errors import InputError
+from aiida_nanoml.actions.import_dataset import ImportDataset
+from aiida_nanoml.engines.label_set import LabelSource
+from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.exchange import read_xy
 from aiida_nanoml.structures import FlakeParameters, generate_flakes, read_structures
 
@@ -177,11 +181,17 @@ def test_faulty_exchange_file_names_the_line(cli, tmp_path):
 
 
 @pytest.mark.parametrize('text', ['SIESTA', 'SIESTA, DZP', 'SIESTA 4.1', ''])
-def test_source_of_labels_must_be_complete(text):
-    import click
-
-    with pytest.raises(click.BadParameter, match='NAME VERSION, PROTOCOL'):
-        parse_source(text)
+def test_source_of_labels_must_be_complete(cli, tmp_path, text):
+    with pytest.raises(DatasetError, match='NAME VERSION, PROTOCOL'):
+        LabelSource.parse(text)
+    for name in ('x.dat', 'y.dat'):
+        (tmp_path / name).write_text('1\n')
+    files = (tmp_path / 'x.dat', tmp_path / 'y.dat')
+    with pytest.raises(InputError, match='NAME VERSION, PROTOCOL') as error:
+        fill(ImportDataset, {'x': files[0], 'y': files[1], 'labels_from': text})
+    assert error.value.field == 'labels_from'
+    told = cli('dataset', 'import', *files, '--labels-from', text, status=2).stderr
+    assert "Invalid value for '--labels-from'" in told
 
 
 def test_model_show_is_the_card(cli_json, cli, model_node):

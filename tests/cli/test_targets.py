@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from aiida import orm
 
-from aiida_nanoml.cli.options import GROUPS, TARGETS
-from aiida_nanoml.cli.output import metric_table
+from aiida_nanoml.actions.common import TARGETS, Group, Target
+from aiida_nanoml.actions.describe import metric_table
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.learning import splits, targets
@@ -24,8 +26,8 @@ def alloys(aiida_profile, third_party_path, alloy_cells, alloy_labels, atom_labe
 
 
 def test_targets_and_groups_are_those_of_the_core():
-    assert tuple(targets.TARGETS) == TARGETS
-    assert tuple(splits.GROUPS) == GROUPS
+    assert tuple(targets.TARGETS) == TARGETS == get_args(Target)
+    assert tuple(splits.GROUPS) == get_args(Group)
 
 
 def test_a_data_set_shows_its_targets_with_their_units(cli, cli_json, alloys):

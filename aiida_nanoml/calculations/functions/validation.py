@@ -86,7 +86,7 @@ def compare_with_labels(
     }
     if report is not None:
         cheap = np.nan if baseline is None else baseline.labels.select(baseline.labels.finished).wall_s
-        metrics |= time_saved(labelled.wall_s, _job_seconds(report), len(asked), cheap)
+        metrics |= time_saved(labelled.wall_s, job_seconds(report), len(asked), cheap)
     groups = {'all': np.ones(len(known), dtype=bool)}
     groups |= {family: columns['families'] == family for family in sorted(set(columns['families'].tolist()) - {''})}
     for group, rows in groups.items():
@@ -127,8 +127,36 @@ def time_saved(
     }
 
 
-def _job_seconds(report: orm.FolderData) -> float:
+def comparison_inputs(
+    predictions: PredictionData, structures: StructureSetData | None, atoms: LabelSetData | None
+) -> dict[str, orm.Data]:
+    """Return the inputs of :func:`compare_with_labels` beside predictions and labels, as far as they are known.
+
+    :param structures: those to compare; None: those of the prediction job, for targets that depend on them.
+    :param atoms: labels of isolated atoms, or None.
+    """
+    job = predictions.creator
+    if structures is None and find_target(predictions.base.attributes.get('target')).from_structures:
+        structures = predicted_structures(predictions)
+    found: dict[str, orm.Data | None] = {'structures': structures, 'atoms': atoms}
+    if job is not None and job.process_label == 'PredictCalculation':
+        found['report'] = job.outputs.retrieved
+        found['baseline'] = job.inputs.baseline if 'baseline' in job.inputs else None
+    return {name: node for name, node in found.items() if node is not None}
+
+
+def predicted_structures(predictions: PredictionData) -> StructureSetData | None:
+    """Return the structures that were predicted; None if the prediction was made from features."""
+    job = predictions.creator
+    return job.inputs.structures if job is not None and 'structures' in job.inputs else None
+
+
+def job_seconds(report: orm.FolderData) -> float:
+    """Return the seconds that a job of the worker took, from what it retrieved.
+
+    :raises DatasetError: the folder holds no report.
+    """
     try:
         return Report.model_validate_json(report.base.repository.get_object_content(REPORT_FILE)).wall_s
     except (FileNotFoundError, ValidationError) as error:
-        raise DatasetError(f'{report.uuid} is not what a prediction job retrieved: {error}') from error
+        raise DatasetError(f'{report.uuid} is not what a job of the worker retrieved: {error}') from error
