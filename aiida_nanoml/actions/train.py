@@ -34,7 +34,7 @@ class Train(JobAction):
 
     The kinds fast, paper, transfer, correction and alloy are dense networks; the others are models of scikit-learn.
     With a baseline in DATASET, a model learns the correction to it. All targets of DATASET are learnt by one model:
-    alloy, linear, ridge, tree and forest can learn several, and other networks with --set target_scale_ev=null.
+    alloy, linear, ridge, tree and forest can learn several, and other networks with --set target_scale=null.
     """
 
     action: ClassVar[str] = 'train'

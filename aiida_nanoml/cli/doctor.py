@@ -109,7 +109,7 @@ def _examine() -> Iterator[Finding]:
         for check in (_storage, _broker, _caching, _code):
             yield _guarded(check, profile)
     yield from _engines()
-    yield _library('tensorflow', 'gap networks')
+    yield _library('tensorflow', 'dense networks')
     yield _library('matplotlib', 'figures')
 
 

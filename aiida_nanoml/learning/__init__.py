@@ -1,4 +1,4 @@
-"""Learning on descriptors: the gap network, scikit-learn baselines, splits, metrics, model files and plots.
+"""Learning on descriptors: the dense network, scikit-learn baselines, splits, metrics, model files and plots.
 
 Knows no AiiDA and no structures: rows of numbers in, eV out. TensorFlow and matplotlib are imported by the functions
 that use them.

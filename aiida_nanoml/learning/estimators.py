@@ -1,4 +1,4 @@
-"""Other learners than the gap network: pipelines of scikit-learn behind the interface of the network."""
+"""Other learners than the dense network: pipelines of scikit-learn behind the interface of the network."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sklearn.preprocessing import StandardScaler
 
 from aiida_nanoml.errors import ModelError
 from aiida_nanoml.learning.arrays import Floats, as_features, as_target_columns, require_width
-from aiida_nanoml.learning.gap_network import Progress
+from aiida_nanoml.learning.dense_network import Progress
 from aiida_nanoml.parameters import Count, NotNegative, Positive, Seed, check_parameters
 
 
-class GapEstimator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class TargetRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """A scikit-learn regressor from a descriptor to the gap, to another target, or to several at once.
 
     Several targets are learnt standardised, so that none of them counts more than another.
@@ -42,7 +42,7 @@ class GapEstimator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         y: npt.ArrayLike,
         validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
         progress: Progress | None = None,
-    ) -> GapEstimator:
+    ) -> TargetRegressor:
         """Train.
 
         :param X: (n, n_features) features.
@@ -96,9 +96,9 @@ class GapEstimator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         :raises ModelError: not trained, or features of another length.
         :raises DatasetError: shapes, NaN or infinity.
         """
-        features = self._checked(X)
-        values = self._answers(features)[:, 0]
-        return (values, self._spread(features)) if return_std else values
+        features = self._validated_features(X)
+        values = self._predict_targets(features)[:, 0]
+        return (values, self._predict_std(features)) if return_std else values
 
     def predict_all(self, X: npt.ArrayLike) -> Floats:
         """Predict all targets.
@@ -108,19 +108,19 @@ class GapEstimator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         :raises ModelError: not trained, or features of another length.
         :raises DatasetError: shapes, NaN or infinity.
         """
-        return self._answers(self._checked(X))
+        return self._predict_targets(self._validated_features(X))
 
-    def _checked(self, X: npt.ArrayLike) -> Floats:
+    def _validated_features(self, X: npt.ArrayLike) -> Floats:
         if not hasattr(self, 'pipeline_'):
             raise ModelError('the model is not trained: call fit or load a model first')
         features = as_features(X)
         require_width(features, self.n_features_in_)
         return features
 
-    def _answers(self, features: Floats) -> Floats:
+    def _predict_targets(self, features: Floats) -> Floats:
         return np.asarray(self.pipeline_.predict(features), dtype=np.float64).reshape(len(features), -1)
 
-    def _spread(self, features: Floats) -> Floats:
+    def _predict_std(self, features: Floats) -> Floats:
         """Standard deviation of the main target that the trained pipeline knows, (n,) in its unit."""
         return np.full(len(features), np.nan)
 
@@ -129,7 +129,7 @@ class GapEstimator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return dict(self.pipeline_.steps)
 
 
-class LinearEstimator(GapEstimator):
+class LinearEstimator(TargetRegressor):
     """Ordinary least squares on standardised features."""
 
     def _pipeline(self) -> Pipeline:
@@ -138,7 +138,7 @@ class LinearEstimator(GapEstimator):
         return make_pipeline(StandardScaler(), LinearRegression())
 
 
-class RidgeEstimator(GapEstimator):
+class RidgeEstimator(TargetRegressor):
     """Least squares on standardised features with an L2 penalty.
 
     :param alpha: strength of the penalty.
@@ -153,7 +153,7 @@ class RidgeEstimator(GapEstimator):
         return make_pipeline(StandardScaler(), Ridge(alpha=self.alpha))
 
 
-class TreeEstimator(GapEstimator):
+class TreeEstimator(TargetRegressor):
     """Decision tree.
 
     :param max_depth: of the tree; ``None``: until the leaves cannot be divided.
@@ -176,7 +176,7 @@ class TreeEstimator(GapEstimator):
         )
 
 
-class ForestEstimator(GapEstimator):
+class ForestEstimator(TargetRegressor):
     """Random forest.
 
     :param n_trees: number of trees.
@@ -213,37 +213,40 @@ class ForestEstimator(GapEstimator):
             )
         )
 
-    def _spread(self, features: Floats) -> Floats:
+    def _predict_std(self, features: Floats) -> Floats:
         """Over the trees."""
         forest, scale = self.pipeline_[-1], 1.0
         if self.n_targets_ > 1:
             forest, scale = forest.regressor_, float(forest.transformer_.scale_[0])
         trees = forest.estimators_
         if len(trees) < 2:
-            return super()._spread(features)
+            return super()._predict_std(features)
         answers = [tree.predict(features).reshape(len(features), -1)[:, 0] for tree in trees]
         return np.asarray(scale * np.std(answers, axis=0, ddof=1))
 
 
-class SvmEstimator(GapEstimator):
+class SvmEstimator(TargetRegressor):
     """Support-vector regression on standardised features, with a radial kernel.
 
     :param penalty: weight of the rows outside the tube (C).
-    :param tube_ev: half width of the tube within which an error costs nothing, in the unit of the target, for the gap
-        eV (epsilon).
+    :param tube_width: half width of the tube within which an error costs nothing, in the unit of the target
+        (epsilon).
     :param kernel_width: coefficient gamma of the kernel, or ``scale``: 1 / (features x variance).
     """
 
     several_targets = False
 
     def __init__(
-        self, penalty: Positive = 10.0, tube_ev: NotNegative = 0.02, kernel_width: Literal['scale'] | Positive = 'scale'
+        self,
+        penalty: Positive = 10.0,
+        tube_width: NotNegative = 0.02,
+        kernel_width: Literal['scale'] | Positive = 'scale',
     ) -> None:
         self.penalty = penalty
-        self.tube_ev = tube_ev
+        self.tube_width = tube_width
         self.kernel_width = kernel_width
 
     def _pipeline(self) -> Pipeline:
         from sklearn.svm import SVR
 
-        return make_pipeline(StandardScaler(), SVR(C=self.penalty, epsilon=self.tube_ev, gamma=self.kernel_width))
+        return make_pipeline(StandardScaler(), SVR(C=self.penalty, epsilon=self.tube_width, gamma=self.kernel_width))

@@ -283,7 +283,7 @@ def _keras_model(network: DenseLayers) -> Any:
     x = keras.layers.Rescaling(network.scales, network.offsets, name='targets' if single else 'members')(x)
     if not single:
         x = keras.layers.GlobalAveragePooling1D(name='targets')(x)
-    return keras.Model(inputs, x, name='gap_network')
+    return keras.Model(inputs, x, name='dense_network')
 
 
 def core_model(kernels: Sequence[Singles], biases: Sequence[Singles], activation: str, output: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from aiida_nanoml.errors import ModelError
+from aiida_nanoml.learning.former_names import with_current_names
 from aiida_nanoml.learning.targets import TARGETS
 from aiida_nanoml.learning.uncertainty import Calibration
 
@@ -53,7 +54,7 @@ class ModelCard(BaseModel):
     domain_limit: float | None = Field(
         default=None, description='distance beyond which a row is outside of what the training rows cover'
     )
-    best_epoch: int | None = Field(default=None, description='epoch whose weights were kept (gap networks)')
+    best_epoch: int | None = Field(default=None, description='epoch whose weights were kept (dense networks)')
     fingerprint: str = Field(default='', description='sha256 over hyperparameters and weights')
     versions: dict[str, str] = Field(default_factory=dict, description='versions of the libraries that trained it')
 
@@ -71,6 +72,11 @@ class ModelCard(BaseModel):
         if target is not None and unit != TARGETS[target].unit:
             raise ValueError(f'the target {target!r} is in {TARGETS[target].unit}, not {unit}')
         return unit
+
+    @field_validator('parameters')
+    @classmethod
+    def _current_names(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        return with_current_names(parameters)
 
     @field_validator('others')
     @classmethod

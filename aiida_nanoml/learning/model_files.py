@@ -2,9 +2,9 @@
 
 ========================  =======================================================================
 ``model.json``            the card: :class:`ModelCard`
-``network.keras``         the trained network, raw features to targets in units (gap networks)
+``network.keras``         the trained network, raw features to targets in units (dense networks)
 ``estimator.skops``       the trained pipeline (models of scikit-learn)
-``history.json``          losses of every epoch (gap networks)
+``history.json``          losses of every epoch (dense networks)
 ``training_domain.npz``   what the training set covers, when it was given
 ========================  =======================================================================
 """
@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from aiida_nanoml.errors import ModelError
+from aiida_nanoml.learning.dense_network import DenseNetwork
 from aiida_nanoml.learning.distance import TrainingDomain
-from aiida_nanoml.learning.gap_network import GapNetwork
+from aiida_nanoml.learning.former_names import FORMER_CLASSES, with_former_names
 from aiida_nanoml.learning.identity import content_hash, library_version
 from aiida_nanoml.learning.keras_files import read_network, write_network
 from aiida_nanoml.learning.model_card import CARD_FILE, ModelCard, checked_card, read_card, read_json
@@ -72,7 +73,7 @@ def save_model(
     full.n_features = model.n_features_in_
     full.fingerprint = fingerprint
     folder.mkdir(parents=True, exist_ok=True)
-    if isinstance(model, GapNetwork):
+    if isinstance(model, DenseNetwork):
         libraries = ('tensorflow', 'keras')
         full.best_epoch = model.best_epoch_
         write_network(model.network_, folder / NETWORK_FILE)
@@ -102,7 +103,7 @@ def load_model(folder: Path | str) -> tuple[Model, ModelCard]:
     folder = Path(folder)
     card = read_card(folder)
     model = make_model(card.kind, **card.parameters)
-    if isinstance(model, GapNetwork):
+    if isinstance(model, DenseNetwork):
         network = read_network(folder / NETWORK_FILE, ensemble=model.members > 1)
         if (network.n_features, network.n_targets) != (card.n_features, 1 + len(card.others)):
             raise ModelError(
@@ -142,16 +143,16 @@ def export_model(folder: Path | str, path: Path | str) -> None:
     were. The network of a model with a baseline takes the baseline as last feature and answers with the correction to
     it.
 
-    :param folder: written by :func:`save_model`; a gap network.
+    :param folder: written by :func:`save_model`; a dense network.
     :param path: ends in ``.keras``, or in ``.h5`` for legacy HDF5 (``cbn_trained_model.h5``).
-    :raises ModelError: no gap network, another ending, or an unreadable model.
+    :raises ModelError: no dense network, another ending, or an unreadable model.
     """
     path = Path(path)
     if path.suffix not in ('.keras', '.h5'):
         raise ModelError(f'{path.name}: a network is exported as .keras or .h5')
     model, card = load_model(folder)
-    if not isinstance(model, GapNetwork):
-        raise ModelError(f'the model is of the kind {card.kind!r}: only gap networks are exported as Keras files')
+    if not isinstance(model, DenseNetwork):
+        raise ModelError(f'the model is of the kind {card.kind!r}: only dense networks are exported as Keras files')
     logger = logging.getLogger('absl')
     level = logger.level
     logger.setLevel(logging.ERROR)  # Keras warns that HDF5 is legacy, which is what was asked for.
@@ -174,7 +175,9 @@ def model_fingerprint(model: Model | Path | str) -> str:
         return load_model(model)[1].fingerprint
     if not hasattr(model, 'n_features_in_'):
         raise ModelError('the model is not trained: there is nothing to save or to hash')
-    return content_hash([type(model).__name__, model.get_params(deep=False), model.fitted_state()])
+    # By the names of version 0.1: equal models keep equal fingerprints, whatever is renamed.
+    name = FORMER_CLASSES.get(type(model).__name__, type(model).__name__)
+    return content_hash([name, with_former_names(model.get_params(deep=False)), model.fitted_state()])
 
 
 def _read_estimator(path: Path) -> Any:

@@ -109,7 +109,7 @@ def plot_learning_curve(
     :param path: file to write.
     :param history: ``loss`` and optionally ``val_loss``, one number an epoch.
     :param title: above the figure.
-    :param loss_label: what the loss is, for the axis: ``GapNetwork.loss_label``.
+    :param loss_label: what the loss is, for the axis: ``DenseNetwork.loss_label``.
     :raises DatasetError: no ``loss``, lengths that differ, NaN or infinity.
     """
     if 'loss' not in history or not len(history['loss']):

@@ -1,4 +1,4 @@
-"""Named settings of the gap network."""
+"""Named settings of the dense network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 'weight_decay': 0.0,
                 'members': 1,
                 'standardize': False,
-                'target_scale_ev': 4.0,
+                'target_scale': 4.0,
                 'early_stopping': False,
             }
         ),
@@ -38,7 +38,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         # 78 meV; with relu and the learning rate of fast 84, with its target scale too 85; the baseline alone 96, a
         # forest 68. It scatters by some 5 meV between assignments.
         'correction': MappingProxyType(
-            {'activation': 'tanh', 'output': 'linear', 'learning_rate': 0.003, 'target_scale_ev': 0.13}
+            {'activation': 'tanh', 'output': 'linear', 'learning_rate': 0.003, 'target_scale': 0.13}
         ),
         'transfer': MappingProxyType({'hidden_layers': (300, 50, 25), 'members': 1}),
         # Little decay and small steps: energies of alloys are smooth, and their differences are some meV per atom.
@@ -53,12 +53,12 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 'epochs': 300,
                 'patience': 60,
                 'members': 4,
-                'target_scale_ev': None,
+                'target_scale': None,
             }
         ),
     }
 )
-"""Hyperparameters of :class:`~aiida_nanoml.learning.gap_network.GapNetwork` by name of preset.
+"""Hyperparameters of :class:`~aiida_nanoml.learning.dense_network.DenseNetwork` by name of preset.
 
 ``fast`` are the defaults of the class. ``correction`` answers with either sign, and small numbers, for corrections to
 a baseline. ``paper`` is the reference network of the source: 14 layers, uniform initial weights, no standardisation,

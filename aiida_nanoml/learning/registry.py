@@ -8,27 +8,28 @@ from typing import Any
 
 from aiida_nanoml.errors import ModelError
 from aiida_nanoml.learning.dataset import GAP
+from aiida_nanoml.learning.dense_network import DenseNetwork
 from aiida_nanoml.learning.estimators import (
     ForestEstimator,
-    GapEstimator,
     LinearEstimator,
     RidgeEstimator,
     SvmEstimator,
+    TargetRegressor,
     TreeEstimator,
 )
-from aiida_nanoml.learning.gap_network import GapNetwork
+from aiida_nanoml.learning.former_names import with_current_names
 from aiida_nanoml.learning.presets import PRESETS
 from aiida_nanoml.parameters import check_parameters, default_parameters
 
-Model = GapNetwork | GapEstimator
+Model = DenseNetwork | TargetRegressor
 
 MODEL_KINDS: Mapping[str, str] = MappingProxyType(
     {
-        'fast': 'gap network: ensemble of small networks, trained in seconds',
-        'paper': 'gap network: the 14-layer reference of the source',
-        'transfer': 'gap network: 300-50-25, the transfer study of the source',
-        'correction': 'gap network: fast, for corrections to a baseline',
-        'alloy': 'gap network: for smooth targets of either sign, and for several at once',
+        'fast': 'dense network: ensemble of small networks, trained in seconds',
+        'paper': 'dense network: the 14-layer reference of the source',
+        'transfer': 'dense network: 300-50-25, the transfer study of the source',
+        'correction': 'dense network: fast, for corrections to a baseline',
+        'alloy': 'dense network: for smooth targets of either sign, and for several at once',
         'linear': 'linear regression',
         'ridge': 'linear regression with an L2 penalty',
         'tree': 'decision tree',
@@ -36,9 +37,9 @@ MODEL_KINDS: Mapping[str, str] = MappingProxyType(
         'svm': 'support-vector regression',
     }
 )
-"""One line of description by kind: presets of the gap network, then the models of scikit-learn."""
+"""One line of description by kind: presets of the dense network, then the models of scikit-learn."""
 
-_ESTIMATORS: Mapping[str, type[GapEstimator]] = MappingProxyType(
+_ESTIMATORS: Mapping[str, type[TargetRegressor]] = MappingProxyType(
     {
         'linear': LinearEstimator,
         'ridge': RidgeEstimator,
@@ -56,7 +57,7 @@ def model_class(kind: str) -> type[Model]:
     :raises ModelError: unknown kind; the message lists the known ones.
     """
     if kind in PRESETS:
-        return GapNetwork
+        return DenseNetwork
     if kind in _ESTIMATORS:
         return _ESTIMATORS[kind]
     raise ModelError(f'unknown kind of model {kind!r}; known: {", ".join(MODEL_KINDS)}')
@@ -87,8 +88,9 @@ def make_model(kind: str, **given: Any) -> Model:
     """Make an untrained model.
 
     :param kind: key of :data:`MODEL_KINDS`.
-    :param given: hyperparameters that replace those of the kind.
+    :param given: hyperparameters that replace those of the kind; former names are understood.
     :raises ModelError: unknown kind or hyperparameter (the message lists the valid ones), or a value of the wrong type.
     """
     chosen = model_class(kind)
-    return chosen(**(dict(PRESETS.get(kind, {})) | check_parameters(chosen, given)))
+    checked = check_parameters(chosen, with_current_names(given, known=default_parameters(chosen)))
+    return chosen(**(dict(PRESETS.get(kind, {})) | checked))

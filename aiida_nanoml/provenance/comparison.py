@@ -18,6 +18,7 @@ from aiida_nanoml.data.density_model import DensityModelData
 from aiida_nanoml.data.model import ModelData
 from aiida_nanoml.errors import ModelError, ProvenanceError
 from aiida_nanoml.learning.density.architecture import DensitySettings
+from aiida_nanoml.learning.former_names import with_current_names
 from aiida_nanoml.learning.metrics import mae_standard_error
 from aiida_nanoml.learning.registry import hyperparameters
 from aiida_nanoml.learning.splits import SPLITS as PARTS
@@ -262,7 +263,7 @@ class _Behind:
             'metrics': _metrics(row),
             'data': self._data(row),
             'descriptor': _descriptor(attributes.get('descriptor') or {}),
-            'hyperparameters': _hyperparameters(row.kind, attributes['parameters']),
+            'hyperparameters': _hyperparameters(row.kind, with_current_names(attributes['parameters'])),
             'labels': _source(row.source),
             'baseline': _source(row.baseline),
             'lineage': self._lineage(row),

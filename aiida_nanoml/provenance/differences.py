@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from aiida_nanoml.data.density_model import DensityModelData
 from aiida_nanoml.data.model import ModelData
 from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.learning.former_names import with_current_names
 
 IDENTICAL = 'identical'
 WITHIN = 'within tolerance'
@@ -137,6 +138,8 @@ def _content(node: orm.Data) -> dict[str, Any]:
     elif not isinstance(node, ModelData | DensityModelData):
         content |= _files(node)
     content |= {key: value for key, value in node.base.attributes.all.items() if '|' not in key}
+    if isinstance(node, ModelData):
+        content['parameters'] = with_current_names(content['parameters'])
     return {name: value for name, value in content.items() if _compared(name)}
 
 

@@ -13,7 +13,7 @@ from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.arrays import Floats
 from aiida_nanoml.learning.dataset import Dataset
-from aiida_nanoml.learning.gap_network import GapNetwork
+from aiida_nanoml.learning.dense_network import DenseNetwork
 from aiida_nanoml.learning.model_files import save_model
 from aiida_nanoml.learning.plots import plot_calibration, plot_learning_curve, plot_parity
 from aiida_nanoml.learning.registry import make_model
@@ -96,7 +96,7 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
         judged = calibration_parts(dataset, columns)
         plot_calibration(folder / CALIBRATION_FILE, judged, calibration, title, source, target.unit)
     history = {name: np.array(losses) for name, losses in model.history_.items()}
-    if isinstance(model, GapNetwork):
+    if isinstance(model, DenseNetwork):
         plot_learning_curve(
             folder / LEARNING_CURVE_FILE, model.history_, f'Model {job.kind}', loss_label=model.loss_label(target.unit)
         )

@@ -204,7 +204,7 @@ def test_model_show_is_the_card(cli_json, cli, model_node):
 
 def test_baseline_is_not_exported_as_a_network(cli, model_node, tmp_path):
     error = cli('model', 'export', model_node.pk, '-o', tmp_path / 'model.keras', status=1).stderr
-    assert 'only gap networks' in error
+    assert 'only dense networks' in error
     assert not list(tmp_path.iterdir())
 
 

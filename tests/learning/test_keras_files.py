@@ -116,6 +116,7 @@ def test_models_of_the_first_version_predict_the_same(kind: str, tmp_path: Path)
     assert load_domain(OLD_MODELS / kind).distance(X).shape == (7,)
     again = save_model(model, tmp_path, card.model_dump(include={'kind', 'target', 'unit', 'others'}))
     assert again.fingerprint == card.fingerprint == model_fingerprint(tmp_path)
+    assert card.parameters == again.parameters == json.loads(json.dumps(model.get_params()))
 
 
 def test_loading_and_predicting_import_no_tensorflow() -> None:

@@ -101,7 +101,7 @@ def test_fingerprint_names_the_content(kind):
     assert len(first) == 64
     assert model_fingerprint(trained(kind)) == first
     assert model_fingerprint(make_model(kind, **SMALL.get(kind, {})).fit(X, np.where(y == y[0], 3.0, y))) != first
-    name, value = {'fast': ('patience', 7), 'forest': ('seed', 1), 'svm': ('tube_ev', 0.3), 'ridge': ('alpha', 2.0)}[
+    name, value = {'fast': ('patience', 7), 'forest': ('seed', 1), 'svm': ('tube_width', 0.3), 'ridge': ('alpha', 2.0)}[
         kind
     ]
     assert model_fingerprint(trained(kind, **{name: value})) != first
@@ -140,7 +140,7 @@ def test_only_networks_are_exported(saved, tmp_path):
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'kind': 'ridge'}, "says 'ridge', the model is a GapNetwork"),
+        ({'kind': 'ridge'}, "says 'ridge', the model is a DenseNetwork"),
         ({'kind': 'resnet'}, 'unknown kind of model'),
         ({'feature_names': ['a']}, 'names 1 features, the model was trained on 3'),
         ({'unit': 'meV'}, "unit: .*the target 'gap' is in eV, not meV"),
@@ -224,7 +224,7 @@ def test_network_of_another_shape_is_noticed(saved):
 
 def test_edited_card_is_noticed(saved):
     card = json.loads((saved / 'model.json').read_text())
-    card['parameters']['target_scale_ev'] = 1.0
+    card['parameters']['target_scale'] = 1.0
     (saved / 'model.json').write_text(json.dumps(card))
     with pytest.raises(ModelError, match='does not agree with the fingerprint'):
         load_model(saved)

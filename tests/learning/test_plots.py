@@ -32,7 +32,7 @@ def svg_text(path):
 
 
 def test_parity_plot_says_what_was_compared(tmp_path):
-    plot_parity(tmp_path / 'parity.svg', parts(), 'Gap network', 'GFN1-xTB (tblite), balanced')
+    plot_parity(tmp_path / 'parity.svg', parts(), 'Dense network', 'GFN1-xTB (tblite), balanced')
     text = '\n'.join(svg_text(tmp_path / 'parity.svg'))
     assert 'Gap, GFN1-xTB (tblite), balanced (eV)' in text
     assert 'Predicted gap (eV)' in text

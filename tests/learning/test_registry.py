@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from aiida_nanoml.errors import DatasetError, ModelError
-from aiida_nanoml.learning.estimators import GapEstimator
-from aiida_nanoml.learning.gap_network import GapNetwork
+from aiida_nanoml.learning.dense_network import DenseNetwork
+from aiida_nanoml.learning.estimators import TargetRegressor
 from aiida_nanoml.learning.metrics import regression_metrics
 from aiida_nanoml.learning.presets import PRESETS
 from aiida_nanoml.learning.registry import MODEL_KINDS, hyperparameters, make_model
@@ -21,7 +21,7 @@ def rows():
 
 def test_paper_preset_is_the_reference_of_the_source():
     model = make_model('paper')
-    assert isinstance(model, GapNetwork)
+    assert isinstance(model, DenseNetwork)
     core = model._build_core(26)
     dense = [layer for layer in core.layers if layer.get_weights()]
     assert [layer.units for layer in dense] == [600, 550, 500, 450, 400, 350, 300, 250, 200, 150, 100, 75, 50, 25, 1]
@@ -34,7 +34,7 @@ def test_paper_preset_is_the_reference_of_the_source():
         'constant',
         0,
     )
-    assert (model.target_scale_ev, model.standardize, model.early_stopping) == (4.0, False, False)
+    assert (model.target_scale, model.standardize, model.early_stopping) == (4.0, False, False)
 
 
 def test_transfer_preset_has_the_layers_of_the_source():
@@ -77,7 +77,7 @@ def test_wrong_requests_say_what_is_valid(kind, given, message):
 def test_estimators_learn_behind_the_interface_of_the_network(kind, rows):
     X, y, X_test, y_test = rows
     model = make_model(kind)
-    assert isinstance(model, GapEstimator)
+    assert isinstance(model, TargetRegressor)
     assert model.fit(X, y, validation_data=(X_test, y_test), progress=None) is model
     assert regression_metrics(y_test, model.predict(X_test))['r2'] > 0.8
     assert model.history_ == {}
@@ -137,3 +137,17 @@ def test_support_vectors_refuse_several_targets(rows):
     X, y, _, _ = rows
     with pytest.raises(ModelError, match='SvmEstimator learns one target, the data set has 2'):
         make_model('svm').fit(X, np.column_stack([y, y]))
+
+
+@pytest.mark.parametrize(
+    ('kind', 'former', 'current', 'value'),
+    [('fast', 'target_scale_ev', 'target_scale', None), ('svm', 'tube_ev', 'tube_width', 0.3)],
+)
+def test_former_names_of_hyperparameters_are_understood(kind, former, current, value):
+    """They stand in stored inputs and models."""
+    assert make_model(kind, **{former: value}).get_params() == make_model(kind, **{current: value}).get_params()
+    assert former not in hyperparameters(kind)
+    with pytest.raises(ModelError, match=f'{former} is the former name of {current}: give one of them'):
+        make_model(kind, **{former: value, current: value})
+    with pytest.raises(ModelError, match="unknown hyperparameter 'target_scale' of RidgeEstimator"):
+        make_model('ridge', target_scale_ev=1.0)

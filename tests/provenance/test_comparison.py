@@ -21,6 +21,7 @@ from aiida_nanoml.learning.model_files import save_model
 from aiida_nanoml.learning.registry import make_model
 from aiida_nanoml.learning.training import fit_model, metrics_by_part, predict_columns, training_domain
 from aiida_nanoml.provenance.comparison import compare
+from aiida_nanoml.provenance.differences import IDENTICAL, compare_outputs
 from aiida_nanoml.provenance.models import tabulate_models
 from tests.conftest import gaussian_density
 from tests.provenance.conftest import QUADRUPLETS
@@ -54,6 +55,18 @@ def pair(dataset, trained):
 def resplit(dataset):
     """The same rows, split by another seed."""
     return split_dataset(dataset.creator.inputs.dataset, orm.Dict({'seed': 1}))
+
+
+def test_former_names_of_hyperparameters_are_no_difference(dataset, trained, record_process):
+    """A node that version 0.1 stored has them in its attributes."""
+    made = trained(dataset, 'svm')
+    old = made.clone()
+    parameters = dict(old.base.attributes.get('parameters'))
+    old.base.attributes.set('parameters', {'tube_ev': parameters.pop('tube_width'), **parameters})
+    record_process('nanoml.train', {'dataset': dataset}, {'model': old})
+    found = compare(made, old)
+    assert 'hyperparameters' not in found.differences
+    assert {quantity.verdict for quantity in compare_outputs({'model': old}, {'model': made}, 0.0)} == {IDENTICAL}
 
 
 def of_part(node, part):

@@ -33,7 +33,7 @@ NETWORK_GRID: Mapping[str, list[Any]] = {
     'hidden_layers': [[64, 64], [300, 50, 25], [256, 256]],
     'learning_rate': [0.001, 0.003, 0.01],
 }
-"""What is tried of a gap network unless something else is asked for."""
+"""What is tried of a dense network unless something else is asked for."""
 
 SHOWN_BEST = 10
 
@@ -44,7 +44,7 @@ class HyperparametersSettings(StudySettings):
     grid: Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(min_length=1)] | None = Field(
         default=None,
         description='values to try, by hyperparameter; by default epochs, batch_size, hidden_layers and learning_rate '
-        'of a gap network',
+        'of a dense network',
     )
     sampling: Literal['grid', 'random'] = Field(
         default='random', description='every combination, or `n_points` of them drawn at random'

@@ -4,7 +4,7 @@ from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 
 from aiida_nanoml.errors import DatasetError, ModelError
-from aiida_nanoml.learning.gap_network import GapNetwork
+from aiida_nanoml.learning.dense_network import DenseNetwork
 from aiida_nanoml.learning.keras_backend import import_keras
 from aiida_nanoml.learning.metrics import regression_metrics
 
@@ -20,7 +20,7 @@ def rows():
 
 
 def quick(**changes):
-    return GapNetwork(
+    return DenseNetwork(
         **(
             {
                 'hidden_layers': (16, 16),
@@ -89,7 +89,7 @@ def test_a_member_does_not_depend_on_how_many_there_are():
 
 
 def test_uniform_start_covers_kernels_and_biases():
-    layer = GapNetwork(hidden_layers=(400,), initializer='random_uniform', members=1)._build_core(26).layers[1]
+    layer = DenseNetwork(hidden_layers=(400,), initializer='random_uniform', members=1)._build_core(26).layers[1]
     for weights in layer.get_weights():
         assert 0.04 < np.abs(weights).max() <= 0.05
         assert abs(weights.mean()) < 0.005
@@ -210,7 +210,7 @@ def test_a_network_that_cannot_answer_below_zero_refuses_such_targets(rows):
     X, y, _, _ = rows
     with pytest.raises(ModelError, match="output='softplus' cannot answer below zero"):
         quick(output='softplus').fit(X, y - y.max())
-    network = quick(output='linear', target_scale_ev=0.1, epochs=5).fit(X, y - y.max())
+    network = quick(output='linear', target_scale=0.1, epochs=5).fit(X, y - y.max())
     assert network.predict(X).max() < 1
     assert network.predict(X).min() < 0
 
@@ -229,7 +229,7 @@ def three_targets(rows):
 @pytest.mark.parametrize('members', [1, 3])
 def test_several_targets_are_learnt_alike_whatever_their_units(three_targets, members):
     X, Y, X_test, Y_test = three_targets
-    model = quick(members=members, epochs=200, output='linear', activation='silu', target_scale_ev=None).fit(X, Y)
+    model = quick(members=members, epochs=200, output='linear', activation='silu', target_scale=None).fit(X, Y)
     found = model.predict_all(X_test)
     assert found.shape == (60, 3)
     for column in range(3):
@@ -253,21 +253,21 @@ def test_one_target_is_learnt_the_same_as_column_and_as_vector(rows):
 def test_without_a_scale_targets_are_divided_by_their_deviation(rows):
     X, y, X_test, _ = rows
     options = {'epochs': 3, 'output': 'linear'}
-    own = quick(target_scale_ev=None, **options).fit(X, y)
-    given = quick(target_scale_ev=float(y.std()), **options).fit(X, y)
+    own = quick(target_scale=None, **options).fit(X, y)
+    given = quick(target_scale=float(y.std()), **options).fit(X, y)
     assert own.predict(X_test) == pytest.approx(given.predict(X_test), abs=1e-6)
     assert own.loss_label() == 'MSE of target / standard deviation'
     assert given.loss_label('GPa').startswith('MSE of target / (0.')
     assert given.loss_label('GPa').endswith(' GPa)')
-    thousandfold = quick(target_scale_ev=None, **options).fit(X, 1000 * y)
+    thousandfold = quick(target_scale=None, **options).fit(X, 1000 * y)
     assert thousandfold.predict(X_test) == pytest.approx(1000 * own.predict(X_test), rel=1e-3)
 
 
 def test_several_targets_need_scales_of_their_own_and_the_same_in_the_validation(three_targets):
     X, Y, X_test, Y_test = three_targets
-    with pytest.raises(ModelError, match=r'3 targets have no scale in common, target_scale_ev=0\.5: set it to None'):
+    with pytest.raises(ModelError, match=r'3 targets have no scale in common, target_scale=0\.5: set it to None'):
         quick().fit(X, Y)
     with pytest.raises(DatasetError, match='y has 3 targets, validation y has 2'):
-        quick(target_scale_ev=None, output='linear').fit(X, Y, (X_test, Y_test[:, :2]))
+        quick(target_scale=None, output='linear').fit(X, Y, (X_test, Y_test[:, :2]))
     with pytest.raises(ModelError, match="'alloy' for targets of either sign"):
-        quick(target_scale_ev=None).fit(X, Y)
+        quick(target_scale=None).fit(X, Y)

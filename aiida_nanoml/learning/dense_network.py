@@ -1,4 +1,4 @@
-"""The gap network: dense layers from descriptor to gap, or to other targets, trained by a compiled loop.
+"""The dense network: dense layers from descriptor to gap, or to other targets, trained by a compiled loop.
 
 ``keras.Model.fit`` spends a millisecond or more of Python on every step, most of the time for networks this small. Here
 a whole epoch is one compiled function and the rows stay in memory; Keras gives the layers, the optimiser and the file
@@ -28,7 +28,7 @@ Progress = Callable[[int, int, dict[str, float]], None]
 """Called after every epoch with the epoch (from 1), the number of epochs, and the losses."""
 
 
-class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class DenseNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Feed-forward network from a descriptor to the gap, to another target, or to several at once.
 
     :param hidden_layers: neurons of each hidden layer.
@@ -36,7 +36,7 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     :param output: ``linear``, or ``softplus``: a smooth bend that never predicts a value below zero.
     :param initializer: ``he_normal`` or ``glorot_uniform`` kernels with zero biases, or ``random_uniform``: kernels and
         biases uniform within ±0.05.
-    :param loss: ``mse``, ``mae`` or ``huber``, of target / ``target_scale_ev``. Gaps have a long upper tail, which
+    :param loss: ``mse``, ``mae`` or ``huber``, of target / ``target_scale``. Gaps have a long upper tail, which
         ``mae`` takes less to heart.
     :param learning_rate: of Adam.
     :param schedule: ``constant``, or ``cosine``: the learning rate falls to zero over ``epochs``.
@@ -46,7 +46,7 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     :param members: networks trained side by side from different initial weights; the prediction is their mean.
     :param standardize: shift and scale every feature to mean 0 and variance 1 over the training rows (one that is
         constant there is only shifted) and, with a ``linear`` output, shift the targets to mean 0.
-    :param target_scale_ev: the target is divided by this, in its own unit, for the gap eV. Best is about the standard
+    :param target_scale: the target is divided by this, in its own unit, for the gap eV. Best is about the standard
         deviation of the gaps; the source takes 4 eV. ``None``: each target is divided by its standard deviation over
         the training rows; several targets need that.
     :param early_stopping: stop when the validation loss has not fallen for ``patience`` epochs, and keep the weights of
@@ -74,7 +74,7 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         weight_decay: NotNegative = 1.0,
         members: Count = 8,
         standardize: Flag = True,
-        target_scale_ev: Positive | None = 0.5,
+        target_scale: Positive | None = 0.5,
         early_stopping: Flag = True,
         patience: Count = 30,
         seed: Seed = 0,
@@ -91,7 +91,7 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.weight_decay = weight_decay
         self.members = members
         self.standardize = standardize
-        self.target_scale_ev = target_scale_ev
+        self.target_scale = target_scale
         self.early_stopping = early_stopping
         self.patience = patience
         self.seed = seed
@@ -102,7 +102,7 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         y: npt.ArrayLike,
         validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
         progress: Progress | None = None,
-    ) -> GapNetwork:
+    ) -> DenseNetwork:
         """Train from new initial weights.
 
         :param X: (n, n_features) features.
@@ -192,11 +192,11 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def check_targets(self, n_targets: int) -> None:
         """Refuse to learn several targets on one scale: their units differ.
 
-        :raises ModelError: several targets, and ``target_scale_ev`` is a number.
+        :raises ModelError: several targets, and ``target_scale`` is a number.
         """
-        if n_targets > 1 and self.target_scale_ev is not None:
+        if n_targets > 1 and self.target_scale is not None:
             raise ModelError(
-                f'{n_targets} targets have no scale in common, target_scale_ev={self.target_scale_ev:g}: set it to '
+                f'{n_targets} targets have no scale in common, target_scale={self.target_scale:g}: set it to '
                 "None, which divides each by its own standard deviation, or take the kind 'alloy'"
             )
 
@@ -217,7 +217,7 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         :raises ModelError: not trained, or features of another length.
         :raises DatasetError: shapes, NaN or infinity.
         """
-        answers = self._answers(X)[..., 0]
+        answers = self._predict_targets(X)[..., 0]
         values: Floats = answers.mean(axis=1)
         if not return_std:
             return values
@@ -231,10 +231,10 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         :raises ModelError: not trained, or features of another length.
         :raises DatasetError: shapes, NaN or infinity.
         """
-        values: Floats = self._answers(X).mean(axis=1)
+        values: Floats = self._predict_targets(X).mean(axis=1)
         return values
 
-    def _answers(self, X: npt.ArrayLike) -> Floats:
+    def _predict_targets(self, X: npt.ArrayLike) -> Floats:
         """Predict all targets by all members, (n, members, n_targets)."""
         if not hasattr(self, 'network_'):
             raise ModelError('the network is not trained: call fit or load a model first')
@@ -248,13 +248,13 @@ class GapNetwork(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         :param unit: of the target.
         """
         loss = self.loss.upper() if self.loss != 'huber' else 'Huber loss'
-        scale = 'standard deviation' if self.target_scale_ev is None else f'({self.target_scale_ev:g} {unit})'
+        scale = 'standard deviation' if self.target_scale is None else f'({self.target_scale:g} {unit})'
         return f'{loss} of target / {scale}'
 
     def _scales(self, targets: Floats) -> Floats:
         """What each target is divided by, (n_targets,)."""
-        if self.target_scale_ev is not None:
-            return np.full(targets.shape[1], self.target_scale_ev)
+        if self.target_scale is not None:
+            return np.full(targets.shape[1], self.target_scale)
         deviations: Floats = targets.std(axis=0)
         deviations[constant_columns(targets)] = 1.0
         return deviations
@@ -294,7 +294,7 @@ class _Loop:
 
     def __init__(
         self,
-        settings: GapNetwork,
+        settings: DenseNetwork,
         core: Any,
         training: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
         validation: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None,
