@@ -18,7 +18,7 @@ from aiida import load_profile
 from aiida.orm import QueryBuilder
 from aiida.storage.sqlite_zip.backend import SqliteZipBackend
 
-from aiida_nanoml.cli.starter import ARCHIVE, LABELS
+from aiida_nanoml.actions.starter import ARCHIVE, LABELS
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines import get_engine

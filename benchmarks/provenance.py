@@ -279,8 +279,9 @@ def make_graph(count: int) -> None:
 
     from aiida_nanoml.calculations.functions.datasets import assemble_dataset, split_dataset
     from aiida_nanoml.calculations.functions.structures import generate_flake_set
+    from aiida_nanoml.calculations.importers.runs import FoundRun
+    from aiida_nanoml.calculations.importers.sets import collect
     from aiida_nanoml.calculations.local_worker import make_code, make_localhost
-    from aiida_nanoml.cli.import_runs import FoundRun, collect
 
     if orm.QueryBuilder().append(orm.Node, filters={'label': 'predicted'}).count():
         return

@@ -29,9 +29,9 @@ def learn_from_siesta(request: dict[str, Any], code: Any, first: Any, jobs: int)
     from aiida import orm
     from aiida.plugins import CalculationFactory
 
+    from aiida_nanoml.actions.starter import starter_sets
     from aiida_nanoml.calculations.functions.datasets import assemble_dataset
     from aiida_nanoml.cli.launch import run_function
-    from aiida_nanoml.cli.starter import starter_sets
     from aiida_nanoml.workflows.label import LabelWorkChain
 
     sets, _ = starter_sets()

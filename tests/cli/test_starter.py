@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from aiida import orm
 
-from aiida_nanoml.cli.starter import ARCHIVE, DENSITIES_ARCHIVE, GROUP
+from aiida_nanoml.actions.starter import ARCHIVE, DENSITIES_ARCHIVE, GROUP
 from aiida_nanoml.engines import get_engine
 from aiida_nanoml.provenance.lineage import trace
 from aiida_nanoml.structures import StructureSet

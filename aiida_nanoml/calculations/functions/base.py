@@ -10,7 +10,7 @@ from typing import Any, ParamSpec
 
 from aiida.engine import ExitCode
 
-from aiida_nanoml.errors import NanomlError
+from aiida_nanoml.errors import NanomlError, ProvenanceError
 
 INPUT_REFUSED = 500
 """Exit status of a calculation function that refused its input; the message says why."""
@@ -36,3 +36,17 @@ def refusing(function: Callable[Parameters, Any]) -> Callable[Parameters, Any]:
             return ExitCode(INPUT_REFUSED, f'{type(error).__name__}: {error}')
 
     return guarded
+
+
+def run_function(function: Any, **inputs: Any) -> Any:
+    """Run a calculation function.
+
+    :returns: the node that it made, or nodes by name.
+    :raises ProvenanceError: it refused its input; the message says why.
+    """
+    result, node = function.run_get_node(**inputs)
+    if not node.is_finished_ok:
+        raise ProvenanceError(
+            f'{node.process_label} (pk {node.pk}) failed with exit status {node.exit_status}: {node.exit_message}'
+        )
+    return result

@@ -22,7 +22,7 @@ class Group:
 COMMANDS: Mapping[str, str | Group] = MappingProxyType(
     {
         'quickstart': 'aiida_nanoml.cli.quickstart:quickstart',
-        'doctor': 'aiida_nanoml.cli.doctor:doctor',
+        'doctor': 'doctor',
         'flakes': Group('C-BN nanoflakes.', {'generate': 'generate_flakes'}),
         'alloys': 'aiida_nanoml.cli.alloys:alloys',
         'structures': Group(
@@ -31,9 +31,9 @@ COMMANDS: Mapping[str, str | Group] = MappingProxyType(
         ),
         'label': 'label',
         'campaign': 'aiida_nanoml.cli.campaign:campaign',
-        'pseudos': 'aiida_nanoml.cli.pseudos:pseudos',
-        'siesta': 'aiida_nanoml.cli.siesta:siesta',
-        'starter': 'aiida_nanoml.cli.starter:starter',
+        'pseudos': Group('Families of pseudopotentials.', {'install': 'install_pseudos', 'list': 'list_pseudos'}),
+        'siesta': Group('Runs of SIESTA that exist already.', {'import': 'import_runs'}),
+        'starter': 'starter',
         'dataset': Group(
             'Data sets: features, targets and split.',
             {

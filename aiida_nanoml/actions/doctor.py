@@ -1,20 +1,18 @@
-"""``aiida-nanoml doctor``: what is missing, and how to mend it."""
+"""Check profile, storage, broker, daemon, computer, code, engines and libraries, and say how to mend each."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import click
-
-from aiida_nanoml.cli.options import JSON, example
+from aiida_nanoml.actions.base import Action, Result, Session, Step, step
+from aiida_nanoml.actions.fields import option
 from aiida_nanoml.text import aligned
 from aiida_nanoml.worker import WORKER
 
@@ -40,31 +38,64 @@ class Finding:
     mend: str = ''
 
 
-@click.command('doctor', epilog=example('aiida-nanoml doctor'), short_help='Say what is missing, and how to mend it.')
-@click.option('--fix', is_flag=True, help='Make what is missing: profile, computer, code; start the daemon.')
-@JSON
-def doctor(fix: bool, as_json: bool) -> None:
-    """Look at profile, storage, broker, daemon, computer, code, engines and libraries, and say how to mend each.
+class Doctor(Action):
+    """Check profile, storage, broker, daemon, computer, code, engines and libraries, and say how to mend each.
 
     Exit status 1 when something that everybody needs is missing.
     """
-    if fix:
-        _fix()
-    findings = list(_examine())
-    missing = [finding for finding in findings if finding.status == MISSING]
-    if as_json:
-        click.echo(json.dumps({'healthy': not missing, 'checks': [asdict(finding) for finding in findings]}))
-    else:
-        click.echo(aligned([[finding.status, finding.what, finding.detail] for finding in findings]))
-        for finding in findings:
-            if finding.mend:
-                click.echo(f'{finding.what}: {finding.mend}')
-        if missing:
-            click.echo('next: aiida-nanoml doctor --fix')
-        else:
-            click.echo('next: aiida-nanoml flakes generate --family h --size 2 --count 20 --seed 1')
-    if missing:
-        raise SystemExit(1)
+
+    action: ClassVar[str] = 'doctor'
+    command: ClassVar[tuple[str, ...]] = ('doctor',)
+    example: ClassVar[str] = 'aiida-nanoml doctor'
+    short: ClassVar[str] = 'Say what is missing, and how to mend it.'
+
+    fix: bool = option(False, 'Make what is missing: profile, computer, code; start the daemon.')
+
+    def needs_storage(self) -> bool:
+        """Return False: it also works without a profile."""
+        return False
+
+    def perform(self, session: Session) -> Result:
+        """Mend, if asked for, then check."""
+        if self.fix:
+            _fix()
+        return Health(list(_examine()))
+
+
+@dataclass(frozen=True)
+class Health(Result):
+    """What was found.
+
+    :param findings: one for each check.
+    """
+
+    findings: list[Finding]
+
+    @property
+    def exit_status(self) -> int:  # type: ignore[override]
+        """Return 1 when something that everybody needs is missing."""
+        return int(self._is_ill())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all findings."""
+        return {'healthy': not self._is_ill(), 'checks': [asdict(finding) for finding in self.findings]}
+
+    def lines(self) -> str:
+        """Return a table of the findings."""
+        return aligned([[finding.status, finding.what, finding.detail] for finding in self.findings])
+
+    def table(self) -> str:
+        """Return what mends each."""
+        return '\n'.join(f'{finding.what}: {finding.mend}' for finding in self.findings if finding.mend)
+
+    def next_step(self) -> Step:
+        """Mend what is missing, or generate flakes."""
+        if self._is_ill():
+            return step('doctor', fix=True)
+        return step('generate_flakes', family='h', size=(2,), count=20, seed=1)
+
+    def _is_ill(self) -> bool:
+        return any(finding.status == MISSING for finding in self.findings)
 
 
 def _fix() -> None:
@@ -134,7 +165,7 @@ def _worker() -> Finding:
 def _storage(_: Any) -> Finding:
     from aiida import orm
 
-    from aiida_nanoml.cli.options import load_storage
+    from aiida_nanoml.actions.nodes import load_storage
 
     load_storage()
     return Finding('storage', OK, f'{orm.QueryBuilder().append(orm.Node).count()} nodes')

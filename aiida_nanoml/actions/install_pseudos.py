@@ -1,0 +1,78 @@
+"""Install the pseudopotentials of this package as a family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from aiida_nanoml.actions.base import Action, Result, Session, Step, step
+from aiida_nanoml.actions.fields import option
+
+if TYPE_CHECKING:
+    from aiida_pseudo.groups.family.pseudo import PseudoPotentialFamily
+
+
+def own_family() -> str:
+    """Return the label of the family of this package."""
+    from aiida_nanoml.calculations.pseudopotentials import OWN_FAMILY
+
+    return OWN_FAMILY
+
+
+class InstallPseudos(Action):
+    """Install our Troullier-Martins pseudopotentials (LDA, psf) of H B C N Al Cr Fe Co Ni as a family."""
+
+    action: ClassVar[str] = 'install_pseudos'
+    command: ClassVar[tuple[str, ...]] = ('pseudos', 'install')
+    example: ClassVar[str] = 'aiida-nanoml pseudos install'
+
+    label: str | None = option(None, 'Label of the family.', shown=own_family)
+
+    def perform(self, session: Session) -> Result:
+        """Install the family unless it exists."""
+        from aiida_nanoml.calculations.pseudopotentials import install_family
+
+        return InstalledFamily(*install_family(self.label or own_family()))
+
+
+@dataclass(frozen=True)
+class InstalledFamily(Result):
+    """A family of pseudopotentials.
+
+    :param family: the family.
+    :param added: whether it was made now.
+    """
+
+    family: PseudoPotentialFamily
+    added: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return family, elements and MD5 of each file."""
+        return family_record(self.family) | {'status': 'installed' if self.added else 'present'}
+
+    def lines(self) -> dict[str, object]:
+        """Return family and elements."""
+        found = '' if self.added else ', existed already'
+        return {
+            'family': f'{self.family.label} (pk {self.family.pk}, uuid {self.family.uuid}){found}',
+            'elements': ' '.join(family_record(self.family)['elements']),
+        }
+
+    def next_step(self) -> Step:
+        """List all families."""
+        return step('list_pseudos')
+
+
+def family_record(family: PseudoPotentialFamily) -> dict[str, Any]:
+    """Return what a family holds, in types of JSON."""
+    nodes = dict(sorted(family.pseudos.items()))
+    formats = sorted({type(node).get_entry_point_name().removeprefix('pseudo.') for node in nodes.values()})
+    return {
+        'uuid': family.uuid,
+        'pk': family.pk,
+        'type': 'pseudo.family',
+        'label': family.label,
+        'format': '+'.join(formats),
+        'elements': list(nodes),
+        'md5': {element: node.md5 for element, node in nodes.items()},
+    }
