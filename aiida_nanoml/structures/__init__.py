@@ -19,6 +19,7 @@ from aiida_nanoml.structures.flakes import (
     lattice_formula,
     parse_lattice,
 )
+from aiida_nanoml.structures.generators import Generator, generator_names, make_generator
 from aiida_nanoml.structures.structure_set import Structure, StructureSet, atomic_numbers, place
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     'PHASES',
     'AlloyParameters',
     'FlakeParameters',
+    'Generator',
     'Structure',
     'StructureSet',
     'atomic_numbers',
@@ -33,9 +35,11 @@ __all__ = [
     'flake_lattice',
     'generate_alloys',
     'generate_flakes',
+    'generator_names',
     'isolated_atoms',
     'lattice_constants',
     'lattice_formula',
+    'make_generator',
     'name_alloys',
     'parse_lattice',
     'phases_of',

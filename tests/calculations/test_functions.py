@@ -23,6 +23,7 @@ from aiida_nanoml.calculations.functions.labels import merge_labels
 from aiida_nanoml.calculations.functions.structures import (
     generate_flake_set,
     generate_flake_sets,
+    generate_structures,
     import_structures,
     merge_structures,
 )
@@ -85,10 +86,10 @@ def test_unseen_flakes_continue_the_series(aiida_profile) -> None:
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        ({'seed': '3'}, '`seed` must be an integer'),
-        ({'seed': 3.0}, '`seed` must be an integer'),
-        ({'seed': True}, '`seed` must be an integer'),
-        ({'seed': None}, '`seed` must be an integer'),
+        ({'seed': '3'}, "seed='3' of FlakeParameters: Input should be a valid integer"),
+        ({'seed': 3.0}, 'seed=3.0 of FlakeParameters: Input should be a valid integer'),
+        ({'seed': True}, 'seed=True of FlakeParameters: Input should be a valid integer'),
+        ({'seed': None}, 'seed=None of FlakeParameters: Input should be a valid integer'),
         ({'sead': 3}, 'sead'),
         ({'family': 'x'}, "'x'"),
         ({'count': 0}, 'count'),
@@ -97,6 +98,32 @@ def test_unseen_flakes_continue_the_series(aiida_profile) -> None:
 )
 def test_flakes_that_cannot_be_made_are_refused(aiida_profile, change: dict, message: str) -> None:
     refused(generate_flake_set, 'StructureError', message, parameters=orm.Dict(FLAKES | change))
+
+
+def test_any_registered_generator_runs(aiida_profile, third_party_path) -> None:
+    """Those of this package give what their own functions give; one of another package works in the same way."""
+    flakes = generate_structures(orm.Str('flakes'), orm.Dict(FLAKES))
+    assert flakes.structures == generate_flake_set(orm.Dict(FLAKES)).structures
+    chains, node = generate_structures.run_get_node(orm.Str('chains'), orm.Dict({'count': 3}))
+    assert chains.structures.formulas == ['H2', 'H3', 'H4']
+    assert node.inputs.generator.value == 'chains'
+    assert chains.creator.process_type == 'aiida.calculations:nanoml.generate_structures'
+
+
+@pytest.mark.parametrize(
+    ('generator', 'parameters', 'message'),
+    [
+        ('flake', {}, "there is no generator 'flake'; registered: "),
+        ('flakes', {'family': 'h'}, "missing parameter 'size', 'count', 'seed' of FlakeGenerator"),
+        ('chains', {'count': 0}, 'count=0 of ChainGenerator'),
+    ],
+)
+def test_what_no_generator_can_do_is_refused(
+    aiida_profile, third_party_path, generator: str, parameters: dict, message: str
+) -> None:
+    refused(
+        generate_structures, 'StructureError', message, generator=orm.Str(generator), parameters=orm.Dict(parameters)
+    )
 
 
 def test_no_unseen_flakes_are_refused(aiida_profile) -> None:

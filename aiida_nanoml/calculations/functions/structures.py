@@ -12,7 +12,7 @@ from aiida.engine import calcfunction
 from aiida_nanoml.calculations.functions.base import refusing
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.errors import StructureError
-from aiida_nanoml.structures import FlakeParameters, StructureSet, generate_flakes, read_structures
+from aiida_nanoml.structures import FlakeParameters, StructureSet, generate_flakes, make_generator, read_structures
 
 
 @calcfunction
@@ -46,6 +46,18 @@ def generate_flake_sets(parameters: orm.Dict, n_unseen: orm.Int) -> dict[str, St
         'structures': StructureSetData(flakes.select(slice(wanted.count))),
         'unseen': StructureSetData(flakes.select(slice(wanted.count, None))),
     }
+
+
+@calcfunction
+@refusing
+def generate_structures(generator: orm.Str, parameters: orm.Dict) -> StructureSetData:
+    """Generate structures with any registered generator, also of another package.
+
+    :param generator: one of :func:`~aiida_nanoml.structures.generator_names`.
+    :param parameters: arguments of its constructor.
+    :raises StructureError: there is no such generator, or the parameters cannot be used.
+    """
+    return StructureSetData(make_generator(generator.value, parameters.get_dict()).generate())
 
 
 @calcfunction
