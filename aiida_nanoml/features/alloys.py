@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from pydantic import Field
 
 from aiida_nanoml.errors import DescriptorError, StructureError
+from aiida_nanoml.features.base import Descriptor
+from aiida_nanoml.parameters import Positive
 from aiida_nanoml.structures.alloys import ELEMENTS
 from aiida_nanoml.structures.cubic import PHASES, amounts_of, pair_counts, volumes_per_atom
 from aiida_nanoml.structures.structure_set import StructureSet, atomic_numbers
 
 
-class AlloyDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class AlloyDescriptor(Descriptor):
     """Fractions of the elements, pairs of neighbours in two shells, volume per atom, and the phase.
 
     The pairs are unordered and normalised by shell: those of one shell sum to 1. With E elements, a row has E
@@ -35,19 +36,14 @@ class AlloyDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     def __init__(
-        self, elements: Sequence[str] = ELEMENTS, volume_order: int = 0, reference_volume_ang3: float = 11.5
+        self,
+        elements: Annotated[Sequence[str], Field(min_length=1)] = ELEMENTS,
+        volume_order: Annotated[int, Field(strict=True, ge=0, le=6)] = 0,
+        reference_volume_ang3: Positive = 11.5,
     ) -> None:
         self.elements = elements
         self.volume_order = volume_order
         self.reference_volume_ang3 = reference_volume_ang3
-
-    def fit(self, structures: StructureSet, y: Any = None) -> AlloyDescriptor:
-        """Check the parameters; there is nothing to learn from structures.
-
-        :raises DescriptorError: if a parameter is out of range.
-        """
-        self._check_parameters()
-        return self
 
     def transform(self, structures: StructureSet) -> NDArray[np.float64]:
         """Describe structures.
@@ -58,7 +54,7 @@ class AlloyDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         self._check_parameters()
         if not isinstance(structures, StructureSet):
-            raise DescriptorError(f'Alloys are described from a StructureSet, not {type(structures).__name__}.')
+            raise DescriptorError(f'alloys are described from a StructureSet, not {type(structures).__name__}')
         try:
             amounts, counts = amounts_of(structures, self.elements), pair_counts(structures, self.elements)
         except StructureError as error:
@@ -92,20 +88,11 @@ class AlloyDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ]
         return np.array([*columns, 'volume_ang3_per_atom', 'phase_bcc', *products], dtype=object)
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
-
     def _check_parameters(self) -> None:
-        if not isinstance(self.elements, tuple | list) or not self.elements:
-            raise DescriptorError(f'`elements` must be a list of chemical symbols, not {self.elements!r}.')
+        super()._check_parameters()
         try:
             atomic_numbers(self.elements)
-        except (StructureError, TypeError) as error:
-            raise DescriptorError(f'`elements` must be a list of chemical symbols: {error}') from error
+        except StructureError as error:
+            raise DescriptorError(f'elements must be a list of chemical symbols: {error}') from error
         if len(set(self.elements)) < len(self.elements):
-            raise DescriptorError(f'An element is repeated in `elements`: {", ".join(self.elements)}.')
-        order, volume = self.volume_order, self.reference_volume_ang3
-        if not isinstance(order, int) or isinstance(order, bool) or not 0 <= order <= 6:
-            raise DescriptorError(f'`volume_order` must be an integer from 0 to 6, not {order!r}.')
-        if not isinstance(volume, int | float) or isinstance(volume, bool) or not 0 < volume < math.inf:
-            raise DescriptorError(f'`reference_volume_ang3` must be a positive volume per atom, not {volume!r}.')
+            raise DescriptorError(f'an element is repeated in elements: {", ".join(self.elements)}')

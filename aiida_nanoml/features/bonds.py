@@ -45,15 +45,15 @@ def bonds_of(structures: StructureSet, descriptor: str) -> Bonds:
     :raises DescriptorError: if this is not a set of isolated structures of H, B, C and N.
     """
     if not isinstance(structures, StructureSet):
-        raise DescriptorError(f'{descriptor.capitalize()} describe a StructureSet, not {type(structures).__name__}.')
+        raise DescriptorError(f'{descriptor} describe a StructureSet, not {type(structures).__name__}')
     periodic = np.flatnonzero(structures.pbc.any(axis=1))
     if len(periodic):
-        raise DescriptorError(f'Structure {periodic[0]} is periodic; {descriptor} describe isolated flakes only.')
+        raise DescriptorError(f'structure {periodic[0]} is periodic; {descriptor} describe isolated flakes only')
     species = _SPECIES[structures.numbers]
     strange = np.flatnonzero(species < 0)
     if len(strange):
         raise DescriptorError(
-            f'{place(structures, int(strange[0]))}: {descriptor} know the elements {", ".join(ELEMENTS)} only.'
+            f'{place(structures, int(strange[0]))}: {descriptor} know the elements {", ".join(ELEMENTS)} only'
         )
     left, right, distances = near_pairs(structures.positions, structures.offsets, HEAVY_BOND)
     hydrogen = species == 0
@@ -76,4 +76,4 @@ def place(structures: StructureSet, atom: int) -> str:
     row = int(structures.rows[atom])
     name = f' ({structures.names[row]})' if structures.names[row] else ''
     symbol = SYMBOLS[structures.numbers[atom]]
-    return f'Structure {row}{name}: atom {atom - structures.offsets[row]} ({symbol})'
+    return f'structure {row}{name}: atom {atom - structures.offsets[row]} ({symbol})'

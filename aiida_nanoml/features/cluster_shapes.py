@@ -182,7 +182,7 @@ def lattice_clusters(structures: StructureSet, radii: tuple[int, ...], embedding
         row = int(wrong[0])
         raise DescriptorError(
             f'{place(structures, int(embedding.fault[row]))} {embedding.reason[row]}: the structure is not on a '
-            f'honeycomb lattice ({len(wrong)} of {len(structures)} structures); use geometry="graph".'
+            f'honeycomb lattice ({len(wrong)} of {len(structures)} structures); use geometry="graph"'
         )
     heavy = np.flatnonzero(embedding.species > 0)
     keys = np.empty((len(heavy), len(radii)), dtype=np.uint64)
@@ -333,7 +333,7 @@ def graph_clusters(structures: StructureSet, radii: tuple[int, ...]) -> Clusters
     degree = np.bincount(bonds.ends, minlength=len(bonds.species))
     lost = np.flatnonzero((degree == 0) & ((bonds.species == 0) | (structures.counts[structures.rows] > 1)))
     if len(lost):
-        raise DescriptorError(f'{place(structures, int(lost[0]))} is bonded to nothing, so that no cluster holds it.')
+        raise DescriptorError(f'{place(structures, int(lost[0]))} is bonded to nothing, so that no cluster holds it')
     order = np.argsort(bonds.ends, kind='stable')
     ends, others = bonds.ends[order], bonds.others[order]
     slots = np.arange(len(ends)) - np.repeat(np.cumsum(degree) - degree, degree)

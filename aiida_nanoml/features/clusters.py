@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from pydantic import Field, SkipValidation
 
 from aiida_nanoml.errors import DescriptorError
+from aiida_nanoml.features.base import Descriptor
 from aiida_nanoml.features.bonds import ELEMENTS, bonds_of, fractions, place
 from aiida_nanoml.features.cluster_shapes import (
     LARGEST_RADIUS,
@@ -21,13 +22,13 @@ from aiida_nanoml.features.cluster_shapes import (
     graph_clusters,
     lattice_clusters,
 )
+from aiida_nanoml.parameters import Count, Flag, Natural
 from aiida_nanoml.structures.structure_set import StructureSet
 
-GEOMETRIES = ('auto', 'lattice', 'graph')
+Geometry = Literal['auto', 'lattice', 'graph']
 """How clusters are identified: on a honeycomb lattice, or by bonds alone; or as the structures need it."""
 
-DRAWS = ('occurrence', 'uniform')
-"""How clusters are drawn where not all are kept: by how many atoms have them, or each with the same probability."""
+Radius = Annotated[int, Field(strict=True, ge=1, le=LARGEST_RADIUS)]
 
 COMMON_SET: dict[str, Any] = {'radii': [1], 'per_radius': 25, 'common': True}
 """Parameters of the common set of 29 for transfer between families: 4 elements and 25 clusters of radius 1."""
@@ -35,7 +36,7 @@ COMMON_SET: dict[str, Any] = {'radii': [1], 'per_radius': 25, 'common': True}
 _NAME = re.compile(r'k([1-9]):(g?)([0-9a-f]{16}):[HBCN]\|[HBCN0-9]*')
 
 
-class ClusterDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class ClusterDescriptor(Descriptor):
     """The clusters of atoms around the heavy atoms of a flake, at several radii.
 
     The cluster of radius k around a heavy atom holds all atoms, hydrogen included, within k bond lengths, and is
@@ -71,16 +72,16 @@ class ClusterDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        radii: Sequence[int] = (1, 2, 3, 4, 5, 6, 7, 8),
-        per_radius: int | None = 25,
-        species: bool = True,
-        binary: bool = True,
-        common: bool = False,
-        seed: int = 0,
-        draw: str = 'occurrence',
-        geometry: str = 'auto',
-        sparse_output: bool = False,
-        vocabulary: Sequence[str] | None = None,
+        radii: Annotated[Sequence[Radius], Field(min_length=1)] = (1, 2, 3, 4, 5, 6, 7, 8),
+        per_radius: Count | None = 25,
+        species: Flag = True,
+        binary: Flag = True,
+        common: Flag = False,
+        seed: Natural = 0,
+        draw: Literal['occurrence', 'uniform'] = 'occurrence',
+        geometry: Geometry = 'auto',
+        sparse_output: Flag = False,
+        vocabulary: Annotated[Sequence[str] | None, SkipValidation] = None,
     ) -> None:
         self.radii = radii
         self.per_radius = per_radius
@@ -164,7 +165,7 @@ class ClusterDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         wanted = set(names)
         missing = sorted(wanted - set(self.get_feature_names_out()))
         if missing:
-            raise DescriptorError(f'There is no column {missing[0]!r} among these clusters ({len(missing)} missing).')
+            raise DescriptorError(f'there is no column {missing[0]!r} among these clusters ({len(missing)} missing)')
         frozen = self.frozen()
         vocabulary = [name for name in frozen.vocabulary or () if name in wanted]
         has_fraction = any(name.startswith('fraction_') for name in wanted)
@@ -181,12 +182,12 @@ class ClusterDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             self._known()
             return None
         if not isinstance(structures, StructureSet) or len(structures) == 0:
-            raise DescriptorError('Clusters are learnt from a StructureSet with at least one structure.')
+            raise DescriptorError('clusters are learnt from a StructureSet with at least one structure')
         families = np.unique(structures.families)
         if self.common and (len(families) < 2 or '' in families):
             raise DescriptorError(
-                'Clusters common to all families need training structures of at least two families, each with its '
-                f'family known; there are: {", ".join(repr(str(family)) for family in families)}.'
+                'clusters common to all families need training structures of at least two families, each with its '
+                f'family known; there are: {", ".join(repr(str(family)) for family in families)}'
             )
         radii = tuple(sorted(self.radii))
         clusters, geometry = _enumerated_as_needed(structures, radii, self.geometry)
@@ -207,7 +208,7 @@ class ClusterDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 parts.append(_Part(radius, keys[chosen], columns))
                 compositions.append(clusters.compositions[first[chosen[ranking]], column])
         if not parts:
-            raise DescriptorError(f'No cluster of the radii {list(radii)} occurs in every family; take smaller radii.')
+            raise DescriptorError(f'no cluster of the radii {list(radii)} occurs in every family; take smaller radii')
         self.known_ = _Vocabulary(geometry, tuple(parts), np.concatenate(compositions))
         # Radii at which nothing is common have no part.
         columns_left = [radii.index(part.radius) for part in parts]
@@ -233,9 +234,7 @@ class ClusterDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if self.vocabulary is not None:
             return _read_vocabulary(self.vocabulary, self.radii, self.geometry)
         if not hasattr(self, 'known_'):
-            raise DescriptorError(
-                'Which clusters there are is learnt from training structures: fit the descriptor first.'
-            )
+            raise DescriptorError('the vocabulary of clusters is learnt in fit: fit the descriptor first')
         known: _Vocabulary = self.known_
         return known
 
@@ -257,25 +256,9 @@ class ClusterDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return hstack([csr_array(fractions(structures)), counted], format='csr') if self.species else counted
 
     def _check_parameters(self) -> None:
-        radii = self.radii
-        if not isinstance(radii, Sequence) or isinstance(radii, str) or not radii:
-            raise DescriptorError(f'`radii` must be some integers from 1 to {LARGEST_RADIUS}, not {radii!r}.')
-        if not all(_is_integer(radius) and 1 <= radius <= LARGEST_RADIUS for radius in radii):
-            raise DescriptorError(f'`radii` must be integers from 1 to {LARGEST_RADIUS}, not {list(radii)!r}.')
-        if len(set(radii)) < len(radii):
-            raise DescriptorError(f'`radii` names a radius twice: {list(radii)!r}.')
-        if self.per_radius is not None and (not _is_integer(self.per_radius) or self.per_radius < 1):
-            raise DescriptorError(
-                f'`per_radius` must be an integer of at least 1, or None for all clusters, not {self.per_radius!r}.'
-            )
-        if not _is_integer(self.seed) or self.seed < 0:
-            raise DescriptorError(f'`seed` must be an integer of at least 0, not {self.seed!r}.')
-        for name in ('species', 'binary', 'common', 'sparse_output'):
-            if not isinstance(getattr(self, name), bool):
-                raise DescriptorError(f'`{name}` must be true or false, not {getattr(self, name)!r}.')
-        for name, allowed in (('draw', DRAWS), ('geometry', GEOMETRIES)):
-            if getattr(self, name) not in allowed:
-                raise DescriptorError(f'`{name}` must be one of {", ".join(allowed)}, not {getattr(self, name)!r}.')
+        super()._check_parameters()
+        if len(set(self.radii)) < len(self.radii):
+            raise DescriptorError(f'radii names a radius twice: {list(self.radii)!r}')
 
 
 class _Part(NamedTuple):
@@ -326,35 +309,33 @@ class _Vocabulary(NamedTuple):
 def _read_vocabulary(names: Any, radii: Sequence[int], geometry: str) -> _Vocabulary:
     """Make a vocabulary of names, and check that they belong together."""
     if isinstance(names, str) or not isinstance(names, Sequence | np.ndarray):
-        raise DescriptorError(f'`vocabulary` must be a list of names of clusters, not {type(names).__name__}.')
+        raise DescriptorError(f'vocabulary must be a list of names of clusters, not {type(names).__name__}')
     found: dict[int, tuple[list[int], list[int]]] = {}
     marks = set()
     for column, name in enumerate(names):
         match = _NAME.fullmatch(name) if isinstance(name, str) else None
         if match is None:
-            raise DescriptorError(
-                f'{name!r} in `vocabulary` is no name of a cluster, such as k1:0123456789abcdef:C|BC2.'
-            )
+            raise DescriptorError(f'{name!r} in vocabulary is no name of a cluster, such as k1:0123456789abcdef:C|BC2')
         if int(match[1]) not in radii:
-            raise DescriptorError(f'The cluster {name!r} in `vocabulary` has none of the radii {list(radii)!r}.')
+            raise DescriptorError(f'the cluster {name!r} in vocabulary has none of the radii {list(radii)!r}')
         marks.add(match[2])
         keys, columns = found.setdefault(int(match[1]), ([], []))
         keys.append(int(match[3], 16))
         columns.append(column)
     if len(marks) > 1:
         raise DescriptorError(
-            '`vocabulary` mixes clusters identified on a lattice and by bonds (keys that begin with g), which cannot '
-            'be compared; learn it anew with geometry="graph".'
+            'vocabulary mixes clusters identified on a lattice and by bonds (keys that begin with g), which cannot '
+            'be compared; learn it again with geometry="graph"'
         )
     made_by = 'graph' if 'g' in marks else 'lattice'
     if marks and geometry not in ('auto', made_by):
-        raise DescriptorError(f'`vocabulary` has clusters identified by geometry={made_by!r}, not {geometry!r}.')
+        raise DescriptorError(f'vocabulary has clusters identified by geometry={made_by!r}, not {geometry!r}')
     parts = []
     for radius in sorted(found):
         values = np.array(found[radius][0], dtype=np.uint64)
         order = np.argsort(values)
         if (values[order][1:] == values[order][:-1]).any():
-            raise DescriptorError(f'`vocabulary` names a cluster of radius {radius} twice.')
+            raise DescriptorError(f'vocabulary names a cluster of radius {radius} twice')
         parts.append(_Part(radius, values[order], np.array(found[radius][1])[order]))
     return _Vocabulary(made_by, tuple(parts), None, tuple(names))
 
@@ -382,11 +363,7 @@ def _enumerated_as_needed(structures: StructureSet, radii: tuple[int, ...], geom
         warnings.warn(
             f'{len(off)} of {len(structures)} structures are not on a honeycomb lattice (first: '
             f'{place(structures, int(embedding.fault[row]))} {embedding.reason[row]}); all are described by their '
-            'bonds instead. Leave these out, or set geometry="graph".',
+            'bonds instead; leave these out, or set geometry="graph"',
             stacklevel=4,
         )
     return graph_clusters(structures, radii), 'graph'
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from numpy.typing import ArrayLike, NDArray
 
 from aiida_nanoml.errors import DescriptorError
+from aiida_nanoml.features.base import Descriptor
 from aiida_nanoml.features.registry import dense_features, freeze, is_electronic, is_frozen, learns, make_descriptor
 from aiida_nanoml.structures.structure_set import StructureSet
 
@@ -16,7 +16,7 @@ SEPARATOR = '/'
 """Between the name of a part and the name of its column."""
 
 
-class CombinedDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class CombinedDescriptor(Descriptor):
     """The columns of several descriptors, one part after the other.
 
     A column is named ``part/column``, for example ``quadruplets/C|CCC``. The combination learns if a part learns, and
@@ -38,7 +38,7 @@ class CombinedDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Whether a part runs an electronic calculation."""
         return any(is_electronic(part) for part in self._made().values())
 
-    def fit(self, structures: StructureSet, y: NDArray[np.float64] | None = None) -> CombinedDescriptor:
+    def fit(self, structures: StructureSet, y: ArrayLike | None = None) -> CombinedDescriptor:
         """Fit every part.
 
         :param structures: training rows.
@@ -102,19 +102,20 @@ class CombinedDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         parts: dict[str, Any] = self.parts_ if hasattr(self, 'parts_') else self._made()
         for name, part in parts.items():
             if not is_frozen(part):
-                raise DescriptorError(f'The part {name!r} learns from structures: fit the combination first.')
+                raise DescriptorError(f'the part {name!r} learns from structures: fit the combination first')
         return parts
 
     def _made(self) -> dict[str, Any]:
         """Parts by name, as their parameters make them."""
-        if not isinstance(self.parts, list) or not self.parts:
-            raise DescriptorError('A combination needs `parts`: a list with the name and the params of each.')
+        self._check_parameters()
+        if not self.parts:
+            raise DescriptorError('a combination needs parts: a list with the name and the params of each')
         made: dict[str, Any] = {}
         for part in self.parts:
-            if not isinstance(part, dict) or 'name' not in part or set(part) - {'name', 'params'}:
-                raise DescriptorError(f'A part of a combination has a `name` and `params`, got {part!r}.')
+            if 'name' not in part or set(part) - {'name', 'params'}:
+                raise DescriptorError(f'a part of a combination has a name and params, got {part!r}')
             if part['name'] in made:
-                raise DescriptorError(f'The part {part["name"]!r} is there twice: its columns could not be told apart.')
+                raise DescriptorError(f'the part {part["name"]!r} is there twice: its columns could not be told apart')
             made[part['name']] = make_descriptor(part['name'], **part.get('params', {}))
         return made
 

@@ -254,13 +254,13 @@ def pi_blocks(structures: StructureSet) -> Iterator[PiBlock]:
     if len(wrong):
         raise DescriptorError(
             f'{place(structures, int(wrong[0]))} has {n_bonds[wrong[0]]} bonds; the tight-binding model is one of pi '
-            'electrons, in which a heavy atom has three bonded neighbours and hydrogen one.'
+            'electrons, in which a heavy atom has three bonded neighbours and hydrogen one'
         )
     alike = np.flatnonzero((species[ends] == species[others]) & np.isin(species[ends], (1, 3)))
     if len(alike):
         raise DescriptorError(
             f'{place(structures, int(ends[alike[0]]))} is bonded to its own element; the tight-binding model has no '
-            'parameters for B-B and N-N bonds.'
+            'parameters for B-B and N-N bonds'
         )
     heavy = species > 0
     electrons = np.bincount(structures.rows, weights=np.where(heavy, species - 1, 0), minlength=len(structures))
@@ -268,11 +268,11 @@ def pi_blocks(structures: StructureSet) -> Iterator[PiBlock]:
     odd = np.flatnonzero(electrons % 2)
     if len(odd):
         raise DescriptorError(
-            f'Structure {odd[0]} has {int(electrons[odd[0]])} pi electrons, an odd number: an open shell has no gap.'
+            f'structure {odd[0]} has {int(electrons[odd[0]])} pi electrons, an odd number: an open shell has no gap'
         )
     full = np.flatnonzero((electrons == 0) | (electrons == 2 * n_heavy))
     if len(full):
-        raise DescriptorError(f'Structure {full[0]} has no occupied or no empty pi level, and so no gap.')
+        raise DescriptorError(f'structure {full[0]} has no occupied or no empty pi level, and so no gap')
 
     around = np.bincount(ends * 4 + species[others], minlength=4 * len(species)).reshape(-1, 4)
     sites = np.flatnonzero(heavy)

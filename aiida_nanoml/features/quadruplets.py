@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
 
 from aiida_nanoml.errors import DescriptorError
+from aiida_nanoml.features.base import Descriptor
 from aiida_nanoml.features.bonds import ELEMENTS, HEAVY_BOND, HYDROGEN_BOND, bonds_of, fractions, place
 from aiida_nanoml.structures.structure_set import StructureSet
 
@@ -28,9 +28,6 @@ CLASSES: tuple[str, ...] = tuple(
 )
 """The 26 quadruplets of flakes with coherent domains, as ``centre|neighbours``; the first 22 are the usual set."""
 
-UNKNOWN = ('error', 'overflow', 'drop')
-"""What can be done with a heavy atom outside the class set."""
-
 # A neighbourhood is a number with one digit of base 4 for each of the ELEMENTS.
 _DIGIT = 4 ** np.arange(4)
 _CODES = np.array(
@@ -41,7 +38,7 @@ _CODES = np.array(
 )
 
 
-class QuadrupletDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class QuadrupletDescriptor(Descriptor):
     """Histogram of quadruplet classes, and the fractions of the elements.
 
     Every heavy atom (B, C, N) with its three bonded neighbours is one class; the histogram is normalised by the number
@@ -54,17 +51,9 @@ class QuadrupletDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[mis
         the number of atoms left out.
     """
 
-    def __init__(self, classes: int = 22, unknown: str = 'error') -> None:
+    def __init__(self, classes: Literal[22, 26] = 22, unknown: Literal['error', 'overflow', 'drop'] = 'error') -> None:
         self.classes = classes
         self.unknown = unknown
-
-    def fit(self, structures: StructureSet, y: Any = None) -> QuadrupletDescriptor:
-        """Check the parameters; there is nothing to learn from structures.
-
-        :raises DescriptorError: if a parameter is out of range.
-        """
-        self._check_parameters()
-        return self
 
     def transform(self, structures: StructureSet) -> NDArray[np.float64]:
         """Describe structures.
@@ -84,13 +73,13 @@ class QuadrupletDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[mis
             kind = CLASSES[code] if code < len(CLASSES) else 'in none of the known classes'
             raise DescriptorError(
                 f'{place(structures, atom)} is {kind}, outside the {self.classes} quadruplet classes '
-                f'({np.count_nonzero(outside)} atoms in all); use 26 classes, or unknown="overflow" or "drop".'
+                f'({np.count_nonzero(outside)} atoms in all); use 26 classes, or unknown="overflow" or "drop"'
             )
         if outside.any() and self.unknown == 'drop':
             rows = np.unique(structures.rows[outside])
             warnings.warn(
                 f'{np.count_nonzero(outside)} heavy atoms of {len(rows)} structures are outside the {self.classes} '
-                'quadruplet classes and were left out of the histograms.',
+                'quadruplet classes and were left out of the histograms',
                 stacklevel=2,
             )
         n_bins = self.classes + 1
@@ -117,15 +106,6 @@ class QuadrupletDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[mis
         fractions = [f'fraction_{element}' for element in ELEMENTS]
         return np.array([*CLASSES[: self.classes], *overflow, *fractions], dtype=object)
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
-
-    def _check_parameters(self) -> None:
-        if isinstance(self.classes, bool) or self.classes not in (22, len(CLASSES)):
-            raise DescriptorError(f'There are 22 or {len(CLASSES)} quadruplet classes, not {self.classes!r}.')
-        if self.unknown not in UNKNOWN:
-            raise DescriptorError(f'`unknown` must be one of {", ".join(UNKNOWN)}, not {self.unknown!r}.')
-
 
 def _classified(structures: StructureSet) -> NDArray[np.int64]:
     """Class of each atom (A,): an index into CLASSES, its length for none of them, -1 for hydrogen."""
@@ -137,7 +117,7 @@ def _classified(structures: StructureSet) -> NDArray[np.int64]:
         needed = 'one bonded heavy atom' if hydrogen[wrong[0]] else 'three bonded neighbours'
         raise DescriptorError(
             f'{place(structures, int(wrong[0]))} has {n_bonds[wrong[0]]} bonds, but a quadruplet needs {needed} '
-            f'(nearer than {HEAVY_BOND} Å, hydrogen {HYDROGEN_BOND} Å).'
+            f'(nearer than {HEAVY_BOND} Å, hydrogen {HYDROGEN_BOND} Å)'
         )
     around = np.bincount(ends, weights=_DIGIT[species[others]], minlength=len(species)).astype(np.int64)
     index = np.full(4 * 256, len(CLASSES), dtype=np.int64)

@@ -1,54 +1,55 @@
-"""Descriptors by name: those of this package, and those that others register as entry points."""
+"""Registry of descriptors, and the identity that says which columns a descriptor computes."""
 
 from __future__ import annotations
 
-import inspect
 import json
 import reprlib
-from collections.abc import Iterable, Mapping
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aiida_nanoml.errors import DescriptorError, NanomlError
+from aiida_nanoml.errors import DescriptorError
+from aiida_nanoml.parameters import check_parameters
+from aiida_nanoml.plugins import Registry
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from aiida_nanoml.structures.structure_set import StructureSet
 
-GROUP = 'aiida_nanoml.descriptors'
-"""Entry-point group in which a package registers a descriptor class under a name.
+
+def _check_descriptor(name: str, found: Any) -> str | None:
+    """Return what keeps a loaded object from being a descriptor, or None."""
+    missing = [method for method in ('fit', 'transform', 'get_feature_names_out') if not hasattr(found, method)]
+    if not isinstance(found, type) or missing:
+        return f'is not a descriptor: a class with {" and ".join(missing or ["a constructor"])} is needed'
+    return None
+
+
+DESCRIPTORS: Registry[Any] = Registry('aiida_nanoml.descriptors', 'descriptor', DescriptorError, _check_descriptor)
+"""The descriptors, each a class that a package registers in the entry-point group ``aiida_nanoml.descriptors``.
 
 A descriptor is a scikit-learn transformer: explicit constructor arguments, ``fit`` and ``transform`` on a
-:class:`~aiida_nanoml.structures.StructureSet`, and ``get_feature_names_out``. It may also have
+:class:`~aiida_nanoml.structures.StructureSet`, and ``get_feature_names_out``. Arguments with annotated types are
+checked against these by :func:`make_descriptor`. It may also have
 
 ``learns``
     ``True`` if ``fit`` learns from its structures, for example which columns there are. Such a descriptor is fitted
     on training rows only. Before, its columns are not known, and it raises
-    :class:`~aiida_nanoml.errors.DescriptorError`. Its method ``frozen()`` gives an instance of the same class whose
+    :class:`~aiida_nanoml.errors.DescriptorError`. Its method ``frozen()`` returns an instance of the same class whose
     constructor arguments hold all that was learnt, in types of JSON: made again from these, it is fitted.
 ``electronic``
     ``True`` if it runs an electronic calculation, however cheap, and does not only count atoms.
 ``unknown_counts(structures)``
-    (n,), how many parts of each structure it cannot tell.
+    (n,), how many parts of each structure it cannot describe.
 ``restricted(feature_names)``
     an instance that computes at least these of its columns, for less work than all.
 """
 
-_BUILT_IN = (
-    EntryPoint('alloy', 'aiida_nanoml.features.alloys:AlloyDescriptor', GROUP),
-    EntryPoint('quadruplets', 'aiida_nanoml.features.quadruplets:QuadrupletDescriptor', GROUP),
-    EntryPoint('clusters', 'aiida_nanoml.features.clusters:ClusterDescriptor', GROUP),
-    EntryPoint('combined', 'aiida_nanoml.features.combined:CombinedDescriptor', GROUP),
-    EntryPoint('shells', 'aiida_nanoml.features.shells:ShellDescriptor', GROUP),
-    EntryPoint('tight_binding', 'aiida_nanoml.features.tight_binding:TightBindingDescriptor', GROUP),
-)
-
 
 def descriptor_names() -> list[str]:
-    """Give the names of all registered descriptors, in alphabetical order."""
-    return sorted(_registered())
+    """Return the names of all registered descriptors, in alphabetical order."""
+    return DESCRIPTORS.names()
 
 
 def make_descriptor(name: str, **params: Any) -> Any:
@@ -59,24 +60,26 @@ def make_descriptor(name: str, **params: Any) -> Any:
     :returns: the descriptor; one that learns has to be fitted yet, unless its arguments hold what it learnt.
     :raises DescriptorError: if there is no such descriptor, it cannot be loaded, or a parameter is unknown or wrong.
     """
-    descriptor = make_registered('descriptor', _registered(), name, params, DescriptorError)
+    kind = DESCRIPTORS.load(name)
+    check_parameters(kind, params, what='parameter', error=DescriptorError)
+    descriptor = kind(**params)
     if not learns(descriptor):
         descriptor.get_feature_names_out()
     return descriptor
 
 
 def learns(descriptor: Any) -> bool:
-    """Tell if a descriptor learns from the structures that it is fitted on."""
+    """Return whether a descriptor learns from the structures that it is fitted on."""
     return bool(getattr(descriptor, 'learns', False))
 
 
 def is_electronic(descriptor: Any) -> bool:
-    """Tell if a descriptor runs an electronic calculation; the others need the structure only."""
+    """Return whether a descriptor runs an electronic calculation; the others need the structure only."""
     return bool(getattr(descriptor, 'electronic', False))
 
 
 def is_frozen(descriptor: Any) -> bool:
-    """Tell if the parameters of a descriptor determine its columns: it learns nothing, or holds what was learnt."""
+    """Return whether its parameters alone determine the columns of a descriptor."""
     if not learns(descriptor):
         return True
     try:
@@ -86,7 +89,7 @@ def is_frozen(descriptor: Any) -> bool:
     return True
 
 
-def freeze(descriptor: Any, structures: StructureSet, y: NDArray[np.float64] | None = None) -> Any:
+def freeze(descriptor: Any, structures: StructureSet, y: ArrayLike | None = None) -> Any:
     """Fit a descriptor to training rows and fix what it learnt.
 
     :param structures: the training rows, nothing else: whatever the descriptor sees here leaks into the features.
@@ -98,12 +101,12 @@ def freeze(descriptor: Any, structures: StructureSet, y: NDArray[np.float64] | N
         return descriptor
     found = descriptor.fit(structures, y).frozen()
     if not is_frozen(found):
-        raise DescriptorError(f'frozen() of {type(descriptor).__name__} keeps something outside of its parameters.')
+        raise DescriptorError(f'frozen() of {type(descriptor).__name__} keeps something outside of its parameters')
     return found
 
 
 def dense_features(descriptor: Any, structures: StructureSet) -> NDArray[np.float64]:
-    """Describe structures, by an array also where the descriptor gives a sparse matrix.
+    """Describe structures by a dense array, also if the descriptor returns a sparse matrix.
 
     :returns: shape (n, number of columns).
     """
@@ -113,7 +116,7 @@ def dense_features(descriptor: Any, structures: StructureSet) -> NDArray[np.floa
 
 
 def describe(identity: Mapping[str, Any], structures: StructureSet) -> NDArray[np.float64]:
-    """Make the features of structures that an identity stands for.
+    """Compute the features of structures with the descriptor of an identity.
 
     :param identity: of a descriptor, see :func:`descriptor_identity`; its ``feature_names`` may be some of the columns,
         in any order.
@@ -127,8 +130,8 @@ def describe(identity: Mapping[str, Any], structures: StructureSet) -> NDArray[n
     missing = sorted(set(wanted) - set(names))
     if missing:
         raise DescriptorError(
-            f'The descriptor {identity["name"]!r} has not the column {missing[0]!r} ({len(missing)} are missing): '
-            'it is another version than the one that made the features.'
+            f'the descriptor {identity["name"]!r} has no column {missing[0]!r} ({len(missing)} are missing): '
+            'it is another version than the one that made the features'
         )
     if len(wanted) < len(names) and hasattr(descriptor, 'restricted'):
         descriptor = descriptor.restricted(wanted)
@@ -141,24 +144,26 @@ def describe(identity: Mapping[str, Any], structures: StructureSet) -> NDArray[n
 
 
 def descriptor_identity(descriptor: Any) -> dict[str, Any]:
-    """Say in types of JSON which numbers a descriptor makes: two with the same identity make the same columns.
+    """Describe in types of JSON which columns a descriptor computes: two with the same identity compute the same.
 
     :returns: ``name`` in the registry, ``params``, ``feature_names`` and ``n_features``.
     :raises DescriptorError: if the descriptor is not registered, has a parameter that JSON cannot hold, or has learnt
         something that its parameters do not hold.
     """
     kind = type(descriptor)
-    path = f'{kind.__module__}:{kind.__qualname__}'
-    names = [name for name, entry in sorted(_registered().items()) if entry.value == path or _loads_as(entry, kind)]
-    if not names:
-        raise DescriptorError(f'{path} is not registered in the entry-point group {GROUP}, so no name identifies it.')
+    name = DESCRIPTORS.name_of(kind)
+    if name is None:
+        raise DescriptorError(
+            f'{kind.__module__}:{kind.__qualname__} is not registered in the entry-point group {DESCRIPTORS.group}, '
+            'so no name identifies it'
+        )
     if not is_frozen(descriptor):
         raise DescriptorError(
-            f'The descriptor {names[0]!r} learns from structures: fit it to the training rows, then take its frozen().'
+            f'the descriptor {name!r} learns from structures: fit it to the training rows, then take its frozen()'
         )
     feature_names = [str(feature) for feature in descriptor.get_feature_names_out()]
     identity = {
-        'name': names[0],
+        'name': name,
         'params': descriptor.get_params(deep=False),
         'feature_names': feature_names,
         'n_features': len(feature_names),
@@ -166,12 +171,12 @@ def descriptor_identity(descriptor: Any) -> dict[str, Any]:
     try:
         plain: dict[str, Any] = json.loads(json.dumps(identity, allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise DescriptorError(f'The parameters of the descriptor {names[0]!r} do not fit into JSON: {error}') from error
+        raise DescriptorError(f'the parameters of the descriptor {name!r} do not fit into JSON: {error}') from error
     return plain
 
 
 def mismatch(given: Mapping[str, Any], learnt: Mapping[str, Any]) -> str:
-    """Say in one sentence, without all the columns, how the identities of two descriptors differ.
+    """Describe in one sentence, without all the columns, how the identities of two descriptors differ.
 
     :param given: of the features at hand.
     :param learnt: of the features that a model was trained on.
@@ -183,47 +188,3 @@ def mismatch(given: Mapping[str, Any], learnt: Mapping[str, Any]) -> str:
     columns = zip(given.get('feature_names', []), learnt.get('feature_names', []), strict=False)
     other = next((f', the first other column is {a!r} for {b!r}' for a, b in columns if a != b), '')
     return f'the features come from the descriptor {texts[0]}, the model was trained on {texts[1]}{other}'
-
-
-def registered_in(group: str, built_in: Iterable[EntryPoint]) -> dict[str, EntryPoint]:
-    """Give the entry points of a group by name; those of this package come first and cannot be replaced."""
-    return {entry.name: entry for entry in (*entry_points(group=group), *built_in)}
-
-
-def make_registered(
-    what: str, registered: Mapping[str, EntryPoint], name: str, params: Mapping[str, Any], error: type[NanomlError]
-) -> Any:
-    """Make what is registered under a name.
-
-    :param what: what it is, for messages.
-    :param registered: entry points of classes by name.
-    :param params: arguments of the constructor.
-    :param error: what to raise if there is no such name, the class cannot be loaded, or a parameter is unknown.
-    """
-    if name not in registered:
-        raise error(f'There is no {what} {name!r}; registered: {", ".join(sorted(registered))}.')
-    try:
-        kind = registered[name].load()
-    except Exception as fault:  # whatever another package does at import
-        raise error(
-            f'The {what} {name!r} ({registered[name].value}) cannot be loaded: {type(fault).__name__}: {fault}'
-        ) from fault
-    known = inspect.signature(kind).parameters
-    unknown = sorted(set(params) - set(known))
-    if unknown:
-        raise error(f'The {what} {name!r} has no parameter {", ".join(unknown)}; it has: {", ".join(sorted(known))}.')
-    return kind(**params)
-
-
-def _registered() -> dict[str, EntryPoint]:
-    return registered_in(GROUP, _BUILT_IN)
-
-
-def _loads_as(entry: EntryPoint, kind: type) -> bool:
-    """Tell if an entry point leads to a class by another path than where the class is defined."""
-    if entry.module.partition('.')[0] != kind.__module__.partition('.')[0]:
-        return False
-    try:
-        return entry.load() is kind
-    except Exception:  # a broken entry point of another package is no reason to fail here
-        return False

@@ -8,43 +8,44 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from importlib.metadata import EntryPoint
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 from sklearn.base import BaseEstimator
 from sklearn.feature_selection import SelectorMixin
 
 from aiida_nanoml.errors import DatasetError
-from aiida_nanoml.features.registry import make_registered, registered_in
+from aiida_nanoml.parameters import Count, Flag, Natural, NotNegative, Seed, check_parameters
+from aiida_nanoml.plugins import Registry
 
-GROUP = 'aiida_nanoml.selectors'
-"""Entry-point group in which a package registers a selector class under a name.
-
-A selector has explicit constructor arguments, ``fit(X, y, feature_names=...)`` on the training rows, and
-``get_support()``.
-"""
-
-_BUILT_IN = tuple(
-    EntryPoint(name, f'aiida_nanoml.features.selection:{kind}', GROUP)
-    for name, kind in (
-        ('vt', 'VarianceSelector'),
-        ('mit', 'MutualInformationSelector'),
-        ('vt_mit', 'VarianceThenInformationSelector'),
-        ('rcr', 'RadiusSelector'),
-        ('random', 'RandomSelector'),
-    )
-)
+Share = Annotated[float, Field(strict=True, ge=0.5, le=1)]
 
 _RADIUS = re.compile(r'k(\d+):')
 _NEIGHBOURS = 3
 """Nearest neighbours in the estimate of the mutual information: the default of scikit-learn."""
 
 
+def _check_selector(name: str, found: Any) -> str | None:
+    """Return what keeps a loaded object from being a selector, or None."""
+    missing = [method for method in ('fit', 'get_support') if not hasattr(found, method)]
+    if not isinstance(found, type) or missing:
+        return f'is not a selector: a class with {" and ".join(missing or ["a constructor"])} is needed'
+    return None
+
+
+SELECTORS: Registry[Any] = Registry('aiida_nanoml.selectors', 'selector', DatasetError, _check_selector)
+"""The selectors, each a class that a package registers in the entry-point group ``aiida_nanoml.selectors``.
+
+A selector has explicit constructor arguments, ``fit(X, y, feature_names=...)`` on the training rows, and
+``get_support()``.
+"""
+
+
 def selector_names() -> list[str]:
-    """Give the names of all registered selectors, in alphabetical order."""
-    return sorted(registered_in(GROUP, _BUILT_IN))
+    """Return the names of all registered selectors, in alphabetical order."""
+    return SELECTORS.names()
 
 
 def make_selector(name: str, **params: Any) -> Any:
@@ -52,13 +53,15 @@ def make_selector(name: str, **params: Any) -> Any:
 
     :param name: one of :func:`selector_names`.
     :param params: arguments of its constructor.
-    :raises DatasetError: if there is no such selector, it cannot be loaded, or a parameter is unknown.
+    :raises DatasetError: if there is no such selector, it cannot be loaded, or a parameter is unknown or wrong.
     """
-    return make_registered('selector', registered_in(GROUP, _BUILT_IN), name, params, DatasetError)
+    kind = SELECTORS.load(name)
+    check_parameters(kind, params, what='parameter', error=DatasetError)
+    return kind(**params)
 
 
-class _Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
-    """A selector that keeps a mask of columns."""
+class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
+    """Base class of selectors: one of them is its parameters and :meth:`select_columns`."""
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, feature_names: Sequence[str] | None = None) -> Self:
         """Find the columns to keep.
@@ -69,6 +72,7 @@ class _Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
         :raises DatasetError: no rows, a value that is not finite, a parameter out of range, targets that the selector
             needs and that are missing or constant, or no column that is left.
         """
+        check_parameters(type(self), self.get_params(deep=False), what='parameter', error=DatasetError)
         columns = np.asarray(X, dtype=np.float64)
         if columns.ndim != 2 or 0 in columns.shape:
             raise DatasetError(f'a selection needs rows and columns, got an array of shape {columns.shape}')
@@ -81,17 +85,25 @@ class _Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
                 f'row {bad[0][0]}: feature {names[bad[0][1]]!r} is not a finite number: remove or mend the row'
             )
         self.n_features_in_ = columns.shape[1]
-        self.support_ = self._support(columns, y, names)
+        self.support_ = self.select_columns(columns, y, names)
         return self
 
-    def _support(self, X: NDArray[np.float64], y: ArrayLike | None, names: list[str]) -> NDArray[np.bool_]:
+    def select_columns(self, X: NDArray[np.float64], y: ArrayLike | None, names: list[str]) -> NDArray[np.bool_]:
+        """Choose the columns to keep; parameters and features have been checked.
+
+        :param X: shape (n, F), finite.
+        :param y: shape (n,), not checked.
+        :param names: F names.
+        :returns: (F,) whether a column is kept; at least one is.
+        :raises DatasetError: the targets or the names cannot be used, or no column is left.
+        """
         raise NotImplementedError
 
     def _get_support_mask(self) -> NDArray[np.bool_]:
         return self.support_
 
 
-class VarianceSelector(_Selector):
+class VarianceSelector(Selector):
     """VT: keep the columns whose variance is above p (1 - p).
 
     A binary column stays if it has the same value in less than a share p of the rows. Columns of other scales, for
@@ -100,14 +112,14 @@ class VarianceSelector(_Selector):
     :param p: from 0.5 to 1. 1 removes constant columns only.
     """
 
-    def __init__(self, p: float = 0.9) -> None:
+    def __init__(self, p: Share = 0.9) -> None:
         self.p = p
 
-    def _support(self, X: NDArray[np.float64], y: ArrayLike | None, names: list[str]) -> NDArray[np.bool_]:
+    def select_columns(self, X: NDArray[np.float64], y: ArrayLike | None, names: list[str]) -> NDArray[np.bool_]:
         return _above_variance(self, X, names, self.p)
 
 
-class MutualInformationSelector(_Selector):
+class MutualInformationSelector(Selector):
     """MIT: keep the columns whose mutual information with the target is above a threshold.
 
     The estimate is the one of scikit-learn, with three nearest neighbours (Kraskov, Stögbauer and Grassberger, Phys.
@@ -118,16 +130,16 @@ class MutualInformationSelector(_Selector):
     :param seed: seed of the noise by which the estimate tells equal values of continuous columns apart.
     """
 
-    def __init__(self, threshold: float = 0.05, normalised: bool = True, seed: int = 0) -> None:
+    def __init__(self, threshold: NotNegative = 0.05, normalised: Flag = True, seed: Seed = 0) -> None:
         self.threshold = threshold
         self.normalised = normalised
         self.seed = seed
 
-    def _support(self, X: NDArray[np.float64], y: ArrayLike | None, names: list[str]) -> NDArray[np.bool_]:
+    def select_columns(self, X: NDArray[np.float64], y: ArrayLike | None, names: list[str]) -> NDArray[np.bool_]:
         return _above_information(self, X, y, names, self.threshold, self.normalised, self.seed)
 
 
-class VarianceThenInformationSelector(_Selector):
+class VarianceThenInformationSelector(Selector):
     """VT, then MIT on the columns that are left.
 
     :param p: of :class:`VarianceSelector`.
@@ -136,20 +148,20 @@ class VarianceThenInformationSelector(_Selector):
     :param seed: of :class:`MutualInformationSelector`.
     """
 
-    def __init__(self, p: float = 0.9, threshold: float = 0.05, normalised: bool = True, seed: int = 0) -> None:
+    def __init__(self, p: Share = 0.9, threshold: NotNegative = 0.05, normalised: Flag = True, seed: Seed = 0) -> None:
         self.p = p
         self.threshold = threshold
         self.normalised = normalised
         self.seed = seed
 
-    def _support(self, X: NDArray[np.float64], y: ArrayLike | None, names: list[str]) -> NDArray[np.bool_]:
+    def select_columns(self, X: NDArray[np.float64], y: ArrayLike | None, names: list[str]) -> NDArray[np.bool_]:
         support = _above_variance(self, X, names, self.p)
         left = [name for name, kept in zip(names, support, strict=True) if kept]
         support[support] = _above_information(self, X[:, support], y, left, self.threshold, self.normalised, self.seed)
         return support
 
 
-class RadiusSelector(_Selector):
+class RadiusSelector(Selector):
     """RCR: take clusters by growing radius, those of one radius in the order of the columns.
 
     Names of columns tell the radius, for example ``k3:`` for 3 bond lengths; the fractions of elements, ``fraction_H``
@@ -159,29 +171,28 @@ class RadiusSelector(_Selector):
     :param max_radius: keep all columns up to this radius; give this or ``n_features``.
     """
 
-    def __init__(self, n_features: int | None = None, max_radius: int | None = None) -> None:
+    def __init__(self, n_features: Count | None = None, max_radius: Natural | None = None) -> None:
         self.n_features = n_features
         self.max_radius = max_radius
 
-    def _support(self, X: NDArray[np.float64], y: ArrayLike | None, names: list[str]) -> NDArray[np.bool_]:
+    def select_columns(self, X: NDArray[np.float64], y: ArrayLike | None, names: list[str]) -> NDArray[np.bool_]:
         radii = np.array([_radius(name) for name in names])
         if (self.n_features is None) == (self.max_radius is None):
             raise DatasetError('rcr takes either n_features or max_radius')
         if self.n_features is None:
-            _check_whole('max_radius', self.max_radius, 0)
             support = radii <= self.max_radius
             if not support.any():
                 raise DatasetError(
                     f'no column has a radius up to {self.max_radius}: the smallest is {radii.min()}; raise max_radius'
                 )
             return support
-        _check_count(self.n_features, len(names))
+        _check_available(self.n_features, len(names))
         support = np.zeros(len(names), dtype=bool)
         support[np.argsort(radii, kind='stable')[: self.n_features]] = True
         return support
 
 
-class RandomSelector(_Selector):
+class RandomSelector(Selector):
     """A random choice of columns, the baseline of all selectors.
 
     Columns are drawn in the order of sha256(seed, name): with the same seed, a larger choice holds the smaller one,
@@ -191,22 +202,19 @@ class RandomSelector(_Selector):
     :param seed: integer.
     """
 
-    def __init__(self, n_features: int = 1, seed: int = 0) -> None:
+    def __init__(self, n_features: Count = 1, seed: Natural = 0) -> None:
         self.n_features = n_features
         self.seed = seed
 
-    def _support(self, X: NDArray[np.float64], y: ArrayLike | None, names: list[str]) -> NDArray[np.bool_]:
-        _check_count(self.n_features, len(names))
-        _check_whole('seed', self.seed, 0)
+    def select_columns(self, X: NDArray[np.float64], y: ArrayLike | None, names: list[str]) -> NDArray[np.bool_]:
+        _check_available(self.n_features, len(names))
         keys = [hashlib.sha256(f'{self.seed}:{name}'.encode()).digest() for name in names]
         support = np.zeros(len(names), dtype=bool)
         support[sorted(range(len(names)), key=keys.__getitem__)[: self.n_features]] = True
         return support
 
 
-def _above_variance(selector: _Selector, X: NDArray[np.float64], names: list[str], p: float) -> NDArray[np.bool_]:
-    if isinstance(p, bool) or not isinstance(p, int | float) or not 0.5 <= p <= 1:
-        raise DatasetError(f'p must be a number from 0.5 to 1, got {p!r}')
+def _above_variance(selector: Selector, X: NDArray[np.float64], names: list[str], p: float) -> NDArray[np.bool_]:
     selector.variances_ = X.var(axis=0)
     # A share that is exactly p must not depend on the rounding of the variance.
     threshold = p * (1 - p)
@@ -215,13 +223,13 @@ def _above_variance(selector: _Selector, X: NDArray[np.float64], names: list[str
         best = int(selector.variances_.argmax())
         raise DatasetError(
             f'the variance threshold p (1 - p) = {threshold:.4g} (p = {p:g}) removes all {len(names)} columns: the '
-            f'largest variance is {selector.variances_[best]:.4g} ({names[best]}). Raise p'
+            f'largest variance is {selector.variances_[best]:.4g} ({names[best]}); raise p'
         )
     return support
 
 
 def _above_information(
-    selector: _Selector,
+    selector: Selector,
     X: NDArray[np.float64],
     y: ArrayLike | None,
     names: list[str],
@@ -231,11 +239,8 @@ def _above_information(
 ) -> NDArray[np.bool_]:
     from sklearn.feature_selection import mutual_info_regression
 
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold < np.inf:
-        raise DatasetError(f'the threshold of the mutual information must be a number >= 0, got {threshold!r}')
     if normalised and threshold >= 1:
         raise DatasetError(f'the best column has the normalised mutual information 1, none is above {threshold:g}')
-    _check_whole('seed', seed, 0)
     targets = _checked_targets(y, len(X))
     values = mutual_info_regression(
         X, targets, discrete_features=(np.round(X) == X).all(axis=0), n_neighbors=_NEIGHBOURS, random_state=seed
@@ -249,7 +254,7 @@ def _above_information(
     if not support.any():
         raise DatasetError(
             f'the threshold {threshold:.4g} of the mutual information removes all {len(names)} columns: the largest is '
-            f'{values[best]:.4g} nats ({names[best]}). Lower the threshold, or normalise'
+            f'{values[best]:.4g} nats ({names[best]}); lower the threshold, or normalise'
         )
     return support
 
@@ -280,12 +285,6 @@ def _radius(name: str) -> int:
     return int(match[1])
 
 
-def _check_count(n_features: Any, available: int) -> None:
-    _check_whole('n_features', n_features, 1)
+def _check_available(n_features: int, available: int) -> None:
     if n_features > available:
         raise DatasetError(f'{n_features} columns are wanted, but there are only {available}')
-
-
-def _check_whole(name: str, value: Any, smallest: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < smallest:
-        raise DatasetError(f'{name} must be an integer of at least {smallest}, got {value!r}')

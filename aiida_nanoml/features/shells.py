@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from pydantic import Field
 
 from aiida_nanoml.errors import DescriptorError
+from aiida_nanoml.features.base import Descriptor
 from aiida_nanoml.features.bonds import ELEMENTS, bonds_of, fractions, place
 from aiida_nanoml.structures.structure_set import StructureSet
 
@@ -54,7 +55,7 @@ _FIELD_NAMES = ('dipole', 'field_spread', 'field_mass')
 _RING_NAMES = tuple(f'rings_C{amount}' for amount in range(7))
 
 
-class ShellDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class ShellDescriptor(Descriptor):
     """Counts that say where carbon and boron nitride are, independent of size, orientation and order of atoms.
 
     Columns: fractions of the elements; for each shell the pairs of elements that are so many bonds apart; rings by
@@ -67,16 +68,8 @@ class ShellDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     electronic: ClassVar[bool] = False
 
-    def __init__(self, shells: int = 6) -> None:
+    def __init__(self, shells: Annotated[int, Field(strict=True, ge=1, le=LARGEST_SHELL)] = 6) -> None:
         self.shells = shells
-
-    def fit(self, structures: StructureSet, y: Any = None) -> ShellDescriptor:
-        """Check the parameters; there is nothing to learn from structures.
-
-        :raises DescriptorError: if a parameter is out of range.
-        """
-        self._check_parameters()
-        return self
 
     def transform(self, structures: StructureSet) -> _Floats:
         """Describe structures.
@@ -107,13 +100,6 @@ class ShellDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         names.extend(f'{pair}@{shell}' for shell in range(1, self.shells + 1) for pair in _PAIRS)
         names.extend([*_RING_NAMES, *_REGION_NAMES, *_BALANCE_NAMES, *_BORDER_NAMES, *_FIELD_NAMES])
         return np.array(names, dtype=object)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
-
-    def _check_parameters(self) -> None:
-        if isinstance(self.shells, bool) or not isinstance(self.shells, int) or not 1 <= self.shells <= LARGEST_SHELL:
-            raise DescriptorError(f'`shells` must be an integer from 1 to {LARGEST_SHELL}, not {self.shells!r}.')
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +148,7 @@ def _graph(structures: StructureSet) -> _Graph:
     if len(wrong):
         raise DescriptorError(
             f'{place(structures, int(wrong[0]))} has {n_bonds[wrong[0]]} bonds; shells are counted in flakes, in which '
-            'a heavy atom has three bonded neighbours and hydrogen one.'
+            'a heavy atom has three bonded neighbours and hydrogen one'
         )
     atoms = np.flatnonzero(species > 0)
     number = np.full(len(species), -1)
@@ -180,7 +166,7 @@ def _graph(structures: StructureSet) -> _Graph:
     starts[np.unique(part, return_index=True)[1]] = True
     broken = np.flatnonzero(np.bincount(row[starts]) > 1)
     if len(broken):
-        raise DescriptorError(f'Structure {broken[0]} falls into parts that no bond connects; shells need one flake.')
+        raise DescriptorError(f'structure {broken[0]} falls into parts that no bond connects; shells need one flake')
     parity = _steps_from(starts, left, right) % 2
     odd = np.zeros(len(structures), dtype=bool)
     odd[row[left[parity[left] == parity[right]]]] = True

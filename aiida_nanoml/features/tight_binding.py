@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from pydantic import SkipValidation
 
 from aiida_nanoml.errors import DescriptorError
+from aiida_nanoml.features.base import Descriptor
 from aiida_nanoml.features.pi_model import PARAMETERS, PiBlock, pi_blocks
+from aiida_nanoml.parameters import Count, Natural
 from aiida_nanoml.structures.structure_set import StructureSet
 
 PARAMETER_SETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
@@ -59,7 +61,7 @@ _SITES = ('B', 'C', 'N')
 _SIDES = ('hole', 'electron')
 
 
-class TightBindingDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class TightBindingDescriptor(Descriptor):
     """Gap, levels and frontier densities of a tight-binding model of the pi electrons.
 
     One diagonalisation for each flake, :mod:`~aiida_nanoml.features.pi_model`; nothing is self-consistent. Without
@@ -77,7 +79,12 @@ class TightBindingDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[m
     learns: ClassVar[bool] = True
     electronic: ClassVar[bool] = True
 
-    def __init__(self, parameters: str | Mapping[str, float] | None = None, rows: int = 1000, seed: int = 0) -> None:
+    def __init__(
+        self,
+        parameters: Annotated[str | Mapping[str, float] | None, SkipValidation] = None,
+        rows: Count = 1000,
+        seed: Natural = 0,
+    ) -> None:
         self.parameters = parameters
         self.rows = rows
         self.seed = seed
@@ -92,7 +99,7 @@ class TightBindingDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[m
         :raises DescriptorError: if ``y`` is missing, not finite, negative or of another length, if a parameter is
             wrong, or if a structure cannot be described.
         """
-        self._check_draw()
+        self._check_parameters()
         if self.parameters is not None:
             self.parameters_ = self._given()
             return self
@@ -143,8 +150,8 @@ class TightBindingDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[m
             return self.parameters_
         if self.parameters is None:
             raise DescriptorError(
-                'The tight-binding descriptor has no parameters yet: fit it to training flakes and their gaps, or give '
-                f'`parameters`, for example one of {", ".join(PARAMETER_SETS)}.'
+                'the tight-binding descriptor has no parameters yet: fit it to training flakes and their gaps, or give '
+                f'parameters, for example one of {", ".join(PARAMETER_SETS)}'
             )
         return self._given()
 
@@ -153,44 +160,36 @@ class TightBindingDescriptor(TransformerMixin, BaseEstimator):  # type: ignore[m
         if isinstance(given, str):
             if given not in PARAMETER_SETS:
                 raise DescriptorError(
-                    f'There is no set of tight-binding parameters {given!r}; there are: {", ".join(PARAMETER_SETS)}.'
+                    f'there is no set of tight-binding parameters {given!r}; there are: {", ".join(PARAMETER_SETS)}'
                 )
             given = PARAMETER_SETS[given]
         if not isinstance(given, Mapping):
             raise DescriptorError(
-                f'Tight-binding parameters are a name or a value for each parameter, not {type(given).__name__}.'
+                f'tight-binding parameters are a name or a value for each parameter, not {type(given).__name__}'
             )
         wrong = sorted(set(map(str, given)) ^ set(PARAMETERS))
         if wrong:
             raise DescriptorError(
-                f'Tight-binding parameters that are missing or unknown: {", ".join(wrong)}. '
-                f'There are: {", ".join(PARAMETERS)}.'
+                f'tight-binding parameters that are missing or unknown: {", ".join(wrong)}; '
+                f'there are: {", ".join(PARAMETERS)}'
             )
         for name, value in given.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise DescriptorError(f'The tight-binding parameter {name} must be a finite number, not {value!r}.')
+                raise DescriptorError(f'the tight-binding parameter {name} must be a finite number, not {value!r}')
         return {name: float(given[name]) for name in PARAMETERS}
-
-    def _check_draw(self) -> None:
-        for name, least in (('rows', 1), ('seed', 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise DescriptorError(f'`{name}` must be an integer of at least {least}, not {value!r}.')
 
 
 def _checked_gaps(structures: StructureSet, y: ArrayLike | None) -> NDArray[np.float64]:
     if y is None:
-        raise DescriptorError(
-            'The tight-binding descriptor learns from gaps: fit it with those of the structures (eV).'
-        )
+        raise DescriptorError('the tight-binding descriptor learns from gaps: fit it with those of the structures (eV)')
     gaps = np.asarray(y, dtype=np.float64)
     if gaps.shape != (len(structures),) or not len(gaps):
-        raise DescriptorError(f'{len(structures)} structures need one gap each, got an array of shape {gaps.shape}.')
+        raise DescriptorError(f'{len(structures)} structures need one gap each, got an array of shape {gaps.shape}')
     wrong = np.flatnonzero(~(gaps >= 0) | ~np.isfinite(gaps))
     if len(wrong):
         raise DescriptorError(
-            f'Row {wrong[0]} has the target {gaps[wrong[0]]}: tight-binding parameters are adjusted to gaps, '
-            'finite and not negative, in eV. For corrections to another engine, give `parameters`.'
+            f'row {wrong[0]} has the target {gaps[wrong[0]]}: tight-binding parameters are adjusted to gaps, '
+            'finite and not negative, in eV; for corrections to another engine, give parameters'
         )
     return gaps
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from aiida_nanoml.errors import StructureError
+from aiida_nanoml.parameters import Count, Flag, Natural, check_parameters
 from aiida_nanoml.structures.cubic import (
     LATTICE_CONSTANTS,
     PHASES,
@@ -30,13 +32,16 @@ from aiida_nanoml.structures.structure_set import StructureSet, atomic_numbers
 ELEMENTS = ('Co', 'Cr', 'Fe', 'Ni', 'Al')
 """The elements of the alloys that this package is made for; any others can be given."""
 
-ORDERS = ('random', 'sqs')
+Order = Literal['random', 'sqs']
 """How atoms are put on the sites: at random, or as a special quasi-random structure."""
 
 N_ATOMS = (8, 108)
 """Smallest and largest number of atoms in a cell."""
 
 Composition = tuple[int, ...]
+Texts = Annotated[tuple[str, ...], Field(min_length=1)]
+Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+Length = Annotated[float, Field(strict=True, ge=LATTICE_CONSTANTS[0], le=LATTICE_CONSTANTS[1])]
 
 _ROUNDING = 5e-4  # fractions may be written with three digits; those of two compositions of 108 atoms differ by 9e-3
 _ATTEMPTS = 64  # redraws before a composition is called exhausted
@@ -70,40 +75,43 @@ class AlloyParameters:
     :raises StructureError: if a parameter has a wrong type or is out of range.
     """
 
-    count: int
-    seed: int
-    elements: tuple[str, ...] = ELEMENTS
-    n_atoms: int = 8
-    phases: tuple[str, ...] = tuple(PHASES)
-    composition: Mapping[str, float] | None = None
-    min_elements: int = 2
-    round_composition: bool = False
-    order: str = 'random'
-    sqs_iterations: int = 200
-    lattice_constants: Mapping[str, float] | None = None
+    count: Count
+    seed: Natural
+    elements: Texts = ELEMENTS
+    n_atoms: Count = 8
+    phases: Texts = tuple(PHASES)
+    composition: Annotated[Mapping[str, Share], Field(min_length=1)] | None = None
+    min_elements: Count = 2
+    round_composition: Flag = False
+    order: Order = 'random'
+    sqs_iterations: Count = 200
+    lattice_constants: Mapping[str, Length] | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (('count', 1), ('seed', 0), ('min_elements', 1), ('sqs_iterations', 1)):
-            _check_integer(getattr(self, name), name, least)
-        object.__setattr__(self, 'elements', _checked_elements(self.elements))
-        object.__setattr__(self, 'phases', _checked_phases(self.phases))
+        for name, value in check_parameters(type(self), vars(self), what='parameter', error=StructureError).items():
+            object.__setattr__(self, name, value)
+        _check_elements(self.elements)
+        _check_phases(self.phases)
         _check_n_atoms(self.n_atoms, self.phases)
-        if not isinstance(self.round_composition, bool):
-            raise StructureError(f'`round_composition` must be true or false, not {self.round_composition!r}.')
-        if not isinstance(self.order, str) or self.order not in ORDERS:
-            raise StructureError(f'There is no order {self.order!r} of atoms; choose one of {", ".join(ORDERS)}.')
         if self.composition is None and self.min_elements > len(self.elements):
             raise StructureError(
-                f'`min_elements` is {self.min_elements}, but there are only {len(self.elements)} elements.'
+                f'min_elements is {self.min_elements}, but there are only {len(self.elements)} elements'
             )
         if self.composition is not None:
-            fractions = _checked_fractions(self.composition, self.elements)
+            _check_fractions(self.composition, self.elements)
+            fractions = {element: self.composition[element] for element in self.elements if element in self.composition}
             object.__setattr__(self, 'composition', fractions)
             _fitted(fractions, self)
-        constants = _checked_constants(self.lattice_constants, self.phases)
-        object.__setattr__(self, 'lattice_constants', constants)
-        if constants is None:
+        if self.lattice_constants is None:
             _elemental_volumes(self.elements)
+        elif set(self.lattice_constants) != set(self.phases):
+            raise StructureError(
+                f'lattice_constants must have one length in Å for each of the phases {", ".join(self.phases)}, '
+                f'not {dict(self.lattice_constants)!r}'
+            )
+        else:
+            in_order = {phase: self.lattice_constants[phase] for phase in self.phases}
+            object.__setattr__(self, 'lattice_constants', in_order)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the parameters in types of JSON (tuples become lists)."""
@@ -115,14 +123,7 @@ class AlloyParameters:
 
         :raises StructureError: if a key is unknown or missing, or a value cannot be used.
         """
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(str(key) for key in set(parameters) - set(known))
-        if unknown:
-            raise StructureError(f'Unknown alloy parameters: {", ".join(unknown)}. There are: {", ".join(known)}.')
-        missing = [name for name in ('count', 'seed') if name not in parameters]
-        if missing:
-            raise StructureError(f'Alloy parameters that must be given are missing: {", ".join(missing)}.')
-        return cls(**parameters)
+        return cls(**check_parameters(cls, parameters, what='parameter', error=StructureError))
 
 
 def generate_alloys(parameters: AlloyParameters) -> StructureSet:
@@ -149,7 +150,7 @@ def composition_section(
     n_atoms: int,
     seed: int,
     phases: Sequence[str] = tuple(PHASES),
-    order: str = 'random',
+    order: Order = 'random',
     sqs_iterations: int = 200,
     lattice_constants: Mapping[str, float] | None = None,
 ) -> StructureSet:
@@ -166,14 +167,15 @@ def composition_section(
     :returns: one cell for each composition and phase, see :func:`generate_alloys`.
     :raises StructureError: if a parameter cannot be used.
     """
-    _check_integer(steps, 'steps', 1)
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+        raise StructureError(f'steps must be an integer of at least 1, not {steps!r}')
     checked = AlloyParameters(
         count=1, seed=seed, elements=tuple(elements), n_atoms=n_atoms, phases=tuple(phases), min_elements=1,
         order=order, sqs_iterations=sqs_iterations, lattice_constants=lattice_constants,
     )  # fmt: skip
     if x == y or not {x, y} <= set(checked.elements):
         raise StructureError(
-            f'A section runs over two of the elements {", ".join(checked.elements)}, not {x!r} and {y!r}.'
+            f'a section runs over two of the elements {", ".join(checked.elements)}, not {x!r} and {y!r}'
         )
     others = [element for element in checked.elements if element not in (x, y)]
     compositions: dict[Composition, None] = {}
@@ -195,7 +197,9 @@ def isolated_atoms(elements: Iterable[str]) -> StructureSet:
     :returns: one row for each different element, sorted by symbol, which is its name; at the origin, not periodic.
     :raises StructureError: if a symbol is not that of an element, or there is none.
     """
-    symbols = sorted(set(_checked_elements(tuple(elements), repeated=True)))
+    symbols = sorted(set(elements))
+    if not symbols:
+        raise StructureError('there are no elements to make atoms of: name at least one')
     return StructureSet(
         numbers=atomic_numbers(symbols),
         positions=np.zeros((len(symbols), 3)),
@@ -223,37 +227,18 @@ def mean_lattice_constant(amounts: Mapping[str, float], phase: str) -> float:
 # Checks ---------------------------------------------------------------------------------------------------------------
 
 
-def _check_integer(value: object, name: str, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise StructureError(f'`{name}` must be an integer of at least {least}, not {value!r}.')
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _texts(values: object, name: str) -> tuple[str, ...]:
-    if not isinstance(values, tuple | list) or not values or not all(isinstance(value, str) for value in values):
-        raise StructureError(f'`{name}` must be a list of texts with at least one entry, not {values!r}.')
-    return tuple(values)
-
-
-def _checked_elements(elements: object, repeated: bool = False) -> tuple[str, ...]:
-    symbols = _texts(elements, 'elements')
+def _check_elements(symbols: Sequence[str]) -> None:
     atomic_numbers(symbols)
-    if not repeated and len(set(symbols)) < len(symbols):
-        raise StructureError(f'An element is repeated in `elements`: {", ".join(symbols)}.')
-    return symbols
+    if len(set(symbols)) < len(symbols):
+        raise StructureError(f'an element is repeated in elements: {", ".join(symbols)}')
 
 
-def _checked_phases(phases: object) -> tuple[str, ...]:
-    names = _texts(phases, 'phases')
+def _check_phases(names: Sequence[str]) -> None:
     unknown = [name for name in names if name not in PHASES]
     if unknown:
-        raise StructureError(f'There is no phase {unknown[0]!r}; choose of {", ".join(PHASES)}.')
+        raise StructureError(f'there is no phase {unknown[0]!r}; choose from {", ".join(PHASES)}')
     if len(set(names)) < len(names):
-        raise StructureError(f'A phase is repeated in `phases`: {", ".join(names)}.')
-    return names
+        raise StructureError(f'a phase is repeated in phases: {", ".join(names)}')
 
 
 def _sizes(phases: Sequence[str]) -> range:
@@ -262,35 +247,27 @@ def _sizes(phases: Sequence[str]) -> range:
     return range(-(-N_ATOMS[0] // step) * step, N_ATOMS[1] + 1, step)
 
 
-def _check_n_atoms(n_atoms: object, phases: Sequence[str]) -> None:
+def _check_n_atoms(n_atoms: int, phases: Sequence[str]) -> None:
     sizes = _sizes(phases)
-    if isinstance(n_atoms, int) and not isinstance(n_atoms, bool) and n_atoms in sizes:
+    if n_atoms in sizes:
         return
-    near = ''
-    if _is_number(n_atoms):
-        nearest = sorted(sizes, key=lambda size: (abs(size - n_atoms), size))[:2]  # type: ignore[operator]
-        near = f' The nearest: {", ".join(map(str, sorted(nearest)))}.'
+    nearest = sorted(sizes, key=lambda size: (abs(size - n_atoms), size))[:2]
     raise StructureError(
-        f'`n_atoms` must be an integer from {sizes[0]} to {sizes[-1]} and a multiple of {sizes.step}, so that '
-        f'{" and ".join(phases)} have conventional supercells of it, not {n_atoms!r}.{near}'
+        f'n_atoms must be an integer from {sizes[0]} to {sizes[-1]} and a multiple of {sizes.step}, so that '
+        f'{" and ".join(phases)} have conventional supercells of it, not {n_atoms!r}; '
+        f'the nearest: {", ".join(map(str, sorted(nearest)))}'
     )
 
 
-def _checked_fractions(fractions: object, elements: Sequence[str]) -> dict[str, float]:
-    if not isinstance(fractions, Mapping) or not fractions:
-        raise StructureError(f'`composition` must give the fractions by element, not {fractions!r}.')
+def _check_fractions(fractions: Mapping[str, float], elements: Sequence[str]) -> None:
     strange = [str(element) for element in fractions if element not in elements]
     if strange:
-        raise StructureError(f'`composition` has {", ".join(strange)}, not among the elements {", ".join(elements)}.')
-    for element, fraction in fractions.items():
-        if not _is_number(fraction) or not 0 <= fraction <= 1:
-            raise StructureError(f'The fraction of {element} must be a number from 0 to 1, not {fraction!r}.')
+        raise StructureError(f'composition has {", ".join(strange)}, not among the elements {", ".join(elements)}')
     total = sum(fractions.values())
     if abs(total - 1) > _ROUNDING * len(fractions) + 1e-9:
         raise StructureError(
-            f'The fractions of `composition` sum to {total:g}, not to 1: {_shown(fractions)}; amounts are no fractions.'
+            f'the fractions of composition sum to {total:g}, not to 1: {_shown(fractions)}; amounts are no fractions'
         )
-    return {element: float(fractions[element]) for element in elements if element in fractions}
 
 
 def _fitted(fractions: Mapping[str, float], parameters: AlloyParameters) -> Composition:
@@ -306,9 +283,9 @@ def _fitted(fractions: Mapping[str, float], parameters: AlloyParameters) -> Comp
     }
     sizes = [size for size in _sizes(parameters.phases) if _fits(shares, size)]
     raise StructureError(
-        f'The composition {_shown(fractions)} does not fit a cell of {parameters.n_atoms} atoms; the nearest that does '
-        f'is {_shown(possible)} (taken with `round_composition`). '
-        + (f'It fits cells of {", ".join(map(str, sizes))} atoms.' if sizes else 'It fits no cell.')
+        f'the composition {_shown(fractions)} does not fit a cell of {parameters.n_atoms} atoms; the nearest that does '
+        f'is {_shown(possible)} (taken with round_composition); '
+        + (f'it fits cells of {", ".join(map(str, sizes))} atoms' if sizes else 'it fits no cell')
     )
 
 
@@ -334,23 +311,6 @@ def _shown(fractions: Mapping[str, float]) -> str:
     return ' '.join(f'{element}={round(fraction, 4):g}' for element, fraction in fractions.items())
 
 
-def _checked_constants(constants: object, phases: Sequence[str]) -> dict[str, float] | None:
-    if constants is None:
-        return None
-    if not isinstance(constants, Mapping) or set(constants) != set(phases):
-        raise StructureError(
-            f'`lattice_constants` must give one length in Å for each of the phases {", ".join(phases)}, '
-            f'not {constants!r}.'
-        )
-    low, high = LATTICE_CONSTANTS
-    for phase, constant in constants.items():
-        if not _is_number(constant) or not low <= constant <= high:
-            raise StructureError(
-                f'The lattice constant of {phase} must be a length from {low:g} to {high:g} Å, not {constant!r}.'
-            )
-    return {phase: float(constants[phase]) for phase in phases}
-
-
 def _elemental_volumes(elements: Iterable[str]) -> dict[str, float]:
     """Volume per atom of each element in its own crystal, Å³."""
     from ase.data import reference_states
@@ -366,7 +326,7 @@ def _elemental_volumes(elements: Iterable[str]) -> dict[str, float]:
             volumes[element] = math.sqrt(3) / 4 * a * a * a * state['c/a']
         else:
             raise StructureError(
-                f'The volume of {element} in its own crystal is not known here; give `lattice_constants` of the phases.'
+                f'the volume of {element} in its own crystal is not known here; give lattice_constants of the phases'
             )
     return volumes
 
@@ -486,8 +446,8 @@ def _cells(turns: Iterable[Iterable[Composition]], parameters: AlloyParameters) 
     species, compositions = _arranged(turns, parameters)
     if len(compositions) < parameters.count:
         raise StructureError(
-            f'Only {len(compositions)} of {parameters.count} distinct alloys were found in cells of '
-            f'{parameters.n_atoms} atoms with these parameters; ask for fewer, for larger cells, or for more elements.'
+            f'only {len(compositions)} of {parameters.count} distinct alloys were found in cells of '
+            f'{parameters.n_atoms} atoms with these parameters; ask for fewer, for larger cells, or for more elements'
         )
     elements, phases, n_atoms = parameters.elements, parameters.phases, parameters.n_atoms
     lattices = [_lattice(phase, n_atoms) for phase in phases]

@@ -187,7 +187,7 @@ def species_of(structures: StructureSet, elements: Sequence[str]) -> NDArray[np.
     if len(strange):
         row = int(structures.rows[strange[0]])
         symbol = structures[row].symbols[strange[0] - structures.offsets[row]]
-        raise StructureError(f'{_place(structures, row)} has the element {symbol}; known are {", ".join(elements)}.')
+        raise StructureError(f'{_place(structures, row)} has the element {symbol}; known are {", ".join(elements)}')
     return species
 
 
@@ -227,7 +227,7 @@ def with_lattice_constants(structures: StructureSet, constants: ArrayLike) -> St
     """
     wanted = _numbers(constants, 'Lattice constants')
     if wanted.shape != (len(structures),):
-        raise StructureError(f'{len(wanted)} lattice constants do not fit a set of {len(structures)} structures.')
+        raise StructureError(f'{len(wanted)} lattice constants do not fit a set of {len(structures)} structures')
     _check_constants(structures, wanted[:, None])
     return _scaled(structures, wanted / lattice_constants(structures))
 
@@ -275,7 +275,7 @@ def _recognised(structures: StructureSet, shapes: list[Geometry]) -> NDArray[np.
         expected = ', '.join(f'{phase} {first} and {second}' for phase, (first, second) in _SHELLS.items())
         raise StructureError(
             f'{_place(structures, int(strange[0]))} is none of the known phases ({len(strange)} rows in all): it must '
-            f'be periodic, and its atoms must have the neighbours of a crystal in two shells ({expected}).'
+            f'be periodic, and its atoms must have the neighbours of a crystal in two shells ({expected})'
         )
     return phases
 
@@ -314,12 +314,12 @@ def _numbers(values: ArrayLike, what: str) -> NDArray[np.float64]:
     try:
         numbers = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise StructureError(f'{what} must be a row of numbers, not {values!r}.') from error
+        raise StructureError(f'{what} must be a row of numbers, not {values!r}') from error
     if numbers.ndim != 1 or not len(numbers):
-        raise StructureError(f'{what} must be a row of at least one number, not {values!r}.')
+        raise StructureError(f'{what} must be a row of at least one number, not {values!r}')
     strange = numbers[~(np.isfinite(numbers) & (numbers > 0))]
     if len(strange):
-        raise StructureError(f'{what} must be positive numbers; one is {strange[0]}.')
+        raise StructureError(f'{what} must be positive numbers; one is {strange[0]}')
     return numbers
 
 
@@ -330,7 +330,7 @@ def _check_constants(structures: StructureSet, constants: NDArray[np.float64]) -
     if len(rows):
         raise StructureError(
             f'{_place(structures, int(rows[0]))} would have a lattice constant of '
-            f'{constants[rows[0], columns[0]]:.3f} Å; from {low:g} to {high:g} Å are possible.'
+            f'{constants[rows[0], columns[0]]:.3f} Å; from {low:g} to {high:g} Å are possible'
         )
 
 
@@ -349,4 +349,4 @@ def _replaced(structures: StructureSet, **arrays: NDArray[Any]) -> StructureSet:
 
 def _place(structures: StructureSet, row: int) -> str:
     name = f' ({structures.names[row]})' if structures.names[row] else ''
-    return f'Structure {row}{name}'
+    return f'structure {row}{name}'

@@ -24,17 +24,17 @@ def read_structures(path: Path | str, index: str | int = ':') -> StructureSet:
 
     path = Path(path)
     if not path.is_file():
-        raise StructureError(f'There is no file {path}.')
+        raise StructureError(f'there is no file {path}')
     try:
         found = read(str(path), index=index)
     except Exception as error:  # the readers of ASE raise whatever the malformed file makes them stumble upon
         raise StructureError(
             f'{path} cannot be read as structures ({type(error).__name__}: {error}); check the content, the suffix and '
-            f'the index {index!r}.'
+            f'the index {index!r}'
         ) from error
     atoms = [found] if isinstance(found, Atoms) else list(found)
     if not atoms:
-        raise StructureError(f'{path} has no structures at the index {index!r}.')
+        raise StructureError(f'{path} has no structures at the index {index!r}')
     numbered = [path.stem] if len(atoms) == 1 else [f'{path.stem}-{row:04d}' for row in range(len(atoms))]
     names = [str(part.info.get('name', default)) for part, default in zip(atoms, numbered, strict=True)]
     families = [str(part.info.get('family', '')) for part in atoms]
@@ -56,7 +56,7 @@ def write_structures(structures: StructureSet, path: Path | str) -> None:
     """
     path = Path(path)
     if not len(structures):
-        raise StructureError(f'There is no structure to write to {path}.')
+        raise StructureError(f'there is no structure to write to {path}')
     try:
         if path.suffix in ('.xyz', '.extxyz'):
             path.write_text(''.join(_extended_xyz(structures)), encoding='utf-8')
@@ -66,8 +66,8 @@ def write_structures(structures: StructureSet, path: Path | str) -> None:
             write(str(path), structures.to_ase())
     except Exception as error:  # the writers of ASE raise whatever a format cannot hold
         raise StructureError(
-            f'Structures cannot be written to {path} ({type(error).__name__}: {error}); '
-            'extended XYZ (.extxyz) holds any set.'
+            f'structures cannot be written to {path} ({type(error).__name__}: {error}); '
+            'extended XYZ (.extxyz) holds any set'
         ) from error
 
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from aiida_nanoml.errors import StructureError
+from aiida_nanoml.parameters import Count, Flag, Natural, check_parameters
 from aiida_nanoml.structures.structure_set import Structure, StructureSet
 
 FAMILIES: dict[str, str] = {
@@ -29,10 +31,13 @@ FAMILIES: dict[str, str] = {
 }
 """The families of flakes, and what their sizes mean."""
 
-SHAPES = ('growth', 'rectangle')
+DomainShape = Literal['growth', 'rectangle']
 """The shapes of boron nitride domains."""
 
-Size = int | tuple[int, int]
+Integer = Annotated[int, Field(strict=True)]
+Size = Integer | tuple[Integer, Integer]
+Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+Length = Annotated[float, Field(strict=True, ge=0.5, le=3)]
 
 _LARGEST_FLAKE = 20_000  # heavy atoms; far beyond what an electronic-structure engine can label
 _ATTEMPTS = 512  # redraws of one row before the lattice is called exhausted
@@ -69,49 +74,34 @@ class FlakeParameters:
 
     family: str
     size: Size
-    count: int
-    seed: int
-    shape: str = 'growth'
-    n_domains: tuple[int, int] = (1, 4)
-    bn_fraction: tuple[float, float] = (0.0, 1.0)
-    balanced: bool = True
-    bond_length: float = 1.42
-    ch_length: float = 1.09
-    bh_length: float = 1.19
-    nh_length: float = 1.01
+    count: Count
+    seed: Natural
+    shape: DomainShape = 'growth'
+    n_domains: tuple[Count, Count] = (1, 4)
+    bn_fraction: tuple[Share, Share] = (0.0, 1.0)
+    balanced: Flag = True
+    bond_length: Length = 1.42
+    ch_length: Length = 1.09
+    bh_length: Length = 1.19
+    nh_length: Length = 1.01
 
     def __post_init__(self) -> None:
-        n_heavy = _checked_size(self.family, self.size)[0]
-        if not isinstance(self.size, int):
-            object.__setattr__(self, 'size', tuple(self.size))
-        for name, least in (('count', 1), ('seed', 0)):
-            value = getattr(self, name)
-            if not _is_integer(value) or value < least:
-                raise StructureError(f'`{name}` must be an integer of at least {least}, not {value!r}.')
-        if self.shape not in SHAPES:
-            raise StructureError(f'There is no domain shape {self.shape!r}; choose one of {", ".join(SHAPES)}.')
-        domains = _pair(self.n_domains, 'n_domains')
-        if not all(map(_is_integer, domains)) or not 1 <= domains[0] <= domains[1] <= n_heavy:
+        n_heavy = _check_size(self.family, self.size)[0]
+        for name, value in check_parameters(type(self), vars(self), what='parameter', error=StructureError).items():
+            object.__setattr__(self, name, value)
+        if not self.n_domains[0] <= self.n_domains[1] <= n_heavy:
             raise StructureError(
-                f'`n_domains` must be two integers, 1 <= smallest <= largest <= {n_heavy} (the heavy atoms), '
-                f'not {self.n_domains!r}.'
+                f'n_domains must be two integers, 1 <= smallest <= largest <= {n_heavy} (the heavy atoms), '
+                f'not {self.n_domains!r}'
             )
-        object.__setattr__(self, 'n_domains', domains)
-        shares = _pair(self.bn_fraction, 'bn_fraction')
-        if not all(map(_is_number, shares)) or not 0 <= shares[0] <= shares[1] <= 1:
+        if self.bn_fraction[0] > self.bn_fraction[1]:
             raise StructureError(
-                f'`bn_fraction` must be two numbers, 0 <= smallest <= largest <= 1, not {self.bn_fraction!r}.'
+                f'bn_fraction must be two numbers, 0 <= smallest <= largest <= 1, not {self.bn_fraction!r}'
             )
-        object.__setattr__(self, 'bn_fraction', (float(shares[0]), float(shares[1])))
-        if not isinstance(self.balanced, bool):
-            raise StructureError(f'`balanced` must be true or false, not {self.balanced!r}.')
-        for name in ('bond_length', 'ch_length', 'bh_length', 'nh_length'):
-            _check_length(getattr(self, name), name)
-            object.__setattr__(self, name, float(getattr(self, name)))
         if not len(_allowed_amounts(n_heavy, self)):
             raise StructureError(
-                f'No {"even " if self.balanced else ""}number of B and N atoms is between {self.bn_fraction[0]:g} and '
-                f'{self.bn_fraction[1]:g} of {n_heavy} heavy atoms; widen `bn_fraction`.'
+                f'no {"even " if self.balanced else ""}number of B and N atoms is between {self.bn_fraction[0]:g} and '
+                f'{self.bn_fraction[1]:g} of {n_heavy} heavy atoms; widen bn_fraction'
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -124,14 +114,7 @@ class FlakeParameters:
 
         :raises StructureError: if a key is unknown or missing, or a value cannot be used.
         """
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(str(key) for key in set(parameters) - set(known))
-        if unknown:
-            raise StructureError(f'Unknown flake parameters: {", ".join(unknown)}. There are: {", ".join(known)}.')
-        missing = [name for name in ('family', 'size', 'count', 'seed') if name not in parameters]
-        if missing:
-            raise StructureError(f'Flake parameters that must be given are missing: {", ".join(missing)}.')
-        return cls(**parameters)
+        return cls(**check_parameters(cls, parameters, what='parameter', error=StructureError))
 
 
 def flake_lattice(family: str, size: Size, bond_length: float = 1.42, ch_length: float = 1.09) -> Structure:
@@ -143,7 +126,7 @@ def flake_lattice(family: str, size: Size, bond_length: float = 1.42, ch_length:
     :param ch_length: C-H distance in Å.
     :raises StructureError: if there is no such lattice, or a length is not positive.
     """
-    _checked_size(family, size)
+    _check_size(family, size)
     _check_length(bond_length, 'bond_length')
     _check_length(ch_length, 'ch_length')
     lattice = _lattice(family, _size_key(size))
@@ -160,7 +143,7 @@ def lattice_formula(family: str, size: Size) -> str:
 
     :raises StructureError: if there is no such lattice.
     """
-    n_carbon, n_hydrogen = _checked_size(family, size)
+    n_carbon, n_hydrogen = _check_size(family, size)
     return f'C{n_carbon}H{n_hydrogen}'
 
 
@@ -174,18 +157,18 @@ def parse_lattice(text: str) -> tuple[str, Size]:
     """
     match = re.fullmatch(r'(?:(\w+)-)?C(\d{1,6})H(\d{1,6})', text.strip())
     if match is None:
-        raise StructureError(f'{text!r} is not a lattice; write for example C42H18, or s-C54H20 to fix the family.')
+        raise StructureError(f'{text!r} is not a lattice; write for example C42H18, or s-C54H20 to fix the family')
     family, n_carbon, n_hydrogen = match[1], int(match[2]), int(match[3])
     if family is not None and family not in FAMILIES:
-        raise StructureError(f'There is no family {family!r} of flakes; choose one of {", ".join(FAMILIES)}.')
+        raise StructureError(f'there is no family {family!r} of flakes; choose one of {", ".join(FAMILIES)}')
     for candidate in FAMILIES if family is None else [family]:
         size = _size_of(candidate, n_carbon, n_hydrogen)
         if size is not None:
-            _checked_size(candidate, size)
+            _check_size(candidate, size)
             return candidate, size
     raise StructureError(
-        f'No lattice of {"any family" if family is None else f"the family {family}"} has the formula '
-        f'C{n_carbon}H{n_hydrogen}. Families: ' + '; '.join(f'{key}: {meaning}' for key, meaning in FAMILIES.items())
+        f'no lattice of {"any family" if family is None else f"the family {family}"} has the formula '
+        f'C{n_carbon}H{n_hydrogen}; families: ' + '; '.join(f'{key}: {meaning}' for key, meaning in FAMILIES.items())
     )
 
 
@@ -352,22 +335,22 @@ def _formula(family: str, size: Any) -> tuple[int, int]:
     return 6 * size * size, 6 * size
 
 
-def _checked_size(family: Any, size: Any) -> tuple[int, int]:
+def _check_size(family: Any, size: Any) -> tuple[int, int]:
     """Numbers of C and H atoms of a lattice, after the check that there is one."""
     if not isinstance(family, str) or family not in FAMILIES:
-        raise StructureError(f'There is no family {family!r} of flakes; choose one of {", ".join(FAMILIES)}.')
+        raise StructureError(f'there is no family {family!r} of flakes; choose one of {", ".join(FAMILIES)}')
     if family == 's':
         if not isinstance(size, tuple | list) or len(size) != 2 or not all(map(_is_integer, size)):
-            raise StructureError(f'A flake of the family s needs a size of two integers (w, m), not {size!r}.')
+            raise StructureError(f'a flake of the family s needs a size of two integers (w, m), not {size!r}')
         width, n_rows = size
         if width < 3 or width % 2 == 0 or n_rows < 2 or n_rows % 2:
-            raise StructureError(f'A flake of the family s needs an odd w >= 3 and an even m >= 2, not {size!r}.')
+            raise StructureError(f'a flake of the family s needs an odd w >= 3 and an even m >= 2, not {size!r}')
     elif not _is_integer(size) or size < 1:
-        raise StructureError(f'A flake of the family {family} needs an integer size of at least 1, not {size!r}.')
+        raise StructureError(f'a flake of the family {family} needs an integer size of at least 1, not {size!r}')
     formula = _formula(family, size)
     if formula[0] > _LARGEST_FLAKE:
         raise StructureError(
-            f'A lattice of {formula[0]} heavy atoms is larger than {_LARGEST_FLAKE}; is the size right?'
+            f'a lattice of {formula[0]} heavy atoms is larger than {_LARGEST_FLAKE}; is the size right?'
         )
     return formula
 
@@ -397,19 +380,9 @@ def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _pair(value: Any, name: str) -> tuple[Any, Any]:
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        raise StructureError(f'`{name}` must be a pair (smallest, largest), not {value!r}.')
-    return value[0], value[1]
-
-
 def _check_length(value: object, name: str) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0.5 <= value <= 3.0:
-        raise StructureError(f'`{name}` must be a length between 0.5 and 3 Å, not {value!r}.')
+        raise StructureError(f'{name} must be a length between 0.5 and 3 Å, not {value!r}')
 
 
 # Random domains -------------------------------------------------------------------------------------------------------
@@ -439,9 +412,9 @@ def _distinct_species(lattice: _Lattice, parameters: FlakeParameters) -> NDArray
                 break
         else:
             raise StructureError(
-                f'Only {row} of {parameters.count} distinct flakes were found on the lattice '
+                f'only {row} of {parameters.count} distinct flakes were found on the lattice '
                 f'{lattice_formula(parameters.family, parameters.size)} with these parameters; '
-                'ask for fewer, widen `bn_fraction` or `n_domains`, or take a larger lattice.'
+                'ask for fewer, widen bn_fraction or n_domains, or take a larger lattice'
             )
     return species
 

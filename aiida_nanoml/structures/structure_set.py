@@ -55,7 +55,7 @@ class Structure:
         ):
             values = _array(getattr(self, name), kind, name)
             if values.shape != shape:
-                raise StructureError(f'`{name}` has the shape {values.shape}, but {shape} is needed.')
+                raise StructureError(f'{name} has the shape {values.shape}, but {shape} is needed')
             object.__setattr__(self, name, values)
         object.__setattr__(self, 'numbers', numbers)
 
@@ -105,10 +105,10 @@ class StructureSet:
     ) -> None:
         starts = _array(offsets, np.int64, 'offsets')
         if starts.ndim != 1 or len(starts) < 1 or starts[0] != 0:
-            raise StructureError('`offsets` must be one row of integers that starts with 0.')
+            raise StructureError('offsets must be one row of integers that starts with 0')
         empty_rows = np.flatnonzero(np.diff(starts) <= 0)
         if len(empty_rows):
-            raise StructureError(f'Structure {empty_rows[0]} has no atoms: `offsets` must increase at every step.')
+            raise StructureError(f'structure {empty_rows[0]} has no atoms: offsets must increase at every step')
         n = len(starts) - 1
         self._assign(
             numbers=_array(numbers, np.uint8, 'numbers'),
@@ -122,10 +122,10 @@ class StructureSet:
         self._check()
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f'A StructureSet cannot be changed: `{name}` is fixed.')
+        raise AttributeError(f'a StructureSet cannot be changed: {name} is fixed')
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError(f'A StructureSet cannot be changed: `{name}` is fixed.')
+        raise AttributeError(f'a StructureSet cannot be changed: {name} is fixed')
 
     def _assign(self, **arrays: NDArray[Any]) -> None:
         for name, values in arrays.items():
@@ -152,23 +152,23 @@ class StructureSet:
         ):
             if getattr(self, name).shape != shape:
                 raise StructureError(
-                    f'`{name}` has the shape {getattr(self, name).shape}, but {n} structures of {n_atoms} atoms in all '
-                    f'need {shape}.'
+                    f'{name} has the shape {getattr(self, name).shape}, but {n} structures of {n_atoms} atoms in all '
+                    f'need {shape}'
                 )
         strange = np.flatnonzero((self.numbers < 1) | (self.numbers >= len(SYMBOLS)))
         if len(strange):
-            raise StructureError(f'{self._place(strange[0])} has the atomic number {self.numbers[strange[0]]}.')
+            raise StructureError(f'{self._place(strange[0])} has the atomic number {self.numbers[strange[0]]}')
         # Not `>`: a comparison with NaN is false.
         strange = np.flatnonzero(~(np.abs(self.positions) <= LARGEST_COORDINATE).all(axis=1))
         if len(strange):
             raise StructureError(
                 f'{self._place(strange[0])} is at {self.positions[strange[0]].tolist()}: coordinates must be finite, '
-                f'in Å, and not beyond {LARGEST_COORDINATE:g} Å.'
+                f'in Å, and not beyond {LARGEST_COORDINATE:g} Å'
             )
         strange = np.flatnonzero(~(np.abs(self.cells) <= LARGEST_COORDINATE).all(axis=(1, 2)))
         if len(strange):
             raise StructureError(
-                f'{self._row(strange[0])} has a cell that is not finite or beyond {LARGEST_COORDINATE:g} Å.'
+                f'{self._row(strange[0])} has a cell that is not finite or beyond {LARGEST_COORDINATE:g} Å'
             )
         self._check_distances()
 
@@ -178,7 +178,7 @@ class StructureSet:
             first = np.lexsort((right, left))[0]
             raise StructureError(
                 f'{self._place(left[first])} and atom {right[first] - self._start(left[first])} of the same structure '
-                f'are {distances[first]:.3f} Å apart; less than {MINIMUM_DISTANCE} Å is not physical.'
+                f'are {distances[first]:.3f} Å apart; less than {MINIMUM_DISTANCE} Å is not physical'
             )
         periodic = np.flatnonzero(self.pbc.any(axis=1))
         if len(periodic):
@@ -191,13 +191,13 @@ class StructureSet:
             vectors[index] = _complete_cell(vectors[index], pbc[index])
         flat = np.flatnonzero(np.linalg.svd(vectors, compute_uv=False)[:, -1] < 1e-9)
         if len(flat):
-            raise StructureError(f'{self._row(rows[flat[0]])} is periodic but its lattice vectors span no cell.')
+            raise StructureError(f'{self._row(rows[flat[0]])} is periodic but its lattice vectors span no cell')
         inverses = np.linalg.inv(vectors)
         heights = 1.0 / np.linalg.norm(inverses, axis=1)
         thin = np.flatnonzero((pbc & (heights < MINIMUM_DISTANCE)).any(axis=1))
         if len(thin):
             raise StructureError(
-                f'{self._row(rows[thin[0]])} is periodic but its cell is thinner than {MINIMUM_DISTANCE} Å.'
+                f'{self._row(rows[thin[0]])} is periodic but its cell is thinner than {MINIMUM_DISTANCE} Å'
             )
         counts = self.counts[rows]
         starts = np.concatenate([[0], np.cumsum(counts)])
@@ -225,12 +225,12 @@ class StructureSet:
             pair = sorted((atoms[[left[first], right[first]]] - self.offsets[row]).tolist())
             raise StructureError(
                 f'{self._row(row)}: atom {pair[0]} and a periodic image of atom {pair[1]} are {distances[first]:.3f} Å '
-                f'apart; less than {MINIMUM_DISTANCE} Å is not physical.'
+                f'apart; less than {MINIMUM_DISTANCE} Å is not physical'
             )
 
     def _row(self, row: int) -> str:
         name = f' ({self.names[row]})' if self.names[row] else ''
-        return f'Structure {row}{name}'
+        return f'structure {row}{name}'
 
     def _start(self, atom: int) -> int:
         return int(self.offsets[np.searchsorted(self.offsets, atom, side='right') - 1])
@@ -279,13 +279,13 @@ class StructureSet:
         else:
             wanted = np.asarray(rows)
             if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in 'biu'):
-                raise StructureError('Rows must be a slice, a row of integers, or a row of booleans.')
+                raise StructureError('rows must be a slice, a row of integers, or a row of booleans')
             if wanted.dtype == bool and len(wanted) != len(self):
-                raise StructureError(f'A mask of {len(wanted)} entries does not fit a set of {len(self)} structures.')
+                raise StructureError(f'a mask of {len(wanted)} entries does not fit a set of {len(self)} structures')
             try:
                 picked = np.arange(len(self))[wanted if wanted.size else np.empty(0, dtype=np.int64)]
             except IndexError as error:
-                raise StructureError(f'No such row in a set of {len(self)} structures: {error}.') from error
+                raise StructureError(f'no such row in a set of {len(self)} structures: {error}') from error
         counts = self.counts[picked]
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         atoms = np.arange(int(offsets[-1])) + np.repeat(self.offsets[:-1][picked] - offsets[:-1], counts)
@@ -307,7 +307,7 @@ class StructureSet:
         """
         parts = list(sets)
         if not parts:
-            raise StructureError('There is no structure set to concatenate.')
+            raise StructureError('there is no structure set to concatenate')
         joined = {
             name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS if name != 'offsets'
         }
@@ -382,7 +382,7 @@ class StructureSet:
         missing, unknown = sorted(set(_ARRAYS) - set(arrays)), sorted(set(arrays) - set(_ARRAYS))
         if missing or unknown:
             raise StructureError(
-                f'A structure set consists of the arrays {", ".join(_ARRAYS)}; missing: {missing}, unknown: {unknown}.'
+                f'a structure set consists of the arrays {", ".join(_ARRAYS)}; missing: {missing}, unknown: {unknown}'
             )
         return cls(**{name: arrays[name] for name in _ARRAYS})
 
@@ -443,7 +443,7 @@ class StructureSet:
         parts = []
         for row, part in enumerate(structures):
             if not part.is_ordered:
-                raise StructureError(f'Structure {row} has partly occupied sites; a set holds definite atoms only.')
+                raise StructureError(f'structure {row} has partly occupied sites; a set holds definite atoms only')
             lattice = getattr(part, 'lattice', None)
             cell, pbc = (np.zeros((3, 3)), [False] * 3) if lattice is None else (lattice.matrix, lattice.pbc)
             parts.append(Structure(np.array(part.atomic_numbers), part.cart_coords, cell, np.array(pbc)))
@@ -489,7 +489,7 @@ def atomic_numbers(symbols: Iterable[str]) -> NDArray[np.uint8]:
     wanted = list(symbols)
     unknown = sorted({symbol for symbol in wanted if symbol not in ATOMIC_NUMBERS})
     if unknown:
-        raise StructureError(f'No such element: {", ".join(unknown)}.')
+        raise StructureError(f'no such element: {", ".join(unknown)}')
     return np.array([ATOMIC_NUMBERS[symbol] for symbol in wanted], dtype=np.uint8)
 
 
@@ -505,21 +505,21 @@ def _array(values: Any, kind: type[Any], name: str) -> NDArray[Any]:
         if given.size == 0:
             return given.astype(kind)
         if given.dtype.kind not in {np.bool_: 'b', np.float64: 'fiu'}.get(kind, 'iu'):
-            raise StructureError(f'`{name}` holds values of the type {given.dtype}, not {np.dtype(kind).name}.')
+            raise StructureError(f'{name} holds values of the type {given.dtype}, not {np.dtype(kind).name}')
         converted = given.astype(kind)
     except (TypeError, ValueError, OverflowError) as error:
-        raise StructureError(f'`{name}` is not an array of {np.dtype(kind).name}: {error}') from error
+        raise StructureError(f'{name} is not an array of {np.dtype(kind).name}: {error}') from error
     if given.dtype.kind in 'iu' and not np.array_equal(converted, given):
-        raise StructureError(f'`{name}` holds values outside the range of {np.dtype(kind).name}.')
+        raise StructureError(f'{name} holds values outside the range of {np.dtype(kind).name}')
     return converted
 
 
 def _texts(values: Any, name: str) -> NDArray[np.str_]:
     texts = np.asarray(values)
     if texts.size and texts.dtype.kind != 'U':
-        raise StructureError(f'`{name}` must be texts, not {texts.dtype}.')
+        raise StructureError(f'{name} must be texts, not {texts.dtype}')
     if texts.tolist() != np.asarray(values, dtype=object).tolist():
-        raise StructureError(f'`{name}` holds a text that ends in a NUL character, which arrays of texts cannot keep.')
+        raise StructureError(f'{name} holds a text that ends in a NUL character, which arrays of texts cannot keep')
     return texts.astype(np.str_)
 
 

@@ -345,7 +345,7 @@ def test_a_ring_defect_is_seen_by_the_graph_only():
     known = everything(geometry='graph', radii=[1, 2]).fit(perfect)
     assert known.unknown_counts(perfect).tolist() == [0]
     assert known.unknown_counts(defect)[0] > 15
-    with pytest.raises(DescriptorError, match=r'Structure 0 \(turned\): atom \d+ \(C\) .*not on a honeycomb lattice'):
+    with pytest.raises(DescriptorError, match=r'structure 0 \(turned\): atom \d+ \(C\) .*not on a honeycomb lattice'):
         everything(geometry='lattice').fit(defect)
 
 
@@ -400,7 +400,7 @@ def unbonded_neighbours():
 def test_what_is_not_on_a_lattice(atoms, reason):
     """Refused on a lattice; a warning names it where the choice is free and others are on one."""
     both = StructureSet.from_ase([molecule('C6H6'), atoms])
-    with pytest.raises(DescriptorError, match=f'Structure 1: .*{reason}.*1 of 2 structures.*geometry="graph"'):
+    with pytest.raises(DescriptorError, match=f'structure 1: .*{reason}.*1 of 2 structures.*geometry="graph"'):
         everything(geometry='lattice').fit(both)
     embedding = embed(both)
     assert embedding.fault[0] == -1
@@ -409,7 +409,7 @@ def test_what_is_not_on_a_lattice(atoms, reason):
 
 def test_the_way_is_chosen_for_all_training_structures_together():
     mixed = StructureSet.concatenate([FLAKES, stone_wales()])
-    with pytest.warns(UserWarning, match=r'1 of 41 structures .*\(first: Structure 40 \(turned\)') as caught:
+    with pytest.warns(UserWarning, match=r'1 of 41 structures .*\(first: structure 40 \(turned\)') as caught:
         learnt = everything().fit(mixed)
     assert len(caught) == 1
     by_bonds = everything(geometry='graph')
@@ -555,7 +555,7 @@ def test_the_common_set_of_29():
 
 def test_nothing_in_common():
     ethylene, ammonia = (StructureSet.from_ase([molecule(name)], families=[name]) for name in ('C2H4', 'NH3'))
-    with pytest.raises(DescriptorError, match=r'No cluster .* in every family'):
+    with pytest.raises(DescriptorError, match=r'no cluster .* in every family'):
         everything(common=True, radii=[3]).fit(StructureSet.concatenate([ethylene, ammonia]))
 
 
@@ -584,9 +584,9 @@ def test_before_fit():
 @pytest.mark.parametrize(
     ('atoms', 'message'),
     [
-        (molecule('H2O'), r'Structure 1 \(bad\): atom 0 \(O\): clusters know the elements H, B, C, N only'),
-        (bulk('C', 'diamond', 3.57), 'Structure 1 is periodic; clusters'),
-        (molecule('H2'), r'Structure 1 \(bad\): atom 0 \(H\)'),
+        (molecule('H2O'), r'structure 1 \(bad\): atom 0 \(O\): clusters know the elements H, B, C, N only'),
+        (bulk('C', 'diamond', 3.57), 'structure 1 is periodic; clusters'),
+        (molecule('H2'), r'structure 1 \(bad\): atom 0 \(H\)'),
     ],
 )
 @pytest.mark.parametrize('geometry', ['lattice', 'graph', 'auto'])
@@ -617,10 +617,10 @@ BENZENE = 'k1:f5d02646d3c11aef:C|HC2'
         ({'radii': []}, 'radii'),
         ({'radii': 3}, 'radii'),
         ({'radii': '12'}, 'radii'),
-        ({'radii': [0, 1]}, 'integers from 1 to 8'),
-        ({'radii': [9]}, 'integers from 1 to 8'),
-        ({'radii': [1.5]}, 'integers from 1 to 8'),
-        ({'radii': [True]}, 'integers from 1 to 8'),
+        ({'radii': [0, 1]}, 'greater than or equal to 1'),
+        ({'radii': [9]}, 'less than or equal to 8'),
+        ({'radii': [1.5]}, 'valid integer'),
+        ({'radii': [True]}, 'valid integer'),
         ({'radii': [2, 2]}, 'twice'),
         ({'per_radius': 0}, 'per_radius'),
         ({'per_radius': -1}, 'per_radius'),
@@ -631,11 +631,11 @@ BENZENE = 'k1:f5d02646d3c11aef:C|HC2'
         ({'binary': 'yes'}, 'binary'),
         ({'common': None}, 'common'),
         ({'sparse_output': 0}, 'sparse_output'),
-        ({'draw': 'first'}, 'occurrence, uniform'),
-        ({'geometry': 'cubic'}, 'auto, lattice, graph'),
+        ({'draw': 'first'}, "'occurrence' or 'uniform'"),
+        ({'geometry': 'cubic'}, "'auto', 'lattice' or 'graph'"),
         ({'vocabulary': BENZENE}, 'list of names'),
-        ({'vocabulary': [BENZENE, 'C|CCC']}, "'C|CCC' in `vocabulary` is no name"),
-        ({'vocabulary': [BENZENE, 7]}, '7 in `vocabulary` is no name'),
+        ({'vocabulary': [BENZENE, 'C|CCC']}, "'C|CCC' in vocabulary is no name"),
+        ({'vocabulary': [BENZENE, 7]}, '7 in vocabulary is no name'),
         ({'vocabulary': [BENZENE.replace('k1', 'k9')]}, 'none of the radii'),
         ({'vocabulary': [BENZENE], 'radii': [2]}, 'none of the radii'),
         ({'vocabulary': [BENZENE, BENZENE]}, 'twice'),

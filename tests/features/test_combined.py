@@ -57,10 +57,10 @@ def test_identity_makes_the_same_columns_and_some_of_them(combined, flakes):
 @pytest.mark.parametrize(
     ('parts', 'message'),
     [
-        (None, 'needs `parts`'),
-        ([], 'needs `parts`'),
-        (['quadruplets'], "a `name` and `params`, got 'quadruplets'"),
-        ([{'name': 'quadruplets', 'classes': 26}], 'a `name` and `params`, got'),
+        (None, 'needs parts'),
+        ([], 'needs parts'),
+        (['quadruplets'], r"parts=\['quadruplets'\] .* valid dictionary"),
+        ([{'name': 'quadruplets', 'classes': 26}], 'a name and params, got'),
         ([QUADRUPLETS, QUADRUPLETS], "'quadruplets' is there twice"),
         ([{'name': 'coulomb'}], "no descriptor 'coulomb'"),
         ([{'name': 'quadruplets', 'params': {'classes': 23}}], '22 or 26'),

@@ -146,7 +146,7 @@ def single_boron():
 
 
 def test_unknown_error_names_row_atom_and_class(single_boron):
-    with pytest.raises(DescriptorError, match=r'Structure 1 \(doped\): atom \d+ \(B\) is B\|CCC'):
+    with pytest.raises(DescriptorError, match=r'structure 1 \(doped\): atom \d+ \(B\) is B\|CCC'):
         QuadrupletDescriptor().transform(single_boron)
 
 
@@ -195,11 +195,11 @@ def after_a_good_one(atoms):
 @pytest.mark.parametrize(
     ('atoms', 'message'),
     [
-        (molecule('CH4'), r'Structure 1 \(bad\): atom 0 \(C\) has 4 bonds.*three'),
+        (molecule('CH4'), r'structure 1 \(bad\): atom 0 \(C\) has 4 bonds.*three'),
         (molecule('C2H2'), r'atom 0 \(C\) has 2 bonds'),
-        (molecule('H2O'), r'Structure 1 \(bad\): atom 0 \(O\).*elements H, B, C, N only'),
+        (molecule('H2O'), r'structure 1 \(bad\): atom 0 \(O\).*elements H, B, C, N only'),
         (molecule('H2'), r'atom 0 \(H\) has 0 bonds.*one bonded heavy atom'),
-        (bulk('C', 'diamond', 3.57), 'Structure 1 is periodic'),
+        (bulk('C', 'diamond', 3.57), 'structure 1 is periodic'),
     ],
 )
 def test_refused_structures(atoms, message):

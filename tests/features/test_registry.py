@@ -17,7 +17,7 @@ from aiida_nanoml.features import (
     freeze,
     make_descriptor,
 )
-from aiida_nanoml.features.registry import _BUILT_IN, is_frozen, learns, mismatch
+from aiida_nanoml.features.registry import is_frozen, learns, mismatch
 from aiida_nanoml.structures import (
     AlloyParameters,
     FlakeParameters,
@@ -30,13 +30,15 @@ from aiida_nanoml.structures import (
 FLAKES = generate_flakes(FlakeParameters('h', 2, count=6, seed=5))
 DESCRIBED = {
     'alloy': ({}, generate_alloys(AlloyParameters(count=3, seed=5))),
+    'atom_count': ({'unit': 2}, FLAKES),
     'clusters': ({'radii': [1, 2]}, FLAKES),
     'combined': ({'parts': [{'name': 'quadruplets'}, {'name': 'shells'}]}, FLAKES),
+    'formulas': ({}, FLAKES),
     'quadruplets': ({}, FLAKES),
     'shells': ({}, FLAKES),
     'tight_binding': ({'parameters': 'gfn1-xtb'}, FLAKES),
 }
-"""Parameters of each built-in descriptor, and six structures that it can describe."""
+"""Parameters of each registered descriptor, and six structures that it can describe; two are of another package."""
 
 
 def write_distribution(folder, monkeypatch, entry, module):
@@ -81,12 +83,12 @@ def test_made_by_name():
     assert made.get_params() == {'classes': 26, 'unknown': 'drop'}
 
 
-def test_all_built_in_descriptors_are_held_to_the_contract():
-    assert {entry.name for entry in _BUILT_IN} == set(DESCRIBED)
+def test_all_registered_descriptors_are_held_to_the_contract(third_party_path):
+    assert set(descriptor_names()) == {*DESCRIBED, 'forgetful'}, 'one breaks the contract on purpose'
 
 
 @pytest.mark.parametrize('name', DESCRIBED)
-def test_the_contract_of_descriptors(name):
+def test_the_contract_of_descriptors(name, third_party_path):
     """A named column for each number, and rows that depend on their own structure only, in any order of its atoms."""
     params, structures = DESCRIBED[name]
     descriptor = freeze(make_descriptor(name, **params), structures)
@@ -103,7 +105,9 @@ def test_the_contract_of_descriptors(name):
 def test_unknown_names_and_parameters_are_refused():
     with pytest.raises(DescriptorError, match=r"no descriptor 'quads'; registered: .*quadruplets"):
         make_descriptor('quads')
-    with pytest.raises(DescriptorError, match='no parameter bins; it has: classes, unknown'):
+    with pytest.raises(
+        DescriptorError, match="unknown parameter 'bins' of QuadrupletDescriptor; valid: classes, unknown"
+    ):
         make_descriptor('quadruplets', bins=3)
     with pytest.raises(DescriptorError, match='22 or 26'):
         make_descriptor('quadruplets', classes=23)
@@ -164,7 +168,7 @@ def test_some_of_the_columns_in_any_order(third_party_path, sized):
         np.testing.assert_array_equal(
             describe(full | {'feature_names': chosen}, sized), describe(full, sized)[:, [2, 0]], err_msg=name
         )
-    with pytest.raises(DescriptorError, match=r"'quadruplets' has not the column 'C\|XYZ'"):
+    with pytest.raises(DescriptorError, match=r"'quadruplets' has no column 'C\|XYZ'"):
         describe(full | {'feature_names': ['C|CCC', 'C|XYZ']}, sized)
 
 
@@ -189,7 +193,16 @@ def test_third_party_descriptor(tmp_path, monkeypatch):
 
 def test_third_party_cannot_replace_a_built_in_descriptor(tmp_path, monkeypatch):
     write_distribution(tmp_path, monkeypatch, 'quadruplets = thirdparty_descriptors:AtomCount', COUNTER)
-    assert isinstance(make_descriptor('quadruplets'), QuadrupletDescriptor)
+    with pytest.raises(DescriptorError, match=r"'quadruplets' is claimed by aiida_nanoml.* and thirdparty_descriptors"):
+        make_descriptor('quadruplets')
+
+
+def test_what_is_no_descriptor_is_refused(tmp_path, monkeypatch):
+    write_distribution(
+        tmp_path, monkeypatch, 'scaler = thirdparty_descriptors:Scaler', 'class Scaler:\n    def fit(self): ...\n'
+    )
+    with pytest.raises(DescriptorError, match=r"'scaler' .* is not a descriptor: .* transform and get_feature_names_o"):
+        make_descriptor('scaler')
 
 
 def test_a_broken_third_party_harms_only_itself(tmp_path, monkeypatch):

@@ -171,7 +171,7 @@ def test_what_it_is():
 
 @pytest.mark.parametrize('shells', [0, 13, 2.0, True])
 def test_wrong_number_of_shells(shells):
-    with pytest.raises(DescriptorError, match='`shells` must be an integer from 1 to 12'):
+    with pytest.raises(DescriptorError, match=f'parameter shells={shells} of ShellDescriptor: '):
         ShellDescriptor(shells).fit(FLAKES)
 
 
@@ -183,9 +183,9 @@ def test_what_is_no_flake():
         [0, 2 * len(flake)],
     )
     cases = [
-        (two, 'Structure 0 falls into parts'),
+        (two, 'structure 0 falls into parts'),
         (StructureSet(flake.numbers[:-1], flake.positions[:-1], [0, len(flake) - 1]), 'three bonded neighbours'),
-        (StructureSet.from_ase([bulk('C', cubic=True)]), 'Structure 0 is periodic'),
+        (StructureSet.from_ase([bulk('C', cubic=True)]), 'structure 0 is periodic'),
         (StructureSet.from_ase([molecule('H2O')]), 'know the elements H, B, C, N only'),
         ([flake], 'describe a StructureSet, not list'),
     ]

@@ -224,8 +224,8 @@ def test_unfitted():
     [
         (None, 'learns from gaps'),
         (np.ones(3), r'80 structures need one gap each, got an array of shape \(3,\)'),
-        (np.where(np.arange(80) == 7, np.nan, 1.0), 'Row 7 has the target nan'),
-        (np.where(np.arange(80) == 9, -0.5, 1.0), 'Row 9 has the target -0.5'),
+        (np.where(np.arange(80) == 7, np.nan, 1.0), 'row 7 has the target nan'),
+        (np.where(np.arange(80) == 9, -0.5, 1.0), 'row 9 has the target -0.5'),
     ],
 )
 def test_targets_that_are_no_gaps(gaps, message):
@@ -241,8 +241,8 @@ def test_targets_that_are_no_gaps(gaps, message):
         ({'parameters': {'hopping_CC': -2.7, 'U': 1}}, 'missing or unknown: U, field_far'),
         ({'parameters': {**PARAMETERS, 'onsite_B': math.nan}}, 'onsite_B must be a finite number, not nan'),
         ({'parameters': {**PARAMETERS, 'onsite_B': '2'}}, "onsite_B must be a finite number, not '2'"),
-        ({'rows': 0}, '`rows` must be an integer of at least 1'),
-        ({'seed': 1.5}, '`seed` must be an integer of at least 0'),
+        ({'rows': 0}, 'rows=0 .* greater than or equal to 1'),
+        ({'seed': 1.5}, 'seed=1.5 .* valid integer'),
     ],
 )
 def test_wrong_arguments(arguments, message):
@@ -258,7 +258,7 @@ def test_structures_that_have_no_pi_gap():
     cases = [
         (StructureSet(odd, flake.positions, [0, len(flake)]), r'53|\d+ pi electrons, an odd number|own element'),
         (StructureSet(flake.numbers[:-1], flake.positions[:-1], [0, len(flake) - 1]), 'three bonded neighbours'),
-        (StructureSet.from_ase([bulk('C', cubic=True)]), 'Structure 0 is periodic'),
+        (StructureSet.from_ase([bulk('C', cubic=True)]), 'structure 0 is periodic'),
         (StructureSet.from_ase([molecule('H2O')]), 'know the elements H, B, C, N only'),
         (StructureSet.from_ase([molecule('BF3')]), 'know the elements H, B, C, N only'),
     ]
@@ -267,7 +267,7 @@ def test_structures_that_have_no_pi_gap():
             TEXTBOOK.transform(structures)
     numbers = flake_lattice('h', 1).numbers.copy()
     numbers[0] = 7
-    with pytest.raises(DescriptorError, match='Structure 0 has 7 pi electrons, an odd number'):
+    with pytest.raises(DescriptorError, match='structure 0 has 7 pi electrons, an odd number'):
         TEXTBOOK.transform(lattice('h', 1, numbers))
     numbers[:6] = 7
     with pytest.raises(DescriptorError, match=r'\(N\) is bonded to its own element'):

@@ -174,9 +174,9 @@ def test_fractions_that_do_not_fit_name_what_does():
     with pytest.raises(StructureError) as caught:
         AlloyParameters(count=1, seed=0, composition=EQUAL)
     assert str(caught.value) == (
-        'The composition Co=0.2 Cr=0.2 Fe=0.2 Ni=0.2 Al=0.2 does not fit a cell of 8 atoms; the nearest that does is '
-        'Co=0.25 Cr=0.25 Fe=0.25 Ni=0.125 Al=0.125 (taken with `round_composition`). '
-        'It fits cells of 20, 40, 60, 80, 100 atoms.'
+        'the composition Co=0.2 Cr=0.2 Fe=0.2 Ni=0.2 Al=0.2 does not fit a cell of 8 atoms; the nearest that does is '
+        'Co=0.25 Cr=0.25 Fe=0.25 Ni=0.125 Al=0.125 (taken with round_composition); '
+        'it fits cells of 20, 40, 60, 80, 100 atoms'
     )
 
 
@@ -218,7 +218,7 @@ def test_all_cells_of_a_composition_can_be_found(phase, repeats, basis, order):
     }  # fmt: skip
     n_distinct = orbits_of_pairs(repeats, basis)
     assert len(alloys(n_distinct, **params)) == n_distinct
-    with pytest.raises(StructureError, match=f'Only {n_distinct} of {n_distinct + 1} distinct alloys were found'):
+    with pytest.raises(StructureError, match=f'only {n_distinct} of {n_distinct + 1} distinct alloys were found'):
         alloys(n_distinct + 1, **params)
 
 
@@ -283,7 +283,7 @@ def test_volumes_are_added():
 
 
 def test_an_element_without_a_simple_crystal_needs_lattice_constants():
-    with pytest.raises(StructureError, match=r'volume of Mn in its own crystal is not known here; give `lattice_const'):
+    with pytest.raises(StructureError, match=r'volume of Mn in its own crystal is not known here; give lattice_const'):
         AlloyParameters(count=1, seed=0, elements=('Mn', 'Fe'))
     cells = alloys(elements=('Mn', 'Fe'), lattice_constants={'fcc': 3.6, 'bcc': 2.9})
     np.testing.assert_allclose(lattice_constants(cells), [3.6, 2.9])
@@ -315,10 +315,10 @@ def test_a_section_has_each_composition_once():
     [
         ({'x': 'Cu'}, "two of the elements Al, Ni, Fe, not 'Cu' and 'Al'"),
         ({'x': 'Al'}, "two of the elements Al, Ni, Fe, not 'Al' and 'Al'"),
-        ({'steps': 0}, '`steps` must be an integer of at least 1'),
-        ({'n_atoms': 9}, '`n_atoms`'),
-        ({'phases': ['hcp']}, "There is no phase 'hcp'"),
-        ({'order': 'best'}, "no order 'best'"),
+        ({'steps': 0}, 'steps must be an integer of at least 1'),
+        ({'n_atoms': 9}, 'n_atoms must be'),
+        ({'phases': ['hcp']}, "there is no phase 'hcp'"),
+        ({'order': 'best'}, "order='best' .* 'random' or 'sqs'"),
     ],
 )
 def test_refused_sections(changes, message):
@@ -333,9 +333,9 @@ def test_isolated_atoms():
     assert not atoms.pbc.any()
     assert not atoms.positions.any()
     assert atoms.families.tolist() == [''] * 3
-    with pytest.raises(StructureError, match='No such element: Xx'):
+    with pytest.raises(StructureError, match='no such element: Xx'):
         isolated_atoms(['Xx'])
-    with pytest.raises(StructureError, match='at least one'):
+    with pytest.raises(StructureError, match='name at least one'):
         isolated_atoms([])
 
 
@@ -349,49 +349,54 @@ def test_parameters_survive_json(parameters):
 
 def test_parameters_from_a_dictionary_with_defaults():
     assert AlloyParameters.from_dict({'count': 3, 'seed': 1}) == AlloyParameters(count=3, seed=1)
-    with pytest.raises(StructureError, match='must be given are missing: seed'):
+    with pytest.raises(StructureError, match="missing parameter 'seed' of AlloyParameters"):
         AlloyParameters.from_dict({'count': 3})
-    with pytest.raises(StructureError, match=r'Unknown alloy parameters: atoms\. There are: count, seed, elements'):
+    with pytest.raises(
+        StructureError, match="unknown parameter 'atoms' of AlloyParameters; valid: count, seed, elements"
+    ):
         AlloyParameters.from_dict({'count': 3, 'seed': 1, 'atoms': 8})
 
 
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'count': 0}, '`count` must be an integer of at least 1, not 0'),
-        ({'count': 2.0}, '`count` must be an integer'),
-        ({'seed': -1}, '`seed` must be an integer of at least 0'),
-        ({'seed': True}, '`seed` must be an integer'),
-        ({'min_elements': 0}, '`min_elements` must be'),
-        ({'min_elements': 6}, '`min_elements` is 6, but there are only 5 elements'),
-        ({'sqs_iterations': 0}, '`sqs_iterations` must be'),
-        ({'elements': ()}, '`elements` must be a list of texts with at least one'),
-        ({'elements': 'CoNi'}, '`elements` must be a list of texts'),
-        ({'elements': ('Co', 'Xx')}, 'No such element: Xx'),
-        ({'elements': ('Co', 'Ni', 'Co')}, 'repeated in `elements`: Co, Ni, Co'),
-        ({'phases': ('fcc', 'hcp')}, "There is no phase 'hcp'; choose of fcc, bcc"),
-        ({'phases': ('fcc', 'fcc')}, 'A phase is repeated'),
-        ({'phases': []}, '`phases` must be a list'),
-        ({'n_atoms': 4}, r'from 8 to 108 and a multiple of 4, so that fcc and bcc .* not 4\. The nearest: 8, 12\.'),
-        ({'n_atoms': 54}, r'not 54\. The nearest: 52, 56\.'),
-        ({'n_atoms': 112}, r'The nearest: 104, 108\.'),
-        ({'n_atoms': 9, 'phases': ('bcc',)}, r'a multiple of 2, so that bcc have .*nearest: 8, 10\.'),
-        ({'n_atoms': '8'}, "not '8'"),
-        ({'order': 'ordered'}, "no order 'ordered' of atoms; choose one of random, sqs"),
-        ({'round_composition': 1}, '`round_composition` must be true or false'),
-        ({'composition': {}}, '`composition` must give the fractions by element'),
-        ({'composition': ['Co']}, '`composition` must give the fractions by element'),
-        ({'composition': {'Cu': 1.0}}, '`composition` has Cu, not among the elements Co, Cr, Fe, Ni, Al'),
+        ({'count': 0}, 'count=0 .* greater than or equal to 1'),
+        ({'count': 2.0}, 'count=2.0 .* valid integer'),
+        ({'seed': -1}, 'seed=-1 .* greater than or equal to 0'),
+        ({'seed': True}, 'seed=True .* valid integer'),
+        ({'min_elements': 0}, 'min_elements=0'),
+        ({'min_elements': 6}, 'min_elements is 6, but there are only 5 elements'),
+        ({'sqs_iterations': 0}, 'sqs_iterations=0'),
+        ({'elements': ()}, r'elements=\(\) .* at least 1 item'),
+        ({'elements': 'CoNi'}, "elements='CoNi' .* valid tuple"),
+        ({'elements': ('Co', 'Xx')}, 'no such element: Xx'),
+        ({'elements': ('Co', 'Ni', 'Co')}, 'repeated in elements: Co, Ni, Co'),
+        ({'phases': ('fcc', 'hcp')}, "there is no phase 'hcp'; choose from fcc, bcc"),
+        ({'phases': ('fcc', 'fcc')}, 'a phase is repeated'),
+        ({'phases': []}, r'phases=\[\] .* at least 1 item'),
+        ({'n_atoms': 4}, r'from 8 to 108 and a multiple of 4, so that fcc and bcc .* not 4; the nearest: 8, 12'),
+        ({'n_atoms': 54}, r'not 54; the nearest: 52, 56'),
+        ({'n_atoms': 112}, 'the nearest: 104, 108'),
+        ({'n_atoms': 9, 'phases': ('bcc',)}, r'a multiple of 2, so that bcc have .*nearest: 8, 10'),
+        ({'n_atoms': '8'}, "n_atoms='8' .* valid integer"),
+        ({'order': 'ordered'}, "order='ordered' .* 'random' or 'sqs'"),
+        ({'round_composition': 1}, 'round_composition=1 .* valid boolean'),
+        ({'composition': {}}, 'composition={} .* at least 1 item'),
+        ({'composition': ['Co']}, r"composition=\['Co'\] .* valid dictionary"),
+        ({'composition': {'Cu': 1.0}}, 'composition has Cu, not among the elements Co, Cr, Fe, Ni, Al'),
         ({'composition': {'Co': 1, 'Ni': 1}}, 'sum to 2, not to 1: Co=1 Ni=1; amounts are no fractions'),
         ({'composition': {'Co': 0.5, 'Ni': 0.4}}, r'sum to 0\.9, not to 1'),
-        ({'composition': {'Co': 1.5, 'Ni': -0.5}}, 'fraction of Co must be a number from 0 to 1, not 1.5'),
-        ({'composition': {'Co': float('nan'), 'Ni': 0.5}}, 'fraction of Co must be a number from 0 to 1, not nan'),
-        ({'composition': {'Co': '0.5', 'Ni': 0.5}}, "fraction of Co must be a number from 0 to 1, not '0.5'"),
+        ({'composition': {'Co': 1.5, 'Ni': -0.5}}, 'composition={.* less than or equal to 1'),
+        (
+            {'composition': {'Co': float('nan'), 'Ni': 0.5}},
+            'composition={.* less than or equal to 1|composition={.*nan',
+        ),
+        ({'composition': {'Co': '0.5', 'Ni': 0.5}}, 'composition={.* valid number'),
         ({'composition': {'Co': 0.1, 'Ni': 0.9}}, 'does not fit a cell of 8 atoms.*fits cells of 20, 40'),
-        ({'composition': {'Co': 0.001, 'Ni': 0.999}}, 'It fits no cell'),
-        ({'lattice_constants': {'fcc': 3.6}}, 'must give one length in Å for each of the phases fcc, bcc'),
-        ({'lattice_constants': {'fcc': 3.6, 'bcc': 36.0}}, 'lattice constant of bcc must be a length from 1.5 to 20'),
-        ({'lattice_constants': 3.6}, 'must give one length'),
+        ({'composition': {'Co': 0.001, 'Ni': 0.999}}, 'it fits no cell'),
+        ({'lattice_constants': {'fcc': 3.6}}, 'must have one length in Å for each of the phases fcc, bcc'),
+        ({'lattice_constants': {'fcc': 3.6, 'bcc': 36.0}}, 'lattice_constants={.* less than or equal to 20'),
+        ({'lattice_constants': 3.6}, 'lattice_constants=3.6 .* valid dictionary'),
     ],
 )
 def test_refused_parameters(changes, message):

@@ -116,7 +116,7 @@ def test_what_is_neither_phase_is_refused_with_its_name():
     for strange in (bulk('Co', 'hcp', a=2.5, c=2.5 * (8 / 3) ** 0.5), bulk('Si'), bulk('Po', 'sc', a=3), open_cell):
         cells = StructureSet.from_ase([fcc, strange, rattled], names=['good', 'strange', 'rattled'])
         with pytest.raises(
-            StructureError, match=r'Structure 1 \(strange\) is none of the known phases \(2 rows in all'
+            StructureError, match=r'structure 1 \(strange\) is none of the known phases \(2 rows in all'
         ):
             phases_of(cells)
         with pytest.raises(StructureError, match='strange'):
@@ -159,7 +159,7 @@ def test_short_range_order_is_weighted_to_zero():
 
 def test_an_element_outside_the_list_is_named():
     cells = generate_alloys(AlloyParameters(count=1, seed=0, elements=('Al', 'Ni')))
-    with pytest.raises(StructureError, match=r'Structure 0 \(alloy-0000\) has the element Ni; known are Al, Co'):
+    with pytest.raises(StructureError, match=r'structure 0 \(alloy-0000\) has the element Ni; known are Al, Co'):
         pair_counts(cells, ('Al', 'Co'))
 
 
@@ -198,8 +198,8 @@ def test_lattice_constants_can_be_set():
         ([], 'at least one number'),
         ([[1.0]], 'a row of'),
         (['wide'], 'must be a row of numbers'),
-        ([0.1], r'Structure 0 \(alloy-0000\) would have a lattice constant of 0\.\d+ Å; from 1\.5 to 20 Å'),
-        ([1.0, 50.0], r'Structure 0 \(alloy-0000\) would have'),
+        ([0.1], r'structure 0 \(alloy-0000\) would have a lattice constant of 0\.\d+ Å; from 1\.5 to 20 Å'),
+        ([1.0, 50.0], r'structure 0 \(alloy-0000\) would have'),
     ],
 )
 def test_impossible_factors_are_refused(factors, message):
@@ -212,7 +212,7 @@ def test_impossible_lattice_constants_are_refused():
     cells = generate_alloys(AlloyParameters(count=1, seed=0))
     with pytest.raises(StructureError, match='3 lattice constants do not fit a set of 2 structures'):
         with_lattice_constants(cells, [3, 3, 3])
-    with pytest.raises(StructureError, match=r'Structure 1 \(alloy-0000\) would have a lattice constant of 36\.000'):
+    with pytest.raises(StructureError, match=r'structure 1 \(alloy-0000\) would have a lattice constant of 36\.000'):
         with_lattice_constants(cells, [3.6, 36])
     with pytest.raises(StructureError, match='none of the known phases'):
         with_lattice_constants(isolated_atoms(['Al']), [3])

@@ -86,7 +86,7 @@ def test_unreadable_files_are_refused(tmp_path):
 def test_unphysical_content_is_refused_with_the_file(tmp_path):
     path = tmp_path / 'close.xyz'
     path.write_text('2\n\nH 0 0 0\nH 0 0 0.1\n')
-    with pytest.raises(StructureError, match=r'close\.xyz: Structure 0 \(close\): atom 0 and atom 1'):
+    with pytest.raises(StructureError, match=r'close\.xyz: structure 0 \(close\): atom 0 and atom 1'):
         read_structures(path)
 
 
