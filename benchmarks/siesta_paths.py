@@ -1,7 +1,7 @@
 """One set of flakes through SIESTA on four ways: a bare shell loop, a batch, single runs, and imports of the loop.
 
-Prints one JSON line: wall time of the batch against the loop, nodes of each way, rates of the imports, and the largest
-difference between the gaps. One run at a time on every way. Usage:
+Prints one JSON line: wall time of the batch against the loop, nodes of each way, rates of the imports, milliseconds to
+read a finished run, and the largest difference between the gaps. One run at a time on every way. Usage:
 ``python benchmarks/siesta_paths.py SIESTA [COUNT]``, with the serial executable of SIESTA (default: 20 flakes).
 """
 
@@ -31,7 +31,7 @@ def main(executable: Path, count: int) -> None:
         structures = generate_flakes(FlakeParameters(family='z', size=2, count=count, seed=1))
         runs = Path(folder) / 'runs'
         loop_s = shell_loop(executable, structures, runs)
-        result = aiida_ways(executable, structures, runs)
+        result = {'read_ms': round(read_ms(runs), 1), **aiida_ways(executable, structures, runs)}
     print(
         json.dumps(
             {
@@ -63,6 +63,17 @@ def shell_loop(executable: Path, structures: Any, runs: Path) -> float:
     start = time.perf_counter()
     subprocess.run(['sh', '-c', script, 'sh', runs, executable], check=True)  # noqa: S603, S607
     return time.perf_counter() - start
+
+
+def read_ms(runs: Path) -> float:
+    """Read every finished run, and return the mean milliseconds of one."""
+    from aiida_nanoml.engines.siesta.output import read_run
+
+    folders = list(runs.iterdir())
+    start = time.process_time()
+    for folder in folders:
+        read_run(lambda name, folder=folder: (folder / name).read_text() if (folder / name).is_file() else None)
+    return 1e3 * (time.process_time() - start) / len(folders)
 
 
 def aiida_ways(executable: Path, structures: Any, runs: Path) -> dict[str, Any]:

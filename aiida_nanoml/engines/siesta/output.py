@@ -1,4 +1,4 @@
-"""What a run of SIESTA left: its label, or the reason why there is none."""
+"""Reader of the files of a finished run of SIESTA: its label, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +17,55 @@ from aiida_nanoml.errors import EvaluationError, FailureCode
 
 COMPLETED = 'Job completed'
 
-_DISK = re.compile(r'no space left on device|disk quota exceeded|file system full|file size limit exceeded', re.I)
-_MEMORY = re.compile(
-    r'oom[-_ ]?kill|out of memory|cannot allocate memory|exceeded (?:job |step )?memory limit|std::bad_alloc'
-    r'|allocation would exceed memory|insufficient virtual memory|^.*alloc.*error.*memory|alloc_err: allocate error',
-    re.I | re.M,
-)
-_WALL = re.compile(r'OUT_OF_TIME|wall time exhaustion|due to time limit|walltime.*exceeded', re.I)
-_PSEUDO = re.compile(r'pseudopotential file not found.*|no pseudopotential (?:file|information).*', re.I)
 _BASIS = re.compile(
     r'see manual for new split options|minimum split_norm parameter.*'
     r'|polarization: iteration to find the polarization.*|polarization: rc for the polarization.*',
     re.I,
 )
+_NOT_CONVERGED = (FailureCode.NOT_CONVERGED, 'no self-consistency within the allowed iterations')
+_NOT_RELAXED = (FailureCode.GEOMETRY_NOT_CONVERGED, 'the geometry was not relaxed within the allowed steps')
+
+_SYMPTOMS = (
+    (
+        'output',
+        re.compile(r'no space left on device|disk quota exceeded|file system full|file size limit exceeded', re.I),
+        (FailureCode.DISK_FULL, 'the disk is full: {found}'),
+    ),
+    (
+        'stderr',  # SIESTA does not notice a full disk and exits normally
+        re.compile(COMPLETED),
+        (FailureCode.DISK_FULL, 'the run came to its end, but its files are cut: the disk was full'),
+    ),
+    (
+        'output',
+        re.compile(
+            r'oom[-_ ]?kill|out of memory|cannot allocate memory|exceeded (?:job |step )?memory limit|std::bad_alloc'
+            r'|allocation would exceed memory|insufficient virtual memory|^.*alloc.*error.*memory'
+            r'|alloc_err: allocate error',
+            re.I | re.M,
+        ),
+        (FailureCode.OUT_OF_MEMORY, 'the memory did not suffice: {found}'),
+    ),
+    (
+        'output',
+        re.compile(r'pseudopotential file not found.*|no pseudopotential (?:file|information).*', re.I),
+        (FailureCode.MISSING_PSEUDOPOTENTIAL, '{found}'),
+    ),
+    ('output', _BASIS, (FailureCode.BASIS_ERROR, 'the basis cannot be made with these options')),
+    (
+        'output',
+        re.compile(r'OUT_OF_TIME|wall time exhaustion|due to time limit|walltime.*exceeded', re.I),
+        (FailureCode.WALL_TIME, 'SIESTA stopped because its wall time was over'),
+    ),
+    ('output', re.compile('SCF_NOT_CONV'), _NOT_CONVERGED),
+    ('output', re.compile('GEOM_NOT_CONV'), _NOT_RELAXED),
+)
+"""Where a pattern is searched for in a run that did not end well, the pattern, and the failure that it shows.
+
+The first match wins, so the most specific causes come first: a full disk or memory also ends a self-consistency.
+``output`` stands for the messages, the end of the standard output and the standard error together.
+"""
+
 _MONTHS = ('JAN', 'FEB', 'MAR', 'APR', 'MAY', 'JUN', 'JUL', 'AUG', 'SEP', 'OCT', 'NOV', 'DEC')
 
 
@@ -68,7 +103,9 @@ def read_run(
     them that does not exceed the Fermi level, and LUMO the lowest above it. Several k-points have weights only where
     the run left the file of k-points.
 
-    :param read: gives the text of a file of the run by name, None where there is no such file.
+    Of a folder: ``read_run(lambda name: (folder / name).read_text() if (folder / name).is_file() else None)``.
+
+    :param read: returns the text of a file of the run by name, None if there is no such file.
     :param prefix: the system label of the run.
     :param output: name of the file with the standard output.
     :param scheduler_stderr: what the scheduler or the launcher said.
@@ -76,7 +113,7 @@ def read_run(
     """
     text = read(output) or ''
     messages = read('MESSAGES') or ''
-    _check_failure(text, messages, scheduler_stderr)
+    n_iterations = _count_iterations(text, messages, scheduler_stderr)
     levels, fermi = _read_levels(read(f'{prefix}.EIG'), prefix)
     energy = _last_number(r'^siesta: FreeEng\s*=\s*(\S+)', text, 'the free energy')
     electrons = _last_number(r'^Total number of electrons:\s*(\S+)', text, 'the number of electrons')
@@ -84,20 +121,20 @@ def read_run(
         raise EvaluationError(
             FailureCode.ENGINE_FAILURE, f'SIESTA counts {electrons:g} electrons, which is no whole number'
         )
-    converged = re.findall(r'^SCF cycle converged after\s+(\d+) iterations', text, re.M)
     label = replace(
-        _label(energy, levels, fermi, round(electrons), int(converged[-1]), text),
+        _make_label(energy, levels, fermi, round(electrons), n_iterations, text),
         level_weights=_read_weights(read(f'{prefix}.KP'), prefix, levels.shape),
         fermi_ev=fermi,
         magnetic_moment_bohr=_read_moment(text) if len(levels) == 2 else None,
     )
+    timings = read('time.json') or ''
     warnings = tuple(line.partition(':')[2].strip() for line in messages.splitlines() if line.startswith('WARNING'))
     return Run(
         label=label,
         version=read_version(text) or 'unknown',
-        wall_s=_wall_time(text, read('time.json')),
-        scf_s=_scf_time(read('time.json')),
-        n_iterations=int(converged[-1]),
+        wall_s=_wall_time(text, timings),
+        scf_s=_scf_time(timings),
+        n_iterations=n_iterations,
         warnings=warnings,
     )
 
@@ -129,65 +166,67 @@ def find_start_failure(text: str) -> str | None:
     return None
 
 
-def _check_failure(text: str, messages: str, stderr: str) -> None:
-    everything = '\n'.join((messages, text[-20000:], stderr))
-    if COMPLETED in text[-2000:] or COMPLETED in messages:
-        # A run whose self-consistency need not converge calls itself completed either way.
-        if 'SCF_NOT_CONV' in messages or not re.search(r'^SCF cycle converged', text, re.M):
-            _fail(FailureCode.NOT_CONVERGED, 'no self-consistency within the allowed iterations', text)
-        if 'GEOM_NOT_CONV' in messages:
-            _fail(FailureCode.GEOMETRY_NOT_CONVERGED, 'the geometry was not relaxed within the allowed steps', text)
-        return
-    if found := _DISK.search(everything):
-        _fail(FailureCode.DISK_FULL, f'the disk is full: {found.group(0)}', text)
-    if COMPLETED in stderr:
-        # SIESTA notices neither that nothing more is written, nor fails because of it.
-        _fail(FailureCode.DISK_FULL, 'the run came to its end, but its files are cut: the disk was full', text)
-    if found := _MEMORY.search(everything):
-        _fail(FailureCode.OUT_OF_MEMORY, f'the memory did not suffice: {found.group(0).strip()}', text)
-    if found := _PSEUDO.search(everything):
-        _fail(FailureCode.MISSING_PSEUDOPOTENTIAL, ' '.join(found.group(0).split()), '')
-    if found := _BASIS.search(everything):
-        _fail(FailureCode.BASIS_ERROR, 'the basis cannot be made with these options', text)
-    if _WALL.search(everything):
-        _fail(FailureCode.WALL_TIME, 'SIESTA stopped because its wall time was over', text)
-    if 'SCF_NOT_CONV' in everything:
-        _fail(FailureCode.NOT_CONVERGED, 'no self-consistency within the allowed iterations', text)
-    if 'GEOM_NOT_CONV' in everything:
-        _fail(FailureCode.GEOMETRY_NOT_CONVERGED, 'the geometry was not relaxed within the allowed steps', text)
+def _count_iterations(text: str, messages: str, stderr: str) -> int:
+    """Return the number of iterations of the last self-consistency.
+
+    :raises EvaluationError: the run failed.
+    """
+    if not (COMPLETED in text[-2000:] or COMPLETED in messages):
+        raise _diagnose(text, messages, stderr)
+    converged = re.findall(r'^SCF cycle converged after\s+(\d+) iterations', text, re.M)
+    # A run whose self-consistency need not converge calls itself completed either way.
+    if 'SCF_NOT_CONV' in messages or not converged:
+        raise _failure(*_NOT_CONVERGED, text)
+    if 'GEOM_NOT_CONV' in messages:
+        raise _failure(*_NOT_RELAXED, text)
+    return int(converged[-1])
+
+
+def _diagnose(text: str, messages: str, stderr: str) -> EvaluationError:
+    """Find out why a run did not come to its end."""
+    texts = {'output': '\n'.join((messages, text[-20000:], stderr)), 'stderr': stderr}
+    for where, pattern, (code, sentence) in _SYMPTOMS:
+        if found := pattern.search(texts[where]):
+            return _failure(code, sentence.format(found=' '.join(found.group(0).split())), text)
     fatal = [line.partition(':')[2].strip() for line in messages.splitlines() if line.startswith('FATAL')]
-    if any(fatal) or 'Stopping Program from Node' in everything:
-        _fail(FailureCode.ENGINE_FAILURE, next(filter(None, fatal), 'SIESTA stopped itself'), text)
+    if any(fatal) or 'Stopping Program from Node' in texts['output']:
+        return _failure(FailureCode.ENGINE_FAILURE, next(filter(None, fatal), 'SIESTA stopped itself'), text)
     if not text.strip():
         last = _last_line(stderr)
-        _fail(FailureCode.ENGINE_FAILURE, 'SIESTA wrote nothing' + (f': {last}' if last else ''), '')
-    _fail(
-        FailureCode.TRUNCATED, f'the output ends before "{COMPLETED}": the run was killed or its machine failed', text
-    )
+        return EvaluationError(FailureCode.ENGINE_FAILURE, 'SIESTA wrote nothing' + (f': {last}' if last else ''))
+    sentence = f'the output ends before "{COMPLETED}": the run was killed or its machine failed'
+    return _failure(FailureCode.TRUNCATED, sentence, text)
 
 
-def _fail(code: str, sentence: str, text: str) -> NoReturn:
-    if code == FailureCode.NOT_CONVERGED:
-        steps = re.findall(r'^\s*scf:\s+(\d+)', text, re.M)
-        last = f'{steps[-1]} iterations' if steps else ''
-    elif code == FailureCode.BASIS_ERROR:
-        hints = _BASIS.findall(text)
-        hints += re.findall(r'^.*split_norm.*$', text, re.M)
-        last = ' '.join(hints[-1].split()) if hints else ''
-    else:
-        last = _last_line(text)
-    raise EvaluationError(code, f'{sentence} ({last})' if last else sentence)
+def _failure(code: FailureCode, sentence: str, text: str) -> EvaluationError:
+    """Make an error that adds to a sentence the detail of the standard output which explains it, if any."""
+    detail = _find_detail(code, text)
+    return EvaluationError(code, f'{sentence} ({detail})' if detail else sentence)
+
+
+def _find_detail(code: FailureCode, text: str) -> str:
+    match code:
+        case FailureCode.NOT_CONVERGED:
+            steps = re.findall(r'^\s*scf:\s+(\d+)', text, re.M)
+            return f'{steps[-1]} iterations' if steps else ''
+        case FailureCode.BASIS_ERROR:
+            hints = [*_BASIS.findall(text), *re.findall(r'^.*split_norm.*$', text, re.M)]
+            return ' '.join(hints[-1].split()) if hints else ''
+        case FailureCode.MISSING_PSEUDOPOTENTIAL:
+            return ''  # the sentence is what SIESTA wrote
+        case _:
+            return _last_line(text)
 
 
 def _last_line(text: str) -> str:
-    """Give the last line that tells something: no bare numbers, no back trace, no closing formula."""
+    """Return the last line that says something: no bare numbers, no back trace, no closing formula."""
     idle = re.compile(r'^[^A-Za-z]*$|\*{5}|^#\d|^\s*at \.\./|Stopping Program|ABNORMAL_TERMINATION|Backtrace')
     lines = [line for line in text.splitlines() if not idle.search(line)]
     return ' '.join(lines[-1].split())[:160] if lines else ''
 
 
 def _read_levels(eig: str | None, prefix: str) -> tuple[NDArray[np.float64], float]:
-    """Read the levels (S, k, L) and the Fermi level, both in eV."""
+    """Read the levels (S, K, L) of S spins, K k-points and L levels each, and the Fermi level, both in eV."""
     # A number that is cut is still a number: only the end of the last line tells.
     if not eig or not eig.endswith('\n') or len(eig.split(maxsplit=4)) < 4:
         raise EvaluationError(FailureCode.TRUNCATED, f'the file {prefix}.EIG with the levels is absent or not whole')
@@ -248,7 +287,7 @@ def _count_words(eig: str) -> int:
     return 4 + n_points * (1 + n_spins * n_levels)
 
 
-def _label(
+def _make_label(
     energy: float, levels: NDArray[np.float64], fermi: float, n_electrons: int, n_iterations: int, text: str
 ) -> Label:
     forces, stress = _read_forces(text), _read_stress(text)
@@ -304,8 +343,8 @@ def _last_number(pattern: str, text: str, what: str) -> float:
         raise EvaluationError(FailureCode.TRUNCATED, f'the output does not give {what}') from error
 
 
-def _wall_time(text: str, timings: str | None) -> float:
-    found = re.search(r'"_time":\s*([\d.]+)', timings or '') or re.search(
+def _wall_time(text: str, timings: str) -> float:
+    found = re.search(r'"_time":\s*([\d.]+)', timings) or re.search(
         r'^timer: Elapsed wall time \(sec\)\s*=\s*([\d.]+)', text, re.M
     )
     if found:
@@ -314,8 +353,8 @@ def _wall_time(text: str, timings: str | None) -> float:
     return (end - start).total_seconds() if start and end else float('nan')
 
 
-def _scf_time(timings: str | None) -> float:
-    found = re.search(r'"IterSCF":\s*\{\s*"_calls":\s*\d+,\s*"_time":\s*([\d.]+)', timings or '')
+def _scf_time(timings: str) -> float:
+    found = re.search(r'"IterSCF":\s*\{\s*"_calls":\s*\d+,\s*"_time":\s*([\d.]+)', timings)
     return float(found.group(1)) if found else float('nan')
 
 
