@@ -218,7 +218,7 @@ def test_labels_without_gaps_are_told_by_their_energies(aiida_profile_clean, cli
 @pytest.mark.parametrize(
     ('arguments', 'said'),
     [
-        (('--engine', 'nonsense'), 'registered engines'),
+        (('--engine', 'nonsense'), 'registered: '),
         (('--protocol', 'nonsense'), 'has no protocol'),
         (('--set', 'nonsense=1'), 'valid parameters'),
         (('--processes', 2, '--code', 'nowhere@localhost'), 'nowhere'),
