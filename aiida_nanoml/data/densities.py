@@ -12,6 +12,7 @@ from aiida.orm import FolderData
 from aiida.orm.pydantic import OrmMetadataField
 from numpy.typing import NDArray
 
+from aiida_nanoml.data.source import LabelSourceMixin, source_attributes
 from aiida_nanoml.densities.density import Density, mesh_spacing, read_density, write_density
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import DensityError
@@ -29,7 +30,7 @@ SHOWN = 10
 UNITS = {'free': 'electrons/Å³', 'difference': 'electrons/Å³', 'spacing': 'Å', 'electrons': 'e'}
 
 
-class DensitySetData(FolderData):  # type: ignore[misc]
+class DensitySetData(LabelSourceMixin, FolderData):  # type: ignore[misc]
     """N densities of N structures in their boxes; each is read alone, so that never all are in memory.
 
     :param structures: the structures, each in the box of its density; positions in Å.
@@ -120,12 +121,7 @@ class DensitySetData(FolderData):  # type: ignore[misc]
                 'kind': COMPUTED if model is None else PREDICTED,
                 'elements': list(structures.elements),
                 'names': structures.names[:SHOWN].tolist(),
-                'engine': source.engine,
-                'engine_version': source.version,
-                'engine_title': source.title,
-                'protocol': source.protocol,
-                'parameters': dict(source.parameters),
-                'pseudopotentials': dict(source.pseudopotentials),
+                **source_attributes(source),
                 'model_fingerprint': model,
                 'n_points': int(points.sum()),
                 'largest_mesh': shapes[points.argmax()].tolist(),
@@ -220,19 +216,6 @@ class DensitySetData(FolderData):  # type: ignore[misc]
         """Fingerprint of the model that predicted them; None of computed ones."""
         found: str | None = self.base.attributes.get('model_fingerprint')
         return found
-
-    @property
-    def label_source(self) -> LabelSource:
-        """Engine, version, protocol, parameters and pseudopotentials."""
-        attributes = self.base.attributes
-        return LabelSource(
-            engine=attributes.get('engine'),
-            version=attributes.get('engine_version'),
-            title=attributes.get('engine_title'),
-            protocol=attributes.get('protocol'),
-            parameters=attributes.get('parameters'),
-            pseudopotentials=attributes.get('pseudopotentials'),
-        )
 
     def density(self, row: int) -> Density:
         """Read one density.

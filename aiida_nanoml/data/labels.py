@@ -11,11 +11,12 @@ from aiida.orm import ArrayData
 from aiida.orm.pydantic import OrmMetadataField
 from numpy.typing import NDArray
 
-from aiida_nanoml.engines.label_set import NUMBERS, VECTORS, LabelSet, LabelSource
+from aiida_nanoml.data.source import LabelSourceMixin, source_attributes
+from aiida_nanoml.engines.label_set import NUMBERS, VECTORS, LabelSet
 from aiida_nanoml.errors import DatasetError
 
 
-class LabelSetData(ArrayData):  # type: ignore[misc]
+class LabelSetData(LabelSourceMixin, ArrayData):  # type: ignore[misc]
     """Labels of N structures, failed rows included, and the engine, version and protocol behind them.
 
     :param labels: the labels to store.
@@ -44,12 +45,7 @@ class LabelSetData(ArrayData):  # type: ignore[misc]
             self.set_array(name, array)
         self.base.attributes.set_many(
             {
-                'engine': labels.source.engine,
-                'engine_version': labels.source.version,
-                'engine_title': labels.source.title,
-                'protocol': labels.source.protocol,
-                'parameters': dict(labels.source.parameters),
-                'pseudopotentials': dict(labels.source.pseudopotentials),
+                **source_attributes(labels.source),
                 'n_rows': len(labels),
                 'n_finished': int(labels.finished.sum()),
                 'n_open_shell': int((labels.open_shell & labels.finished).sum()),
@@ -59,20 +55,6 @@ class LabelSetData(ArrayData):  # type: ignore[misc]
                 | {name: NUMBERS[name] for name in labels.numbers}
                 | {name: VECTORS[name] for name in labels.vectors},
             }
-        )
-
-    @property
-    def label_source(self) -> LabelSource:
-        """Engine, version, protocol, parameters and pseudopotentials."""
-        attributes = self.base.attributes
-        return LabelSource(
-            engine=attributes.get('engine'),
-            version=attributes.get('engine_version'),
-            title=attributes.get('engine_title'),
-            protocol=attributes.get('protocol'),
-            parameters=attributes.get('parameters'),
-            # Nodes from before there were engines with pseudopotentials say nothing about them.
-            pseudopotentials=attributes.get('pseudopotentials', {}),
         )
 
     @property

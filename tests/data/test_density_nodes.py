@@ -36,6 +36,12 @@ def test_densities_come_back_equal(
         node.density(3)
 
 
+def test_a_source_without_pseudopotentials_names_none(densities_node: DensitySetData) -> None:
+    bare = densities_node.clone()
+    bare.base.attributes.delete('pseudopotentials')
+    assert bare.label_source.pseudopotentials == {}
+
+
 def test_attributes_summarise_the_meshes(
     densities_node: DensitySetData, boxed_flakes: StructureSet, flake_labels: LabelSet
 ) -> None:
