@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -93,6 +93,20 @@ def validate_resources(resources: Any, _: Any) -> str | None:
     """Refuse more than one machine: the worker uses the cores of one."""
     if isinstance(resources, Mapping) and int(resources.get('num_machines', 1)) != 1:
         return f'num_machines is {resources["num_machines"]}: one job uses one machine; submit more batches instead'
+    return None
+
+
+def validate_rows(rows: Sequence[Any], n_rows: int) -> str | None:
+    """Return what is wrong with a choice of rows: it needs at least one, each exists, none comes twice.
+
+    :param rows: indices, counted from 0.
+    :param n_rows: number of rows to choose from.
+    """
+    outside = [row for row in rows if type(row) is not int or not 0 <= row < n_rows]
+    if outside:
+        return f'row {outside[0]!r} does not exist: there are {n_rows} rows, counted from 0'
+    if not rows or len(set(rows)) != len(rows):
+        return f'rows must be at least one index, without repetition; got {list(rows[:10])}'
     return None
 
 

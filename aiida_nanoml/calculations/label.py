@@ -12,7 +12,7 @@ from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
 from aiida_pseudo.data.pseudo import PsfData, PsmlData
 
-from aiida_nanoml.calculations.base import WorkerCalculation, count_processes, write_npz
+from aiida_nanoml.calculations.base import WorkerCalculation, count_processes, validate_rows, write_npz
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
@@ -199,13 +199,9 @@ def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
         if refusal:
             return refusal
     if 'rows' in inputs and 'structures' in inputs:
-        rows = inputs['rows'].get_list()
-        n_structures = inputs['structures'].n_structures
-        outside = [row for row in rows if type(row) is not int or not 0 <= row < n_structures]
-        if outside:
-            return f'row {outside[0]!r} does not exist: there are {n_structures} structures, counted from 0'
-        if not rows or len(set(rows)) != len(rows):
-            return 'rows must be a list of at least one index, without repetition'
+        refusal = validate_rows(inputs['rows'].get_list(), inputs['structures'].n_structures)
+        if refusal:
+            return refusal
     if 'time_limit_s' in inputs and not inputs['time_limit_s'].value > 0:
         return f'time_limit_s must be positive, got {inputs["time_limit_s"].value}'
     return None

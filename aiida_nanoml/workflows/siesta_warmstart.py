@@ -10,13 +10,13 @@ from aiida import orm
 from aiida.engine import ProcessBuilder, while_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
+from aiida_nanoml.calculations.base import validate_rows
 from aiida_nanoml.calculations.functions.siesta import node_of_structure
 from aiida_nanoml.calculations.functions.starts import (
     STARTS,
     box_structures,
     compare_starts,
     row_name,
-    validate_rows,
 )
 from aiida_nanoml.calculations.siesta import mesh_settings
 from aiida_nanoml.data.densities import DensitySetData

@@ -88,9 +88,14 @@ def test_rows_are_chosen_and_refused(warmstart, aiida_manager) -> None:
     boxed = orm.load_node(process.ctx.structures['row_0001'])
     assert boxed.cell == pytest.approx(densities.structures[1].cell)
     assert boxed.label == 'z-0001'
-    for rows in ([2], [0, 0], [], ['0']):
+    for rows, reason in (
+        ([2], 'row 2 does not exist: there are 2'),
+        ([0, 0], 'without repetition'),
+        ([], 'at least one'),
+        (['0'], "row '0' does not exist"),
+    ):
         builder.rows = orm.List(rows)
-        with pytest.raises(ValueError, match='rows must be different indices below 2'):
+        with pytest.raises(ValueError, match=reason):
             instantiate_process(aiida_manager.get_runner(), builder)
 
 

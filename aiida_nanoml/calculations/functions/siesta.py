@@ -10,6 +10,7 @@ import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
 
+from aiida_nanoml.calculations.base import validate_rows
 from aiida_nanoml.calculations.functions.base import refusing
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
@@ -40,9 +41,9 @@ def place_structures(
     """
     whole = structures.structures
     wanted = rows.get_list()
-    outside = [row for row in wanted if type(row) is not int or not 0 <= row < len(whole)]
-    if outside or not wanted or len(set(wanted)) != len(wanted):
-        raise StructureError(f'rows must be different indices below {len(whole)}, at least one; got {wanted[:10]}')
+    refusal = validate_rows(wanted, len(whole))
+    if refusal:
+        raise StructureError(refusal)
     if not vacuum_ang.value > 0:
         raise StructureError(f'vacuum_ang must be positive, got {vacuum_ang.value}')
     width = max(4, len(str(max(wanted))))

@@ -10,6 +10,7 @@ from aiida import orm
 from aiida.engine import calcfunction
 from numpy.typing import ArrayLike
 
+from aiida_nanoml.calculations.base import validate_rows
 from aiida_nanoml.calculations.functions.base import refusing
 from aiida_nanoml.calculations.functions.siesta import node_of_structure
 from aiida_nanoml.data.densities import DensitySetData
@@ -93,18 +94,6 @@ def summarise_starts(columns: Mapping[str, ArrayLike]) -> dict[str, float | int 
 def row_name(row: int) -> str:
     """Name the part of a step that belongs to a row."""
     return f'row_{row:04d}'
-
-
-def validate_rows(rows: list[Any], n_rows: int) -> str | None:
-    """Say what is wrong with a choice of rows.
-
-    :param rows: the choice.
-    :param n_rows: how many there are.
-    """
-    outside = [row for row in rows if type(row) is not int or not 0 <= row < n_rows]
-    if outside or not rows or len(set(rows)) != len(rows):
-        return f'rows must be different indices below {n_rows}, at least one; got {rows[:10]}'
-    return None
 
 
 def _read(folder: orm.FolderData, what: str) -> Run:
