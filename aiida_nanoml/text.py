@@ -30,6 +30,14 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def duration(seconds: float) -> str:
+    """Return a time span in the largest unit of which there are two or more."""
+    for unit, size in (('d', 86400.0), ('h', 3600.0), ('min', 60.0)):
+        if seconds >= 2 * size:
+            return f'{seconds / size:.1f} {unit}'
+    return f'{seconds:.0f} s'
+
+
 def aligned(rows: Sequence[Sequence[object]], indent: str = '') -> str:
     """Align the columns of a table.
 

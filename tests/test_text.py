@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiida_nanoml.text import agree, aligned, capitalised, counted, first_of
+from aiida_nanoml.text import agree, aligned, capitalised, counted, duration, first_of
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,13 @@ def test_a_verb_agrees_with_a_number():
 def test_a_long_list_ends_with_a_count():
     assert first_of(['a', 'b'], 2) == 'a, b'
     assert first_of(['a', 'b', 'c', 'd'], 2) == 'a, b and 2 more'
+
+
+@pytest.mark.parametrize(
+    ('seconds', 'text'), [(5, '5 s'), (119, '119 s'), (600, '10.0 min'), (7300, '2.0 h'), (200_000, '2.3 d')]
+)
+def test_a_duration_has_the_unit_that_people_use(seconds, text):
+    assert duration(seconds) == text
 
 
 def test_only_the_first_letter_becomes_a_capital():

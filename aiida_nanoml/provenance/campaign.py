@@ -74,6 +74,11 @@ class Campaign:
     seconds_each: float | None
     remaining_s: float | None
 
+    @property
+    def n_failed(self) -> int:
+        """Return the number of structures that failed."""
+        return sum(failure.n_structures for failure in self.failures)
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything in types of JSON."""
         return asdict(self)

@@ -17,7 +17,6 @@ from aiida.common.links import LinkType
 from aiida.engine import run_get_node
 from aiida.plugins import WorkflowFactory
 
-from aiida_nanoml.cli.campaign import duration
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.provenance.campaign import campaign_status
 
@@ -91,13 +90,6 @@ def test_retry_labels_the_failures_again_and_resume_says_when_nothing_is_left(cl
     refused = cli('campaign', 'resume', node['uuid'], status=1).output
     assert f'campaign retry {node["pk"]}' in refused
     assert 'No structure could be labelled' in cli('campaign', 'retry', node['uuid'], status=1).output
-
-
-@pytest.mark.parametrize(
-    ('seconds', 'text'), [(5, '5 s'), (119, '119 s'), (600, '10.0 min'), (7300, '2.0 h'), (200_000, '2.3 d')]
-)
-def test_durations_are_told_in_the_unit_people_use(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 @pytest.fixture

@@ -1,0 +1,83 @@
+"""Draw a figure of a model or of predictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import model_validator
+
+from aiida_nanoml.actions.base import FileAction, Result, Session, record
+from aiida_nanoml.actions.errors import InputError
+from aiida_nanoml.actions.fields import OUTPUT, AnyNode, argument, option
+from aiida_nanoml.actions.nodes import type_name
+
+if TYPE_CHECKING:
+    from aiida.orm import Node
+
+
+class Plot(FileAction):
+    """Draw NODE: predicted against computed values, their errors against standard deviations, or the learning curve.
+
+    NODE is a model, a training, predictions of rows whose values are known (a data set, or predictions that were
+    validated), the history of a training, or a workflow that made a model.
+    """
+
+    action: ClassVar[str] = 'plot'
+    command: ClassVar[tuple[str, ...]] = ('plot',)
+    example: ClassVar[str] = 'aiida-nanoml plot gap-model -o parity.png'
+
+    node: AnyNode = argument('Node to draw.')
+    learning_curve: bool = option(False, 'Of a model or training: losses over the epochs.')
+    calibration: bool = option(False, 'Errors against predicted standard deviations.')
+    output: Path = option(
+        ...,
+        'File to write; its ending chooses the format: .png, .pdf or .svg.',
+        options=('-o', '--output'),
+        exists='new file',
+        group=OUTPUT,
+    )
+
+    @model_validator(mode='after')
+    def check_choice(self) -> Self:
+        """Check that one figure is chosen."""
+        if self.learning_curve and self.calibration:
+            raise InputError('choose {learning_curve} or {calibration}: a file holds one figure')
+        return self
+
+    def perform(self, session: Session) -> Result:
+        """Draw the figure."""
+        from aiida_nanoml.provenance import drawing
+
+        node = self.load('node')
+        self.check_overwriting(self.output)
+        if self.calibration:
+            drawn = drawing.draw_calibration(node, self.output)
+        elif self.learning_curve or type_name(node) == drawing.HISTORY:
+            drawn = drawing.draw_learning_curve(node, self.output)
+        else:
+            drawn = drawing.draw_parity(node, self.output)
+        return PlotResult(node, self.output, drawn)
+
+
+@dataclass(frozen=True)
+class PlotResult(Result):
+    """A figure.
+
+    :param node: what was drawn.
+    :param file: the figure.
+    :param drawn: kind of the figure, and number of rows or epochs.
+    """
+
+    node: Node
+    file: Path
+    drawn: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return node, file and what was drawn."""
+        return record(self.node, file=str(self.file), **self.drawn)
+
+    def lines(self) -> dict[str, object]:
+        """Return the file and what was drawn."""
+        return {'file': self.file, **self.drawn}
