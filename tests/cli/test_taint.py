@@ -106,6 +106,6 @@ def test_an_archive_that_cannot_be_read_says_why(cli, rows, aiida_profile, tmp_p
         error = cli('trace', 'rows', '--archive', older, status=1).stderr
         assert f'verdi archive migrate {older} NEW' in ' '.join(error.split())
         assert 'is no archive of AiiDA' in cli('trace', 'rows', '--archive', text, status=1).stderr
-        assert 'there is no file' in cli('trace', 'rows', '--archive', tmp_path / 'missing.aiida', status=1).stderr
+        assert 'does not exist' in cli('trace', 'rows', '--archive', tmp_path / 'missing.aiida', status=2).stderr
     finally:
         load_profile(aiida_profile, allow_switch=True)
