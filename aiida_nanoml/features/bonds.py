@@ -1,4 +1,4 @@
-"""The bonds of isolated flakes of H, B, C and N, which every descriptor of their atoms starts from."""
+"""Bonds of isolated flakes of H, B, C and N, from which every descriptor of their atoms starts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from aiida_nanoml.structures.neighbours import near_pairs
 from aiida_nanoml.structures.structure_set import StructureSet
 
 ELEMENTS = ('H', 'B', 'C', 'N')
-"""The elements that the descriptors know, in the order of their fractions; an index into it is a species."""
+"""Elements of the descriptors of flakes, in the order of their fractions; an index into it is a species."""
+
+HYDROGEN, BORON, CARBON, NITROGEN = range(len(ELEMENTS))
+"""Their species."""
 
 HEAVY_BOND = 1.9
 """Heavy atoms nearer than this (Å) are bonded: between a stretched B-N bond and second neighbours at 2.5 Å."""
@@ -56,7 +59,7 @@ def bonds_of(structures: StructureSet, descriptor: str) -> Bonds:
             f'{place(structures, int(strange[0]))}: {descriptor} know the elements {", ".join(ELEMENTS)} only'
         )
     left, right, distances = near_pairs(structures.positions, structures.offsets, HEAVY_BOND)
-    hydrogen = species == 0
+    hydrogen = species == HYDROGEN
     n_hydrogen = hydrogen[left].astype(np.int8) + hydrogen[right]
     bonded = np.flatnonzero((n_hydrogen == 0) | ((n_hydrogen == 1) & (distances < HYDROGEN_BOND)))
     left, right = left[bonded], right[bonded]
@@ -64,7 +67,7 @@ def bonds_of(structures: StructureSet, descriptor: str) -> Bonds:
 
 
 def fractions(structures: StructureSet) -> NDArray[np.float64]:
-    """Give the share of each of :data:`ELEMENTS` among all atoms of each structure (n, 4)."""
+    """Return the share of each of :data:`ELEMENTS` among all atoms of each structure (n, 4)."""
     n, size = len(structures), len(ELEMENTS)
     amounts = np.bincount(structures.rows * size + _SPECIES[structures.numbers], minlength=n * size).reshape(n, size)
     shares: NDArray[np.float64] = amounts / structures.counts[:, None]
@@ -72,7 +75,7 @@ def fractions(structures: StructureSet) -> NDArray[np.float64]:
 
 
 def place(structures: StructureSet, atom: int) -> str:
-    """Say where an atom of the flat arrays is: its row, the name of its structure, its index there, its element."""
+    """Describe where an atom of the flat arrays is: row and name of its structure, its index there, its element."""
     row = int(structures.rows[atom])
     name = f' ({structures.names[row]})' if structures.names[row] else ''
     symbol = SYMBOLS[structures.numbers[atom]]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_nanoml.errors import DescriptorError
-from aiida_nanoml.features.bonds import ELEMENTS, Bonds, bonds_of, place
+from aiida_nanoml.features.bonds import ELEMENTS, HYDROGEN, Bonds, bonds_of, place
 from aiida_nanoml.structures.structure_set import StructureSet
 
 BOND_LENGTH = 1.42
@@ -108,7 +108,7 @@ def embed(structures: StructureSet) -> Embedding:
     """
     bonds = bonds_of(structures, 'clusters')
     n_atoms, n = len(bonds.species), len(structures)
-    heavy, rows = bonds.species > 0, structures.rows
+    heavy, rows = bonds.species != HYDROGEN, structures.rows
     fault, reason = np.full(n, n_atoms, dtype=np.int64), np.full(n, '', dtype='<U80')
 
     def refuse(wrong: NDArray[np.bool_], why: str) -> None:
@@ -184,7 +184,7 @@ def lattice_clusters(structures: StructureSet, radii: tuple[int, ...], embedding
             f'{place(structures, int(embedding.fault[row]))} {embedding.reason[row]}: the structure is not on a '
             f'honeycomb lattice ({len(wrong)} of {len(structures)} structures); use geometry="graph"'
         )
-    heavy = np.flatnonzero(embedding.species > 0)
+    heavy = np.flatnonzero(embedding.species != HYDROGEN)
     keys = np.empty((len(heavy), len(radii)), dtype=np.uint64)
     compositions = np.empty_like(keys)
     rows = structures.rows
@@ -196,8 +196,8 @@ def lattice_clusters(structures: StructureSet, radii: tuple[int, ...], embedding
         content = np.zeros(grid.size, dtype=np.uint8)
         content[grid.cells] = embedding.species[atoms] + 1
         for odd in (False, True):
-            chosen = (embedding.species[atoms] > 0) & (embedding.odd[atoms] == odd)
-            rank = done + np.cumsum(embedding.species[atoms] > 0)[chosen] - 1
+            chosen = (embedding.species[atoms] != HYDROGEN) & (embedding.odd[atoms] == odd)
+            rank = done + np.cumsum(embedding.species[atoms] != HYDROGEN)[chosen] - 1
             cells = grid.cells[chosen]
             centre = content[cells]
             sums = tables.centre.take(centre, axis=0)
@@ -212,7 +212,7 @@ def lattice_clusters(structures: StructureSet, radii: tuple[int, ...], embedding
                     position += 1
                 keys[rank, column] = mixed_bits(sums.min(axis=1))
                 compositions[rank, column] = amounts
-        done += int(np.count_nonzero(embedding.species[atoms] > 0))
+        done += int(np.count_nonzero(embedding.species[atoms] != HYDROGEN))
     return Clusters(rows[heavy], keys, compositions)
 
 
@@ -331,14 +331,14 @@ def graph_clusters(structures: StructureSet, radii: tuple[int, ...]) -> Clusters
     """
     bonds = bonds_of(structures, 'clusters')
     degree = np.bincount(bonds.ends, minlength=len(bonds.species))
-    lost = np.flatnonzero((degree == 0) & ((bonds.species == 0) | (structures.counts[structures.rows] > 1)))
+    lost = np.flatnonzero((degree == 0) & ((bonds.species == HYDROGEN) | (structures.counts[structures.rows] > 1)))
     if len(lost):
         raise DescriptorError(f'{place(structures, int(lost[0]))} is bonded to nothing, so that no cluster holds it')
     order = np.argsort(bonds.ends, kind='stable')
     ends, others = bonds.ends[order], bonds.others[order]
     slots = np.arange(len(ends)) - np.repeat(np.cumsum(degree) - degree, degree)
     width = max(int(degree.max(initial=0)), 1)
-    heavy = np.flatnonzero(bonds.species > 0)
+    heavy = np.flatnonzero(bonds.species != HYDROGEN)
     keys = np.empty((len(heavy), len(radii)), dtype=np.uint64)
     compositions = np.empty_like(keys)
     done = 0

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_nanoml.errors import DescriptorError
-from aiida_nanoml.features.bonds import ELEMENTS, bonds_of, place
+from aiida_nanoml.features.bonds import BORON, ELEMENTS, HYDROGEN, NITROGEN, bonds_of, place
 from aiida_nanoml.structures.structure_set import StructureSet
 from aiida_nanoml.units import COULOMB_EV_ANG
 
@@ -250,19 +250,20 @@ def pi_blocks(structures: StructureSet) -> Iterator[PiBlock]:
     """
     species, ends, others = bonds_of(structures, 'tight-binding levels')
     n_bonds = np.bincount(ends, minlength=len(species))
-    wrong = np.flatnonzero(n_bonds != np.where(species == 0, 1, 3))
+    wrong = np.flatnonzero(n_bonds != np.where(species == HYDROGEN, 1, 3))
     if len(wrong):
         raise DescriptorError(
             f'{place(structures, int(wrong[0]))} has {n_bonds[wrong[0]]} bonds; the tight-binding model is one of pi '
             'electrons, in which a heavy atom has three bonded neighbours and hydrogen one'
         )
-    alike = np.flatnonzero((species[ends] == species[others]) & np.isin(species[ends], (1, 3)))
+    alike = np.flatnonzero((species[ends] == species[others]) & np.isin(species[ends], (BORON, NITROGEN)))
     if len(alike):
         raise DescriptorError(
             f'{place(structures, int(ends[alike[0]]))} is bonded to its own element; the tight-binding model has no '
             'parameters for B-B and N-N bonds'
         )
-    heavy = species > 0
+    heavy = species != HYDROGEN
+    # B, C and N give 0, 1 and 2 pi electrons, in the order of their species 1, 2 and 3.
     electrons = np.bincount(structures.rows, weights=np.where(heavy, species - 1, 0), minlength=len(structures))
     n_heavy = np.bincount(structures.rows[heavy], minlength=len(structures))
     odd = np.flatnonzero(electrons % 2)
@@ -320,7 +321,7 @@ def _block(
     coulomb[:, np.arange(n), np.arange(n)] = 0.0
 
     terms = np.empty((*sites.shape, _N_SITE))
-    terms[..., 0], terms[..., 1] = kinds_of_site == 1, kinds_of_site == 3
+    terms[..., 0], terms[..., 1] = kinds_of_site == BORON, kinds_of_site == NITROGEN
     for column, (centre, neighbour) in enumerate(_SHIFTS, start=2):
         terms[..., column] = (kinds_of_site == ELEMENTS.index(centre)) * around[sites, ELEMENTS.index(neighbour)]
 

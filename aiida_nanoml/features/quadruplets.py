@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aiida_nanoml.errors import DescriptorError
 from aiida_nanoml.features.base import Descriptor
-from aiida_nanoml.features.bonds import ELEMENTS, HEAVY_BOND, HYDROGEN_BOND, bonds_of, fractions, place
+from aiida_nanoml.features.bonds import ELEMENTS, HEAVY_BOND, HYDROGEN, HYDROGEN_BOND, bonds_of, fractions, place
 from aiida_nanoml.structures.structure_set import StructureSet
 
 CLASSES: tuple[str, ...] = tuple(
@@ -110,7 +110,7 @@ class QuadrupletDescriptor(Descriptor):
 def _classified(structures: StructureSet) -> NDArray[np.int64]:
     """Class of each atom (A,): an index into CLASSES, its length for none of them, -1 for hydrogen."""
     species, ends, others = bonds_of(structures, 'quadruplets')
-    hydrogen = species == 0
+    hydrogen = species == HYDROGEN
     n_bonds = np.bincount(ends, minlength=len(species))
     wrong = np.flatnonzero(n_bonds != np.where(hydrogen, 1, 3))
     if len(wrong):

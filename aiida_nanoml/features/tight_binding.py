@@ -13,6 +13,7 @@ from pydantic import SkipValidation
 
 from aiida_nanoml.errors import DescriptorError
 from aiida_nanoml.features.base import Descriptor
+from aiida_nanoml.features.bonds import BORON, CARBON, NITROGEN
 from aiida_nanoml.features.pi_model import PARAMETERS, PiBlock, pi_blocks
 from aiida_nanoml.parameters import Count, Natural
 from aiida_nanoml.structures.structure_set import StructureSet
@@ -240,7 +241,7 @@ def _features(block: PiBlock, parameters: NDArray[np.float64]) -> NDArray[np.flo
     columns = [gap, middle, *(relative[:, level] for level in (*reversed(below), *above))]
     for density in densities:
         columns.append((density**2).sum(axis=1))
-        columns.extend((density * (block.species == site)).sum(axis=1) for site in (1, 2, 3))
+        columns.extend((density * (block.species == site)).sum(axis=1) for site in (BORON, CARBON, NITROGEN))
         columns.append((density * block.edge).sum(axis=1))
         columns.append(np.einsum('fi,fij,fj->f', density, block.coulomb, density, optimize=True))
     columns.append(np.sqrt(hole * electron).sum(axis=1))
@@ -253,7 +254,7 @@ def _features(block: PiBlock, parameters: NDArray[np.float64]) -> NDArray[np.flo
         )
         / n
     )
-    columns.extend((frontier.charges * (block.species == site)).sum(axis=1) / n for site in (1, 2, 3))
+    columns.extend((frontier.charges * (block.species == site)).sum(axis=1) / n for site in (BORON, CARBON, NITROGEN))
     columns.append(np.abs(frontier.charges).sum(axis=1) / n)
     return np.stack(columns, axis=1)
 
