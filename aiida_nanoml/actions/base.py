@@ -66,9 +66,11 @@ def command_line(action: type[Action], fields: Mapping[str, Any]) -> str:
     :param fields: values by name of the field; fields that are left out keep their defaults.
     """
     words = [*action.command]
+    if action.choice_field in fields:
+        words.append(choice_word(fields[action.choice_field]))
     options: list[str] = []
     for spec in fields_of(action):
-        if spec.name not in fields:
+        if spec.name not in fields or spec.name == action.choice_field:
             continue
         value = fields[spec.name]
         if spec.display.positional:
@@ -84,6 +86,11 @@ def command_line(action: type[Action], fields: Mapping[str, Any]) -> str:
             for one in value if spec.repeatable else [value]:
                 options += [spec.options[0], _text_of(spec, one)]
     return shlex.join([*words, *options])
+
+
+def choice_word(choice: str) -> str:
+    """Return the last word of the command of a choice, see :attr:`Action.choice_field`."""
+    return choice.replace('_', '-')
 
 
 def _text_of(spec: FieldSpec, value: Any) -> str:
@@ -164,6 +171,9 @@ class Action(BaseModel, ABC):
 
     example: ClassVar[str]
     """Commands that run, a line each."""
+
+    choice_field: ClassVar[str | None] = None
+    """Field whose choices have a command each: the choice is the last word of the command."""
 
     short: ClassVar[str | None] = None
     """Help in the list of commands; None: the first sentence of the docstring."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from aiida.cmdline.groups.verdi import VerdiContext
 from aiida.common import exceptions
 
 from aiida_nanoml.actions.nodes import NO_PROFILE, one_line
-from aiida_nanoml.cli.commands import Group, known_actions
+from aiida_nanoml.cli.commands import EACH, Group, known_actions
 from aiida_nanoml.errors import NanomlError
+
+if TYPE_CHECKING:
+    from aiida_nanoml.actions.base import Action
 
 USER_FAULTS = (
     NanomlError,
@@ -42,11 +45,15 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands in the order of the table, then those of other packages."""
-        return [*self._lazy, *sorted(self._foreign())]
+        named = (name for name in self._lazy if name != EACH)
+        return [*self._choices(), *named, *sorted(self._foreign())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Make or import a command."""
-        entry = self._lazy.get(cmd_name) or self._foreign().get(cmd_name)
+        entry = self._lazy.get(cmd_name) if cmd_name != EACH else None
+        if entry is None and cmd_name in (choices := self._choices()):
+            return self._choice_command(cmd_name, choices[cmd_name])
+        entry = entry or self._foreign().get(cmd_name)
         if entry is None:
             return None
         if isinstance(entry, Group):
@@ -59,6 +66,28 @@ class LazyGroup(click.Group):
 
         return action_command(entry, cmd_name)
 
+    def _choices(self) -> dict[str, str]:
+        """Return the choices that have a command in this group, by the name of the command."""
+        if EACH not in self._lazy:
+            return {}
+        from aiida_nanoml.actions.base import choice_word
+        from aiida_nanoml.actions.fields import fields_of
+
+        action = self._action_of_choices()
+        [spec] = [spec for spec in fields_of(action) if spec.name == action.choice_field]
+        return {choice_word(choice): choice for choice in spec.choices}
+
+    def _choice_command(self, cmd_name: str, choice: str) -> click.Command:
+        from aiida_nanoml.cli.parameters import ActionCommand
+
+        action = self._action_of_choices()
+        return ActionCommand(action, cmd_name, {str(action.choice_field): choice})
+
+    def _action_of_choices(self) -> type[Action]:
+        from aiida_nanoml.actions.registry import action_class
+
+        return action_class(str(self._lazy[EACH]))
+
     def _foreign(self) -> dict[str, str | Group]:
         """Return the actions of other packages that belong into this group."""
         from aiida_nanoml.actions.registry import action_class, action_names
@@ -66,14 +95,24 @@ class LazyGroup(click.Group):
         found: dict[str, str | Group] = {}
         for name in set(action_names()) - known_actions():
             try:
-                words = action_class(name).command
+                action = action_class(name)
             except NanomlError:
                 continue  # a broken package hides its own commands only
+            words = action.command
             depth = len(self._path)
             if words[:depth] != self._path or len(words) <= depth or words[depth] in self._lazy:
                 continue
-            found[words[depth]] = name if len(words) == depth + 1 else Group('Commands of another package.', {})
+            if len(words) > depth + 1:
+                found[words[depth]] = Group('Commands of another package.', {})
+            else:
+                found[words[depth]] = name if action.choice_field is None else _group_of_choices(name, action)
         return found
+
+
+def _group_of_choices(name: str, action: type[Action]) -> Group:
+    from aiida_nanoml.actions.base import first_sentence
+
+    return Group(f'{first_sentence(action.describe({}))}.', {EACH: name})
 
 
 class RootGroup(LazyGroup):

@@ -75,7 +75,7 @@ class ActionCommand(click.Command):
             name,
             params=[*map(parameter_of, self._specs), JSON],
             callback=self._run,
-            help=text,
+            help=_keep_lists(text),
             short_help=action.short if action.short and not self.preset else first_sentence(text),
             epilog=example(action.examples(self.preset)),
         )
@@ -156,6 +156,12 @@ def example(text: str) -> str:
     """Return the end of a help page: examples that run."""
     lines = '\n'.join(f'  {line}' for line in text.splitlines())
     return f'\b\nExample:\n{lines}'
+
+
+def _keep_lists(text: str) -> str:
+    """Mark paragraphs with indented lines, which click would otherwise wrap."""
+    paragraphs = text.split('\n\n')
+    return '\n\n'.join(f'\b\n{one}' if '\n  ' in one else one for one in paragraphs)
 
 
 def _help_of(spec: FieldSpec) -> str:

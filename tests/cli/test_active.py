@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiida_nanoml.cli.active import REASONS, STRATEGIES
+from aiida_nanoml.actions.active import REASONS, strategies
 from aiida_nanoml.learning import acquisition
 from aiida_nanoml.workflows.active import STOPS
 
@@ -45,5 +45,5 @@ def test_validate_refuses(cli, model_node, labels_node, structures_node, split_f
 
 
 def test_names_agree_with_the_workflow() -> None:
-    assert set(STRATEGIES) == set(acquisition.STRATEGIES)
+    assert set(strategies()) == set(acquisition.STRATEGIES)
     assert set(REASONS) == {*STOPS, 'pool'}

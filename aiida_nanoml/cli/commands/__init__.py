@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+EACH = '*'
+"""In the place of the name of a command: see :class:`Group`."""
+
 
 @dataclass(frozen=True)
 class Group:
     """A group of commands.
 
     :param help: what they are about.
-    :param commands: name of an action, ``module:command``, or a group, by the name of the command.
+    :param commands: name of an action, ``module:command``, or a group, by the name of the command; under
+        :data:`EACH`, an action that has a command for each choice of its ``choice_field``.
     """
 
     help: str
@@ -48,11 +52,14 @@ COMMANDS: Mapping[str, str | Group] = MappingProxyType(
             },
         ),
         'train': 'train',
-        'study': 'aiida_nanoml.cli.study:study',
+        'study': Group(
+            'Studies: how well gaps, or other targets, are learnt, over repeated seeds, as tables and figures.',
+            {EACH: 'study', 'show': 'show_study'},
+        ),
         'model': Group('Trained models.', {'show': 'show_model', 'export': 'export_model'}),
         'predict': 'predict',
         'validate': 'validate',
-        'active': 'aiida_nanoml.cli.active:active',
+        'active': 'active',
         'density': 'aiida_nanoml.cli.density:density',
         'rmatrix': 'aiida_nanoml.cli.rmatrix:rmatrix',
         'plot': 'plot',

@@ -31,9 +31,10 @@ def list_(as_json: bool) -> None:
 
 @click.command(epilog=example('aiida-nanoml actions schema label'))
 @click.argument('name')
-def schema(name: str) -> None:
+@click.option('--json', 'as_json', is_flag=True, help='Print it in one line.')
+def schema(name: str, as_json: bool) -> None:
     """Print the JSON Schema of the action NAME: its fields with types, bounds, units, defaults and help.
 
     Rules across fields are not in it: a value that fits the schema may still be refused.
     """
-    click.echo(json.dumps(action_class(name).json_schema(), indent=2, ensure_ascii=False))
+    click.echo(json.dumps(action_class(name).json_schema(), indent=None if as_json else 2, ensure_ascii=False))

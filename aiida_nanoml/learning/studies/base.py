@@ -243,6 +243,14 @@ class Study(ABC):
             entries.append(entry)
         return tabulate(entries)
 
+    @classmethod
+    def describe_settings(cls) -> list[str]:
+        """Return a line for each setting: name, default and meaning."""
+        return [
+            f'{name}={_default_text(field.default)}: {field.description}'
+            for name, field in cls.settings_model.model_fields.items()
+        ]
+
     def _refusal(self, error: ValidationError) -> str:
         fault = error.errors()[0]
         where = '.'.join(str(part) for part in fault['loc'])
@@ -250,6 +258,12 @@ class Study(ABC):
         if fault['type'] == 'extra_forbidden':
             return f'the study {self.name} has no setting {where!r}; it has: {known}'
         return f'setting {where} of the study {self.name}: {fault["msg"]}, got {fault["input"]!r}'
+
+
+def _default_text(default: Any) -> str:
+    if default is None:
+        return '…'
+    return f'[{",".join(map(str, default))}]' if isinstance(default, tuple) else str(default)
 
 
 def families_of(dataset: Dataset) -> list[str]:
