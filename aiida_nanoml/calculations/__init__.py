@@ -1,1 +1,1 @@
-"""Calculation jobs run by ``nanoml-worker``, and calculation functions."""
+"""Calculation jobs of ``nanoml-worker`` and SIESTA, calculation functions, and an importer of finished runs."""

@@ -1,4 +1,4 @@
-"""What the calculation jobs of this package have in common."""
+"""Base class of the calculation jobs that run a task of ``nanoml-worker``, and what their inputs have in common."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ class WorkerCalculation(CalcJob):
     """Run one task of ``nanoml-worker`` in one job on one machine."""
 
     TASK: ClassVar[str]
-    RETRIEVED: ClassVar[tuple[str, ...]] = ()
-    """Files and folders that the parser turns into nodes; they are not kept a second time."""
+    """Command of ``nanoml-worker``, and name of the calculation and its parser."""
+
+    _TEMPORARY_FILES: ClassVar[tuple[str, ...]] = ()
+    """Files and folders that the parser turns into nodes: retrieved for it, and not stored."""
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
@@ -49,17 +51,17 @@ class WorkerCalculation(CalcJob):
         spec.exit_code(500, 'ERROR_INPUT_REFUSED', message='The worker refused its input: {reason}')
 
     @abstractmethod
-    def job(self) -> BaseModel:
+    def job_content(self) -> BaseModel:
         """Return the content of ``job.json``."""
 
     @abstractmethod
     def write_arrays(self, folder: Folder) -> list[str]:
-        """Write the input arrays and return their file names; the graph holds them already."""
+        """Write the input arrays and return their file names, which are not stored again: they are input nodes."""
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
-        """Write the job folder."""
+        """Write ``job.json`` and the arrays; retrieve report, output and error stream, the others temporarily."""
         with folder.open(JOB_FILE, 'w', encoding='utf-8') as handle:
-            handle.write(self.job().model_dump_json(indent=2) + '\n')
+            handle.write(self.job_content().model_dump_json(indent=2) + '\n')
         codeinfo = CodeInfo()
         codeinfo.code_uuid = self.inputs.code.uuid
         codeinfo.cmdline_params = [self.TASK, '--processes', str(count_processes(self.options.resources))]
@@ -69,17 +71,30 @@ class WorkerCalculation(CalcJob):
         calcinfo.codes_info = [codeinfo]
         calcinfo.provenance_exclude_list = self.write_arrays(folder)
         calcinfo.retrieve_list = [REPORT_FILE, OUTPUT_FILE, ERROR_FILE]
-        calcinfo.retrieve_temporary_list = list(self.RETRIEVED)
+        calcinfo.retrieve_temporary_list = list(self._TEMPORARY_FILES)
         return calcinfo
 
 
+def optional_value(inputs: Mapping[str, Any], name: str, default: Any = None) -> Any:
+    """Return the value of an optional input: a mapping of a ``Dict``, else a number, text or boolean.
+
+    :param inputs: inputs of a process or a builder, or those that a validator is given.
+    :param name: name of the input.
+    :param default: returned if the input is absent.
+    """
+    node = inputs.get(name)
+    if node is None:
+        return default
+    return node.get_dict() if isinstance(node, orm.Dict) else node.value
+
+
 def count_processes(resources: Mapping[str, Any]) -> int:
-    """Return how many processes a job may run: MPI slots times cores of each."""
+    """Return the number of processes that a job may run: MPI slots times cores of each."""
     return int(resources.get('num_mpiprocs_per_machine') or 1) * int(resources.get('num_cores_per_mpiproc') or 1)
 
 
 def validate_code(code: orm.AbstractCode, _: Any) -> str | None:
-    """Refuse a computer that cannot be reached: AiiDA would try for minutes, then pause the job."""
+    """Check that the computer is configured: AiiDA would try to connect for minutes, then pause the job."""
     computer = code.computer
     if computer is None or computer.is_configured:
         return None
@@ -90,7 +105,7 @@ def validate_code(code: orm.AbstractCode, _: Any) -> str | None:
 
 
 def validate_resources(resources: Any, _: Any) -> str | None:
-    """Refuse more than one machine: the worker uses the cores of one."""
+    """Check that one machine is requested: the worker uses the cores of one."""
     if isinstance(resources, Mapping) and int(resources.get('num_machines', 1)) != 1:
         return f'num_machines is {resources["num_machines"]}: one job uses one machine; submit more batches instead'
     return None
@@ -111,7 +126,7 @@ def validate_rows(rows: Sequence[Any], n_rows: int) -> str | None:
 
 
 def write_npz(folder: Folder, name: str, arrays: Mapping[str, Any]) -> None:
-    """Write arrays into a job folder."""
+    """Write arrays into a compressed NPZ file of a job folder."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     buffer.seek(0)

@@ -1,4 +1,4 @@
-"""Calculation job ``nanoml.density_predict``."""
+"""Calculation job to predict charge densities with a trained network."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from aiida_nanoml.worker.schemas import (
 
 
 class DensityPredictCalculation(WorkerCalculation):
-    """Predict the densities of structures, or predict known densities and judge the prediction."""
+    """Predict the densities of structures, or predict known densities and compute the errors."""
 
     TASK = 'density_predict'
-    RETRIEVED = (RESULTS_FILE, PREDICTED_FOLDER, PREDICTED_STRUCTURES_FILE, FIGURES_FOLDER)
+    _TEMPORARY_FILES = (RESULTS_FILE, PREDICTED_FOLDER, PREDICTED_STRUCTURES_FILE, FIGURES_FOLDER)
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
@@ -45,23 +45,35 @@ class DensityPredictCalculation(WorkerCalculation):
             validator=validate_computed,
             help='Known densities to predict on their own meshes, in place of structures.',
         )
-        for name, what in (
-            ('spacing_ang', 'Mesh spacing of the answer in Å; that of the densities behind the model if absent.'),
-            ('vacuum_ang', 'Distance between the images of isolated structures in Å; as behind the model if absent.'),
-        ):
-            spec.input(
-                name,
-                valid_type=orm.Float,
-                required=False,
-                serializer=orm.to_aiida_type,
-                validator=validate_length,
-                help=what,
-            )
+        spec.input(
+            'spacing_ang',
+            valid_type=orm.Float,
+            required=False,
+            serializer=orm.to_aiida_type,
+            validator=validate_length,
+            help='Mesh spacing of the predicted densities in Å; that of the training densities if absent.',
+        )
+        spec.input(
+            'vacuum_ang',
+            valid_type=orm.Float,
+            required=False,
+            serializer=orm.to_aiida_type,
+            validator=validate_length,
+            help='Distance between the images of isolated structures in Å; as in the training densities if absent.',
+        )
         spec.inputs.validator = validate_inputs
-        define_prediction(spec)
+        spec.output('densities', valid_type=DensitySetData, help='Predicted densities, in the order of the structures.')
+        spec.output('results', valid_type=orm.Dict, help='Charge defects and seconds; mean errors of known densities.')
+        spec.output(
+            'errors',
+            valid_type=orm.ArrayData,
+            help='`charge_defect` (electrons) and `seconds` of each structure; of known densities also `nmae`, '
+            '`nmae_free`, `rmse` and `max_error` (electrons/Å³).',
+        )
+        spec.output('figures', valid_type=orm.FolderData, help='Maps of the first ten densities.')
 
-    def job(self) -> DensityPredictJob:
-        """Return mesh spacing and vacuum, as far as they are given."""
+    def job_content(self) -> DensityPredictJob:
+        """Return mesh spacing and vacuum, if given."""
         given = {name: self.inputs[name].value for name in ('spacing_ang', 'vacuum_ang') if name in self.inputs}
         return DensityPredictJob(known='known' in self.inputs, **given)
 
@@ -72,7 +84,7 @@ class DensityPredictCalculation(WorkerCalculation):
         return [STRUCTURES_FILE]
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
-        """Write the job folder."""
+        """Write the job folder, and copy the model and the known densities into it."""
         calcinfo = super().prepare_for_submission(folder)
         model = self.inputs.model
         calcinfo.local_copy_list = [
@@ -83,28 +95,15 @@ class DensityPredictCalculation(WorkerCalculation):
         return calcinfo
 
 
-def define_prediction(spec: Any) -> None:
-    """Define the outputs of a prediction; a job and a workflow have them in common."""
-    spec.output('densities', valid_type=DensitySetData, help='The predicted densities, in the order of the structures.')
-    spec.output('results', valid_type=orm.Dict, help='Charge defects and seconds; mean errors of known densities.')
-    spec.output(
-        'errors',
-        valid_type=orm.ArrayData,
-        help='`charge_defect` (electrons) and `seconds` of each structure; of known densities also `nmae`, '
-        '`nmae_free`, `rmse` and `max_error` (electrons/Å³).',
-    )
-    spec.output('figures', valid_type=orm.FolderData, help='Maps of the first ten densities.')
-
-
 def validate_length(value: orm.Float | None, _: Any) -> str | None:
-    """Refuse lengths that are none."""
+    """Check that a length is positive."""
     if value is not None and not value.value > 0:
-        return f'a length must be positive; got {value.value} Å'
+        return f'a length must be positive, got {value.value} Å'
     return None
 
 
 def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
-    """Refuse what the model cannot predict before anything is submitted."""
+    """Check that the model can predict the structures or densities, before anything is submitted."""
     if ('structures' in inputs) == ('known' in inputs):
         return 'give either structures or known densities to predict'
     if 'known' in inputs and ('spacing_ang' in inputs or 'vacuum_ang' in inputs):
@@ -120,7 +119,7 @@ def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
         )
     if 'known' in inputs and not model.label_source.compatible(inputs['known'].label_source):
         return (
-            f'the model learnt from {model.label_source}, the densities to judge it by are from '
+            f'the model learnt from {model.label_source}, the known densities are from '
             f'{inputs["known"].label_source}: take one engine, version, protocol and parameters'
         )
     return None

@@ -1,4 +1,4 @@
-"""Calculation job ``nanoml.density_train``."""
+"""Calculation job to train a network that predicts charge densities."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aiida.common.datastructures import CalcInfo
 from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
 
-from aiida_nanoml.calculations.base import WorkerCalculation, write_npz
+from aiida_nanoml.calculations.base import WorkerCalculation, optional_value, write_npz
 from aiida_nanoml.data.densities import COMPUTED, DensitySetData
 from aiida_nanoml.data.density_model import DensityModelData
 from aiida_nanoml.errors import NanomlError
@@ -27,10 +27,10 @@ from aiida_nanoml.worker.schemas import (
 
 
 class DensityTrainCalculation(WorkerCalculation):
-    """Train a density network on densities of one engine and protocol, and judge it on others."""
+    """Train a density network on densities of one engine and protocol, and evaluate it on others."""
 
     TASK = 'density_train'
-    RETRIEVED = (RESULTS_FILE, MODEL_FOLDER, FIGURES_FOLDER)
+    _TEMPORARY_FILES = (RESULTS_FILE, MODEL_FOLDER, FIGURES_FOLDER)
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
@@ -42,16 +42,32 @@ class DensityTrainCalculation(WorkerCalculation):
             valid_type=DensitySetData,
             required=False,
             validator=validate_computed,
-            help='Densities of other structures, to judge the network by.',
+            help='Densities of other structures, to evaluate the network on.',
         )
-        define_settings(spec)
+        spec.input(
+            'settings',
+            valid_type=orm.Dict,
+            required=False,
+            serializer=orm.to_aiida_type,
+            validator=validate_settings,
+            help='Settings that differ from the defaults of the network, such as `group`, `copies`, `epochs`, `seed`.',
+        )
         spec.inputs.validator = validate_inputs
-        define_training(spec)
+        spec.output('model', valid_type=DensityModelData, help='The trained network.')
+        spec.output('metrics', valid_type=orm.Dict, help='Mean errors of the parts `train` and `test`.')
+        spec.output(
+            'errors',
+            valid_type=orm.ArrayData,
+            help='Errors of each density that was evaluated: `nmae`, `nmae_free` of the free-atom superposition, '
+            '`rmse` and `max_error` in electrons/Å³, `charge_defect` in electrons, `parts`, `names`.',
+        )
+        spec.output('history', valid_type=orm.XyData, help='Mean absolute error of every epoch.')
+        spec.output('figures', valid_type=orm.FolderData, help='Learning curve, errors, and maps of the worst density.')
 
-    def job(self) -> DensityTrainJob:
-        """Return settings, and what made the densities."""
+    def job_content(self) -> DensityTrainJob:
+        """Return the settings, and the source of the densities."""
         return DensityTrainJob(
-            settings=self.inputs.settings.get_dict() if 'settings' in self.inputs else {},
+            settings=optional_value(self.inputs, 'settings', {}),
             labels=self.inputs.densities.label_source.to_dict(),
             tested='test' in self.inputs,
         )
@@ -65,7 +81,7 @@ class DensityTrainCalculation(WorkerCalculation):
         return [STRUCTURES_FILE, TEST_STRUCTURES_FILE]
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
-        """Write the job folder."""
+        """Write the job folder, and copy the densities into it."""
         calcinfo = super().prepare_for_submission(folder)
         calcinfo.local_copy_list = copies_of(self.inputs.densities, DENSITIES_FOLDER)
         if 'test' in self.inputs:
@@ -73,34 +89,8 @@ class DensityTrainCalculation(WorkerCalculation):
         return calcinfo
 
 
-def define_settings(spec: Any) -> None:
-    """Define the input that says what the network is; a job and a workflow have it in common."""
-    spec.input(
-        'settings',
-        valid_type=orm.Dict,
-        required=False,
-        serializer=orm.to_aiida_type,
-        validator=validate_settings,
-        help='What differs from the defaults of the network, such as `group`, `copies`, `epochs`, `seed`.',
-    )
-
-
-def define_training(spec: Any) -> None:
-    """Define the outputs of a training; a job and a workflow have them in common."""
-    spec.output('model', valid_type=DensityModelData, help='The trained network.')
-    spec.output('metrics', valid_type=orm.Dict, help='Mean errors of the parts `train` and `test`.')
-    spec.output(
-        'errors',
-        valid_type=orm.ArrayData,
-        help='Errors of each density that was judged: `nmae`, `nmae_free` of the free-atom superposition, `rmse` and '
-        '`max_error` in electrons/Å³, `charge_defect` in electrons, `parts`, `names`.',
-    )
-    spec.output('history', valid_type=orm.XyData, help='Mean absolute error of every epoch.')
-    spec.output('figures', valid_type=orm.FolderData, help='Learning curve, errors, and maps of the worst density.')
-
-
 def copies_of(densities: DensitySetData, folder: str) -> list[tuple[str, str, str]]:
-    """Return what copies the files of densities into a folder of a job.
+    """Return entries of ``local_copy_list`` that copy the files of densities into a folder of a job.
 
     :returns: UUID of the node, file in it, file in the job.
     """
@@ -110,14 +100,14 @@ def copies_of(densities: DensitySetData, folder: str) -> list[tuple[str, str, st
 
 
 def validate_computed(densities: DensitySetData | None, _: Any) -> str | None:
-    """Refuse predicted densities: a network would learn from another one, or be judged by it."""
+    """Check that densities are computed: a network must not learn from another one, nor be evaluated on its output."""
     if densities is not None and densities.base.attributes.get('kind') != COMPUTED:
         return f'the densities are predicted by the model {densities.model_fingerprint}: take densities of an engine'
     return None
 
 
 def validate_settings(settings: orm.Dict | None, _: Any) -> str | None:
-    """Refuse settings that cannot be used."""
+    """Check the settings of the network."""
     from aiida_nanoml.learning.density.architecture import DensitySettings
 
     if settings is None:
@@ -130,7 +120,7 @@ def validate_settings(settings: orm.Dict | None, _: Any) -> str | None:
 
 
 def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
-    """Refuse densities to test on that are of another origin, or of structures that are learnt from."""
+    """Check that test densities have the source of the training densities, and other structures."""
     from aiida_nanoml.worker.density_train import check_unseen
 
     if 'densities' not in inputs or 'test' not in inputs:

@@ -1,4 +1,4 @@
-"""Calculation job ``nanoml.label``."""
+"""Calculation job to label a batch of structures with one engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
 from aiida_pseudo.data.pseudo import PsfData, PsmlData
 
-from aiida_nanoml.calculations.base import WorkerCalculation, count_processes, validate_rows, write_npz
+from aiida_nanoml.calculations.base import WorkerCalculation, count_processes, optional_value, validate_rows, write_npz
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
@@ -22,14 +22,14 @@ from aiida_nanoml.errors import EngineError, NanomlError
 from aiida_nanoml.worker.schemas import DENSITIES_FOLDER, JOURNAL_FILE, RESULTS_FILE, STRUCTURES_FILE, LabelJob
 
 MESH_SPACING = 'mesh_spacing_ang'
-"""Input of a job, and field of the runtime of an engine that leaves the mesh of a density open."""
+"""Input of the job, and field of ``Engine.Runtime`` of engines that do not choose the mesh of a density themselves."""
 
 
 class LabelCalculation(WorkerCalculation):
-    """Label a batch of structures with one engine; a row that fails does not disturb the others."""
+    """Label a batch of structures with one engine; a row that fails does not affect the others."""
 
     TASK = 'label'
-    RETRIEVED = (RESULTS_FILE, JOURNAL_FILE)
+    _TEMPORARY_FILES = (RESULTS_FILE, JOURNAL_FILE)
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
@@ -63,7 +63,7 @@ class LabelCalculation(WorkerCalculation):
             'pseudos',
             valid_type=(PsfData, PsmlData),
             dynamic=True,
-            help='Pseudopotentials by element, where the engine takes some.',
+            help='Pseudopotentials by element, for engines that need them.',
         )
         spec.input(
             'program_processes',
@@ -78,20 +78,20 @@ class LabelCalculation(WorkerCalculation):
             valid_type=orm.Bool,
             required=False,
             serializer=orm.to_aiida_type,
-            help='Keep the density of each structure, too, where the engine gives one.',
+            help='Keep the density of each structure, too, if the engine computes one.',
         )
         spec.input(
-            MESH_SPACING,
+            'mesh_spacing_ang',
             valid_type=orm.Float,
             required=False,
             serializer=orm.to_aiida_type,
-            help='Distance of the mesh points of a density in Å, where the engine leaves it open; its own if absent.',
+            help='Mesh spacing of a density in Å, for engines that let it be chosen; that of the engine if absent.',
         )
         spec.input(
             'parent_folder',
             valid_type=orm.RemoteData,
             required=False,
-            help='Folder of a job with the same rows that was killed: the worker goes on from its journal.',
+            help='Folder of a killed job with the same rows: the worker continues from its journal.',
         )
         spec.inputs.validator = validate_inputs
         spec.output('labels', valid_type=LabelSetData, help='One row for each structure, failed ones included.')
@@ -100,28 +100,29 @@ class LabelCalculation(WorkerCalculation):
         )
         spec.exit_code(510, 'ERROR_NO_ROW_FINISHED', message='No structure could be labelled: {reason}')
 
-    def job(self) -> LabelJob:
+    def job_content(self) -> LabelJob:
         """Return engine, protocol, parameters and time limit."""
         return LabelJob(
             engine=self.inputs.engine.value,
             protocol=self.inputs.protocol.value,
-            parameters=self.inputs.parameters.get_dict() if 'parameters' in self.inputs else {},
+            parameters=optional_value(self.inputs, 'parameters', {}),
             time_limit_s=self.inputs.time_limit_s.value,
             runtime=self._runtime(),
-            densities=self._wants_densities(),
+            densities=optional_value(self.inputs, 'densities', False),
         )
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
-        """Write the job folder; where a program is run, bring its pseudopotentials and share the cores among runs."""
+        """Write the job folder, with journal and pseudopotentials, and share the cores among runs of a program."""
         calcinfo = super().prepare_for_submission(folder)
+        keeps_densities = optional_value(self.inputs, 'densities', False)
         if 'parent_folder' in self.inputs:
             parent = self.inputs.parent_folder
             # A pattern, as a job that was killed early has no journal yet.
-            names = (JOURNAL_FILE, DENSITIES_FOLDER) if self._wants_densities() else (JOURNAL_FILE,)
+            names = (JOURNAL_FILE, DENSITIES_FOLDER) if keeps_densities else (JOURNAL_FILE,)
             calcinfo.remote_copy_list = [
                 (parent.computer.uuid, str(PurePosixPath(parent.get_remote_path()) / f'{name}*'), '.') for name in names
             ]
-        if self._wants_densities():
+        if keeps_densities:
             calcinfo.retrieve_temporary_list.append(DENSITIES_FOLDER)
         if 'engine_code' not in self.inputs:
             return calcinfo
@@ -133,10 +134,8 @@ class LabelCalculation(WorkerCalculation):
         calcinfo.codes_info[0].cmdline_params = [self.TASK, '--processes', str(runs)]
         return calcinfo
 
-    def _wants_densities(self) -> bool:
-        return 'densities' in self.inputs and self.inputs.densities.value
-
     def _runtime(self) -> dict[str, Any]:
+        """Return what the engine must know of this computer: the program, its launcher, files and mesh."""
         mesh = {MESH_SPACING: self.inputs[MESH_SPACING].value} if MESH_SPACING in self.inputs else {}
         if 'engine_code' not in self.inputs:
             return mesh
@@ -149,7 +148,7 @@ class LabelCalculation(WorkerCalculation):
         }
 
     def _program_processes(self) -> int:
-        return self.inputs.program_processes.value if 'program_processes' in self.inputs else 1
+        return int(optional_value(self.inputs, 'program_processes', 1))
 
     @staticmethod
     def _pseudo_path(element: str, pseudo: PsfData | PsmlData) -> str:
@@ -165,7 +164,7 @@ class LabelCalculation(WorkerCalculation):
 
 
 def launcher(code: orm.InstalledCode, processes: int) -> list[str]:
-    """Return the words that start a program inside an allocation, before the program itself.
+    """Return the command, before the program itself, that launches a program inside an allocation.
 
     :param code: the program; its computer knows the command that starts MPI programs.
     :param processes: MPI processes of one run. Without MPI, of one process, a program is started directly.
@@ -186,48 +185,25 @@ def launcher(code: orm.InstalledCode, processes: int) -> list[str]:
 
 
 def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
-    """Refuse unknown engines, protocols and parameters, and rows that are not there, before anything is submitted."""
+    """Check engine, program, densities, rows and time limit, before anything is submitted."""
     if 'engine' not in inputs or 'protocol' not in inputs:
         return None  # the ports themselves complain
-    parameters = inputs['parameters'].get_dict() if 'parameters' in inputs else {}
     try:
         engine = get_engine(inputs['engine'].value)
-        engine.parameters(inputs['protocol'].value, parameters)
+        engine.parameters(inputs['protocol'].value, optional_value(inputs, 'parameters', {}))
     except NanomlError as error:
         return str(error)
-    for refusal in (_validate_program(inputs, engine), _validate_densities(inputs, engine)):
-        if refusal:
-            return refusal
-    if 'rows' in inputs and 'structures' in inputs:
-        refusal = validate_rows(inputs['rows'].get_list(), inputs['structures'].n_structures)
-        if refusal:
-            return refusal
-    if 'time_limit_s' in inputs and not inputs['time_limit_s'].value > 0:
-        return f'time_limit_s must be positive, got {inputs["time_limit_s"].value}'
-    return None
-
-
-def _validate_densities(inputs: dict[str, Any], engine: type[Engine]) -> str | None:
-    """Refuse densities of an engine without, and a mesh that nobody asked for or that the engine chooses itself."""
-    wanted = 'densities' in inputs and inputs['densities'].value
-    if wanted:
-        try:
-            engine.require('density')
-        except EngineError as error:
-            return str(error)
-    if MESH_SPACING not in inputs:
-        return None
-    if not wanted:
-        return f'{MESH_SPACING} is of use for densities only: ask for them, or leave it out'
-    if MESH_SPACING not in engine.Runtime.model_fields:
-        return f'the engine {engine.name} chooses the mesh of a density itself: leave out {MESH_SPACING}'
-    if not 0 < inputs[MESH_SPACING].value < math.inf:
-        return f'{MESH_SPACING} must be positive, got {inputs[MESH_SPACING].value}'
-    return None
+    return (
+        _validate_program(inputs, engine)
+        or _validate_pseudos(inputs)
+        or _validate_densities(inputs, engine)
+        or _validate_rows(inputs)
+        or _validate_time_limit(inputs)
+    )
 
 
 def _validate_program(inputs: dict[str, Any], engine: type[Engine]) -> str | None:
-    """Refuse a program or pseudopotentials that are missing, do not fit the engine, or stand on another computer."""
+    """Check that a program is given if the engine runs one, and that it is on the computer of the worker."""
     given = [name for name in ('engine_code', 'pseudos', 'program_processes') if inputs.get(name)]
     if not engine.runs_program:
         return f'the engine {engine.name} runs no program: leave out {", ".join(given)}' if given else None
@@ -236,8 +212,14 @@ def _validate_program(inputs: dict[str, Any], engine: type[Engine]) -> str | Non
     program, code = inputs['engine_code'], inputs.get('code')
     if code is not None and code.computer is not None and program.computer.pk != code.computer.pk:
         return f'{program.full_label} and {code.full_label} must be on one computer'
-    if 'program_processes' in inputs and inputs['program_processes'].value < 1:
-        return f'program_processes must be at least 1, got {inputs["program_processes"].value}'
+    processes = optional_value(inputs, 'program_processes', 1)
+    return None if processes >= 1 else f'program_processes must be at least 1, got {processes}'
+
+
+def _validate_pseudos(inputs: dict[str, Any]) -> str | None:
+    """Check that the program has a pseudopotential of each element."""
+    if 'engine_code' not in inputs:
+        return None
     pseudos = inputs.get('pseudos') or {}
     for element, pseudo in pseudos.items():
         if pseudo.element != element:
@@ -247,3 +229,33 @@ def _validate_program(inputs: dict[str, Any], engine: type[Engine]) -> str | Non
         if missing:
             return f'no pseudopotential for {", ".join(missing)}: name a family that has them (--pseudo-family)'
     return None
+
+
+def _validate_densities(inputs: dict[str, Any], engine: type[Engine]) -> str | None:
+    """Check that the engine computes densities if they are requested, and that a mesh spacing is of use."""
+    requested = optional_value(inputs, 'densities', False)
+    if requested:
+        try:
+            engine.require('density')
+        except EngineError as error:
+            return str(error)
+    if MESH_SPACING not in inputs:
+        return None
+    if not requested:
+        return f'{MESH_SPACING} is of use for densities only: ask for them, or leave it out'
+    if MESH_SPACING not in engine.Runtime.model_fields:
+        return f'the engine {engine.name} chooses the mesh of a density itself: leave out {MESH_SPACING}'
+    if not 0 < inputs[MESH_SPACING].value < math.inf:
+        return f'{MESH_SPACING} must be positive, got {inputs[MESH_SPACING].value}'
+    return None
+
+
+def _validate_rows(inputs: dict[str, Any]) -> str | None:
+    if 'rows' not in inputs or 'structures' not in inputs:
+        return None
+    return validate_rows(inputs['rows'].get_list(), inputs['structures'].n_structures)
+
+
+def _validate_time_limit(inputs: dict[str, Any]) -> str | None:
+    limit = optional_value(inputs, 'time_limit_s', 1.0)
+    return None if limit > 0 else f'time_limit_s must be positive, got {limit}'

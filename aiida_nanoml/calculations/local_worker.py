@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def make_localhost() -> Computer:
-    """Return the computer ``localhost``; made and configured when it is not there."""
+    """Return the computer ``localhost``, which is made and configured if missing."""
     from aiida import orm
     from aiida.common.exceptions import NotExistent
     from aiida.manage.configuration import get_config
@@ -42,7 +42,7 @@ def make_localhost() -> Computer:
 
 
 def make_code(computer: Computer) -> InstalledCode:
-    """Return the code ``nanoml-worker`` of this Python environment; made when it is not there."""
+    """Return the code ``nanoml-worker`` of this Python environment, which is made if missing."""
     from aiida import orm
 
     executable = str(worker_executable())

@@ -1,4 +1,4 @@
-"""Calculation job ``nanoml.predict``."""
+"""Calculation job to apply a trained model to structures or features."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PredictCalculation(WorkerCalculation):
     """Apply a trained model to structures, or to the features of a data set."""
 
     TASK = 'predict'
-    RETRIEVED = (RESULTS_FILE,)
+    _TEMPORARY_FILES = (RESULTS_FILE,)
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
@@ -52,8 +52,8 @@ class PredictCalculation(WorkerCalculation):
         spec.inputs.validator = validate_inputs
         spec.output('predictions', valid_type=PredictionData, help='One row for each structure or row of features.')
 
-    def job(self) -> PredictJob:
-        """Return the descriptor of the given features, if features are given."""
+    def job_content(self) -> PredictJob:
+        """Return the descriptor of the features, if a data set is given, and the source of the baseline."""
         if 'dataset' in self.inputs:
             dataset = self.inputs.dataset
             return PredictJob(descriptor=dataset.base.attributes.get('descriptor'), baseline=dataset.baseline_source)
@@ -82,12 +82,12 @@ class PredictCalculation(WorkerCalculation):
 
 
 def baseline_values(structures: StructureSetData, baseline: LabelSetData, target: str = GAP) -> NDArray[np.float64]:
-    """Baseline of each structure.
+    """Return the baseline of each structure.
 
     :param target: what the model that corrects the baseline predicts. For cohesive energies, the isolated atoms are
         looked for among the labels.
     :returns: shape (n,), in the unit of the target.
-    :raises DatasetError: a structure has no finished label, or it does not tell.
+    :raises DatasetError: a structure has no finished label, or the label lacks the target.
     """
     rows = structures.structures
     values = find_values(target, baseline.labels, rows.hashes, rows)
@@ -101,7 +101,7 @@ def baseline_values(structures: StructureSetData, baseline: LabelSetData, target
 
 
 def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
-    """Refuse rows that the model cannot take before anything is submitted."""
+    """Check that the model can be applied to the structures or features, before anything is submitted."""
     if ('structures' in inputs) == ('dataset' in inputs):
         return 'give either structures or a dataset to predict'
     if 'model' not in inputs:

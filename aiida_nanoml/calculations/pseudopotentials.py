@@ -37,12 +37,12 @@ def install_family(label: str = OWN_FAMILY) -> tuple[PseudoPotentialFamily, bool
     """Make the family of the pseudopotentials that this package ships, or complete it.
 
     :param label: label of the family.
-    :returns: the family, and whether anything was added.
+    :returns: the family, and whether a pseudopotential was added.
     :raises EngineError: a family of this label holds other pseudopotentials.
     """
     shipped = {element: PsfData.get_or_create(path) for element, path in sorted(bundled().items())}
-    there = _families(label)
-    family = there[0] if there else PseudoPotentialFamily(label=label, description=DESCRIPTION).store()
+    existing = _families(label)
+    family = existing[0] if existing else PseudoPotentialFamily(label=label, description=DESCRIPTION).store()
     foreign = [
         element
         for element, pseudo in family.pseudos.items()
@@ -50,7 +50,7 @@ def install_family(label: str = OWN_FAMILY) -> tuple[PseudoPotentialFamily, bool
     ]
     if foreign:
         raise EngineError(
-            f'the family {label!r} is there, with other pseudopotentials of {", ".join(sorted(foreign))}: choose '
+            f'the family {label!r} exists, with other pseudopotentials of {", ".join(sorted(foreign))}: choose '
             'another label with --label'
         )
     missing = [pseudo.store() for element, pseudo in shipped.items() if element not in family.elements]
@@ -61,7 +61,7 @@ def install_family(label: str = OWN_FAMILY) -> tuple[PseudoPotentialFamily, bool
 
 def siesta_families() -> list[PseudoPotentialFamily]:
     """Return the families that hold psf or psml files, by label."""
-    return [family for family in _families() if _fits(family)]
+    return [family for family in _families() if _is_readable(family)]
 
 
 def load_family(label: str) -> PseudoPotentialFamily:
@@ -78,14 +78,14 @@ def load_family(label: str) -> PseudoPotentialFamily:
             'others by `aiida-pseudo install family FOLDER LABEL -P pseudo.psf` (or pseudo.psml)'
         )
     for family in families:
-        if _fits(family):
+        if _is_readable(family):
             return family
     kinds = sorted({type(pseudo).__name__ for pseudo in families[0].pseudos.values()}) or ['nothing']
     raise EngineError(f'the family {label!r} holds {", ".join(kinds)}; SIESTA reads psf and psml files')
 
 
 def default_family() -> PseudoPotentialFamily:
-    """Return our own family where it is installed, else the only one that SIESTA can use.
+    """Return our own family if it is installed, else the only one that SIESTA can use.
 
     :raises EngineError: there is none, or there are several.
     """
@@ -102,7 +102,7 @@ def default_family() -> PseudoPotentialFamily:
 
 
 def family_pseudos(label: str, elements: Iterable[str]) -> dict[str, SiestaPseudopotential]:
-    """Take the pseudopotentials of some elements from a family.
+    """Return the pseudopotentials of some elements in a family.
 
     :param label: label of the family.
     :param elements: chemical symbols.
@@ -123,7 +123,7 @@ def family_pseudos(label: str, elements: Iterable[str]) -> dict[str, SiestaPseud
 def program_inputs(
     engine_code: orm.InstalledCode | None, pseudo_family: str | None, elements: Iterable[str]
 ) -> dict[str, Any]:
-    """Return what a labelling needs of an engine that runs a program.
+    """Return the inputs of a labelling job that belong to the program of an engine.
 
     :param engine_code: the program; None: the engine runs none.
     :param pseudo_family: label of the family of pseudopotentials; None: the default one.
@@ -143,13 +143,13 @@ def _families(label: str | None = None) -> list[PseudoPotentialFamily]:
     return sorted(families, key=lambda family: str(family.label))
 
 
-def _fits(family: PseudoPotentialFamily) -> bool:
+def _is_readable(family: PseudoPotentialFamily) -> bool:
     pseudos = family.pseudos.values()
     return bool(pseudos) and all(isinstance(pseudo, PsfData | PsmlData) for pseudo in pseudos)
 
 
 class PseudopotentialFinder:
-    """Finds the pseudopotentials of finished runs: beside the run, else in a family whose files fit the output.
+    """Find the pseudopotentials of finished runs: beside the run, else in a family whose files fit the output.
 
     :param label: label of the family; None: our own, which is installed when a run needs it.
     :raises EngineError: there is no family of this label, or SIESTA cannot use it.
@@ -171,8 +171,11 @@ class PseudopotentialFinder:
         beside = folder.pseudopotentials
         for species, number in folder.species.items():
             element = SYMBOLS[number]
-            told = used.get(species, UsedPseudopotential(species))
-            node = self._beside(folder, beside[species], told) if species in beside else self._of_family(element, told)
+            known = used.get(species, UsedPseudopotential(species))
+            if species in beside:
+                node = self._find_in_folder(folder, beside[species], known)
+            else:
+                node = self._find_in_family(element, known)
             if node.element != element:
                 raise RunFolderError(
                     FailureCode.PSEUDOPOTENTIAL,
@@ -192,7 +195,7 @@ class PseudopotentialFinder:
             self._chosen, _ = install_family()
         return self._chosen
 
-    def _beside(self, folder: RunFolder, name: str, told: UsedPseudopotential) -> SiestaPseudopotential:
+    def _find_in_folder(self, folder: RunFolder, name: str, known: UsedPseudopotential) -> SiestaPseudopotential:
         content = (folder.read(name) or '').encode()
         md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
         kind = PsmlData if name.endswith('.psml') else PsfData
@@ -201,12 +204,12 @@ class PseudopotentialFinder:
                 self._nodes[md5] = kind.get_or_create(io.BytesIO(content), filename=name)
             except ValueError as error:
                 raise RunFolderError(FailureCode.PSEUDOPOTENTIAL, f'{name} cannot be read: {error}') from error
-        reason = disagreement(told, self._file(self._nodes[md5])) if told.is_known else None
+        reason = disagreement(known, self._read_file(self._nodes[md5])) if known.is_known else None
         if reason is not None:
             raise RunFolderError(FailureCode.PSEUDOPOTENTIAL, f'{name} in the folder {reason}')
         return self._nodes[md5]
 
-    def _of_family(self, element: str, told: UsedPseudopotential) -> SiestaPseudopotential:
+    def _find_in_family(self, element: str, known: UsedPseudopotential) -> SiestaPseudopotential:
         node = self._family.pseudos.get(element)
         if node is None:
             raise RunFolderError(
@@ -214,7 +217,7 @@ class PseudopotentialFinder:
                 f'no pseudopotential of {element}: neither in the folder nor in the family {self._family.label!r}; '
                 'choose another one with --pseudo-family',
             )
-        reason = disagreement(told, self._file(node))
+        reason = disagreement(known, self._read_file(node))
         if reason is not None:
             raise RunFolderError(
                 FailureCode.PSEUDOPOTENTIAL,
@@ -223,7 +226,7 @@ class PseudopotentialFinder:
             )
         return node
 
-    def _file(self, node: SiestaPseudopotential) -> PseudopotentialFile:
+    def _read_file(self, node: SiestaPseudopotential) -> PseudopotentialFile:
         if node.md5 not in self._files:
             content = node.get_content(mode='rb').decode('utf-8', errors='replace')
             try:

@@ -1,4 +1,4 @@
-"""Calculation job ``nanoml.rmatrix``."""
+"""Calculation job to compute transmissions of one-dimensional potentials by the R-matrix method."""
 
 from __future__ import annotations
 
@@ -19,17 +19,41 @@ class RmatrixCalculation(WorkerCalculation):
     """Compute the transmissions of one-dimensional potentials, all at the same energies, by the R-matrix method."""
 
     TASK = 'rmatrix'
-    RETRIEVED = (RESULTS_FILE,)
+    _TEMPORARY_FILES = (RESULTS_FILE,)
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
         """Define inputs, outputs and exit codes."""
         super().define(spec)
         spec.input('potentials', valid_type=PotentialSetData, help='One potential or many.')
-        define_settings(spec)
-        define_transmissions(spec)
+        spec.input(
+            'settings',
+            valid_type=orm.Dict,
+            serializer=orm.to_aiida_type,
+            validator=validate_settings,
+            help='`lowest` and `highest` energy in eV; if wanted `n_energies`, `n_basis`, `correction`, `resolve`, '
+            '`tolerance`.',
+        )
+        spec.output('transmission', valid_type=orm.XyData, help='T(E), one column for each potential; energies in eV.')
+        spec.output(
+            'scattering',
+            valid_type=orm.ArrayData,
+            help='`s_matrix`, `reflection` and `phase` (rad) at all energies, and `levels`, the Wigner-Eisenbud '
+            'energies (eV); one row for each potential.',
+        )
+        spec.output(
+            'resonances',
+            valid_type=orm.ArrayData,
+            help='Poles of the S-matrix: `rows` of the potentials, `energies` and `widths` in eV.',
+        )
+        spec.output('results', valid_type=orm.Dict, help='Settings, estimated errors, unitarity, constants.')
+        spec.exit_code(
+            511,
+            'ERROR_NOT_CONVERGED',
+            message='Transmissions are not converged with this basis; they are kept: {reason}',
+        )
 
-    def job(self) -> RmatrixJob:
+    def job_content(self) -> RmatrixJob:
         """Return energies, basis and correction."""
         return RmatrixJob(settings=self.inputs.settings.get_dict())
 
@@ -39,40 +63,8 @@ class RmatrixCalculation(WorkerCalculation):
         return [POTENTIALS_FILE]
 
 
-def define_settings(spec: Any) -> None:
-    """Define the input that says what is asked for; a job and a workflow have it in common."""
-    spec.input(
-        'settings',
-        valid_type=orm.Dict,
-        serializer=orm.to_aiida_type,
-        validator=validate_settings,
-        help='`lowest` and `highest` energy in eV; if wanted `n_energies`, `n_basis`, `correction`, `resolve`, '
-        '`tolerance`.',
-    )
-
-
-def define_transmissions(spec: Any) -> None:
-    """Define outputs and exit code of transmissions; a job and a workflow have them in common."""
-    spec.output('transmission', valid_type=orm.XyData, help='T(E), one column for each potential; energies in eV.')
-    spec.output(
-        'scattering',
-        valid_type=orm.ArrayData,
-        help='`s_matrix`, `reflection` and `phase` (rad) at all energies, and `levels`, the Wigner-Eisenbud energies '
-        '(eV); one row for each potential.',
-    )
-    spec.output(
-        'resonances',
-        valid_type=orm.ArrayData,
-        help='Poles of the S-matrix: `rows` of the potentials, `energies` and `widths` in eV.',
-    )
-    spec.output('results', valid_type=orm.Dict, help='Settings, estimated errors, unitarity, constants.')
-    spec.exit_code(
-        511, 'ERROR_NOT_CONVERGED', message='Transmissions are not converged with this basis; they are kept: {reason}'
-    )
-
-
 def validate_settings(settings: orm.Dict, _: Any) -> str | None:
-    """Refuse settings that cannot be used."""
+    """Check the settings of the transmissions."""
     try:
         TransmissionSettings.from_dict(settings.get_dict())
     except NanomlError as error:

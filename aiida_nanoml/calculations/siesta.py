@@ -1,4 +1,4 @@
-"""Calculation job ``nanoml.siesta``: one run of SIESTA for one structure."""
+"""Calculation job to run SIESTA for one structure, with a label as output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aiida_siesta.calculations.siesta import SiestaCalculation as AiidaSiestaCal
 from aiida_siesta.calculations.siesta import validate_inputs as validate_siesta_inputs
 from aiida_siesta.utils.tkdict import FDFDict
 
-from aiida_nanoml.calculations.base import validate_code
+from aiida_nanoml.calculations.base import optional_value, validate_code
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.engines.siesta.fdf import Fdf
@@ -35,21 +35,18 @@ from aiida_nanoml.structures import Structure, StructureSet
 LEVEL_ENDINGS = ('EIG', 'KP')
 """Endings of the files with the levels, and with the k-points that they belong to."""
 
-_HEADERS: dict[str, PseudopotentialHeader | None] = {}
-"""Headers of pseudopotentials by MD5: a campaign looks at the same few files thousands of times."""
-
 
 class SiestaCalculation(AiidaSiestaCalculation):  # type: ignore[misc]
     """Run SIESTA for one structure: the calculation of aiida-siesta, with a label as output.
 
-    Beyond aiida-siesta it retrieves the levels and k-points, gives every failure an exit code, refuses what SIESTA
-    would take for physical, and can begin the self-consistency with a given density. Files of basis orbitals
+    Beyond aiida-siesta it retrieves the levels and k-points, gives every failure an exit code, refuses unphysical
+    structures, which SIESTA would run, and can begin the self-consistency with a given density. Files of basis orbitals
     (``*.ion.xml``) become nodes only if ``settings`` ask for them with ``ADDITIONAL_RETRIEVE_LIST``.
     """
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
-        """Define what is added to aiida-siesta's inputs, outputs and exit codes."""
+        """Extend aiida-siesta's inputs, outputs and exit codes."""
         super().define(spec)
         spec.inputs['code'].validator = validate_code
         spec.inputs['code'].required = False  # a finished run is imported without one
@@ -71,11 +68,11 @@ class SiestaCalculation(AiidaSiestaCalculation):  # type: ignore[misc]
             'metadata.options.recovery',
             valid_type=str,
             required=False,
-            help='What was changed after an earlier run failed; the label says it.',
+            help='What was changed after an earlier run failed; it is stored in the message of the label.',
         )
         options = spec.inputs['metadata']['options']
         options['parser_name'].default = 'nanoml.siesta'
-        options['max_wallclock_seconds'].default = 3600  # aiida-siesta tells SIESTA, and cannot do without
+        options['max_wallclock_seconds'].default = 3600  # aiida-siesta writes it into the input, and requires it
         options['resources'].default = lambda: {'num_machines': 1, 'num_mpiprocs_per_machine': 1}
         spec.inputs.validator = validate_inputs
         spec.output(
@@ -97,7 +94,10 @@ class SiestaCalculation(AiidaSiestaCalculation):  # type: ignore[misc]
         spec.exit_code(530, 'ERROR_START', message='The density to begin with was not used: {reason}')
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
-        """Write the job folder as aiida-siesta does; retrieve levels and k-points. A finished run is retrieved only."""
+        """Write the input as aiida-siesta does, and the density to begin with; a finished run is only retrieved.
+
+        Levels and k-points are retrieved, too.
+        """
         options = self.inputs.metadata.options
         if 'remote_folder' in self.inputs:
             calcinfo = CalcInfo()
@@ -108,7 +108,7 @@ class SiestaCalculation(AiidaSiestaCalculation):  # type: ignore[misc]
             ]
             return calcinfo
         calcinfo = super().prepare_for_submission(folder)
-        requested = self.inputs.settings.get_dict() if 'settings' in self.inputs else {}
+        requested = optional_value(self.inputs, 'settings', {})
         additional = {key.upper(): value for key, value in requested.items()}.get('ADDITIONAL_RETRIEVE_LIST', [])
         kept = [name for name in calcinfo.retrieve_list if name != '*.ion.xml' or name in additional]
         calcinfo.retrieve_list = [*kept, *(f'{options.prefix}.{ending}' for ending in LEVEL_ENDINGS)]
@@ -120,15 +120,15 @@ class SiestaCalculation(AiidaSiestaCalculation):  # type: ignore[misc]
                 handle.write(content)
             with folder.open(options.input_filename, 'a', encoding='utf-8') as handle:
                 handle.write(f'{DEFORMATION_KEY} T\n')
-            # It follows from an input node.
+            # Not stored again: it can be rebuilt from the input density.
             calcinfo.provenance_exclude_list = [*(calcinfo.provenance_exclude_list or []), DEFORMATION_FILE]
         return calcinfo
 
 
 def structure_of_inputs(structure: orm.StructureData) -> Structure:
-    """Take the structure out of its node.
+    """Return the structure of a node.
 
-    :raises NanomlError: it is not physical.
+    :raises NanomlError: the structure is not physical.
     """
     from aiida_nanoml.calculations.functions.siesta import structure_of_node
 
@@ -138,9 +138,9 @@ def structure_of_inputs(structure: orm.StructureData) -> Structure:
 
 
 def row_of_start(start: DensitySetData, structure: Structure) -> int:
-    """Find the density of a structure.
+    """Return the row of the density of a structure.
 
-    :raises DensityError: there is none, or it is of the structure in another box or at another place.
+    :raises DensityError: there is none, or the structure is in another box or at another place.
     """
     structures = start.structures
     (rows,) = np.nonzero(structures.hashes == StructureSet.from_structures([structure]).hashes[0])
@@ -152,15 +152,16 @@ def row_of_start(start: DensitySetData, structure: Structure) -> int:
 
 
 def mesh_settings(parameters: orm.Dict) -> tuple[float, int]:
-    """Give the mesh cutoff in Ry and the sub-points of a run that is to begin with a given density.
+    """Return the mesh cutoff in Ry and the sub-points of a run that begins with a given density.
 
-    :raises EngineError: such a run cannot begin so.
+    :param parameters: fdf keys.
+    :raises EngineError: a run with these parameters cannot begin with a given density.
     """
     return read_mesh_settings(Fdf.from_keywords(parameters.get_dict()))
 
 
 def validate_source(source: orm.Dict, _: Any) -> str | None:
-    """Refuse anything but the two keys that a label carries."""
+    """Check that the source has the two keys that are stored with a label."""
     from aiida_nanoml.engines.siesta.parameters import SiestaParameters
 
     content = source.get_dict()
@@ -174,20 +175,28 @@ def validate_source(source: orm.Dict, _: Any) -> str | None:
 
 
 def validate_inputs(inputs: Mapping[str, Any], port: Any) -> str | None:
-    """Refuse what cannot give a label, before anything is submitted."""
+    """Check structure, pseudopotentials and density to begin with, before anything is submitted."""
     if 'structure' not in inputs or 'parameters' not in inputs:
         return None  # the ports themselves complain
-    pseudos = inputs.get('pseudos') or {}
-    refusal = validate_structure(inputs['structure'])
-    if refusal is None and not inputs.get('ions'):
-        refusal = validate_pseudos(inputs['structure'], pseudos, inputs['parameters'], inputs.get('basis'))
-    if refusal is None and 'start' in inputs:
-        refusal = validate_start(inputs['start'], inputs['structure'], inputs['parameters'])
-    return refusal or validate_siesta_inputs(inputs, port)
+    return validate_run(inputs, inputs.get('pseudos') or {}) or validate_siesta_inputs(inputs, port)
+
+
+def validate_run(inputs: Mapping[str, Any], pseudos: Mapping[str, Any]) -> str | None:
+    """Check the inputs of a run of SIESTA that aiida-siesta does not check.
+
+    :param inputs: those of the calculation or the workflow, with ``structure`` and ``parameters``.
+    :param pseudos: pseudopotentials by kind name.
+    """
+    text = validate_structure(inputs['structure'])
+    if text is None and not inputs.get('ions'):
+        text = validate_pseudos(inputs['structure'], pseudos, inputs['parameters'], inputs.get('basis'))
+    if text is None and 'start' in inputs:
+        text = validate_start(inputs['start'], inputs['structure'], inputs['parameters'])
+    return text
 
 
 def validate_structure(node: orm.StructureData) -> str | None:
-    """Say what is not physical about a structure; SIESTA calls two coinciding atoms a completed job.
+    """Check that a structure is physical: SIESTA completes a job even if two atoms coincide.
 
     :param node: the structure as it is sent to SIESTA.
     """
@@ -215,7 +224,7 @@ def validate_structure(node: orm.StructureData) -> str | None:
 
 
 def validate_start(start: DensitySetData, structure: orm.StructureData, parameters: orm.Dict) -> str | None:
-    """Say why a run cannot begin with one of these densities.
+    """Check that a run can begin with one of these densities.
 
     :param structure: as it is sent to SIESTA.
     :param parameters: fdf keys.
@@ -232,9 +241,9 @@ def validate_start(start: DensitySetData, structure: orm.StructureData, paramete
 def validate_pseudos(
     structure: orm.StructureData, pseudos: Mapping[str, Any], parameters: orm.Dict, basis: orm.Dict | None
 ) -> str | None:
-    """Say which pseudopotential is missing, or belongs to another element or functional.
+    """Check that each kind has a pseudopotential of its element and of the functional of the run.
 
-    :param structure: its kinds need one pseudopotential each.
+    :param structure: as it is sent to SIESTA.
     :param pseudos: node by kind name; those of floating sites included.
     :param parameters: fdf keys; they name the functional.
     :param basis: may name floating sites.
@@ -242,36 +251,52 @@ def validate_pseudos(
     floating = (basis.get_dict() if basis is not None else {}).get('floating_sites') or []
     symbols = {kind.name: kind.symbol for kind in structure.kinds}
     symbols |= {site['name']: site['symbols'] for site in floating}
-    missing = sorted(set(symbols) - set(pseudos))
-    if missing:
-        return (
-            f'there is no pseudopotential for {", ".join(missing)}; there are: {", ".join(sorted(pseudos)) or "none"}'
-        )
-    settings = FDFDict(parameters.get_dict())
-    kind, authors = (
-        str(settings.get(f'xc-{name}', default))
-        for name, default in (
-            ('functional', SIESTA_DEFAULTS.xc_functional),
-            ('authors', SIESTA_DEFAULTS.xc_authors),
-        )
+    used = {name: pseudo for name, pseudo in pseudos.items() if name in symbols}  # aiida-siesta checks the others
+    return (
+        _validate_no_pseudo_missing(symbols, pseudos)
+        or _validate_elements(symbols, used)
+        or _validate_functionals(parameters, used)
     )
-    wanted = (kind.upper().replace('LSD', 'LDA'), authors.upper().replace('PZ', 'CA'))
+
+
+def _validate_no_pseudo_missing(symbols: Mapping[str, str], pseudos: Mapping[str, Any]) -> str | None:
+    missing = sorted(set(symbols) - set(pseudos))
+    if not missing:
+        return None
+    return f'there is no pseudopotential for {", ".join(missing)}; there are: {", ".join(sorted(pseudos)) or "none"}'
+
+
+def _validate_elements(symbols: Mapping[str, str], pseudos: Mapping[str, Any]) -> str | None:
     for name, pseudo in pseudos.items():
-        if name not in symbols:
-            continue  # aiida-siesta complains
         if pseudo.element != symbols[name]:
             return (
                 f'the pseudopotential {pseudo.filename} is for {pseudo.element}, but the kind {name} is {symbols[name]}'
             )
-        if pseudo.md5 not in _HEADERS:
-            _HEADERS[pseudo.md5] = read_header(pseudo.get_content(mode='rb').decode('utf-8', errors='replace'))
-        header = _HEADERS[pseudo.md5]
+    return None
+
+
+def _validate_functionals(parameters: orm.Dict, pseudos: Mapping[str, Any]) -> str | None:
+    settings = FDFDict(parameters.get_dict())
+    kind = str(settings.get('xc-functional', SIESTA_DEFAULTS.xc_functional))
+    authors = str(settings.get('xc-authors', SIESTA_DEFAULTS.xc_authors))
+    run = (kind.upper().replace('LSD', 'LDA'), authors.upper().replace('PZ', 'CA'))
+    for name, pseudo in pseudos.items():
+        header = _header_of_pseudo(pseudo)
         if header is None or header.functional is None:
             continue
-        made = (header.functional[0].upper(), header.functional[1].upper())
-        if made != wanted:
+        if (header.functional[0].upper(), header.functional[1].upper()) != run:
             return (
                 f'the pseudopotential {pseudo.filename} of {name} was made with {"-".join(header.functional)}, but the '
-                f'parameters say {"-".join(wanted)}: mixed functionals mean nothing'
+                f'parameters say {"-".join(run)}: mixed functionals mean nothing'
             )
     return None
+
+
+_HEADERS: dict[str, PseudopotentialHeader | None] = {}
+
+
+def _header_of_pseudo(pseudo: Any) -> PseudopotentialHeader | None:
+    """Return the header of a pseudopotential; a campaign checks the same few files thousands of times."""
+    if pseudo.md5 not in _HEADERS:
+        _HEADERS[pseudo.md5] = read_header(pseudo.get_content(mode='rb').decode('utf-8', errors='replace'))
+    return _HEADERS[pseudo.md5]

@@ -1,4 +1,4 @@
-"""Calculation job ``nanoml.study``."""
+"""Calculation job to train and evaluate all models of a study on one data set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aiida.common.datastructures import CalcInfo
 from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
 
-from aiida_nanoml.calculations.base import WorkerCalculation, write_npz
+from aiida_nanoml.calculations.base import WorkerCalculation, optional_value, write_npz
 from aiida_nanoml.calculations.train import TrainCalculation, validate_dataset
 from aiida_nanoml.data.dataset import DatasetData
 from aiida_nanoml.errors import NanomlError
@@ -18,17 +18,25 @@ from aiida_nanoml.worker.schemas import DATASET_FILE, JOURNAL_FILE, RESULTS_FILE
 
 
 class StudyCalculation(WorkerCalculation):
-    """Train and judge the models of a study on one data set; a model that fails does not disturb the others."""
+    """Train and evaluate the models of a study on one data set; a model that fails does not affect the others."""
 
     TASK = 'study'
-    RETRIEVED = (RESULTS_FILE, JOURNAL_FILE)
+    _TEMPORARY_FILES = (RESULTS_FILE, JOURNAL_FILE)
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
         """Define inputs, outputs and exit codes."""
         super().define(spec)
+        spec.expose_inputs(TrainCalculation, include=('kind', 'hyperparameters', 'allow_leakage'))
         spec.input('dataset', valid_type=DatasetData, validator=validate_dataset, help='A data set with a split.')
-        define_study(spec)
+        spec.input('study', valid_type=orm.Str, serializer=orm.to_aiida_type, help='Registered name of the study.')
+        spec.input(
+            'settings',
+            valid_type=orm.Dict,
+            required=False,
+            serializer=orm.to_aiida_type,
+            help='Settings that replace those of the study.',
+        )
         spec.input(
             'seed',
             valid_type=orm.Int,
@@ -41,19 +49,19 @@ class StudyCalculation(WorkerCalculation):
             'parent_folder',
             valid_type=orm.RemoteData,
             required=False,
-            help='Folder of a job with the same inputs that was killed: the worker goes on from its journal.',
+            help='Folder of a killed job with the same inputs: the worker continues from its journal.',
         )
         spec.inputs.validator = validate_inputs
         spec.output('rows', valid_type=orm.ArrayData, help='A row for each point, and family; failed ones included.')
 
-    def job(self) -> StudyJob:
-        """Return what is studied, with which model and seed."""
+    def job_content(self) -> StudyJob:
+        """Return study, settings, model and seed."""
         return StudyJob(
             **study_inputs(self.inputs),
             seed=self.inputs.seed.value,
             target=self.inputs.dataset.target,
             feature_names=self.inputs.dataset.base.attributes.get('feature_names'),
-            allow_leakage='allow_leakage' in self.inputs and self.inputs.allow_leakage.value,
+            allow_leakage=optional_value(self.inputs, 'allow_leakage', False),
         )
 
     def write_arrays(self, folder: Folder) -> list[str]:
@@ -62,7 +70,7 @@ class StudyCalculation(WorkerCalculation):
         return [DATASET_FILE]
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
-        """Write the job folder, and bring the journal of a job that was killed."""
+        """Write the job folder, and copy the journal of a killed job into it."""
         calcinfo = super().prepare_for_submission(folder)
         if 'parent_folder' in self.inputs:
             parent = self.inputs.parent_folder
@@ -72,30 +80,17 @@ class StudyCalculation(WorkerCalculation):
         return calcinfo
 
 
-def define_study(spec: Any) -> None:
-    """Define the inputs that say what is studied; a job and a workflow have them in common."""
-    spec.input('study', valid_type=orm.Str, serializer=orm.to_aiida_type, help='Registered name of the study.')
-    spec.input(
-        'settings',
-        valid_type=orm.Dict,
-        required=False,
-        serializer=orm.to_aiida_type,
-        help='Settings that replace those of the study.',
-    )
-    spec.expose_inputs(TrainCalculation, include=('kind', 'hyperparameters', 'allow_leakage'))
-
-
 def study_inputs(inputs: Any) -> dict[str, Any]:
-    """Read study, settings, kind and hyperparameters from the inputs of a process."""
+    """Return study, settings, kind and hyperparameters of the inputs of a process."""
     return {
         'study': inputs['study'].value,
-        'settings': inputs['settings'].get_dict() if 'settings' in inputs else {},
+        'settings': optional_value(inputs, 'settings', {}),
         'kind': inputs['kind'].value,
-        'hyperparameters': inputs['hyperparameters'].get_dict() if 'hyperparameters' in inputs else {},
+        'hyperparameters': optional_value(inputs, 'hyperparameters', {}),
     }
 
 
-def make_study_of(inputs: Any) -> Any:
+def study_of_inputs(inputs: Any) -> Any:
     """Make the study of the inputs of a process.
 
     :raises NanomlError: unknown study, setting, kind or hyperparameter.
@@ -107,16 +102,16 @@ def make_study_of(inputs: Any) -> Any:
 
 
 def validate_seed(seed: orm.Int, _: Any) -> str | None:
-    """Refuse a seed below zero."""
+    """Check that a seed is not negative."""
     return None if seed.value >= 0 else f'seed is {seed.value}: it must be at least 0'
 
 
 def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
-    """Refuse what is unknown or wrong before anything is submitted."""
+    """Check study, settings, model and number of targets, before anything is submitted."""
     if not {'study', 'kind'} <= set(inputs):
         return None  # the ports themselves complain
     try:
-        study = make_study_of(inputs)
+        study = study_of_inputs(inputs)
         if 'dataset' in inputs:
             study.model.make(0).check_targets(1 + len(inputs['dataset'].others))
     except NanomlError as error:

@@ -1,4 +1,4 @@
-"""Calculation job ``nanoml.train``."""
+"""Calculation job to train a model on a data set."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aiida import orm
 from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
 
-from aiida_nanoml.calculations.base import WorkerCalculation, write_npz
+from aiida_nanoml.calculations.base import WorkerCalculation, optional_value, write_npz
 from aiida_nanoml.data.dataset import DatasetData
 from aiida_nanoml.data.model import ModelData
 from aiida_nanoml.data.prediction import BASELINE, PredictionData
@@ -25,10 +25,10 @@ from aiida_nanoml.worker.schemas import (
 
 
 class TrainCalculation(WorkerCalculation):
-    """Train a model on the training rows of a data set and judge it on all parts of its split."""
+    """Train a model on the training rows of a data set and evaluate it on all parts of its split."""
 
     TASK = 'train'
-    RETRIEVED = (RESULTS_FILE, MODEL_FOLDER, PARITY_FILES, LEARNING_CURVE_FILE, CALIBRATION_FILE)
+    _TEMPORARY_FILES = (RESULTS_FILE, MODEL_FOLDER, PARITY_FILES, LEARNING_CURVE_FILE, CALIBRATION_FILE)
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
@@ -56,14 +56,14 @@ class TrainCalculation(WorkerCalculation):
             required=False,
             serializer=orm.to_aiida_type,
             validator=validate_folds,
-            help='Also predict every row with a model that did not see it, in a cross-validation of this many folds.',
+            help='Number of folds of a cross-validation, which predicts every row with a model not trained on it.',
         )
         spec.input(
             'allow_leakage',
             valid_type=orm.Bool,
             required=False,
             serializer=orm.to_aiida_type,
-            help='Accept that models are judged on structures, or by columns, that training rows have decided on.',
+            help='Allow train/test leakage: duplicated structures, or features selected on training rows.',
         )
         spec.inputs.validator = validate_inputs
         spec.output('model', valid_type=ModelData, help='The trained model.')
@@ -72,19 +72,19 @@ class TrainCalculation(WorkerCalculation):
         spec.output('history', valid_type=orm.XyData, required=False, help='Losses of every epoch (networks).')
         spec.output('figures', valid_type=orm.FolderData, help='Parity plot, calibration, learning curve.')
 
-    def job(self) -> TrainJob:
-        """Return kind, hyperparameters and what the features and targets are."""
+    def job_content(self) -> TrainJob:
+        """Return kind, hyperparameters, features and targets."""
         attributes = self.inputs.dataset.base.attributes
         return TrainJob(
             target=self.inputs.dataset.target,
             kind=self.inputs.kind.value,
-            hyperparameters=self.inputs.hyperparameters.get_dict() if 'hyperparameters' in self.inputs else {},
+            hyperparameters=optional_value(self.inputs, 'hyperparameters', {}),
             feature_names=attributes.get('feature_names'),
             descriptor=attributes.get('descriptor'),
             labels=attributes.get('labels'),
             baseline=self._baseline_source(),
-            folds=self.inputs.folds.value if 'folds' in self.inputs else None,
-            allow_leakage='allow_leakage' in self.inputs and self.inputs.allow_leakage.value,
+            folds=optional_value(self.inputs, 'folds'),
+            allow_leakage=optional_value(self.inputs, 'allow_leakage', False),
         )
 
     def write_arrays(self, folder: Folder) -> list[str]:
@@ -96,44 +96,42 @@ class TrainCalculation(WorkerCalculation):
         return [DATASET_FILE]
 
     def _baseline_source(self) -> dict[str, Any] | None:
-        alone = 'alone' in self.inputs and self.inputs.alone.value
-        return None if alone else self.inputs.dataset.baseline_source
+        return None if optional_value(self.inputs, 'alone', False) else self.inputs.dataset.baseline_source
 
 
 def validate_dataset(dataset: DatasetData, _: Any) -> str | None:
-    """Refuse a data set that was not split."""
+    """Check that a data set has training rows."""
     if not dataset.base.attributes.get('split').get('train'):
         return 'the data set has no training rows: split it first, for example with the function nanoml.split_dataset'
     return None
 
 
 def validate_folds(folds: orm.Int | None, _: Any) -> str | None:
-    """Refuse fewer than three folds: one is predicted, one watched, and the others are learnt from."""
+    """Check that there are three folds or more: one to predict, one for validation, the others to learn from."""
     if folds is not None and folds.value < 3:
         return f'folds is {folds.value}: a cross-validation needs 3 or more'
     return None
 
 
 def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
-    """Refuse unknown kinds of model and hyperparameters, and leakage, before anything is submitted."""
+    """Check kind, hyperparameters, number of targets and leakage, before anything is submitted."""
     from aiida_nanoml.learning.registry import make_model
 
     if 'kind' not in inputs:
         return None  # the port itself complains
-    hyperparameters = inputs['hyperparameters'].get_dict() if 'hyperparameters' in inputs else {}
     try:
-        model = make_model(inputs['kind'].value, **hyperparameters)
+        model = make_model(inputs['kind'].value, **optional_value(inputs, 'hyperparameters', {}))
         if 'dataset' in inputs:
             model.check_targets(1 + len(inputs['dataset'].others))
-        if 'dataset' in inputs and not ('allow_leakage' in inputs and inputs['allow_leakage'].value):
-            check_dataset_leakage(inputs['dataset'], 'folds' in inputs)
+            if not optional_value(inputs, 'allow_leakage', False):
+                check_dataset_leakage(inputs['dataset'], 'folds' in inputs)
     except NanomlError as error:
         return str(error)
     return None
 
 
 def check_dataset_leakage(dataset: DatasetData, folds: bool) -> None:
-    """Refuse a data set on which a model would be judged better than it is.
+    """Check a data set for leakage between training and test rows.
 
     :param folds: whether there is a cross-validation, which predicts training rows as well.
     :raises DatasetError: a structure is in two parts of the split, or a cross-validation would test on rows that the

@@ -1,4 +1,4 @@
-"""Workflow ``nanoml.density``."""
+"""Workchain from flakes to predicted charge densities: densities of an engine, a trained network, predictions."""
 
 from __future__ import annotations
 
@@ -6,33 +6,35 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.engine import ProcessBuilder, ToContext, WorkChain
+from aiida.engine import ExitCode, ProcessBuilder, ToContext
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_nanoml.calculations.base import validate_code
 from aiida_nanoml.calculations.density_predict import DensityPredictCalculation
-from aiida_nanoml.calculations.density_train import DensityTrainCalculation, define_settings, define_training
+from aiida_nanoml.calculations.density_train import DensityTrainCalculation
 from aiida_nanoml.calculations.functions.structures import generate_flake_set, generate_flake_sets, merge_structures
-from aiida_nanoml.calculations.pseudopotentials import program_inputs
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.errors import NanomlError
 from aiida_nanoml.structures import FlakeParameters
-from aiida_nanoml.workflows.gap import FLAKE_ELEMENTS
-from aiida_nanoml.workflows.label import LabelWorkChain, define_options, label_inputs
+from aiida_nanoml.workflows.base import NanomlWorkChain, validate_options
+from aiida_nanoml.workflows.builders import elements_of, label_inputs
+from aiida_nanoml.workflows.label import LabelWorkChain
 from aiida_nanoml.workflows.protocols import protocol_inputs
 
 TRAINING = 'training'
 PARTS = ('unseen', 'larger')
-"""What the network is judged on: flakes like those that it learnt from, and others, as a rule larger ones."""
+"""Sets to evaluate the network on: flakes like the training flakes, and others, usually larger ones."""
+
+TRAINING_OUTPUTS = ('model', 'metrics', 'errors', 'history', 'figures')
 
 
-class DensityWorkChain(WorkChain):
-    """Flakes, their densities by an engine, a network, and predictions of flakes that it did not learn from.
+class DensityWorkChain(NanomlWorkChain):
+    """Compute densities of flakes with an engine, train a network on them, and predict flakes that it did not see.
 
     Either `flakes` are generated (and, to be predicted only, `larger` ones), or sets of structures are given. All are
-    computed by the engine, so that every prediction is judged, and drawn beside what it should be.
+    computed by the engine, so that every prediction is compared with the density of the engine.
     """
 
     @classmethod
@@ -43,7 +45,10 @@ class DensityWorkChain(WorkChain):
             'flakes', valid_type=orm.Dict, dynamic=True, required=False, help='Parameters of the flakes of each family.'
         )
         spec.input(
-            'n_unseen', valid_type=orm.Int, required=False, help='Flakes of each family that are predicted only.'
+            'n_unseen',
+            valid_type=orm.Int,
+            required=False,
+            help='Number of flakes of each family that are predicted only.',
         )
         spec.input_namespace(
             'larger',
@@ -64,14 +69,29 @@ class DensityWorkChain(WorkChain):
         spec.inputs['label'].help = 'How structures are labelled, by an engine that computes densities.'
         spec.inputs['label']['densities'].default = lambda: orm.Bool(True)
         spec.input('code', valid_type=orm.AbstractCode, validator=validate_code, help='The executable nanoml-worker.')
-        define_settings(spec)
-        define_options(spec)
+        spec.expose_inputs(DensityTrainCalculation, include=('settings',))
+        spec.input(
+            'options',
+            valid_type=orm.Dict,
+            default=lambda: orm.Dict({}),
+            serializer=orm.to_aiida_type,
+            validator=validate_options,
+            help='Options of each job: resources, wall time, queue, …',
+        )
         spec.inputs.validator = validate_inputs
-        spec.outline(cls.prepare_structures, cls.label, cls.train, cls.predict, cls.finalize)
-        spec.output('structures', valid_type=StructureSetData, help='The structures that were learnt from.')
+        spec.outline(
+            cls.setup,
+            cls.run_labels,
+            cls.inspect_labels,
+            cls.run_train,
+            cls.inspect_train,
+            cls.run_predict,
+            cls.inspect_predictions,
+        )
+        spec.output('structures', valid_type=StructureSetData, help='The training structures.')
         spec.output('labels', valid_type=LabelSetData, help='Their labels.')
         spec.output('densities', valid_type=DensitySetData, help='Their densities.')
-        define_training(spec)
+        spec.expose_outputs(DensityTrainCalculation, include=TRAINING_OUTPUTS)
         spec.output_namespace(
             'judged',
             dynamic=True,
@@ -79,10 +99,9 @@ class DensityWorkChain(WorkChain):
             help='By part: `structures`, `labels`, `densities` of the engine, `predictions`, `results`, `errors`, '
             '`figures`.',
         )
-        spec.exit_code(401, 'ERROR_LABEL_FAILED', message='Labelling failed, {reason}')
-        spec.exit_code(402, 'ERROR_TRAIN_FAILED', message='The training failed, {reason}')
-        spec.exit_code(403, 'ERROR_PREDICT_FAILED', message='The prediction failed, {reason}')
-        spec.exit_code(520, 'ERROR_STEP_REFUSED', message='A step refused its input: {reason}')
+        spec.exit_code(401, 'ERROR_LABEL_FAILED', message='Labelling failed: {reason}')
+        spec.exit_code(402, 'ERROR_TRAIN_FAILED', message='The training failed: {reason}')
+        spec.exit_code(403, 'ERROR_PREDICT_FAILED', message='The prediction failed: {reason}')
 
     @classmethod
     def get_builder_from_protocol(
@@ -117,10 +136,13 @@ class DensityWorkChain(WorkChain):
         """
         inputs = protocol_inputs('density', protocol, overrides)
         builder = cls.get_builder()
-        given = [node for node in (structures, *(judged or {}).values()) if node is not None]
-        elements = {symbol for node in given for symbol in node.base.attributes.get('elements')} or FLAKE_ELEMENTS
-        program = program_inputs(engine_code, pseudo_family, elements)
-        builder.label = label_inputs(engine, None, {**inputs['label'], 'densities': True}) | program
+        builder.label = label_inputs(
+            engine,
+            overrides={**inputs['label'], 'densities': True},
+            elements=elements_of(structures, *(judged or {}).values()),
+            engine_code=engine_code,
+            pseudo_family=pseudo_family,
+        )
         builder.code = code
         if flakes is not None:
             builder.flakes = {name: orm.Dict(dict(parameters)) for name, parameters in flakes.items()}
@@ -135,33 +157,38 @@ class DensityWorkChain(WorkChain):
         builder.options = orm.Dict(dict(options or {}))
         return builder
 
-    def prepare_structures(self) -> Any:
-        """Generate the flakes, or take the given structures."""
+    def setup(self) -> ExitCode | None:
+        """Generate the flakes, or take the given structures.
+
+        - ``ctx.sets``: structures by part: ``training``, ``unseen``, ``larger``.
+        """
         if 'structures' in self.inputs:
             self.ctx.sets = {TRAINING: self.inputs.structures, **self.inputs.get('judged', {})}
             return None
         made: dict[str, dict[str, StructureSetData]] = {TRAINING: {}, 'unseen': {}, 'larger': {}}
         for name, parameters in self.inputs.flakes.items():
-            sets, node = generate_flake_sets.run_get_node(parameters=parameters, n_unseen=self.inputs.n_unseen)
-            if not node.is_finished_ok:
-                return self._refused(node)
+            sets, exit_code = self.run_function(
+                generate_flake_sets, parameters=parameters, n_unseen=self.inputs.n_unseen
+            )
+            if exit_code is not None:
+                return exit_code
             made[TRAINING][name], made['unseen'][name] = sets['structures'], sets['unseen']
         for name, parameters in self.inputs.get('larger', {}).items():
-            made['larger'][name], node = generate_flake_set.run_get_node(parameters=parameters)
-            if not node.is_finished_ok:
-                return self._refused(node)
+            made['larger'][name], exit_code = self.run_function(generate_flake_set, parameters=parameters)
+            if exit_code is not None:
+                return exit_code
         self.ctx.sets = {}
         for part, sets in made.items():
             if len(sets) == 1:
                 (self.ctx.sets[part],) = sets.values()
             elif sets:
-                self.ctx.sets[part], node = merge_structures.run_get_node(**sets)
-                if not node.is_finished_ok:
-                    return self._refused(node)
+                self.ctx.sets[part], exit_code = self.run_function(merge_structures, **sets)
+                if exit_code is not None:
+                    return exit_code
         return None
 
-    def label(self) -> ToContext:
-        """Compute the densities of all structures, those to learn from and those to judge by at the same time."""
+    def run_labels(self) -> ToContext:
+        """Compute the densities of all structures, those to learn from and those to evaluate on, at the same time."""
         children = {}
         for part, structures in self.ctx.sets.items():
             inputs = self.exposed_inputs(LabelWorkChain, namespace='label')
@@ -169,44 +196,52 @@ class DensityWorkChain(WorkChain):
             children[f'label_{part}'] = self.submit(LabelWorkChain, **inputs)
         return ToContext(**children)
 
-    def train(self) -> Any:
-        """Train the network; the first set to judge by is watched."""
+    def inspect_labels(self) -> ExitCode | None:
+        """Check the labellings, and output the densities to learn from."""
         for part in self.ctx.sets:
             labelled = self.ctx[f'label_{part}']
             if not labelled.is_finished_ok:
-                return self._failed(self.exit_codes.ERROR_LABEL_FAILED, labelled)
-        done = self.ctx[f'label_{TRAINING}'].outputs
+                return self.failed(self.exit_codes.ERROR_LABEL_FAILED, labelled)
+        labelled = self.ctx[f'label_{TRAINING}'].outputs
         self.out('structures', self.ctx.sets[TRAINING])
-        self.out('labels', done.labels)
-        self.out('densities', done.densities)
-        inputs = {'code': self.inputs.code, 'densities': done.densities}
-        if self._judged():
-            inputs['test'] = self.ctx[f'label_{self._judged()[0]}'].outputs.densities
+        self.out('labels', labelled.labels)
+        self.out('densities', labelled.densities)
+        return None
+
+    def run_train(self) -> ToContext:
+        """Train the network; the first part to evaluate on is its test set."""
+        inputs = {'code': self.inputs.code, 'densities': self.ctx[f'label_{TRAINING}'].outputs.densities}
+        if self._evaluated_parts():
+            inputs['test'] = self.ctx[f'label_{self._evaluated_parts()[0]}'].outputs.densities
         if 'settings' in self.inputs:
             inputs['settings'] = self.inputs.settings
-        return ToContext(training=self.submit(DensityTrainCalculation, **inputs, metadata=self._metadata('train')))
+        return ToContext(training=self.submit(DensityTrainCalculation, **inputs, metadata=self.job_metadata('train')))
 
-    def predict(self) -> Any:
-        """Predict every set to judge by."""
+    def inspect_train(self) -> ExitCode | None:
+        """Check the training, and output its results."""
         training = self.ctx.training
         if not training.is_finished_ok:
-            return self._failed(self.exit_codes.ERROR_TRAIN_FAILED, training)
-        for name in ('model', 'metrics', 'errors', 'history', 'figures'):
+            return self.failed(self.exit_codes.ERROR_TRAIN_FAILED, training)
+        for name in TRAINING_OUTPUTS:
             self.out(name, training.outputs[name])
+        return None
+
+    def run_predict(self) -> ToContext:
+        """Predict every part to evaluate on."""
         children = {}
-        for part in self._judged():
+        for part in self._evaluated_parts():
             known = self.ctx[f'label_{part}'].outputs.densities
-            inputs = {'code': self.inputs.code, 'model': training.outputs.model, 'known': known}
-            metadata = self._metadata(f'predict {part}')
+            inputs = {'code': self.inputs.code, 'model': self.ctx.training.outputs.model, 'known': known}
+            metadata = self.job_metadata(f'predict {part}')
             children[f'predict_{part}'] = self.submit(DensityPredictCalculation, **inputs, metadata=metadata)
         return ToContext(**children)
 
-    def finalize(self) -> Any:
-        """Hand out the predictions beside what was predicted."""
-        for part in self._judged():
+    def inspect_predictions(self) -> ExitCode | None:
+        """Check the predictions, and output them beside the densities of the engine."""
+        for part in self._evaluated_parts():
             predicted = self.ctx[f'predict_{part}']
             if not predicted.is_finished_ok:
-                return self._failed(self.exit_codes.ERROR_PREDICT_FAILED, predicted)
+                return self.failed(self.exit_codes.ERROR_PREDICT_FAILED, predicted)
             labelled = self.ctx[f'label_{part}'].outputs
             self.out(f'judged.{part}.structures', self.ctx.sets[part])
             self.out(f'judged.{part}.labels', labelled.labels)
@@ -220,21 +255,12 @@ class DensityWorkChain(WorkChain):
             )
         return None
 
-    def _judged(self) -> list[str]:
+    def _evaluated_parts(self) -> list[str]:
         return [part for part in self.ctx.sets if part != TRAINING]
-
-    def _metadata(self, task: str) -> dict[str, Any]:
-        return {'options': self.inputs.options.get_dict(), 'label': f'{task} for {self.node.uuid[:8]}'}
-
-    def _failed(self, code: Any, node: orm.ProcessNode) -> Any:
-        return code.format(reason=f'{node.process_label}<{node.pk}>: {node.exit_message or node.exception or "killed"}')
-
-    def _refused(self, node: orm.ProcessNode) -> Any:
-        return self._failed(self.exit_codes.ERROR_STEP_REFUSED, node)
 
 
 def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
-    """Refuse inputs that exclude each other, flakes that cannot be made, and labels without densities."""
+    """Check for inputs that exclude each other, flakes that cannot be generated, and labels without densities."""
     flakes, judged = inputs.get('flakes') or {}, inputs.get('judged') or {}
     if bool(flakes) == ('structures' in inputs):
         return 'give either flakes to generate or structures'

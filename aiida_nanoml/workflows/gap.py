@@ -1,4 +1,4 @@
-"""Workflow ``nanoml.gap``."""
+"""Workchain from flakes to predicted gaps: labels, features, a trained model, predictions and their validation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.engine import ProcessBuilder, ToContext, WorkChain, if_
+from aiida.engine import ExitCode, ProcessBuilder, ToContext, if_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_nanoml.calculations.base import validate_code
@@ -14,7 +14,6 @@ from aiida_nanoml.calculations.functions.datasets import assemble_dataset
 from aiida_nanoml.calculations.functions.structures import generate_flake_sets, merge_structures
 from aiida_nanoml.calculations.functions.validation import compare_with_labels
 from aiida_nanoml.calculations.predict import PredictCalculation
-from aiida_nanoml.calculations.pseudopotentials import program_inputs
 from aiida_nanoml.calculations.train import TrainCalculation
 from aiida_nanoml.data.dataset import DatasetData
 from aiida_nanoml.data.labels import LabelSetData
@@ -23,14 +22,14 @@ from aiida_nanoml.data.prediction import PredictionData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.errors import NanomlError
 from aiida_nanoml.structures import FlakeParameters
-from aiida_nanoml.workflows.label import LabelWorkChain, define_options, label_inputs
+from aiida_nanoml.workflows.base import NanomlWorkChain, validate_options
+from aiida_nanoml.workflows.builders import elements_of, label_inputs, model_inputs
+from aiida_nanoml.workflows.label import LabelWorkChain
 from aiida_nanoml.workflows.protocols import protocol_inputs
 
-FLAKE_ELEMENTS = frozenset({'H', 'B', 'C', 'N'})
 
-
-class GapWorkChain(WorkChain):
-    """The main job: flakes, labels, features, a trained network, predictions for unseen flakes, and their validation.
+class GapWorkChain(NanomlWorkChain):
+    """Generate and label flakes, train a model on their features, predict unseen flakes, and validate the predictions.
 
     Either `flakes` are generated, or `structures` (and, to predict, `unseen`) are given. With `baseline`, everything is
     labelled with a cheaper engine too, and the model learns the correction to it.
@@ -43,52 +42,66 @@ class GapWorkChain(WorkChain):
         spec.input_namespace(
             'flakes', valid_type=orm.Dict, dynamic=True, required=False, help='Parameters of the flakes of each family.'
         )
-        spec.input('n_unseen', valid_type=orm.Int, required=False, help='Flakes of each family kept for prediction.')
+        spec.input(
+            'n_unseen', valid_type=orm.Int, required=False, help='Number of flakes of each family kept for prediction.'
+        )
         spec.input('structures', valid_type=StructureSetData, required=False, help='Structures to learn from.')
         spec.input('unseen', valid_type=StructureSetData, required=False, help='Structures to predict.')
-        given = ('structures', 'code', 'options')
-        spec.expose_inputs(LabelWorkChain, namespace='label', exclude=given)
+        spec.expose_inputs(
+            LabelWorkChain,
+            namespace='label',
+            exclude=('structures', 'code', 'options'),
+            namespace_options={'help': 'Engine, protocol and batches.'},
+        )
         spec.expose_inputs(
             LabelWorkChain,
             namespace='baseline',
-            exclude=given,
+            exclude=('structures', 'code', 'options'),
             namespace_options={'required': False, 'populate_defaults': False, 'help': 'The cheaper engine, if any.'},
         )
         spec.input('code', valid_type=orm.AbstractCode, validator=validate_code, help='The executable nanoml-worker.')
         spec.input('descriptor', valid_type=orm.Dict, help='`name` and `params` of the descriptor.')
         spec.input('split', valid_type=orm.Dict, help='Shares, seed and `by_family` of the split.')
         spec.expose_inputs(TrainCalculation, include=('kind', 'hyperparameters'))
-        define_options(spec)
+        spec.input(
+            'options',
+            valid_type=orm.Dict,
+            default=lambda: orm.Dict({}),
+            serializer=orm.to_aiida_type,
+            validator=validate_options,
+            help='Options of each job: resources, wall time, queue, …',
+        )
         spec.inputs.validator = validate_inputs
         spec.outline(
-            cls.prepare_structures,
-            cls.label,
+            cls.setup,
+            cls.run_labels,
+            cls.inspect_labels,
             cls.assemble,
-            cls.train,
-            if_(cls.has_unseen)(
-                cls.predict,
-                cls.validate,
+            cls.run_train,
+            cls.inspect_train,
+            if_(cls.should_run_predict)(
+                cls.run_predict,
+                cls.inspect_prediction,
             ),
-            cls.finalize,
+            cls.results,
         )
-        spec.output('structures', valid_type=StructureSetData)
-        spec.output('labels', valid_type=LabelSetData)
+        spec.output('structures', valid_type=StructureSetData, help='Structures that the model learns from.')
+        spec.output('labels', valid_type=LabelSetData, help='Their labels.')
         spec.output('dataset', valid_type=DatasetData, help='Features, gaps and split.')
-        spec.output('model', valid_type=ModelData)
-        spec.output('metrics', valid_type=orm.Dict, help='By part, and by part and family.')
-        spec.output('fitted', valid_type=PredictionData)
-        spec.output('history', valid_type=orm.XyData, required=False)
-        spec.output('figures', valid_type=orm.FolderData)
+        spec.output('model', valid_type=ModelData, help='The trained model.')
+        spec.output('metrics', valid_type=orm.Dict, help='Errors by part, and by part and family.')
+        spec.output('fitted', valid_type=PredictionData, help='Predictions for every row of the data set.')
+        spec.output('history', valid_type=orm.XyData, required=False, help='Losses of every epoch.')
+        spec.output('figures', valid_type=orm.FolderData, help='Parity plot, calibration, learning curve.')
         spec.output('predictions', valid_type=PredictionData, required=False, help='For the unseen structures.')
         spec.output('baseline.labels', valid_type=LabelSetData, required=False, help='From the cheaper engine.')
         spec.output('validation.labels', valid_type=LabelSetData, required=False, help='Of the unseen structures.')
         spec.output('validation.baseline', valid_type=LabelSetData, required=False, help='From the cheaper engine.')
-        spec.output('validation.metrics', valid_type=orm.Dict, required=False)
-        spec.output('validation.table', valid_type=orm.ArrayData, required=False)
-        spec.exit_code(401, 'ERROR_LABEL_FAILED', message='Labelling failed, {reason}')
-        spec.exit_code(402, 'ERROR_TRAIN_FAILED', message='The training failed, {reason}')
-        spec.exit_code(403, 'ERROR_PREDICT_FAILED', message='The prediction failed, {reason}')
-        spec.exit_code(520, 'ERROR_STEP_REFUSED', message='A step refused its input: {reason}')
+        spec.output('validation.metrics', valid_type=orm.Dict, required=False, help='Errors on the unseen structures.')
+        spec.output('validation.table', valid_type=orm.ArrayData, required=False, help='One row for each of them.')
+        spec.exit_code(401, 'ERROR_LABEL_FAILED', message='Labelling failed: {reason}')
+        spec.exit_code(402, 'ERROR_TRAIN_FAILED', message='The training failed: {reason}')
+        spec.exit_code(403, 'ERROR_PREDICT_FAILED', message='The prediction failed: {reason}')
 
     @classmethod
     def get_builder_from_protocol(
@@ -119,17 +132,21 @@ class GapWorkChain(WorkChain):
         :param options: scheduler options of each job.
         :param engine_code: the program of an engine that runs one, on the computer of ``code``.
         :param pseudo_family: label of the family that has the pseudopotentials of the elements; None: the default one.
-        :param baseline: registered name of a cheaper engine, which the model is to correct; None: without.
-        :param baseline_protocol: its protocol; None: that of its default.
+        :param baseline: registered name of a cheaper engine, which the model corrects; None: no baseline.
+        :param baseline_protocol: its protocol; None: its default one.
         :raises ProtocolError: unknown protocol or override.
         :raises EngineError: the family does not exist or lacks an element.
         """
         inputs = protocol_inputs('gap', protocol, overrides)
         builder = cls.get_builder()
-        given = [node for node in (structures, unseen) if node is not None]
-        elements = {symbol for node in given for symbol in node.base.attributes.get('elements')} or FLAKE_ELEMENTS
-        program = program_inputs(engine_code, pseudo_family, elements)
-        builder.label = label_inputs(engine, protocol, inputs['label']) | program
+        builder.label = label_inputs(
+            engine,
+            protocol,
+            inputs['label'],
+            elements=elements_of(structures, unseen),
+            engine_code=engine_code,
+            pseudo_family=pseudo_family,
+        )
         if baseline is not None:
             builder.baseline = label_inputs(baseline, baseline_protocol, inputs['baseline'])
             inputs['kind'] = (overrides or {}).get('kind', 'correction')
@@ -143,36 +160,37 @@ class GapWorkChain(WorkChain):
             builder.unseen = unseen
         builder.descriptor = orm.Dict(inputs['descriptor'])
         builder.split = orm.Dict(inputs['split'])
-        builder.kind = orm.Str(inputs['kind'])
-        hyperparameters = inputs['hyperparameters']
-        if inputs['kind'] != protocol_inputs('gap', protocol)['kind']:
-            hyperparameters = (overrides or {}).get('hyperparameters', {})  # those of the protocol fit its own kind
-        if hyperparameters:
-            builder.hyperparameters = orm.Dict(hyperparameters)
+        usual = protocol_inputs('gap', protocol)['kind']
+        for name, node in model_inputs(inputs, protocol_kind=usual, overrides=overrides).items():
+            builder[name] = node
         builder.options = orm.Dict(dict(options or {}))
         return builder
 
-    def prepare_structures(self) -> Any:
-        """Generate the flakes, or take the given structures."""
+    def setup(self) -> ExitCode | None:
+        """Generate the flakes, or take the given structures.
+
+        - ``ctx.structures``, ``ctx.unseen``: structures to learn from, and to predict.
+        """
         if 'structures' in self.inputs:
             self.ctx.structures = self.inputs.structures
             self.ctx.unseen = self.inputs.get('unseen')
             return None
         sets = {}
         for name, parameters in self.inputs.flakes.items():
-            made, node = generate_flake_sets.run_get_node(parameters=parameters, n_unseen=self.inputs.n_unseen)
-            if not node.is_finished_ok:
-                return self._refused(node)
-            sets[name] = made
+            sets[name], exit_code = self.run_function(
+                generate_flake_sets, parameters=parameters, n_unseen=self.inputs.n_unseen
+            )
+            if exit_code is not None:
+                return exit_code
         for part in ('structures', 'unseen'):
             parts = {name: made[part] for name, made in sets.items()}
-            self.ctx[part], node = merge_structures.run_get_node(**parts)
-            if not node.is_finished_ok:
-                return self._refused(node)
+            self.ctx[part], exit_code = self.run_function(merge_structures, **parts)
+            if exit_code is not None:
+                return exit_code
         return None
 
-    def label(self) -> ToContext:
-        """Label the structures to learn from and, at the same time, the unseen ones to judge the predictions."""
+    def run_labels(self) -> ToContext:
+        """Label the structures to learn from and, at the same time, the unseen ones to validate the predictions."""
         sets = {'': self.ctx.structures} | ({} if self.ctx.unseen is None else {'unseen_': self.ctx.unseen})
         children = {}
         for prefix, structures in sets.items():
@@ -187,59 +205,70 @@ class GapWorkChain(WorkChain):
         inputs |= {'structures': structures, 'code': self.inputs.code, 'options': self.inputs.options}
         return self.submit(LabelWorkChain, **inputs)
 
-    def assemble(self) -> Any:
-        """Build the data set."""
+    def inspect_labels(self) -> ExitCode | None:
+        """Check the labellings, and output the labels."""
         for child in self.ctx.labelled:
             if not self.ctx[child].is_finished_ok:
-                return self._failed(self.exit_codes.ERROR_LABEL_FAILED, self.ctx[child])
-        labels = self.ctx.labels.outputs.labels
+                return self.failed(self.exit_codes.ERROR_LABEL_FAILED, self.ctx[child])
         self.out('structures', self.ctx.structures)
-        self.out('labels', labels)
+        self.out('labels', self.ctx.labels.outputs.labels)
         if 'baseline' in self.ctx:
             self.out('baseline.labels', self.ctx.baseline.outputs.labels)
-        self.ctx.dataset, node = assemble_dataset.run_get_node(
+        return None
+
+    def assemble(self) -> ExitCode | None:
+        """Build the data set."""
+        self.ctx.dataset, exit_code = self.run_function(
+            assemble_dataset,
             structures=self.ctx.structures,
-            labels=labels,
+            labels=self.ctx.labels.outputs.labels,
             descriptor=self.inputs.descriptor,
             split=self.inputs.split,
             **self._baseline('baseline'),
         )
-        if not node.is_finished_ok:
-            return self._refused(node)
+        if exit_code is not None:
+            return exit_code
         self.out('dataset', self.ctx.dataset)
         attributes = self.ctx.dataset.base.attributes
         self.report(f'data set of {attributes.get("n_rows")} rows, excluded: {attributes.get("excluded") or "none"}')
         return None
 
-    def train(self) -> ToContext:
+    def run_train(self) -> ToContext:
         """Train the model."""
         inputs = self.exposed_inputs(TrainCalculation)
         inputs |= {'code': self.inputs.code, 'dataset': self.ctx.dataset}
-        return ToContext(training=self.submit(TrainCalculation, **inputs, metadata=self._metadata('train')))
+        return ToContext(training=self.submit(TrainCalculation, **inputs, metadata=self.job_metadata('train')))
 
-    def has_unseen(self) -> bool:
-        """Whether there are structures to predict, and a model to do it."""
-        return self.ctx.unseen is not None and self.ctx.training.is_finished_ok
+    def inspect_train(self) -> ExitCode | None:
+        """Check the training."""
+        if self.ctx.training.is_finished_ok:
+            return None
+        return self.failed(self.exit_codes.ERROR_TRAIN_FAILED, self.ctx.training)
 
-    def predict(self) -> ToContext:
+    def should_run_predict(self) -> bool:
+        """Return whether there are structures to predict."""
+        return self.ctx.unseen is not None
+
+    def run_predict(self) -> ToContext:
         """Predict the unseen structures."""
         inputs = {'model': self.ctx.training.outputs.model, 'structures': self.ctx.unseen, 'code': self.inputs.code}
         inputs |= self._baseline('unseen_baseline')
-        return ToContext(prediction=self.submit(PredictCalculation, **inputs, metadata=self._metadata('predict')))
+        return ToContext(prediction=self.submit(PredictCalculation, **inputs, metadata=self.job_metadata('predict')))
 
-    def validate(self) -> Any:
+    def inspect_prediction(self) -> ExitCode | None:
         """Compare the predictions with the labels of the unseen structures."""
         if not self.ctx.prediction.is_finished_ok:
-            return self._failed(self.exit_codes.ERROR_PREDICT_FAILED, self.ctx.prediction)
+            return self.failed(self.exit_codes.ERROR_PREDICT_FAILED, self.ctx.prediction)
         labels = self.ctx.unseen_labels.outputs.labels
-        compared, node = compare_with_labels.run_get_node(
+        compared, exit_code = self.run_function(
+            compare_with_labels,
             predictions=self.ctx.prediction.outputs.predictions,
             labels=labels,
             report=self.ctx.prediction.outputs.retrieved,
             **self._baseline('unseen_baseline'),
         )
-        if not node.is_finished_ok:
-            return self._refused(node)
+        if exit_code is not None:
+            return exit_code
         self.out('predictions', self.ctx.prediction.outputs.predictions)
         self.out('validation.labels', labels)
         if 'unseen_baseline' in self.ctx:
@@ -248,30 +277,18 @@ class GapWorkChain(WorkChain):
         self.out('validation.table', compared['table'])
         return None
 
-    def finalize(self) -> Any:
-        """Hand out what the training made."""
-        if not self.ctx.training.is_finished_ok:
-            return self._failed(self.exit_codes.ERROR_TRAIN_FAILED, self.ctx.training)
+    def results(self) -> None:
+        """Output the results of the training."""
         for name in ('model', 'metrics', 'fitted', 'history', 'figures'):
             if name in self.ctx.training.outputs:
                 self.out(name, self.ctx.training.outputs[name])
-        return None
 
     def _baseline(self, child: str) -> dict[str, LabelSetData]:
         return {'baseline': self.ctx[child].outputs.labels} if child in self.ctx else {}
 
-    def _metadata(self, task: str) -> dict[str, Any]:
-        return {'options': self.inputs.options.get_dict(), 'label': f'{task} for {self.node.uuid[:8]}'}
-
-    def _failed(self, code: Any, node: orm.ProcessNode) -> Any:
-        return code.format(reason=f'{node.process_label}<{node.pk}>: {node.exit_message or node.exception or "killed"}')
-
-    def _refused(self, node: orm.ProcessNode) -> Any:
-        return self._failed(self.exit_codes.ERROR_STEP_REFUSED, node)
-
 
 def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
-    """Refuse inputs that exclude each other, and flakes that cannot be made, before anything runs."""
+    """Check for inputs that exclude each other, and for flakes that cannot be generated."""
     flakes = inputs.get('flakes') or {}
     if bool(flakes) == ('structures' in inputs):
         return 'give either flakes to generate or structures'

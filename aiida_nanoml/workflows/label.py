@@ -1,33 +1,31 @@
-"""Workflow ``nanoml.label``."""
+"""Workchain to label structures in batches, with retries and recovery of failed rows."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 from aiida import orm
 from aiida.common import AttributeDict
-from aiida.engine import ProcessBuilder, while_
+from aiida.engine import ExitCode, ProcessBuilder, ToContext, while_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from aiida.plugins import WorkflowFactory
 
-from aiida_nanoml.calculations.base import validate_resources
+from aiida_nanoml.calculations.base import optional_value
 from aiida_nanoml.calculations.functions.densities import merge_densities
 from aiida_nanoml.calculations.functions.labels import merge_labels
 from aiida_nanoml.calculations.functions.siesta import place_structures
 from aiida_nanoml.calculations.label import LabelCalculation, validate_inputs
-from aiida_nanoml.calculations.pseudopotentials import program_inputs
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import FINISHED, LabelSet
 from aiida_nanoml.engines.registry import get_engine
 from aiida_nanoml.errors import MACHINE, REFUSED, DatasetError, DensityError, FailureCode, NanomlError
-from aiida_nanoml.worker import WORKER
-from aiida_nanoml.workflows.protocols import protocol_inputs, protocol_names
+from aiida_nanoml.workflows.base import validate_options, validate_positive
+from aiida_nanoml.workflows.builders import label_inputs_with_codes
 from aiida_nanoml.workflows.rolling import RollingWorkChain
 
 SINGLE_RUNS = {'siesta': 'nanoml.siesta'}
@@ -42,9 +40,9 @@ MERGE_WIDTH = 100
 class LabelWorkChain(RollingWorkChain):
     """Label structures in batches, never with more than ``max_concurrent`` jobs at a time.
 
-    Rows that failed for no fault of their own are labelled again. Where the engine has a workflow for single runs,
-    rows that failed go there, to be recovered. Finished batches stay usable whatever happens later: with caching on, a
-    second run takes them from the graph, and ``known`` takes labels that exist already.
+    Rows that the machine failed are labelled again. If the engine has a workflow for single runs, rows that failed are
+    submitted to it, to be recovered. Finished batches stay usable whatever happens later: with caching on, a second run
+    takes them from the graph, and ``known`` takes labels that exist already.
     """
 
     @classmethod
@@ -52,6 +50,7 @@ class LabelWorkChain(RollingWorkChain):
         """Define inputs, outline, outputs and exit codes."""
         super().define(spec)
         spec.expose_inputs(LabelCalculation, exclude=('rows', 'parent_folder', 'metadata'))
+        spec.inputs['code'].required = False  # single runs have no worker
         spec.input_namespace(
             'known',
             valid_type=LabelSetData,
@@ -62,27 +61,54 @@ class LabelWorkChain(RollingWorkChain):
             'known_densities',
             valid_type=DensitySetData,
             dynamic=True,
-            help='Densities that exist already. Where some are wanted, a label that is known does not do without one.',
+            help='Densities that exist already; if some are requested, a known label without one is computed again.',
         )
         spec.input_namespace(
             'interrupted',
             valid_type=orm.RemoteData,
             dynamic=True,
-            help='Folders of batches that were killed before their results came back: they go on from their journals.',
+            help='Folders of killed batches whose results were not retrieved: they are continued from their journals.',
         )
-        for name, text in (
-            ('options', 'Options of each batch: resources, wall time, queue, …'),
-            ('single_options', 'Options of each single run; those that are absent follow from the batches.'),
-        ):
-            spec.input(name, valid_type=orm.Dict, default=lambda: orm.Dict({}), help=text,
-                       serializer=orm.to_aiida_type, validator=validate_options)  # fmt: skip
-        for name, default, text in (
-            ('batch_size', 100, 'Structures in one job.'),
-            ('max_concurrent', 4, 'Jobs that are at the computer at the same time; the others wait here.'),
-            ('max_rounds', 3, 'Times that a row may be in a job that finishes nothing.'),
-        ):
-            spec.input(name, valid_type=orm.Int, default=lambda value=default: orm.Int(value), help=text,
-                       serializer=orm.to_aiida_type, validator=validate_positive)  # fmt: skip
+        spec.input(
+            'options',
+            valid_type=orm.Dict,
+            default=lambda: orm.Dict({}),
+            serializer=orm.to_aiida_type,
+            validator=validate_options,
+            help='Options of each batch: resources, wall time, queue, …',
+        )
+        spec.input(
+            'single_options',
+            valid_type=orm.Dict,
+            default=lambda: orm.Dict({}),
+            serializer=orm.to_aiida_type,
+            validator=validate_options,
+            help='Options of each single run; those that are absent are derived from the options of the batches.',
+        )
+        spec.input(
+            'batch_size',
+            valid_type=orm.Int,
+            default=lambda: orm.Int(100),
+            serializer=orm.to_aiida_type,
+            validator=validate_positive,
+            help='Number of structures in one job.',
+        )
+        spec.input(
+            'max_concurrent',
+            valid_type=orm.Int,
+            default=lambda: orm.Int(4),
+            serializer=orm.to_aiida_type,
+            validator=validate_positive,
+            help='Maximum number of jobs running at once.',
+        )
+        spec.input(
+            'max_rounds',
+            valid_type=orm.Int,
+            default=lambda: orm.Int(3),
+            serializer=orm.to_aiida_type,
+            validator=validate_positive,
+            help='Maximum number of jobs of a row that made no progress.',
+        )
         spec.input(
             'mode',
             valid_type=orm.Str,
@@ -98,16 +124,15 @@ class LabelWorkChain(RollingWorkChain):
             serializer=orm.to_aiida_type,
             help='Label again what failed in `known`, too.',
         )
-        spec.inputs['code'].required = False  # single runs have no worker
         spec.inputs.validator = validate_workflow
         spec.outline(
             cls.setup,
-            while_(cls.has_work)(
-                cls.submit_jobs,
-                cls.collect_jobs,
+            while_(cls.should_run_jobs)(
+                cls.run_jobs,
+                cls.inspect_jobs,
             ),
             cls.merge,
-            cls.finalize,
+            cls.results,
         )
         spec.output('labels', valid_type=LabelSetData, help='One row for each distinct structure, failed or not.')
         spec.output(
@@ -115,7 +140,6 @@ class LabelWorkChain(RollingWorkChain):
         )
         spec.exit_code(400, 'ERROR_BATCHES_FAILED', message='Batches failed and gave no labels: {reason}')
         spec.exit_code(410, 'ERROR_MERGE_REFUSED', message='The batches cannot be joined: {reason}')
-        spec.exit_code(420, 'ERROR_STEP_REFUSED', message='A step refused its input: {reason}')
         spec.exit_code(510, 'ERROR_NO_ROW_FINISHED', message='No structure could be labelled: {reason}')
 
     @classmethod
@@ -144,32 +168,29 @@ class LabelWorkChain(RollingWorkChain):
         :raises ProtocolError: unknown protocol or override.
         :raises EngineError: the family does not exist or lacks an element.
         """
+        inputs = label_inputs_with_codes(
+            code,
+            engine=engine,
+            elements=structures.base.attributes.get('elements'),
+            protocol=protocol,
+            overrides=overrides,
+            options=options,
+            engine_code=engine_code,
+            pseudo_family=pseudo_family,
+        )
         builder = cls.get_builder()
         builder.structures = structures
-        for name, value in label_inputs(engine, protocol, overrides).items():
-            builder[name] = value
-        builder.options = orm.Dict(dict(options or {}))
-        if get_engine(engine).runs_program and engine_code is None and code is not None and not _is_worker(code):
-            code, engine_code = None, code
-        if code is None and engine_code is not None:
-            code = _worker_beside(engine_code)
-            if code is None and not (overrides or {}).get('mode'):
-                builder.mode = orm.Str('single')
-        if code is not None:
-            builder.code = code
-        for name, value in program_inputs(
-            engine_code, pseudo_family, structures.base.attributes.get('elements')
-        ).items():
+        for name, value in inputs.items():
             builder[name] = value
         return builder
 
     @classmethod
     def get_builder_to_resume(cls, node: orm.WorkChainNode) -> ProcessBuilder:
-        """Return a builder that goes on where a workflow of this kind ended, with the same inputs.
+        """Return a builder that continues a terminated workflow of this kind, with the same inputs.
 
-        What its jobs labelled is known; jobs that were killed go on from their journals.
+        Labels of its jobs are known; killed jobs are continued from their journals.
 
-        :param node: the workflow, which ended: finished, failed, killed or excepted.
+        :param node: the workflow: finished, failed, killed or excepted.
         """
         builder = node.get_builder_restart()
         builder.interrupted = {}
@@ -187,23 +208,30 @@ class LabelWorkChain(RollingWorkChain):
         return builder
 
     def setup(self) -> None:
-        """Take every distinct structure once, without those that are labelled already."""
-        hashes = self.inputs.structures.structures.hashes
-        done: set[str] = set()
+        """List the distinct structures that are not labelled yet, and initialise the context.
+
+        - ``ctx.interrupted``: killed batches to continue, with ``uuid`` of the folder and ``rows``.
+        - ``ctx.batch_rows``, ``ctx.single_rows``: rows that wait for a batch, or for a single run.
+        - ``ctx.placed``: UUID of the structure in its box, by row, of rows that wait for a single run.
+        - ``ctx.running``: jobs at the computer, with ``uuid``, ``rows`` and whether it is a ``batch``.
+        - ``ctx.rounds``: jobs without progress, by row.
+        - ``ctx.known_uuids``, ``ctx.known_density_uuids``: UUIDs of the known labels and densities.
+        - ``ctx.made``, ``ctx.made_densities``: PK of each job and UUID of its labels or densities.
+        - ``ctx.failure``: description of the last failure.
+        """
+        known = [node for _, node in sorted(self.inputs.get('known', {}).items())]
         known_densities = [node for _, node in sorted(self.inputs.get('known_densities', {}).items())]
-        dense = [digest for node in known_densities for digest in node.hashes.tolist()]
-        for node in self.inputs.get('known', {}).values():
-            labels = node.labels
-            lasting = ~np.isin(labels.status, list(MACHINE)) & (labels.finished | (not self.inputs.retry.value))
-            if self._wants_densities():
-                lasting &= ~labels.finished | np.isin(labels.hashes, dense)
-            done |= set(labels.hashes[lasting].tolist())
-        rows = [row for row in np.sort(np.unique(hashes, return_index=True)[1]).tolist() if hashes[row] not in done]
+        hashes = self.inputs.structures.structures.hashes
+        done = self._already_labelled(known, known_densities)
+        distinct = np.sort(np.unique(hashes, return_index=True)[1]).tolist()
+        rows = [row for row in distinct if hashes[row] not in done]
+        if done:
+            self.report(f'{len(rows)} structures to label, {len(done)} are known')
         self.ctx.interrupted = []
         for _, folder in sorted(self.inputs.get('interrupted', {}).items()):
             batch = folder.creator.inputs.rows.get_list()
             if not set(batch) <= set(rows):
-                continue  # labelled since, in part: the rest is cheaper anew
+                continue  # labelled since, in part: it is cheaper to label the rest in a new job
             self.ctx.interrupted.append({'uuid': folder.uuid, 'rows': batch})
             rows = [row for row in rows if row not in set(batch)]
         single = self.inputs.mode.value == 'single'
@@ -212,20 +240,36 @@ class LabelWorkChain(RollingWorkChain):
         self.ctx.placed = {}
         self.ctx.running = []
         self.ctx.rounds = dict.fromkeys(range(len(hashes)), 0)
-        self.ctx.known_uuids = [node.uuid for _, node in sorted(self.inputs.get('known', {}).items())]
-        self.ctx.made = []
+        self.ctx.known_uuids = [node.uuid for node in known]
         self.ctx.known_density_uuids = [node.uuid for node in known_densities]
+        self.ctx.made = []
         self.ctx.made_densities = []
         self.ctx.failure = 'there is nothing to label'
-        if done:
-            self.report(f'{len(rows)} structures to label anew, {len(done)} are known')
 
-    def has_work(self) -> bool:
-        """Whether rows wait for a job, or jobs run."""
+    def _already_labelled(self, known: list[LabelSetData], known_densities: list[DensitySetData]) -> set[str]:
+        """Return the hashes of structures that are not labelled again.
+
+        These are finished, with a density if densities are requested. Failures of the structure itself count, too,
+        unless ``retry`` is set; failures of the machine do not.
+        """
+        with_density = [digest for node in known_densities for digest in node.hashes.tolist()]
+        done: set[str] = set()
+        for node in known:
+            labels = node.labels
+            kept = labels.finished.copy()
+            if self._wants_densities():
+                kept &= np.isin(labels.hashes, with_density)
+            if not self.inputs.retry.value:
+                kept |= ~labels.finished & ~np.isin(labels.status, list(MACHINE))
+            done |= set(labels.hashes[kept].tolist())
+        return done
+
+    def should_run_jobs(self) -> bool:
+        """Return whether rows wait for a job, or jobs run."""
         return bool(self.ctx.interrupted or self.ctx.batch_rows or self.ctx.single_rows or self.ctx.running)
 
-    def submit_jobs(self) -> Any:
-        """Fill the free places with jobs, then wait until one of them ends."""
+    def run_jobs(self) -> ToContext | ExitCode | None:
+        """Submit jobs until ``max_concurrent`` run, then wait until one of them ends."""
         while len(self.ctx.running) < self.inputs.max_concurrent.value:
             if self.ctx.interrupted:
                 killed = self.ctx.interrupted.pop(0)
@@ -236,10 +280,10 @@ class LabelWorkChain(RollingWorkChain):
                 rows, self.ctx.batch_rows = self.ctx.batch_rows[:size], self.ctx.batch_rows[size:]
                 self._submit_batch(rows)
             elif self.ctx.single_rows and not any(job['batch'] for job in self.ctx.running):
-                # Later than all batches, so that the failures of all of them are placed in one step.
-                refusal = self._submit_single()
-                if refusal is not None:
-                    return refusal
+                # After all batches, so that the failed structures of all of them are placed in one step.
+                exit_code = self._submit_single()
+                if exit_code is not None:
+                    return exit_code
             else:
                 break
         return self.wait_for_any(job['uuid'] for job in self.ctx.running)
@@ -250,14 +294,14 @@ class LabelWorkChain(RollingWorkChain):
         if parent_folder is not None:
             inputs.parent_folder = parent_folder
         inputs.metadata = {'options': self.inputs.options.get_dict(), 'label': f'label {len(rows)} structures'}
-        self._started(self.submit(LabelCalculation, **inputs), rows, batch=True)
+        self._add_running(self.submit(LabelCalculation, **inputs), rows, batch=True)
 
-    def _submit_single(self) -> Any:
+    def _submit_single(self) -> ExitCode | None:
         row = self.ctx.single_rows[0]
         if row not in self.ctx.placed:
-            refusal = self._place(self.ctx.single_rows[:MERGE_WIDTH])
-            if refusal is not None:
-                return refusal
+            exit_code = self._place(self.ctx.single_rows[:MERGE_WIDTH])
+            if exit_code is not None:
+                return exit_code
         self.ctx.single_rows = self.ctx.single_rows[1:]
         workflow = WorkflowFactory(SINGLE_RUNS[self.inputs.engine.value])
         builder = workflow.get_builder_from_protocol(
@@ -265,34 +309,35 @@ class LabelWorkChain(RollingWorkChain):
             orm.load_node(self.ctx.placed[row]),
             pseudos=dict(self.inputs.pseudos),
             protocol=self.inputs.protocol.value,
-            overrides=self._overrides(),
+            overrides=optional_value(self.inputs, 'parameters', {}),
             options=self._single_options(),
         )
         builder.metadata.label = f'label structure {row}'
-        self._started(self.submit(builder), [row], batch=False)
+        self._add_running(self.submit(builder), [row], batch=False)
         return None
 
-    def _place(self, rows: list[int]) -> Any:
+    def _place(self, rows: list[int]) -> ExitCode | None:
+        """Make a structure in its box of each row."""
         engine = get_engine(self.inputs.engine.value)
-        settings = engine.parameters(self.inputs.protocol.value, self._overrides())
-        placed, node = place_structures.run_get_node(
-            structures=self.inputs.structures, rows=orm.List(rows), vacuum_ang=orm.Float(settings.vacuum_ang)
+        settings = engine.parameters(self.inputs.protocol.value, optional_value(self.inputs, 'parameters', {}))
+        placed, exit_code = self.run_function(
+            place_structures,
+            structures=self.inputs.structures,
+            rows=orm.List(rows),
+            vacuum_ang=orm.Float(settings.vacuum_ang),
         )
-        if not node.is_finished_ok:
-            return self.exit_codes.ERROR_STEP_REFUSED.format(reason=node.exit_message)
+        if exit_code is not None:
+            return exit_code
         for row, name in zip(rows, sorted(placed), strict=True):
             self.ctx.placed[row] = placed[name].uuid
         return None
 
     def _wants_densities(self) -> bool:
-        return 'densities' in self.inputs and self.inputs.densities.value
-
-    def _overrides(self) -> dict[str, Any]:
-        return self.inputs.parameters.get_dict() if 'parameters' in self.inputs else {}
+        return bool(optional_value(self.inputs, 'densities', False))
 
     def _single_options(self) -> dict[str, Any]:
-        """Options of the batches, with the cores and the time of one structure."""
-        processes = self.inputs.program_processes.value if 'program_processes' in self.inputs else 1
+        """Return the options of the batches, with the cores and the wall time of one structure."""
+        processes = optional_value(self.inputs, 'program_processes', 1)
         resources = {'num_machines': 1, 'num_mpiprocs_per_machine': processes}
         options: dict[str, Any] = self.inputs.options.get_dict() | {
             'resources': resources,
@@ -301,13 +346,13 @@ class LabelWorkChain(RollingWorkChain):
         }
         return options | self.inputs.single_options.get_dict()
 
-    def _started(self, node: orm.ProcessNode, rows: list[int], *, batch: bool) -> None:
+    def _add_running(self, node: orm.ProcessNode, rows: list[int], *, batch: bool) -> None:
         waiting = len(self.ctx.batch_rows) + len(self.ctx.single_rows)
         self.report(f'{node.process_label}<{node.pk}>: {len(rows)} structures, {waiting} wait')
         self.ctx.running.append({'uuid': node.uuid, 'rows': rows, 'batch': batch})
 
-    def collect_jobs(self) -> None:
-        """Keep what the ended jobs labelled, and queue again what failed in them."""
+    def inspect_jobs(self) -> None:
+        """Keep the labels of the jobs that ended, and queue their failed rows again."""
         running = []
         for job in self.ctx.running:
             node = orm.load_node(job['uuid'])
@@ -327,14 +372,15 @@ class LabelWorkChain(RollingWorkChain):
         self.ctx.running = running
 
     def _queue_again(self, rows: list[int], labels: LabelSetData | None) -> None:
+        """Queue failed rows of a batch: failures of the machine for another batch, the others for single runs."""
         statuses = [FailureCode.INTERRUPTED] * len(rows) if labels is None else labels.get_array('status').tolist()
-        single = self.inputs.engine.value in SINGLE_RUNS and not self._wants_densities()  # those give none
+        single = self.inputs.engine.value in SINGLE_RUNS and not self._wants_densities()  # single runs keep none
         retried = MACHINE - {FailureCode.TIME_LIMIT} if single else MACHINE
         progress = any(status != FailureCode.INTERRUPTED for status in statuses)
         again, alone = [], []
         for row, status in zip(rows, statuses, strict=True):
             if status in retried:
-                # A job that got through some rows brings the others forward: only a fruitless round counts.
+                # A job that finished some rows brings the others forward: only a job without progress counts.
                 self.ctx.rounds[row] += not (progress and status == FailureCode.INTERRUPTED)
                 if self.ctx.rounds[row] < self.inputs.max_rounds.value:
                     again.append(row)
@@ -345,30 +391,31 @@ class LabelWorkChain(RollingWorkChain):
             self.report(f'{len(again)} structures are labelled again')
             self.ctx.batch_rows = again + self.ctx.batch_rows
         if alone:
-            self.report(f'{len(alone)} structures go to single runs')
+            self.report(f'{len(alone)} structures are queued for single runs')
             self.ctx.single_rows = self.ctx.single_rows + alone
 
-    def merge(self) -> Any:
-        """Join what all jobs made, in the order of their submission and not of their ends, which chance decides."""
-        nodes, densities = (
-            [orm.load_node(uuid) for uuid in (*known, *(uuid for _, uuid in sorted(made)))]
-            for known, made in (
-                (self.ctx.known_uuids, self.ctx.made),
-                (self.ctx.known_density_uuids, self.ctx.made_densities),
-            )
-        )
-        if not nodes:
+    def merge(self) -> ExitCode | None:
+        """Join the labels of all jobs, in the order of submission: the order in which they ended is random."""
+        labels = [orm.load_node(uuid) for uuid in self._in_order(self.ctx.known_uuids, self.ctx.made)]
+        densities = [
+            orm.load_node(uuid) for uuid in self._in_order(self.ctx.known_density_uuids, self.ctx.made_densities)
+        ]
+        if not labels:
             return self.exit_codes.ERROR_BATCHES_FAILED.format(reason=self.ctx.failure)
         try:
-            self.ctx.labels = join_labels(nodes)
+            self.ctx.labels = join_labels(labels)
             if self._wants_densities() and densities:
                 self.ctx.densities = join_densities(densities)
         except (DatasetError, DensityError) as error:
             return self.exit_codes.ERROR_MERGE_REFUSED.format(reason=str(error))
         return None
 
-    def finalize(self) -> Any:
-        """Hand out the labels, even when some rows failed."""
+    @staticmethod
+    def _in_order(known: list[str], made: list[list[Any]]) -> list[str]:
+        return [*known, *(uuid for _, uuid in sorted(made))]
+
+    def results(self) -> ExitCode | None:
+        """Output the labels and densities, even if some rows failed."""
         labels = self.ctx.labels
         self.out('labels', labels)
         if 'densities' in self.ctx:
@@ -394,7 +441,7 @@ def join_labels(nodes: Sequence[LabelSetData]) -> LabelSetData:
 
 
 def join_densities(nodes: Sequence[DensitySetData]) -> DensitySetData:
-    """Do the same with stored densities.
+    """Join stored densities through a tree of calculation functions.
 
     :param nodes: at least one; a single one is returned as it is.
     :raises DensityError: they come from different engines, versions or protocols.
@@ -402,7 +449,7 @@ def join_densities(nodes: Sequence[DensitySetData]) -> DensitySetData:
     return _join(merge_densities, 'densities', nodes, DensityError)
 
 
-def _join(function: Any, prefix: str, nodes: Sequence[orm.Data], refusal: type[NanomlError]) -> Any:
+def _join(function: Any, prefix: str, nodes: Sequence[orm.Data], error: type[NanomlError]) -> Any:
     level = list(nodes)
     while len(level) > 1:
         merged = []
@@ -415,82 +462,24 @@ def _join(function: Any, prefix: str, nodes: Sequence[orm.Data], refusal: type[N
                 **{f'{prefix}_{number:03d}': node for number, node in enumerate(group)}
             )
             if not process.is_finished_ok:
-                raise refusal(process.exit_message)
+                raise error(process.exit_message)
             merged.append(joined)
         level = merged
     return level[0]
 
 
-def label_inputs(
-    engine: str, protocol: str | None = None, overrides: Mapping[str, Any] | None = None
-) -> dict[str, orm.Data]:
-    """Return the inputs of the workflow that a protocol decides.
-
-    :param engine: registered name of the engine.
-    :param protocol: ``fast``, ``balanced``, ``stringent``, or another one that the engine has.
-    :param overrides: inputs that replace those of the protocol.
-    :raises ProtocolError: unknown protocol or override.
-    """
-    own = (
-        protocol is not None and protocol not in protocol_names('label') and protocol in get_engine(engine).protocols()
-    )
-    inputs = protocol_inputs('label', None if own else protocol, overrides)
-    nodes: dict[str, orm.Data] = {
-        'engine': orm.Str(engine),
-        'protocol': orm.Str(protocol if own else inputs['engine_protocol']),
-        'time_limit_s': orm.Float(inputs['time_limit_s']),
-        'mode': orm.Str(inputs['mode']),
-    }
-    if inputs['parameters']:
-        nodes['parameters'] = orm.Dict(inputs['parameters'])
-    if inputs['program_processes'] is not None:
-        nodes['program_processes'] = orm.Int(inputs['program_processes'])
-    if inputs['densities']:
-        nodes['densities'] = orm.Bool(inputs['densities'])
-    if inputs['mesh_spacing_ang'] is not None:
-        nodes['mesh_spacing_ang'] = orm.Float(inputs['mesh_spacing_ang'])
-    return nodes | {name: orm.Int(inputs[name]) for name in ('batch_size', 'max_concurrent', 'max_rounds')}
-
-
-def define_options(spec: WorkChainSpec) -> None:
-    """Define the options of the jobs of a workflow."""
-    spec.input('options', valid_type=orm.Dict, default=lambda: orm.Dict({}), serializer=orm.to_aiida_type,
-               validator=validate_options, help='Options of each job: resources, wall time, queue, …')  # fmt: skip
-
-
-def validate_options(options: orm.Dict, port: Any) -> str | None:
-    """Refuse options that no job can have."""
-    return validate_resources(options.get_dict().get('resources'), port)
-
-
-def validate_positive(number: orm.Int, _: Any) -> str | None:
-    """Refuse numbers below one."""
-    return None if number.value >= 1 else f'must be at least 1, got {number.value}'
-
-
 def validate_mode(mode: orm.Str, _: Any) -> str | None:
-    """Refuse unknown modes."""
+    """Check the mode."""
     return None if mode.value in MODES else f'the mode is one of {", ".join(MODES)}, not {mode.value!r}'
 
 
 def validate_workflow(inputs: dict[str, Any], port: Any) -> str | None:
-    """Refuse what no batch takes, and single runs of an engine that has none."""
+    """Check that the engine has single runs if they are requested, that batches have a worker, and the batches."""
     engine, mode = inputs.get('engine'), inputs.get('mode')
     if engine is not None and mode is not None and mode.value == 'single' and engine.value not in SINGLE_RUNS:
         return f'the engine {engine.value} has no single runs: use the mode batch'
-    if mode is not None and mode.value == 'single' and 'densities' in inputs and inputs['densities'].value:
+    if mode is not None and mode.value == 'single' and optional_value(inputs, 'densities', False):
         return 'densities come out of batches: name the code of the worker on the computer of the program'
     if 'code' in port and 'code' not in inputs and mode is not None and mode.value == 'batch':
         return 'batches are run by the worker: name its code with `code`, or use the mode single'
     return validate_inputs(inputs, port)
-
-
-def _is_worker(code: orm.AbstractCode) -> bool:
-    return code.label == WORKER or PurePosixPath(str(getattr(code, 'filepath_executable', ''))).name == WORKER
-
-
-def _worker_beside(program: orm.InstalledCode) -> orm.AbstractCode | None:
-    query = orm.QueryBuilder().append(orm.Computer, filters={'id': program.computer.pk}, tag='computer')
-    query.append(orm.AbstractCode, with_computer='computer', filters={'label': WORKER}, tag='code')
-    codes = query.order_by({'code': {'ctime': 'desc'}}).all(flat=True)
-    return next((code for code in codes if not code.is_hidden), None)

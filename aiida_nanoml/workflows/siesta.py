@@ -1,4 +1,4 @@
-"""Workflow ``nanoml.siesta``."""
+"""Workchain to run SIESTA for one structure, with automated error handling and restarts."""
 
 from __future__ import annotations
 
@@ -16,38 +16,44 @@ from aiida_siesta.workflows.base import SiestaBaseWorkChain
 from aiida_siesta.workflows.base import validate_inputs as validate_siesta_inputs
 
 from aiida_nanoml.calculations.pseudopotentials import default_family, family_pseudos
-from aiida_nanoml.calculations.siesta import SiestaCalculation, validate_pseudos, validate_start, validate_structure
+from aiida_nanoml.calculations.siesta import SiestaCalculation, validate_run
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.engines.siesta.fdf import Fdf
 from aiida_nanoml.engines.siesta.parameters import SIESTA_DEFAULTS
 from aiida_nanoml.errors import EngineError, NanomlError
 
 CAREFUL_WEIGHT = 0.05
+"""Mixing weight of the first cure for a self-consistency that oscillates."""
+
 CAREFUL_HISTORY = 8
+"""Pulay history of this cure."""
+
 CAREFUL_TEMPERATURE_K = 300.0
-"""Mixing and electronic temperature of the cures for a self-consistency that oscillates."""
+"""Electronic temperature of the second cure for a self-consistency that oscillates."""
 
 USUAL_ENERGY_SHIFT_RY = 0.02
-"""SIESTA's own energy shift: orbitals of smaller ones can reach farther than it polarizes."""
+"""SIESTA's default energy shift: orbitals of a smaller one can be too wide to be polarized."""
 
 SPLIT_NORM_STEP = 0.001
 """How much the split norm exceeds the least possible one."""
 
 GROWTH = 2
+"""Factor by which wall time, memory and iterations are increased."""
+
 LARGEST_GROWTH = 4
-"""Wall time, memory and iterations are doubled, up to four times what was asked for."""
+"""Largest factor by which they exceed the requested values."""
 
 REPEATS = {'ERROR_NODE_FAILURE': 2, 'ERROR_OUTPUT_TRUNCATED': 1, 'ERROR_OUTPUT_MISSING': 1, 'ERROR_OUTPUT_INVALID': 1}
-"""How often the same run is submitted again after a failure that is not its own."""
+"""How often the same run is submitted again, by exit code of a failure of the machine."""
 
 _CODES = SiestaCalculation.exit_codes
 
 
 class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
-    """Run SIESTA for one structure, and again with a cure where there is one.
+    """Run SIESTA for one structure, and again with a cure if there is one for its failure.
 
-    Every cure is bounded and changes what it reports, nothing else; the label says what was changed, and keeps the
-    source that was asked for.
+    Every cure is bounded, and changes only what it reports. The message of the label states the changes; its source is
+    the requested one.
     """
 
     _process_class = SiestaCalculation
@@ -55,7 +61,7 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
 
     @classmethod
     def define(cls, spec: WorkChainSpec) -> None:
-        """Define what is added to aiida-siesta's inputs, outputs and exit codes."""
+        """Extend aiida-siesta's inputs, outputs and exit codes."""
         super().define(spec)
         spec.expose_inputs(SiestaCalculation, exclude=('metadata',))
         spec.expose_outputs(SiestaCalculation)
@@ -66,7 +72,7 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         spec.exit_code(411, 'ERROR_WALL_TIME_EXHAUSTED', message='Not finished in the longest wall time: {reason}')
         spec.exit_code(412, 'ERROR_MEMORY_EXHAUSTED', message='Not finished with the most memory: {reason}')
         spec.exit_code(413, 'ERROR_DISK_FULL', message='The files could not be written: {reason}')
-        spec.exit_code(414, 'ERROR_MACHINE_FAILED', message='The machine failed again and again: {reason}')
+        spec.exit_code(414, 'ERROR_MACHINE_FAILED', message='The machine failed repeatedly: {reason}')
         spec.exit_code(510, 'ERROR_SCF_NOT_CONVERGED', message='No self-consistency after all cures: {reason}')
         spec.exit_code(511, 'ERROR_BASIS_REFUSED', message='SIESTA cannot make the basis: {reason}')
         spec.exit_code(512, 'ERROR_RUN_REFUSED', message='SIESTA refused the run: {reason}')
@@ -86,13 +92,13 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         """Return a builder with the inputs of a protocol of the engine ``siesta``.
 
         :param code: the executable of SIESTA.
-        :param structure: an isolated one stands in its box already, see ``nanoml.place_structures``.
+        :param structure: in a box with vacuum if it is isolated, see ``nanoml.place_structures``.
         :param pseudos: pseudopotentials by element.
         :param pseudo_family: label of the family that has them, in place of ``pseudos``; None: the default one.
         :param protocol: ``paper``, or another one of the engine.
         :param overrides: parameters of the engine that replace those of the protocol.
         :param options: options of each run; without any, one process and one hour.
-        :param start: densities, one of which is of the structure, to begin with.
+        :param start: densities to begin with; one of them belongs to the structure.
         :raises EngineError: unknown protocol or parameter, or a pseudopotential that the family does not have.
         """
         from aiida_nanoml.calculations.functions.siesta import structure_of_node
@@ -130,7 +136,7 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         return builder
 
     def prepare_inputs(self) -> None:
-        """Take the inputs of the first run."""
+        """Prepare the inputs of the first run, and initialise ``ctx.changes`` and ``ctx.repeats`` of the cures."""
         super().prepare_inputs()
         for name in ('source', 'start'):
             if name in self.inputs:
@@ -139,7 +145,7 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         self.ctx.repeats = {}
 
     def inspect_process(self) -> ExitCode | None:
-        """Inspect the last run; where no cure is left, hand out its label, which says why."""
+        """Inspect the last run; if no cure is left, output its label, which states the reason."""
         result = super().inspect_process()
         if isinstance(result, ExitCode) and result.status:
             node = self.ctx.children[self.ctx.iteration - 1]
@@ -148,14 +154,14 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         return result
 
     def postprocess(self) -> None:
-        """Hand out the basis orbitals, where they were asked for."""
+        """Output the basis orbitals, if requested."""
         node = self.ctx.children[self.ctx.iteration - 1]
         if 'ion_files' in node.outputs:
             self.out('ion_files', dict(node.outputs.ion_files.items()))
 
     @process_handler(priority=80, exit_codes=_CODES.SCF_NOT_CONV)
     def handle_error_scf_not_conv(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        """Continue what is still converging; else mix with more care; else smear the occupations."""
+        """Continue if the SCF still converges; else mix more carefully; else raise the electronic temperature."""
         settings = FDFDict(self.ctx.inputs['parameters'].get_dict())
         limit = int(_number(settings, 'max-scf-iterations', SIESTA_DEFAULTS.max_scf_iterations))
         asked = int(
@@ -168,7 +174,7 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
             settings['max-scf-iterations'] = limit * GROWTH
             return self._cure(
                 node,
-                'it was still converging',
+                'SCF still converging',
                 {'iterations': f'{limit * GROWTH}, going on from the density matrix'},
                 parameters=settings,
                 continued=True,
@@ -186,11 +192,11 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
                 'mixing weight': f'{settings["scf-mixer-weight"]:g}',
                 'Pulay history': f'{settings["scf-mixer-history"]}',
             }
-            return self._cure(node, 'it oscillates', changes, parameters=settings, continued=False)
+            return self._cure(node, 'SCF oscillates', changes, parameters=settings, continued=False)
         if temperature_kelvin(settings) < CAREFUL_TEMPERATURE_K:
             settings['electronic-temperature'] = f'{CAREFUL_TEMPERATURE_K:g} K'
             changes = {'electronic temperature': f'{CAREFUL_TEMPERATURE_K:g} K'}
-            return self._cure(node, 'it oscillates', changes, parameters=settings, continued=False)
+            return self._cure(node, 'SCF oscillates', changes, parameters=settings, continued=False)
         return self._give_up(self.exit_codes.ERROR_SCF_NOT_CONVERGED, node)
 
     @process_handler(priority=70, exit_codes=_CODES.GEOM_NOT_CONV)
@@ -198,11 +204,11 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         """Continue the relaxation from where it ended."""
         if 'output_structure' in node.outputs:
             self.ctx.inputs['structure'] = node.outputs.output_structure
-        return self._cure(node, 'the geometry is not relaxed', {'relaxation': 'continued'}, continued=True)
+        return self._cure(node, 'geometry not relaxed', {'relaxation': 'continued'}, continued=True)
 
     @process_handler(priority=90, exit_codes=_CODES.SPLIT_NORM)
     def handle_error_split_norm(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        """Take the least split norm that SIESTA accepts, or its own way around where none was asked for."""
+        """Set the least split norm that SIESTA accepts; if none was requested, let SIESTA choose it."""
         basis = FDFDict(self.ctx.inputs['basis'].get_dict() if 'basis' in self.ctx.inputs else {})
         least = re.findall(r'Minimum split_norm parameter:\s*([\d.]+\d)', read_output(node))
         if 'pao-split-norm' in basis and least:
@@ -213,22 +219,22 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
             changes = {'split tail norm': 'on'}
         else:
             return self._give_up(self.exit_codes.ERROR_BASIS_REFUSED, node)
-        return self._cure(node, 'the split norm is too small', changes, basis=basis)
+        return self._cure(node, 'split norm too small', changes, basis=basis)
 
     @process_handler(priority=89, exit_codes=_CODES.BASIS_POLARIZ)
     def handle_error_basis_pol(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        """Confine the orbitals as SIESTA does by itself, where the basis asks for wider ones."""
+        """Confine the orbitals by SIESTA's default energy shift, if the basis requests a smaller one."""
         basis = FDFDict(self.ctx.inputs['basis'].get_dict() if 'basis' in self.ctx.inputs else {})
         shift = energy_shift_ry(basis)
         if '%block pao-basis' in basis or shift is None or shift >= USUAL_ENERGY_SHIFT_RY:
             return self._give_up(self.exit_codes.ERROR_BASIS_REFUSED, node)
         basis['pao-energy-shift'] = f'{USUAL_ENERGY_SHIFT_RY:g} Ry'
         changes = {'energy shift': f'{USUAL_ENERGY_SHIFT_RY:g} Ry'}
-        return self._cure(node, 'the orbitals are too wide to be polarized', changes, basis=basis)
+        return self._cure(node, 'orbitals too wide to be polarized', changes, basis=basis)
 
     @process_handler(priority=60, exit_codes=_CODES.ERROR_WALL_TIME)
     def handle_wall_time(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        """Give more time, up to a limit, and go on from the density matrix if there is one."""
+        """Double the wall time, up to a limit, and continue from the density matrix if there is one."""
         options = self.ctx.inputs['metadata']['options']
         longer = options['max_wallclock_seconds'] * GROWTH
         if longer > LARGEST_GROWTH * self.inputs.options['max_wallclock_seconds']:
@@ -236,11 +242,11 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         options['max_wallclock_seconds'] = longer
         continued = len(scf_residuals(read_output(node))) > 1
         changes = {'wall time': f'{longer} s' + (', going on from the density matrix' if continued else '')}
-        return self._cure(node, 'the wall time was over', changes, continued=continued or None)
+        return self._cure(node, 'wall time exceeded', changes, continued=continued or None)
 
     @process_handler(priority=60, exit_codes=_CODES.ERROR_OUT_OF_MEMORY)
     def handle_out_of_memory(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        """Ask for more memory; where none was asked for, put fewer tasks on a machine."""
+        """Double the memory, up to a limit; if it is not limited, put fewer tasks on a machine."""
         options = self.ctx.inputs['metadata']['options']
         resources = options.get('resources', {})
         tasks = int(resources.get('num_mpiprocs_per_machine') or 1)
@@ -259,7 +265,7 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
             changes = {'resources': f'{machines} machines with {tasks // GROWTH} tasks each'}
         else:
             return self._give_up(self.exit_codes.ERROR_MEMORY_EXHAUSTED, node)
-        return self._cure(node, 'the memory did not suffice', changes)
+        return self._cure(node, 'out of memory', changes)
 
     @process_handler(priority=60, exit_codes=_CODES.ERROR_DISK_FULL)
     def handle_disk_full(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
@@ -268,7 +274,7 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
 
     @process_handler(priority=50, exit_codes=[_CODES[name] for name in REPEATS] + [_CODES.UNEXPECTED_TERMINATION])
     def handle_machine_failure(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        """Submit the same run again after a failure that is not its own."""
+        """Submit the same run again after a failure of the machine."""
         label = next(name for name, code in _CODES.items() if code.status == node.exit_status)
         self.ctx.repeats[label] = self.ctx.repeats.get(label, 0) + 1
         if self.ctx.repeats[label] > REPEATS.get(label, 1):
@@ -296,9 +302,14 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         basis: FDFDict | None = None,
         continued: bool | None = None,
     ) -> ProcessHandlerReport:
-        """Set the inputs of the next run, and what its label is to say about it.
+        """Set the inputs of the next run, and the changes that its label states.
 
-        :param continued: whether it begins with the density matrix of the last one; None: as that one did.
+        :param node: the failed run.
+        :param what: its failure, for the report.
+        :param changes: new value of each quantity that is changed.
+        :param parameters: fdf keys of the next run, if they change.
+        :param basis: fdf keys of its basis, if they change.
+        :param continued: whether it begins with the density matrix of the failed run; None: it begins as that one did.
         """
         for name, content in (('parameters', parameters), ('basis', basis)):
             if content is not None:
@@ -308,7 +319,7 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         elif continued is False:
             self.ctx.inputs.pop('parent_calc_folder', None)
         if continued is not None:
-            # A density that led nowhere is not tried again, nor put in the place of the density matrix.
+            # The given density is not used again: it led nowhere, or would replace the density matrix.
             self.ctx.inputs.pop('start', None)
         self.ctx.changes = self.ctx.changes | dict(changes)
         text = ', '.join(f'{name} {value}' for name, value in self.ctx.changes.items())
@@ -318,14 +329,14 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         return ProcessHandlerReport(True)
 
     def _give_up(self, code: ExitCode, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        # The label says what was tried, too.
+        """End the workchain; the reason is the message of the label, which states the cures that were tried, too."""
         tried = str(node.outputs.labels.labels.messages[0]) if 'labels' in node.outputs else ''
         reason = node.exit_message if node.exit_status == _CODES.ERROR_START.status else tried or node.exit_message
         return ProcessHandlerReport(True, code.format(reason=reason))
 
 
 def read_output(node: orm.CalcJobNode) -> str:
-    """Give the standard output of a run, as far as it was retrieved."""
+    """Return the standard output of a run; an empty text if it was not retrieved."""
     try:
         content: bytes = node.outputs.retrieved.base.repository.get_object_content(
             node.get_option('output_filename'), mode='rb'
@@ -336,7 +347,7 @@ def read_output(node: orm.CalcJobNode) -> str:
 
 
 def scf_residuals(text: str) -> list[float]:
-    """Give the largest change of the Hamiltonian (eV) of each iteration of the last self-consistency cycle.
+    """Return the largest change of the Hamiltonian (eV) in each iteration of the last self-consistency cycle.
 
     :param text: standard output of SIESTA.
     """
@@ -345,7 +356,7 @@ def scf_residuals(text: str) -> list[float]:
 
 
 def energy_shift_ry(basis: Mapping[str, Any]) -> float | None:
-    """Give the energy shift of a basis in Ry; None if it does not say one, or in a unit that is not known here.
+    """Return the energy shift of a basis in Ry; None if there is none, or its unit is unknown.
 
     :param basis: fdf keys.
     """
@@ -356,10 +367,10 @@ def energy_shift_ry(basis: Mapping[str, Any]) -> float | None:
 
 
 def temperature_kelvin(settings: Mapping[str, Any]) -> float:
-    """Give the electronic temperature of an input in K, SIESTA's own where it does not say one.
+    """Return the electronic temperature of an input in K; SIESTA's default if there is none.
 
     :param settings: fdf keys.
-    :returns: infinity for a unit that is not known here: what is not understood is not to be lowered.
+    :returns: infinity if the unit is unknown: such a temperature must not be lowered.
     """
     try:
         return Fdf.from_keywords(settings).get_quantity(
@@ -370,7 +381,10 @@ def temperature_kelvin(settings: Mapping[str, Any]) -> float:
 
 
 def shared(node: orm.Data) -> orm.Data:
-    """Give the stored node with the same content, if there is one: many runs take the same inputs.
+    """Return the stored node with the same content, if there is one: many runs have the same inputs.
+
+    AiiDA has a public way to find equal nodes for stored nodes only (``base.caching.get_all_same_nodes``): the extra in
+    which it keeps the hash is private, and was checked with aiida-core 2.9.4.
 
     :param node: not stored.
     """
@@ -384,24 +398,25 @@ def shared(node: orm.Data) -> orm.Data:
 
 
 def validate_inputs(inputs: Mapping[str, Any], port: Any) -> str | None:
-    """Refuse what cannot give a label, before anything is submitted."""
+    """Check structure, pseudopotentials and density to begin with, before anything is submitted."""
     if 'structure' not in inputs or 'parameters' not in inputs:
         return None  # the ports themselves complain
-    refusal = validate_structure(inputs['structure'])
-    if refusal is None and not inputs.get('ions'):
-        pseudos = inputs.get('pseudos') or {}
-        if 'pseudo_family' in inputs and not pseudos:
-            try:
-                elements = {kind.symbol for kind in inputs['structure'].kinds}
-                found = family_pseudos(inputs['pseudo_family'].value, elements)
-            except NanomlError as error:
-                return str(error)
-            pseudos = {kind.name: found[kind.symbol] for kind in inputs['structure'].kinds}
-        refusal = validate_pseudos(inputs['structure'], pseudos, inputs['parameters'], inputs.get('basis'))
-    if refusal is None and 'start' in inputs:
-        refusal = validate_start(inputs['start'], inputs['structure'], inputs['parameters'])
-    refused = refusal or validate_siesta_inputs(inputs, port)
-    return refused if refused is None else str(refused)
+    try:
+        text = validate_run(inputs, _pseudos_by_kind(inputs))
+    except NanomlError as error:
+        return str(error)
+    text = text or validate_siesta_inputs(inputs, port)
+    return None if text is None else str(text)
+
+
+def _pseudos_by_kind(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the pseudopotentials that are given, or those of the family."""
+    pseudos = dict(inputs.get('pseudos') or {})
+    if pseudos or 'pseudo_family' not in inputs or inputs.get('ions'):
+        return pseudos
+    kinds = inputs['structure'].kinds
+    found = family_pseudos(inputs['pseudo_family'].value, {kind.symbol for kind in kinds})
+    return {kind.name: found[kind.symbol] for kind in kinds}
 
 
 def _number(settings: Mapping[str, Any], key: str, default: float) -> float:

@@ -1,4 +1,4 @@
-"""Workflow ``nanoml.siesta_warmstart``."""
+"""Workchain to measure what a given density saves SIESTA: runs from free atoms and from the density, compared."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from aiida import orm
-from aiida.engine import ProcessBuilder, while_
+from aiida.engine import ExitCode, ProcessBuilder, ToContext, while_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_nanoml.calculations.base import validate_rows
@@ -22,7 +22,7 @@ from aiida_nanoml.calculations.siesta import mesh_settings
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.engines.siesta.mesh import choose_mesh
 from aiida_nanoml.errors import EngineError, NanomlError
-from aiida_nanoml.workflows.label import validate_positive
+from aiida_nanoml.workflows.base import failure_of, validate_positive
 from aiida_nanoml.workflows.rolling import RollingWorkChain
 from aiida_nanoml.workflows.siesta import SiestaWorkChain
 
@@ -30,47 +30,63 @@ SHARED_INPUTS = ('code', 'parameters', 'basis', 'source', 'kpoints', 'options', 
 """Inputs that all runs have from one protocol."""
 
 ENERGY_TOLERANCE_EV = 1e-3
-"""Energies that differ by more are of two different states: the self-consistency itself leaves a hundredth of it."""
+"""Energies that differ by more belong to two different states; the self-consistency converges to 1 % of it."""
 
 
 class SiestaWarmstartWorkChain(RollingWorkChain):
-    """What a given density saves SIESTA: each structure is run from free atoms and from its density.
+    """Run each structure from free atoms and from its density, and compare iterations and seconds.
 
-    Both must end at the same energy; iterations and seconds are compared. A run that needed a cure is not: what it took
-    says little about where it began.
+    Both runs must end at the same energy. A structure of which a run needed a cure is left out: its iterations say
+    little about the start.
     """
 
     @classmethod
     def define(cls, spec: WorkChainSpec) -> None:
         """Define inputs, outline, outputs and exit codes."""
         super().define(spec)
-        spec.input('densities', valid_type=DensitySetData,
-                   help='Densities to begin with, as a rule predicted ones, with their structures.')  # fmt: skip
-        spec.input('rows', valid_type=orm.List, required=False, serializer=orm.to_aiida_type,
-                   help='Indices of the structures to run; all if absent.')  # fmt: skip
+        spec.input(
+            'densities',
+            valid_type=DensitySetData,
+            help='Densities to begin with, usually predicted ones, with their structures.',
+        )
+        spec.input(
+            'rows',
+            valid_type=orm.List,
+            required=False,
+            serializer=orm.to_aiida_type,
+            help='Indices of the structures to run; all if absent.',
+        )
         spec.expose_inputs(SiestaWorkChain, namespace='siesta', exclude=('structure', 'start'))
         spec.inputs['siesta'].help = 'Inputs of each run but for the structure; `pseudos` of all elements.'
-        spec.input('energy_tolerance_ev', valid_type=orm.Float, default=lambda: orm.Float(ENERGY_TOLERANCE_EV),
-                   serializer=orm.to_aiida_type,
-                   help='How much the energies of a structure may differ between the two starts.')  # fmt: skip
-        spec.input('max_concurrent', valid_type=orm.Int, default=lambda: orm.Int(1), validator=validate_positive,
-                   serializer=orm.to_aiida_type,
-                   help='Runs at the same time; where they share cores, the seconds of each mean less.')  # fmt: skip
+        spec.input(
+            'energy_tolerance_ev',
+            valid_type=orm.Float,
+            default=lambda: orm.Float(ENERGY_TOLERANCE_EV),
+            serializer=orm.to_aiida_type,
+            help='Maximum difference between the energies of a structure from the two starts, eV.',
+        )
+        spec.input(
+            'max_concurrent',
+            valid_type=orm.Int,
+            default=lambda: orm.Int(1),
+            validator=validate_positive,
+            serializer=orm.to_aiida_type,
+            help='Maximum number of runs at once; if they share cores, the seconds of each mean less.',
+        )
         spec.inputs.validator = validate_inputs
         spec.outline(
             cls.setup,
-            while_(cls.has_work)(
-                cls.submit_runs,
-                cls.collect_runs,
+            while_(cls.should_run_siesta)(
+                cls.run_siesta,
+                cls.inspect_siesta,
             ),
-            cls.compare,
+            cls.results,
         )
         spec.output('table', valid_type=orm.ArrayData, help='Iterations, seconds and energies of each structure.')
         spec.output('summary', valid_type=orm.Dict, help='Shares of the iterations and seconds that are saved.')
         spec.exit_code(401, 'ERROR_RUN_FAILED', message='Runs failed; the table lacks their structures: {reason}')
         spec.exit_code(510, 'ERROR_NO_ROW_FINISHED', message='No structure has both runs: {reason}')
         spec.exit_code(511, 'ERROR_ENERGIES_DIFFER', message='The starts do not end at the same energy: {reason}')
-        spec.exit_code(520, 'ERROR_STEP_REFUSED', message='A step refused its input: {reason}')
 
     @classmethod
     def get_builder_from_protocol(
@@ -87,7 +103,7 @@ class SiestaWarmstartWorkChain(RollingWorkChain):
         """Return a builder with the inputs of a protocol of the engine ``siesta``.
 
         :param code: the executable of SIESTA, built with NetCDF.
-        :param densities: to begin with.
+        :param densities: densities to begin with.
         :param rows: structures to run; None: all.
         :param pseudos: pseudopotentials by element.
         :param pseudo_family: label of the family that has them, in place of ``pseudos``; None: the default one.
@@ -120,12 +136,18 @@ class SiestaWarmstartWorkChain(RollingWorkChain):
             builder.rows = orm.List(list(rows))
         return builder
 
-    def setup(self) -> Any:
-        """Take out the structures, and list the runs."""
+    def setup(self) -> ExitCode | None:
+        """Make the structures in their boxes, and list the runs.
+
+        - ``ctx.structures``: UUIDs of the structures, by name of the row.
+        - ``ctx.waiting``, ``ctx.running``: runs with ``row`` and ``start``; running ones also with ``uuid``.
+        - ``ctx.retrieved``: UUIDs of the retrieved files of finished runs, by name of the row and start.
+        - ``ctx.failures``: descriptions of the runs that cannot be compared.
+        """
         rows = chosen_rows(self.inputs)
-        boxed, node = box_structures.run_get_node(densities=self.inputs.densities, rows=orm.List(rows))
-        if not node.is_finished_ok:
-            return self.exit_codes.ERROR_STEP_REFUSED.format(reason=node.exit_message)
+        boxed, exit_code = self.run_function(box_structures, densities=self.inputs.densities, rows=orm.List(rows))
+        if exit_code is not None:
+            return exit_code
         self.ctx.structures = {name: structure.uuid for name, structure in boxed.items()}
         self.ctx.waiting = [{'row': row, 'start': start} for row in rows for start in STARTS]
         self.ctx.running = []
@@ -133,12 +155,12 @@ class SiestaWarmstartWorkChain(RollingWorkChain):
         self.ctx.failures = []
         return None
 
-    def has_work(self) -> bool:
-        """Whether runs wait or are at the computer."""
+    def should_run_siesta(self) -> bool:
+        """Return whether runs wait or are at the computer."""
         return bool(self.ctx.waiting or self.ctx.running)
 
-    def submit_runs(self) -> Any:
-        """Fill the free places with runs, then wait until one of them ends."""
+    def run_siesta(self) -> ToContext | None:
+        """Submit runs until ``max_concurrent`` run, then wait until one of them ends."""
         while self.ctx.waiting and len(self.ctx.running) < self.inputs.max_concurrent.value:
             task, *self.ctx.waiting = self.ctx.waiting
             structure = orm.load_node(self.ctx.structures[row_name(task['row'])])
@@ -154,8 +176,8 @@ class SiestaWarmstartWorkChain(RollingWorkChain):
             self.ctx.running = [*self.ctx.running, task | {'uuid': node.uuid}]
         return self.wait_for_any(task['uuid'] for task in self.ctx.running)
 
-    def collect_runs(self) -> None:
-        """Keep what ended runs left; what SIESTA refused once, it would refuse for every structure."""
+    def inspect_siesta(self) -> None:
+        """Keep the files of runs that ended; if SIESTA refused one, drop the others: it would refuse them, too."""
         running = []
         for task in self.ctx.running:
             node = orm.load_node(task['uuid'])
@@ -166,35 +188,37 @@ class SiestaWarmstartWorkChain(RollingWorkChain):
                 name = f'{row_name(task["row"])}_{task["start"]}'
                 self.ctx.retrieved = self.ctx.retrieved | {name: node.called[0].outputs.retrieved.uuid}
                 continue
-            cured = 'needed a cure, so that its iterations do not compare' if node.is_finished_ok else ''
-            reason = f'{node.process_label}<{node.pk}>, {node.label}: {cured or node.exit_message or node.exception}'
-            self.report(reason)
-            self.ctx.failures = [*self.ctx.failures, reason]
+            if node.is_finished_ok:
+                reason = f'{node.process_label}<{node.pk}>: it needed a cure, so that its iterations do not compare'
+            else:
+                reason = failure_of(node)
+            self.report(f'{node.label}: {reason}')
+            self.ctx.failures = [*self.ctx.failures, f'{node.label}: {reason}']
             if node.exit_status == SiestaWorkChain.exit_codes.ERROR_RUN_REFUSED.status:
                 self.ctx.waiting = []
         self.ctx.running = running
 
-    def compare(self) -> Any:
-        """Compare the two runs of each structure that has both."""
-        names = [row_name(row) for row in chosen_rows(self.inputs)]
-        runs = {
-            f'{name}_{start}': orm.load_node(self.ctx.retrieved[f'{name}_{start}'])
-            for name in names
-            for start in STARTS
-            if all(f'{name}_{both}' in self.ctx.retrieved for both in STARTS)
-        }
-        if not runs:
+    def results(self) -> ExitCode | None:
+        """Output the comparison of the two runs of each structure that has both."""
+        complete = [
+            name
+            for name in map(row_name, chosen_rows(self.inputs))
+            if all(f'{name}_{start}' in self.ctx.retrieved for start in STARTS)
+        ]
+        if not complete:
             return self.exit_codes.ERROR_NO_ROW_FINISHED.format(reason=self.ctx.failures[0])
-        made, node = compare_starts.run_get_node(densities=self.inputs.densities, **runs)
-        if not node.is_finished_ok:
-            return self.exit_codes.ERROR_STEP_REFUSED.format(reason=node.exit_message)
+        keys = [f'{name}_{start}' for name in complete for start in STARTS]
+        runs = {key: orm.load_node(self.ctx.retrieved[key]) for key in keys}
+        made, exit_code = self.run_function(compare_starts, densities=self.inputs.densities, **runs)
+        if exit_code is not None:
+            return exit_code
         self.out_many(made)
+        tolerance = self.inputs.energy_tolerance_ev.value
         differences = np.abs(made['table'].get_array('energy_difference_ev'))
-        if not (differences <= self.inputs.energy_tolerance_ev.value).all():
+        if not (differences <= tolerance).all():
             worst = int(made['table'].get_array('rows')[differences.argmax()])
             return self.exit_codes.ERROR_ENERGIES_DIFFER.format(
-                reason=f'those of row {worst} differ by {differences.max():.3g} eV, more than '
-                f'{self.inputs.energy_tolerance_ev.value:g} eV'
+                reason=f'those of row {worst} differ by {differences.max():.3g} eV, more than {tolerance:g} eV'
             )
         if self.ctx.failures:
             return self.exit_codes.ERROR_RUN_FAILED.format(reason=self.ctx.failures[0])
@@ -202,21 +226,21 @@ class SiestaWarmstartWorkChain(RollingWorkChain):
 
 
 def chosen_rows(inputs: Mapping[str, Any]) -> list[int]:
-    """Give the rows to run, in their order."""
+    """Return the rows to run, in their order."""
     if 'rows' in inputs:
         return sorted(inputs['rows'].get_list())
     return list(range(inputs['densities'].n_densities))
 
 
 def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
-    """Refuse what cannot run before anything is submitted: rows that do not exist, densities that do not fit."""
+    """Check rows, meshes and pseudopotentials, before anything is submitted."""
     densities, siesta = inputs.get('densities'), inputs.get('siesta') or {}
     if densities is None or 'parameters' not in siesta:
         return None  # the ports themselves complain
     if 'rows' in inputs:
-        refusal = validate_rows(inputs['rows'].get_list(), densities.n_densities)
-        if refusal is not None:
-            return refusal
+        text = validate_rows(inputs['rows'].get_list(), densities.n_densities)
+        if text is not None:
+            return text
     chosen = densities.structures.select(chosen_rows(inputs))
     try:
         cutoff_ry, sub_points = mesh_settings(siesta['parameters'])

@@ -78,7 +78,7 @@ def test_a_killed_worker_gives_exit_status_400_and_its_rows(label_inputs: dict, 
     parameters = {'kill_worker': [4], 'killed_marker': str(tmp_path / 'killed')}
     outputs, node = run_get_node(Label, **label_inputs, parameters=parameters)
     assert (tmp_path / 'killed').exists()
-    assert node.exit_status == 400
+    assert node.exit_status == Label.exit_codes.ERROR_INTERRUPTED.status
     assert 'killed after 1 of 3 structures' in node.exit_message
     assert outputs['labels'].labels.status.tolist() == ['ok', 'interrupted', 'interrupted']
 
@@ -99,7 +99,7 @@ def test_densities_come_back_one_file_a_structure(label_inputs: dict) -> None:
 def test_a_job_goes_on_with_the_densities_of_a_killed_one(label_inputs: dict, tmp_path: Path) -> None:
     parameters = {'kill_worker': [4], 'killed_marker': str(tmp_path / 'killed')}
     outputs, node = run_get_node(Label, **label_inputs, parameters=parameters, densities=True)
-    assert node.exit_status == 400
+    assert node.exit_status == Label.exit_codes.ERROR_INTERRUPTED.status
     assert outputs['densities'].n_densities == 1
     folder = node.outputs.remote_folder
     again, node = run_get_node(Label, **label_inputs, parameters=parameters, densities=True, parent_folder=folder)
@@ -112,7 +112,7 @@ def test_a_job_goes_on_with_the_densities_of_a_killed_one(label_inputs: dict, tm
 def test_a_missing_executable_is_named(code_factory, label_inputs: dict) -> None:
     missing = code_factory(Path('/nowhere/nanoml-worker'), 'missing-worker')
     _, node = run_get_node(Label, **(label_inputs | {'code': missing}))
-    assert node.exit_status == 300
+    assert node.exit_status == Label.exit_codes.ERROR_REPORT_MISSING.status
     assert '/nowhere/nanoml-worker' in node.exit_message
     assert 'No such file' in node.exit_message
 
@@ -145,7 +145,7 @@ def test_a_corrupt_model_ends_with_exit_status_500(
     content = (folder / 'estimator.skops').read_bytes()
     (folder / 'estimator.skops').write_bytes(content[: len(content) // 2])
     outputs, node = run_get_node(Predict, code=code, model=ModelData(folder), structures=structures_node)
-    assert node.exit_status == 500
+    assert node.exit_status == Predict.exit_codes.ERROR_INPUT_REFUSED.status
     assert 'estimator.skops' in node.exit_message
     assert 'predictions' not in outputs
 

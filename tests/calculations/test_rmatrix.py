@@ -13,6 +13,7 @@ from aiida.engine import run_get_node
 from aiida.manage.caching import enable_caching
 from aiida.plugins import CalculationFactory
 
+from aiida_nanoml.calculations.functions.base import INPUT_REFUSED
 from aiida_nanoml.calculations.functions.potentials import (
     generate_potential,
     import_potential,
@@ -83,7 +84,7 @@ def test_a_transmission_leads_back_to_what_its_potential_was_made_of(code: orm.I
 
 def test_a_basis_that_is_too_small_is_told_and_what_was_computed_is_kept(inputs: dict[str, Any]) -> None:
     outputs, node = run_get_node(Rmatrix, **(inputs | {'settings': orm.Dict(SETTINGS | {'n_basis': 13})}))
-    assert node.exit_status == 511
+    assert node.exit_status == Rmatrix.exit_codes.ERROR_NOT_CONVERGED.status
     assert 'double_barrier' in node.exit_message
     assert '13 cosines' in node.exit_message
     assert {'transmission', 'scattering', 'resonances', 'results'} <= set(outputs)
@@ -91,7 +92,7 @@ def test_a_basis_that_is_too_small_is_told_and_what_was_computed_is_kept(inputs:
 
 def test_a_basis_that_cannot_carry_the_energies_ends_the_job(inputs: dict[str, Any]) -> None:
     _, node = run_get_node(Rmatrix, **(inputs | {'settings': orm.Dict(SETTINGS | {'highest': 900.0})}))
-    assert node.exit_status == 500
+    assert node.exit_status == Rmatrix.exit_codes.ERROR_INPUT_REFUSED.status
     assert 'take at least' in node.exit_message
 
 
@@ -121,7 +122,7 @@ def test_a_potential_of_a_file_comes_with_its_settings(aiida_profile) -> None:
 def test_a_file_that_cannot_be_read_names_the_line(aiida_profile) -> None:
     content = EXAMPLE.read_bytes().replace(b'Nb 512', b'Nb many')
     _, node = import_potential.run_get_node(orm.SinglefileData(io.BytesIO(content), filename='barrier.txt'))
-    assert node.exit_status == 500
+    assert node.exit_status == INPUT_REFUSED
     assert "barrier.txt, line 3: Nb is 'many'" in node.exit_message
 
 

@@ -12,6 +12,7 @@ from aiida.common.folders import SandboxFolder
 from aiida.engine.utils import instantiate_process
 from aiida_pseudo.data.pseudo import PsfData
 
+from aiida_nanoml.calculations.functions.base import INPUT_REFUSED
 from aiida_nanoml.calculations.functions.siesta import node_of_structure, place_structures
 from aiida_nanoml.calculations.siesta import SiestaCalculation
 from aiida_nanoml.data.densities import DensitySetData
@@ -176,7 +177,7 @@ def test_structures_are_placed_in_boxes(aiida_profile) -> None:
 def test_rows_and_vacuum_that_cannot_be_are_refused(aiida_profile, rows: list, vacuum: float) -> None:
     whole = StructureSetData(StructureSet.from_structures([RUNS['h-0000'].structure]))
     _, node = place_structures.run_get_node(whole, orm.List(rows), orm.Float(vacuum))
-    assert node.exit_status == 500
+    assert node.exit_status == INPUT_REFUSED
 
 
 @pytest.fixture

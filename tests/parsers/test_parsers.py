@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from aiida import orm
 from aiida.common.links import LinkType
-from aiida.plugins import ParserFactory
+from aiida.plugins import CalculationFactory, ParserFactory
 from aiida.plugins.entry_point import format_entry_point_string
 
 from aiida_nanoml.data.structures import StructureSetData
@@ -26,11 +27,20 @@ from aiida_nanoml.worker.schemas import ERROR_FILE, JOURNAL_FILE, MODEL_FOLDER, 
 SOURCE = LabelSource('paced', '1.0', 'Paced', 'quick', {})
 
 
-@pytest.fixture
-def parse(code: orm.InstalledCode, tmp_path: Path) -> Callable[..., tuple[dict, int, str]]:
-    """Run a parser on a job folder, as AiiDA does after retrieving it; returns outputs, exit status and message."""
+@dataclass(frozen=True)
+class Parsed:
+    """What a parser made of a job folder; ``exit_code`` is the name, None if there is none."""
 
-    def run(task: str, folder: Path, **inputs: orm.Data) -> tuple[dict[str, Any], int, str]:
+    outputs: dict[str, Any]
+    exit_code: str | None
+    message: str | None
+
+
+@pytest.fixture
+def parse(code: orm.InstalledCode) -> Callable[..., Parsed]:
+    """Run a parser on a job folder, as AiiDA does after retrieving it."""
+
+    def run(task: str, folder: Path, **inputs: orm.Data) -> Parsed:
         name = format_entry_point_string('aiida.calculations', f'nanoml.{task}')
         job = orm.CalcJobNode(computer=code.computer, process_type=name)
         for label, node in inputs.items():
@@ -46,7 +56,8 @@ def parse(code: orm.InstalledCode, tmp_path: Path) -> Callable[..., tuple[dict, 
             job, store_provenance=False, retrieved_temporary_folder=str(folder)
         )
         assert node.is_finished, node.exception
-        return outputs, node.exit_status, node.exit_message
+        names = {code.status: name for name, code in CalculationFactory(f'nanoml.{task}').exit_codes.items()}
+        return Parsed(outputs, names[node.exit_status] if node.exit_status else None, node.exit_message)
 
     return run
 
@@ -77,25 +88,25 @@ def leave_labels(folder: Path, structures: StructureSet, entries: dict[int, dict
 
 def test_labels_of_a_finished_job(parse, tmp_path: Path, chains: StructureSet) -> None:
     leave_labels(tmp_path, chains, {row: entry(row, gap=float(row)) for row in range(3)})
-    outputs, status, _ = parse('label', tmp_path, structures=StructureSetData(chains))
-    assert status == 0
-    assert outputs['labels'].labels.energies['gap_ev'].tolist() == [0.0, 1.0, 2.0]
-    assert outputs['labels'].label_source == SOURCE
+    found = parse('label', tmp_path, structures=StructureSetData(chains))
+    assert found.exit_code is None, found.message
+    assert found.outputs['labels'].labels.energies['gap_ev'].tolist() == [0.0, 1.0, 2.0]
+    assert found.outputs['labels'].label_source == SOURCE
 
 
 def test_labels_of_chosen_rows(parse, tmp_path: Path, chains: StructureSet) -> None:
     leave_labels(tmp_path, chains.select([2, 0]), {0: entry(0), 1: entry(1)})
-    outputs, status, _ = parse('label', tmp_path, structures=StructureSetData(chains), rows=orm.List([2, 0]))
-    assert status == 0
-    assert outputs['labels'].labels.hashes.tolist() == chains.hashes[[2, 0]].tolist()
+    found = parse('label', tmp_path, structures=StructureSetData(chains), rows=orm.List([2, 0]))
+    assert found.exit_code is None, found.message
+    assert found.outputs['labels'].labels.hashes.tolist() == chains.hashes[[2, 0]].tolist()
 
 
 def test_an_interrupted_job_keeps_its_finished_rows(parse, tmp_path: Path, chains: StructureSet) -> None:
     leave_labels(tmp_path, chains, {1: entry(1)}, status='interrupted', message='stopped by a signal')
-    outputs, status, message = parse('label', tmp_path, structures=StructureSetData(chains))
-    assert status == 400
-    assert 'stopped by a signal' in message
-    assert outputs['labels'].labels.status.tolist() == ['interrupted', 'ok', 'interrupted']
+    found = parse('label', tmp_path, structures=StructureSetData(chains))
+    assert found.exit_code == 'ERROR_INTERRUPTED'
+    assert 'stopped by a signal' in found.message
+    assert found.outputs['labels'].labels.status.tolist() == ['interrupted', 'ok', 'interrupted']
 
 
 def test_a_killed_job_keeps_the_rows_of_its_journal(parse, tmp_path: Path, chains: StructureSet) -> None:
@@ -104,10 +115,10 @@ def test_a_killed_job_keeps_the_rows_of_its_journal(parse, tmp_path: Path, chain
         journal.append(entry(0, gap=0.5))
     with (tmp_path / JOURNAL_FILE).open('ab') as handle:
         handle.write(b'{"row": 1, "status": "o')
-    outputs, status, message = parse('label', tmp_path, structures=StructureSetData(chains))
-    assert status == 400
-    assert 'killed after 2 of 3 structures' in message
-    labels = outputs['labels'].labels
+    found = parse('label', tmp_path, structures=StructureSetData(chains))
+    assert found.exit_code == 'ERROR_INTERRUPTED'
+    assert 'killed after 2 of 3 structures' in found.message
+    labels = found.outputs['labels'].labels
     assert labels.status.tolist() == ['ok', 'interrupted', 'ok']
     assert labels.energies['gap_ev'][[0, 2]].tolist() == [0.5, 2.0]
     assert labels.source == SOURCE
@@ -116,44 +127,57 @@ def test_a_killed_job_keeps_the_rows_of_its_journal(parse, tmp_path: Path, chain
 def test_a_job_without_any_finished_row(parse, tmp_path: Path, chains: StructureSet) -> None:
     failed = {row: {'row': row, 'status': 'not_converged', 'message': 'too hard', 'wall_s': 1.0} for row in range(3)}
     leave_labels(tmp_path, chains, failed)
-    outputs, status, message = parse('label', tmp_path, structures=StructureSetData(chains))
-    assert status == 510
-    assert 'too hard' in message
-    assert outputs['labels'].base.attributes.get('failures') == {'not_converged': 3}
+    found = parse('label', tmp_path, structures=StructureSetData(chains))
+    assert found.exit_code == 'ERROR_NO_ROW_FINISHED'
+    assert 'too hard' in found.message
+    assert found.outputs['labels'].base.attributes.get('failures') == {'not_converged': 3}
 
 
-def test_a_job_that_left_nothing_says_what_its_error_stream_says(parse, tmp_path: Path, chains: StructureSet) -> None:
-    for content, expected in ((None, 'empty'), ('', 'empty'), ('warning\nbash: nanoml-worker: not found\n\n', 'found')):
-        if content is not None:
-            (tmp_path / ERROR_FILE).write_text(content)
-        outputs, status, message = parse('label', tmp_path, structures=StructureSetData(chains))
-        assert (status, set(outputs)) == (300, set())
-        assert message.startswith('The job left no report: ')
-        assert message.endswith(expected)
+@pytest.mark.parametrize(
+    ('content', 'expected'), [(None, 'empty'), ('', 'empty'), ('warning\nbash: nanoml-worker: not found\n\n', 'found')]
+)
+def test_a_job_that_left_nothing_says_what_its_error_stream_says(
+    parse, tmp_path: Path, chains: StructureSet, content: str | None, expected: str
+) -> None:
+    if content is not None:
+        (tmp_path / ERROR_FILE).write_text(content)
+    found = parse('label', tmp_path, structures=StructureSetData(chains))
+    assert found.exit_code == 'ERROR_REPORT_MISSING'
+    assert not found.outputs
+    assert found.message.startswith('The job left no report: ')
+    assert found.message.endswith(expected)
 
 
 @pytest.mark.parametrize('content', ['', '{', '[]', '{"status": "splendid"}', '{"status": "ok", "mood": "good"}'])
 def test_a_report_that_cannot_be_read(parse, tmp_path: Path, chains: StructureSet, content: str) -> None:
     (tmp_path / REPORT_FILE).write_text(content)
-    _, status, message = parse('label', tmp_path, structures=StructureSetData(chains))
-    assert status == 301
-    assert REPORT_FILE in message
+    found = parse('label', tmp_path, structures=StructureSetData(chains))
+    assert found.exit_code == 'ERROR_REPORT_INVALID'
+    assert REPORT_FILE in found.message
 
 
 @pytest.mark.parametrize(
-    ('code_name', 'expected'), [('unexpected', 410), ('ModelError', 500), ('EngineError', 500), ('DatasetError', 500)]
+    ('code_name', 'expected'),
+    [
+        ('unexpected', 'ERROR_WORKER_FAILED'),
+        ('ModelError', 'ERROR_INPUT_REFUSED'),
+        ('EngineError', 'ERROR_INPUT_REFUSED'),
+        ('DatasetError', 'ERROR_INPUT_REFUSED'),
+    ],
 )
 @pytest.mark.parametrize('task', ['label', 'train', 'predict'])
-def test_errors_of_the_worker(parse, tmp_path: Path, task: str, code_name: str, expected: int) -> None:
+def test_errors_of_the_worker(parse, tmp_path: Path, task: str, code_name: str, expected: str) -> None:
     write_report(tmp_path, Report(status='error', code=code_name, message='it broke here'))
-    outputs, status, message = parse(task, tmp_path)
-    assert (status, set(outputs)) == (expected, set())
-    assert 'it broke here' in message
+    found = parse(task, tmp_path)
+    assert found.exit_code == expected
+    assert not found.outputs
+    assert 'it broke here' in found.message
 
 
-def drop(folder: Path, *names: str, **replaced: Any) -> None:
+def damage_results(folder: Path, *dropped: str, **replaced: Any) -> None:
+    """Drop columns of the results, and replace others."""
     with np.load(folder / RESULTS_FILE) as archive:
-        arrays = {name: archive[name] for name in archive.files if name not in names}
+        arrays = {name: archive[name] for name in archive.files if name not in dropped}
     write_arrays(folder / RESULTS_FILE, arrays | replaced)
 
 
@@ -162,10 +186,10 @@ def drop(folder: Path, *names: str, **replaced: Any) -> None:
     [
         (lambda folder: (folder / RESULTS_FILE).unlink(), 'results.npz is missing'),
         (lambda folder: (folder / RESULTS_FILE).write_bytes(b'PK\x03\x04junk'), 'results.npz is damaged'),
-        (lambda folder: drop(folder, 'gap_ev'), "'gap_ev'"),
-        (lambda folder: drop(folder, gap_ev=np.full(3, np.nan)), 'not a finite number'),
-        (lambda folder: drop(folder, gap_ev=np.full(3, 'wide')), 'wide'),
-        (lambda folder: drop(folder, hashes=np.array(['a', 'b', 'c'])), 'other structures'),
+        (lambda folder: damage_results(folder, 'gap_ev'), "'gap_ev'"),
+        (lambda folder: damage_results(folder, gap_ev=np.full(3, np.nan)), 'not a finite number'),
+        (lambda folder: damage_results(folder, gap_ev=np.full(3, 'wide')), 'wide'),
+        (lambda folder: damage_results(folder, hashes=np.array(['a', 'b', 'c'])), 'other structures'),
         (lambda folder: write_report(folder, Report(status='ok')), "'source' is missing"),
         (lambda folder: write_report(folder, Report(status='ok', content={'source': {}})), 'not a label source'),
     ],
@@ -173,16 +197,17 @@ def drop(folder: Path, *names: str, **replaced: Any) -> None:
 def test_results_that_cannot_be_read(parse, tmp_path: Path, chains: StructureSet, damage, message: str) -> None:
     leave_labels(tmp_path, chains, {row: entry(row) for row in range(3)})
     damage(tmp_path)
-    outputs, status, found = parse('label', tmp_path, structures=StructureSetData(chains))
-    assert (status, set(outputs)) == (302, set())
-    assert message in found
+    found = parse('label', tmp_path, structures=StructureSetData(chains))
+    assert found.exit_code == 'ERROR_RESULTS_INVALID'
+    assert not found.outputs
+    assert message in found.message
 
 
 def test_labels_of_another_number_of_structures(parse, tmp_path: Path, chains: StructureSet) -> None:
     leave_labels(tmp_path, chains.select([0, 1]), {0: entry(0), 1: entry(1)})
-    _, status, message = parse('label', tmp_path, structures=StructureSetData(chains))
-    assert status == 302
-    assert 'other structures' in message
+    found = parse('label', tmp_path, structures=StructureSetData(chains))
+    assert found.exit_code == 'ERROR_RESULTS_INVALID'
+    assert 'other structures' in found.message
 
 
 @pytest.mark.parametrize(
@@ -195,8 +220,9 @@ def test_labels_of_another_number_of_structures(parse, tmp_path: Path, chains: S
 )
 def test_a_journal_that_cannot_be_read(parse, tmp_path: Path, chains: StructureSet, lines: list[dict]) -> None:
     (tmp_path / JOURNAL_FILE).write_text(''.join(json.dumps(line) + '\n' for line in lines))
-    outputs, status, _ = parse('label', tmp_path, structures=StructureSetData(chains))
-    assert (status, set(outputs)) == (302, set())
+    found = parse('label', tmp_path, structures=StructureSetData(chains))
+    assert found.exit_code == 'ERROR_RESULTS_INVALID'
+    assert not found.outputs
 
 
 def predicted(n_rows: int) -> dict[str, np.ndarray]:
@@ -212,33 +238,34 @@ def test_a_training_becomes_five_nodes(parse, tmp_path: Path, dataset_node, mode
     write_arrays(tmp_path / RESULTS_FILE, predicted(n_rows) | {'history_loss': np.array([2.0, 1.0])})
     metrics = {'train': {'r2': None, 'mae': 0.1, 'rmse': 0.1, 'n': 8}}
     write_report(tmp_path, Report(status='ok', content={'metrics': metrics}))
-    outputs, status, _ = parse('train', tmp_path, dataset=dataset_node)
-    assert status == 0
-    assert set(outputs) == {'model', 'metrics', 'fitted', 'history', 'figures'}
-    assert outputs['metrics'].get_dict() == metrics
-    assert outputs['history'].get_x()[1].tolist() == [1, 2]
-    assert outputs['history'].get_y()[0][1].tolist() == [2.0, 1.0]
-    assert outputs['fitted'].get_array('hashes').tolist() == dataset_node.dataset.hashes.tolist()
-    assert outputs['figures'].base.repository.list_object_names() == ['Energy_gap_prediction.png']
+    found = parse('train', tmp_path, dataset=dataset_node)
+    assert found.exit_code is None, found.message
+    assert set(found.outputs) == {'model', 'metrics', 'fitted', 'history', 'figures'}
+    assert found.outputs['metrics'].get_dict() == metrics
+    assert found.outputs['history'].get_x()[1].tolist() == [1, 2]
+    assert found.outputs['history'].get_y()[0][1].tolist() == [2.0, 1.0]
+    assert found.outputs['fitted'].get_array('hashes').tolist() == dataset_node.dataset.hashes.tolist()
+    assert found.outputs['figures'].base.repository.list_object_names() == ['Energy_gap_prediction.png']
 
 
 def test_a_training_without_model(parse, tmp_path: Path, dataset_node) -> None:
     write_arrays(tmp_path / RESULTS_FILE, predicted(12))
     write_report(tmp_path, Report(status='ok', content={'metrics': {}}))
-    outputs, status, message = parse('train', tmp_path, dataset=dataset_node)
-    assert (status, set(outputs)) == (302, set())
-    assert 'model.json' in message
+    found = parse('train', tmp_path, dataset=dataset_node)
+    assert found.exit_code == 'ERROR_RESULTS_INVALID'
+    assert not found.outputs
+    assert 'model.json' in found.message
 
 
-@pytest.mark.parametrize(('n_rows', 'expected'), [(12, 0), (11, 302)])
+@pytest.mark.parametrize(('n_rows', 'expected'), [(12, None), (11, 'ERROR_RESULTS_INVALID')])
 def test_there_is_one_prediction_a_row(
-    parse, tmp_path: Path, structures_node, model_node, n_rows: int, expected: int
+    parse, tmp_path: Path, structures_node, model_node, n_rows: int, expected: str | None
 ) -> None:
     write_arrays(tmp_path / RESULTS_FILE, predicted(n_rows))
     write_report(tmp_path, Report(status='ok'))
-    outputs, status, _ = parse('predict', tmp_path, structures=structures_node, model=model_node)
-    assert status == expected
-    assert set(outputs) == ({'predictions'} if expected == 0 else set())
+    found = parse('predict', tmp_path, structures=structures_node, model=model_node)
+    assert found.exit_code == expected
+    assert set(found.outputs) == ({'predictions'} if expected is None else set())
 
 
 def test_a_label_set_can_be_rebuilt_from_what_a_worker_leaves(tmp_path: Path, chains: StructureSet) -> None:

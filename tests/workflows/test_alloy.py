@@ -12,6 +12,7 @@ from aiida.plugins import WorkflowFactory
 
 from aiida_nanoml.alloys import compare_phases
 from aiida_nanoml.calculations.functions.alloys import compare_scans, curves_of, predict_phases
+from aiida_nanoml.calculations.functions.base import INPUT_REFUSED
 from aiida_nanoml.data.prediction import PredictionData
 from aiida_nanoml.provenance.lineage import trace
 
@@ -79,11 +80,11 @@ def test_phases_need_energies_and_curves_of_the_same_origin(structures_node, aii
         columns, {'target': 'gap', 'unit': 'eV', 'kind': 'ridge', 'fingerprint': '0' * 12, 'labels': source}
     )
     _, node = predict_phases.run_get_node(predictions=gaps, structures=structures_node)
-    assert node.exit_status == 500
+    assert node.exit_status == INPUT_REFUSED
     assert 'the model predicts gap' in node.exit_message
     one, two = orm.ArrayData(), orm.ArrayData()
     one.base.attributes.set('labels', source)
     two.base.attributes.set('labels', source | {'protocol': 'balanced'})
     _, node = compare_scans.run_get_node(curves=one, predicted=two)
-    assert node.exit_status == 500
+    assert node.exit_status == INPUT_REFUSED
     assert 'cannot be compared' in node.exit_message

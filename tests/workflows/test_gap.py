@@ -71,7 +71,7 @@ def test_a_step_that_refuses_its_input_ends_the_work_with_520(code, flakes: Stru
     """Three flakes cannot be divided in three parts of these shares."""
     builder = make_builder(code, structures=StructureSetData(flakes.select([0, 1])))
     outputs, node = run_get_node(builder)
-    assert node.exit_status == 520
+    assert node.exit_status == GapWorkChain.exit_codes.ERROR_STEP_REFUSED.status
     assert 'assemble_dataset' in node.exit_message
     assert 'too few' in node.exit_message
     assert 'labels' in outputs, 'what was computed is handed out'

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from aiida import orm
-from aiida.common.links import LinkType
 from aiida.engine import run_get_node
 from aiida.manage.caching import enable_caching
 from aiida.plugins import CalculationFactory, WorkflowFactory
@@ -18,6 +17,7 @@ from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.provenance.campaign import campaign_status, campaigns
 from aiida_nanoml.structures import StructureSet
 
+LabelCalculation = CalculationFactory('nanoml.label')
 LabelWorkChain = WorkflowFactory('nanoml.label')
 
 
@@ -30,42 +30,50 @@ def label(paced_code: orm.InstalledCode) -> Callable[..., tuple[dict, orm.WorkCh
     return run
 
 
+def jobs_of(node: orm.WorkChainNode) -> list[orm.CalcJobNode]:
+    """Jobs of a workflow, in the order of submission."""
+    return sorted((job for job in node.called if isinstance(job, orm.CalcJobNode)), key=lambda job: job.pk)
+
+
 def batches(node: orm.WorkChainNode) -> list[list[int]]:
     """Rows of every job, in the order of submission."""
-    jobs = node.base.links.get_outgoing(link_type=LinkType.CALL_CALC).all_nodes()
-    jobs = sorted((job for job in jobs if isinstance(job, orm.CalcJobNode)), key=lambda job: job.pk)
-    return [job.inputs.rows.get_list() for job in jobs]
+    return [job.inputs.rows.get_list() for job in jobs_of(node)]
 
 
-def test_batches_cost_few_nodes_and_are_reused(label, make_chains) -> None:
-    """3,000 labelled structures stay below 1,000 nodes: at most 6 a batch and 40 around them."""
+def test_structures_are_labelled_in_batches_and_their_order_is_kept(label, make_chains) -> None:
     chains = make_chains(*range(2, 62))
-    before = orm.QueryBuilder().append(orm.Node).count()
-    outputs, node = label(chains, batch_size=10, max_concurrent=3)
-    n_nodes = orm.QueryBuilder().append(orm.Node).count() - before
+    outputs, node = label(chains, batch_size=20, max_concurrent=3)
     assert node.is_finished_ok, node.exit_message
     assert sorted(row for rows in batches(node) for row in rows) == list(range(60))
-    assert {len(rows) for rows in batches(node)} == {10}
+    assert {len(rows) for rows in batches(node)} == {20}
     labels = outputs['labels'].labels
     assert labels.hashes.tolist() == chains.hashes.tolist()
     np.testing.assert_allclose(labels.energies['gap_ev'], 0.1 * np.arange(2, 62))
 
-    n_batches = len(batches(node))
-    jobs = [job for job in node.called if isinstance(job, orm.CalcJobNode)]
+
+def test_batches_cost_few_nodes(label, make_chains) -> None:
+    """3,000 labelled structures stay below 1,000 nodes even in batches of 20: at most 6 a batch and 40 around them."""
+    before = orm.QueryBuilder().append(orm.Node).count()
+    _, node = label(make_chains(2, 3, 4, 5), batch_size=2)
+    n_nodes = orm.QueryBuilder().append(orm.Node).count() - before
+    assert node.is_finished_ok, node.exit_message
+    jobs = jobs_of(node)
+    assert len(jobs) == 2
     per_batch = max(len(job.base.links.get_outgoing().all()) + 2 for job in jobs)  # with the job itself and its rows
-    around = n_nodes - n_batches * per_batch
+    around = n_nodes - len(jobs) * per_batch
     assert per_batch <= 6
     assert around <= 40
-    assert per_batch * 3000 // 100 + around <= 1000
-    assert per_batch * 3000 // 20 + around <= 1000, 'even in small batches'
+    assert per_batch * 3000 // 20 + around <= 1000
 
+
+def test_batches_are_taken_from_the_cache(label, make_chains) -> None:
+    chains = make_chains(2, 3, 4, 5)
+    first, _ = label(chains, batch_size=2)
     with enable_caching(identifier='aiida.calculations:nanoml.label'):
-        again, second = label(chains, batch_size=10, max_concurrent=3)
-    assert second.is_finished_ok
-    repeated = [job for job in second.called if isinstance(job, orm.CalcJobNode)]
-    assert len(repeated) == 6
-    assert all(job.base.caching.is_created_from_cache for job in repeated)
-    assert again['labels'].base.caching.get_hash() == outputs['labels'].base.caching.get_hash()
+        again, node = label(chains, batch_size=2)
+    assert node.is_finished_ok, node.exit_message
+    assert [job.base.caching.is_created_from_cache for job in jobs_of(node)] == [True, True]
+    assert again['labels'].base.caching.get_hash() == first['labels'].base.caching.get_hash()
 
 
 def test_only_the_rows_that_a_killed_worker_owes_are_labelled_again(label, make_chains, tmp_path: Path) -> None:
@@ -95,7 +103,7 @@ def test_no_more_jobs_are_at_the_computer_than_allowed_and_free_places_are_fille
     outputs, node = label(chains, parameters=parameters, batch_size=1, max_concurrent=2)
     assert node.is_finished_ok, node.exit_message
     assert outputs['labels'].labels.hashes.tolist() == chains.hashes.tolist(), 'rows are in the order of their ends'
-    jobs = sorted((job for job in node.called if isinstance(job, orm.CalcJobNode)), key=lambda job: job.pk)
+    jobs = jobs_of(node)
     assert len(jobs) == 4
     ends = {job.pk: job.outputs.labels.ctime for job in jobs}
     at_once = [sum(ends[other.pk] > job.ctime for other in jobs[:number]) for number, job in enumerate(jobs)]
@@ -113,13 +121,11 @@ def test_a_job_goes_on_from_the_journal_of_a_killed_one(paced_code, make_chains,
         'protocol': 'quick',
         'parameters': {'kill_worker': [6], 'killed_marker': str(tmp_path / 'killed')},
     }
-    killed, first = run_get_node(CalculationFactory('nanoml.label'), **inputs)
-    assert first.exit_status == 400
+    killed, first = run_get_node(LabelCalculation, **inputs)
+    assert first.exit_status == LabelCalculation.exit_codes.ERROR_INTERRUPTED.status
     done = killed['labels'].labels
     assert done.finished.tolist() == [True, True, False, False]
-    resumed, second = run_get_node(
-        CalculationFactory('nanoml.label'), **inputs, parent_folder=first.outputs.remote_folder
-    )
+    resumed, second = run_get_node(LabelCalculation, **inputs, parent_folder=first.outputs.remote_folder)
     assert second.is_finished_ok, second.exit_message
     assert resumed['labels'].labels.finished.all()
     assert resumed['labels'].labels.wall_s[:2].tolist() == done.wall_s[:2].tolist(), 'finished rows were computed again'
@@ -162,7 +168,7 @@ def test_known_labels_are_not_made_again(label, make_chains) -> None:
 
 def test_nothing_labelled_is_a_failure_that_keeps_the_reasons(label, make_chains) -> None:
     outputs, node = label(make_chains(2), parameters={'fail': [2]})
-    assert node.exit_status == 510
+    assert node.exit_status == LabelWorkChain.exit_codes.ERROR_NO_ROW_FINISHED.status
     assert '2 atoms never converge' in node.exit_message
     assert outputs['labels'].base.attributes.get('failures') == {'not_converged': 1}
 
@@ -170,7 +176,7 @@ def test_nothing_labelled_is_a_failure_that_keeps_the_reasons(label, make_chains
 def test_batches_without_any_result_name_the_job(label, make_chains, code_factory) -> None:
     missing = code_factory(Path('/nowhere/nanoml-worker'), 'missing-worker')
     outputs, node = label(make_chains(2), code=missing, max_rounds=1)
-    assert node.exit_status == 400
+    assert node.exit_status == LabelWorkChain.exit_codes.ERROR_BATCHES_FAILED.status
     assert 'LabelCalculation<' in node.exit_message
     assert 'No such file' in node.exit_message
     assert 'labels' not in outputs

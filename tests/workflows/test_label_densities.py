@@ -12,7 +12,7 @@ from aiida.plugins import WorkflowFactory
 
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.structures import StructureSet
-from aiida_nanoml.workflows.label import label_inputs
+from aiida_nanoml.workflows.builders import label_inputs
 
 LabelWorkChain = WorkflowFactory('nanoml.label')
 

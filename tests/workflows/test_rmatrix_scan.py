@@ -61,7 +61,7 @@ def test_what_is_not_converged_in_the_end_is_kept(code: orm.InstalledCode) -> No
     builder = Scan.get_builder_for(code, 'double_barrier', 'width', [4.0], SETTINGS | {'n_basis': 11})
     builder.max_jobs = orm.Int(1)
     outputs, node = run_get_node(builder)
-    assert node.exit_status == 511
+    assert node.exit_status == Scan.exit_codes.ERROR_NOT_CONVERGED.status
     assert {'transmission', 'files'} <= set(outputs)
 
 
@@ -69,7 +69,7 @@ def test_a_job_that_fails_ends_the_scan(code: orm.InstalledCode) -> None:
     _, node = run_get_node(
         Scan.get_builder_for(code, 'barrier', 'width', [4000.0], SETTINGS | {'highest': 5000.0, 'n_basis': 20})
     )
-    assert node.exit_status == 401
+    assert node.exit_status == Scan.exit_codes.ERROR_JOB_FAILED.status
     assert 'choose lower energies or a shorter region' in node.exit_message
 
 

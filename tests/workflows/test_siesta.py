@@ -102,7 +102,7 @@ def test_a_periodic_cell_with_k_points(start, tmp_path: Path) -> None:
     assert builder.structure.pbc == (True, True, True)
     assert builder.kpoints.get_kpoints_mesh() == ([2, 4, 4], [0.5, 0.5, 0.5])
     _, node = finish(builder)
-    assert node.exit_status == 0
+    assert node.is_finished_ok
     energies = re.findall(r'FreeEng = +(\S+)', (run.unpack(tmp_path) / 'aiida.out').read_text())
     assert label_of(node).energies['energy_ev'][0] == pytest.approx(float(energies[-1]), abs=1e-5)
     assert label_of(node).dos_fermi()[0] == pytest.approx(9.3, abs=0.1)
@@ -168,7 +168,7 @@ CURES = [
 def test_a_failure_is_cured(start, name: str, overrides: dict, expected: list[int], message: str) -> None:
     _, node = finish(start(RUNS[name], overrides))
     assert codes(node) == expected
-    assert node.exit_status == 0
+    assert node.is_finished_ok
     labels = label_of(node)
     assert (labels.status[0], labels.messages[0]) == ('ok', message)
 
@@ -242,23 +242,46 @@ def test_the_same_run_is_submitted_again_after_it_was_killed(start, broken_siest
 
 
 HOPELESS = [
-    pytest.param('disk-full', {}, [420], 413, 'the disk was full', id='disk full'),
-    pytest.param('missing-pseudopotential', {}, [510], 512, 'N.psf', id='refused'),
-    pytest.param('out-of-memory', {}, [410], 412, 'allocate error', id='no more memory'),
-    pytest.param('walltime-soft', {}, [400, 400, 400], 411, 'after: wall time 14400 s', id='no more time'),
-    pytest.param('killed-in-scf', {}, [310, 310], 414, 'after: run again', id='killed twice'),
-    pytest.param(None, {'mixing_weight': 0.3}, [300, 300], 414, 'no recorded run', id='no output'),
+    pytest.param('disk-full', {}, ['ERROR_DISK_FULL'], 'ERROR_DISK_FULL', 'the disk was full', id='disk full'),
+    pytest.param('missing-pseudopotential', {}, ['ERROR_PSEUDOPOTENTIAL'], 'ERROR_RUN_REFUSED', 'N.psf', id='refused'),
+    pytest.param(
+        'out-of-memory', {}, ['ERROR_OUT_OF_MEMORY'], 'ERROR_MEMORY_EXHAUSTED', 'allocate error', id='no more memory'
+    ),
+    pytest.param(
+        'walltime-soft',
+        {},
+        ['ERROR_WALL_TIME'] * 3,
+        'ERROR_WALL_TIME_EXHAUSTED',
+        'after: wall time 14400 s',
+        id='no more time',
+    ),
+    pytest.param(
+        'killed-in-scf',
+        {},
+        ['ERROR_OUTPUT_TRUNCATED'] * 2,
+        'ERROR_MACHINE_FAILED',
+        'after: run again',
+        id='killed twice',
+    ),
+    pytest.param(
+        None,
+        {'mixing_weight': 0.3},
+        ['ERROR_OUTPUT_MISSING'] * 2,
+        'ERROR_MACHINE_FAILED',
+        'no recorded run',
+        id='no output',
+    ),
 ]
 
 
-@pytest.mark.parametrize(('failure', 'overrides', 'expected', 'status', 'reason'), HOPELESS)
+@pytest.mark.parametrize(('failure', 'overrides', 'expected', 'end', 'reason'), HOPELESS)
 def test_what_cannot_be_cured_ends_with_its_reason(
-    start, broken_siesta_code, failure: str | None, overrides: dict, expected: list[int], status: int, reason: str
+    start, broken_siesta_code, failure: str | None, overrides: dict, expected: list[str], end: str, reason: str
 ) -> None:
     kwargs = {} if failure is None else {'code': broken_siesta_code(failure, always=True)}
     _, node = finish(start(RUNS['z-C24H12'], COARSE | overrides, **kwargs))
-    assert codes(node) == expected
-    assert node.exit_status == status
+    assert codes(node) == [SiestaCalculation.exit_codes[name].status for name in expected]
+    assert node.exit_status == SiestaWorkChain.exit_codes[end].status
     assert reason in node.exit_message
     if failure is not None:
         labels = label_of(node)
@@ -274,7 +297,8 @@ def test_no_self_consistency_after_all_cures(start) -> None:
         'max_scf_iterations': 10,
     }
     _, node = finish(start(RUNS['scf-hopeless'], careful))
-    assert (codes(node), node.exit_status) == ([450], 510)
+    assert codes(node) == [SiestaCalculation.exit_codes.SCF_NOT_CONV.status]
+    assert node.exit_status == SiestaWorkChain.exit_codes.ERROR_SCF_NOT_CONVERGED.status
     assert '10 iterations' in node.exit_message
     assert label_of(node).status.tolist() == ['not_converged']
 
@@ -350,7 +374,7 @@ def test_a_run_begins_with_a_density(start, methanimine_density) -> None:
 def test_siesta_without_netcdf_passes_over_the_density(start, broken_siesta_code, methanimine_density) -> None:
     code = broken_siesta_code('methanimine-start-ignored', always=True)
     _, node = finish(start(RUNS['methanimine'], METHANIMINE, code=code, start=methanimine_density))
-    assert codes(node) == [530]
-    assert node.exit_status == 512
+    assert codes(node) == [SiestaCalculation.exit_codes.ERROR_START.status]
+    assert node.exit_status == SiestaWorkChain.exit_codes.ERROR_RUN_REFUSED.status
     assert 'built without NetCDF' in node.exit_message
     assert label_of(node).finished.tolist() == [True]

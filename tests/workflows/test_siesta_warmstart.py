@@ -8,6 +8,7 @@ from aiida import orm
 from aiida.engine import run_get_node
 from aiida.engine.utils import instantiate_process
 
+from aiida_nanoml.calculations.functions.base import INPUT_REFUSED
 from aiida_nanoml.calculations.functions.starts import compare_starts, summarise_starts
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.engines.label_set import LabelSource
@@ -33,7 +34,7 @@ def warmstart(siesta_code, siesta_pseudos, methanimine_density):
 
 def test_the_exact_density_saves_nine_of_eleven_iterations(warmstart, methanimine_density) -> None:
     outputs, node = run_get_node(warmstart())
-    assert node.exit_status == 0, node.exit_message
+    assert node.is_finished_ok, node.exit_message
     table, summary = outputs['table'], outputs['summary'].get_dict()
     counts = [RUNS[name].about['n_iterations'] for name in ('methanimine', 'methanimine-started')]
     assert counts == [11, 2]
@@ -58,7 +59,7 @@ def test_the_exact_density_saves_nine_of_eleven_iterations(warmstart, methanimin
 def test_an_executable_without_netcdf_is_told(warmstart, broken_siesta_code) -> None:
     code = broken_siesta_code('methanimine-start-ignored', always=True)
     outputs, node = run_get_node(warmstart(code=code))
-    assert node.exit_status == 510
+    assert node.exit_status == SiestaWarmstartWorkChain.exit_codes.ERROR_NO_ROW_FINISHED.status
     assert 'from density' in node.exit_message
     assert 'built without NetCDF' in node.exit_message
     assert 'table' not in outputs
@@ -68,7 +69,7 @@ def test_energies_that_differ_are_an_error_with_a_table(warmstart) -> None:
     builder = warmstart()
     builder.energy_tolerance_ev = orm.Float(-1.0)
     outputs, node = run_get_node(builder)
-    assert node.exit_status == 511
+    assert node.exit_status == SiestaWarmstartWorkChain.exit_codes.ERROR_ENERGIES_DIFFER.status
     assert 'row 0 differ by' in node.exit_message
     assert outputs['table'].get_array('rows').tolist() == [0]
 
@@ -116,12 +117,12 @@ def test_what_cannot_run_is_refused(warmstart, siesta_pseudos, aiida_manager) ->
 def test_a_comparison_needs_both_runs(methanimine_density, tmp_path) -> None:
     retrieved = orm.FolderData(tree=RUNS['methanimine'].unpack(tmp_path))
     _, node = compare_starts.run_get_node(densities=methanimine_density, row_0000_atoms=retrieved)
-    assert node.exit_status == 500
+    assert node.exit_status == INPUT_REFUSED
     assert 'a run from atoms and one from density' in node.exit_message
     _, node = compare_starts.run_get_node(
         densities=methanimine_density, row_0000_atoms=retrieved, row_0000_density=orm.FolderData()
     )
-    assert node.exit_status == 500
+    assert node.exit_status == INPUT_REFUSED
     assert 'the run of row 0 from density cannot be read' in node.exit_message
 
 

@@ -13,6 +13,7 @@ from aiida import orm
 from aiida.engine import run_get_node
 from aiida.plugins import CalculationFactory, WorkflowFactory
 
+from aiida_nanoml.calculations.functions.base import INPUT_REFUSED
 from aiida_nanoml.calculations.functions.studies import study_of, tabulate_study
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
@@ -129,7 +130,7 @@ def test_a_step_that_refuses_its_input_ends_the_study_with_520(code, two_familie
     """Half of the structures have no label."""
     labels = LabelSetData(flake_labels.select(np.arange(6)))
     _, node = run_get_node(make_builder(code, two_families, labels))
-    assert node.exit_status == 520
+    assert node.exit_status == StudyWorkChain.exit_codes.ERROR_STEP_REFUSED.status
     assert 'have no label' in node.exit_message
 
 
@@ -142,7 +143,7 @@ def test_rows_of_different_engines_are_not_put_into_one_table(aiida_profile) -> 
 
     study = orm.Dict({'study': 'learning_curve', 'settings': {}, 'kind': 'linear', 'hyperparameters': {}})
     _, node = tabulate_study.run_get_node(study=study, a=rows('one'), b=rows('other'))
-    assert node.exit_status == 500
+    assert node.exit_status == INPUT_REFUSED
     assert 'different origin' in node.exit_message
 
 
@@ -186,7 +187,7 @@ kill -9 $!
     outputs, node = run_get_node(builder)
     assert node.is_finished_ok, node.exit_message
     killed, resumed = (job for job in node.called if isinstance(job, orm.CalcJobNode))
-    assert killed.exit_status == 400
+    assert killed.exit_status == StudyCalculation.exit_codes.ERROR_INTERRUPTED.status
     assert 'killed after' in killed.exit_message
     assert resumed.inputs.parent_folder.creator.uuid == killed.uuid
     table = outputs['table']

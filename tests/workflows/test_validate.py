@@ -54,7 +54,7 @@ def test_named_and_drawn_predictions_are_labelled_and_judged(
     _, node = run_get_node(
         ValidateWorkChain.get_builder_from_predictions(code, predictions, choice=choice_of('uncertain', 2))
     )
-    assert node.exit_status == 520
+    assert node.exit_status == ValidateWorkChain.exit_codes.ERROR_STEP_REFUSED.status
     assert 'needs the std of every row' in node.exit_message
     _, node = run_get_node(ValidateWorkChain.get_builder_from_predictions(code, predictions, choice={'names': ['x']}))
     assert "there is no structure 'x'" in node.exit_message
