@@ -120,8 +120,15 @@ def raise_if_failed(node: ProcessNode) -> None:
 
     :raises ActionError: it did not; says why, and what of its work is kept.
     """
+    failure = failure_of(node)
+    if failure is not None:
+        raise ActionError(failure)
+
+
+def failure_of(node: ProcessNode) -> str | None:
+    """Return why a process failed and what of its work is kept; None: it finished without a fault."""
     if node.is_finished_ok:
-        return
+        return None
     if node.is_excepted:
         reason = f'excepted: {one_line(Exception(node.exception))}; see `verdi process report {node.pk}`'
     elif node.is_killed:
@@ -129,9 +136,7 @@ def raise_if_failed(node: ProcessNode) -> None:
     else:
         reason = f'failed with exit status {node.exit_status}: {node.exit_message}'
     kept = ', '.join(f'{type_name(made)} pk {made.pk}' for made in _made_by(node))
-    raise ActionError(
-        f'{node.process_label} (pk {node.pk}) {reason}' + (f' What was computed is kept: {kept}.' if kept else '')
-    )
+    return f'{node.process_label} (pk {node.pk}) {reason}' + (f' What was computed is kept: {kept}.' if kept else '')
 
 
 @contextlib.contextmanager

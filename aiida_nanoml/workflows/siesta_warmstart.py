@@ -225,6 +225,28 @@ class SiestaWarmstartWorkChain(RollingWorkChain):
         return None
 
 
+def run_parameters(
+    densities: DensitySetData, protocol: str | None, overrides: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """Return protocol and parameters of runs: those behind the densities, unless another protocol is named.
+
+    :param densities: to begin with.
+    :param protocol: of the engine ``siesta``; None: what computed the densities.
+    :param overrides: parameters that replace those of the protocol.
+    :raises EngineError: no protocol is named, and another engine computed the densities.
+    """
+    from aiida_nanoml.engines.siesta.engine import SiestaEngine
+
+    if protocol is not None:
+        return protocol, dict(overrides)
+    source = densities.label_source
+    if source.engine != SiestaEngine.name:
+        raise EngineError(f'the densities rest on {source}, not on SIESTA: name a protocol of SIESTA')
+    # The parameters hold what a protocol leaves out; those of runs made by hand belong to no protocol.
+    known = source.protocol if source.protocol in SiestaEngine.protocols() else next(iter(SiestaEngine.protocols()))
+    return known, dict(source.parameters) | dict(overrides)
+
+
 def chosen_rows(inputs: Mapping[str, Any]) -> list[int]:
     """Return the rows to run, in their order."""
     if 'rows' in inputs:

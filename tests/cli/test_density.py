@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from aiida import orm
 
-from aiida_nanoml.cli import density as commands
+from aiida_nanoml.actions import density_warmstart
+from aiida_nanoml.actions.registry import action_class
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines import get_engine
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.engines.siesta.mesh import choose_mesh, read_mesh
-from aiida_nanoml.learning.density.symmetry import GROUPS
 from aiida_nanoml.structures import Structure, StructureSet
-from aiida_nanoml.workflows.siesta_warmstart import SiestaWarmstartWorkChain
+from aiida_nanoml.workflows.siesta_warmstart import SiestaWarmstartWorkChain, run_parameters
 from tests.densities.recorded import recorded_density
 
 SOURCE = LabelSource('siesta', '4.1-b4-133', 'LDA-CA/DZP (SIESTA)', 'paper', {'mesh_cutoff_ry': 60.0})
@@ -123,16 +122,14 @@ def test_export_to_other_programs(cli_json, cli, aiida_profile, tmp_path: Path) 
     assert not (tmp_path / 'other.cube').exists()
 
 
-def test_what_a_density_saves_is_told(cli, siesta_code, siesta_pseudos, methanimine_density, capsys) -> None:
+def test_what_a_density_saves_is_told(cli, siesta_code, siesta_pseudos, methanimine_density) -> None:
     cli('pseudos', 'install')
     ask = ('density', 'warmstart', methanimine_density.uuid, '--code', siesta_code.full_label, '--rows', 0)
     text = cli(*ask, '--name', 'saved').stdout
     assert '11 from free atoms, 2 from the densities: 82 % saved' in text
     process = orm.load_node(label='saved')
     assert process.process_label == 'SiestaWarmstartWorkChain'
-    capsys.readouterr()
-    commands._emit_starts(process, as_json=True)
-    found = json.loads(capsys.readouterr().out)
+    found = density_warmstart.DensityWarmstartResult(process).to_dict()
     assert (found['rows']['iterations_atoms'], found['rows']['iterations_density']) == ([11], [2])
     assert found['summary'] == process.outputs.summary.get_dict()
 
@@ -151,14 +148,24 @@ def test_one_command_from_structures_to_judged_predictions(cli_json, code) -> No
 
 
 def test_runs_take_the_parameters_behind_the_densities(methanimine_density) -> None:
-    taken = commands._run_parameters(methanimine_density, None, {'mesh_cutoff_ry': 45.0})
-    assert taken['overrides']['vacuum_ang'] == methanimine_density.label_source.parameters['vacuum_ang']
-    assert taken['overrides']['mesh_cutoff_ry'] == 45.0
-    assert commands._run_parameters(methanimine_density, 'paper', {}) == {'protocol': 'paper', 'overrides': {}}
+    _, overrides = run_parameters(methanimine_density, None, {'mesh_cutoff_ry': 45.0})
+    assert overrides['vacuum_ang'] == methanimine_density.label_source.parameters['vacuum_ang']
+    assert overrides['mesh_cutoff_ry'] == 45.0
+    assert run_parameters(methanimine_density, 'paper', {}) == ('paper', {})
 
 
-def test_groups_and_exit_statuses_are_those_of_the_core() -> None:
-    assert commands.GROUPS == GROUPS
+def test_exit_statuses_are_those_of_the_workflow() -> None:
     codes = SiestaWarmstartWorkChain.exit_codes
-    assert codes.ERROR_RUN_FAILED.status == commands.RUN_FAILED
-    assert codes.ERROR_ENERGIES_DIFFER.status == commands.ENERGIES_DIFFER
+    assert codes.ERROR_RUN_FAILED.status == density_warmstart.RUN_FAILED
+    assert codes.ERROR_ENERGIES_DIFFER.status == density_warmstart.ENERGIES_DIFFER
+
+
+def test_memory_is_estimated_from_the_meshes(aiida_profile) -> None:
+    known = densities_of('z-0000')
+    train = action_class('density_train')
+    estimates = [
+        train(densities=known, settings={'points_per_epoch': points}).estimate() for points in (60_000, 200_000)
+    ]
+    # A training with these settings was measured: 1333 and 2641 MB.
+    assert [estimate.memory_mb for estimate in estimates] == pytest.approx([1333, 2641], rel=0.25)
+    assert all(estimate.seconds is None for estimate in estimates)

@@ -60,7 +60,21 @@ COMMANDS: Mapping[str, str | Group] = MappingProxyType(
         'predict': 'predict',
         'validate': 'validate',
         'active': 'active',
-        'density': 'aiida_nanoml.cli.density:density',
+        'density': Group(
+            'Charge densities, and networks that predict them from those of free atoms.\n\n'
+            'The usual way: label --densities, density train, density predict, density plot, and with SIESTA '
+            'density warmstart.',
+            {
+                'train': 'density_train',
+                'divide': 'density_divide',
+                'predict': 'density_predict',
+                'run': 'density_run',
+                'show': 'density_show',
+                'plot': 'density_plot',
+                'export': 'density_export',
+                'warmstart': 'density_warmstart',
+            },
+        ),
         'rmatrix': 'aiida_nanoml.cli.rmatrix:rmatrix',
         'plot': 'plot',
         'trace': 'trace',

@@ -1,0 +1,101 @@
+"""Draw a charge density, the error of a prediction, or the errors of a density model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from aiida_nanoml.actions.base import FileAction, Result, Session, record
+from aiida_nanoml.actions.density_common import DensityNode, RowField, network_group, origin_line, percent
+from aiida_nanoml.actions.fields import OUTPUT, Densities, argument, option
+from aiida_nanoml.actions.nodes import type_name
+
+if TYPE_CHECKING:
+    from aiida.orm import Node
+
+    from aiida_nanoml.data.densities import DensitySetData
+    from aiida_nanoml.data.density_model import DensityModelData
+
+
+class DensityPlot(RowField, FileAction):
+    """Draw a density of NODE in the plane of the atoms, or the errors of a density model.
+
+    A prediction of known densities is drawn beside the known density, with its error; --against names densities that
+    became known later.
+    """
+
+    action: ClassVar[str] = 'density_plot'
+    command: ClassVar[tuple[str, ...]] = ('density', 'plot')
+    example: ClassVar[str] = 'aiida-nanoml density plot predicted --row 1 --against known -o maps.png'
+
+    node: DensityNode = argument('Densities, or a density model.')
+    output: Path = option(
+        ...,
+        'File to write; its ending chooses the format: .png, .pdf or .svg.',
+        options=('-o', '--output'),
+        exists='new file',
+        group=OUTPUT,
+    )
+    against: Densities | None = option(None, 'Known densities to compare a prediction with.')
+
+    def perform(self, session: Session) -> Result:
+        """Draw the figure."""
+        self.check_overwriting(self.output)
+        found = self.load('node')
+        if type_name(found) == 'nanoml.density_model':
+            return DensityPlotResult(found, self.output, self._draw_errors(found))
+        return DensityPlotResult(found, self.output, self._draw_maps(found))
+
+    def _draw_maps(self, found: DensitySetData) -> dict[str, Any]:
+        from aiida_nanoml.densities.resampling import resample_values
+        from aiida_nanoml.engines.siesta.mesh import check_same_place
+        from aiida_nanoml.learning.density.plots import plot_density_maps
+        from aiida_nanoml.provenance.densities import known_density
+
+        density = self.read_density(found)
+        title = f'{self.name_in(found)}, {found.structures.formulas[self.row]}'
+        known = known_density(found, self.row, self.load('against'))
+        if known is None:
+            plot_density_maps(self.output, density, title, origin_line(found))
+            return {'drawn': 'density', 'row': self.row}
+        reference, against = known
+        check_same_place(reference.structure, density.structure)
+        # The free atoms of a model differ a little from those of the engine: compare the whole densities.
+        predicted = resample_values(density.total, reference.shape) - reference.free
+        plot_density_maps(self.output, reference, title, f'{origin_line(against)}\n{origin_line(found)}', predicted)
+        errors = {'nmae': reference.nmae(predicted), 'nmae_free': reference.nmae(0.0)}
+        return {'drawn': 'error', 'row': self.row, **errors}
+
+    def _draw_errors(self, model: DensityModelData) -> dict[str, Any]:
+        from aiida_nanoml.learning.density.plots import plot_nmae
+        from aiida_nanoml.provenance.densities import training_errors
+
+        errors = training_errors(model)
+        names, parts, nmae, free = (errors.get_array(key).tolist() for key in ('names', 'parts', 'nmae', 'nmae_free'))
+        title = f'Density network {network_group(model)}'
+        plot_nmae(self.output, names, nmae, free, parts, title, str(model.label_source))
+        return {'drawn': 'errors', 'n_rows': len(names)}
+
+
+@dataclass(frozen=True)
+class DensityPlotResult(Result):
+    """A figure.
+
+    :param node: what was drawn.
+    :param file: the figure.
+    :param drawn: what it shows, and the errors in it.
+    """
+
+    node: Node
+    file: Path
+    drawn: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return node, file and errors."""
+        return record(self.node, file=str(self.file), **self.drawn)
+
+    def lines(self) -> dict[str, object]:
+        """Return file and errors."""
+        shown = {key: percent(value) if key.startswith('nmae') else value for key, value in self.drawn.items()}
+        return {'file': self.file, **shown}
