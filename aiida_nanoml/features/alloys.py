@@ -1,4 +1,4 @@
-"""The alloy descriptor: composition, pairs of neighbours in two shells, volume and phase of a crystal cell."""
+"""Descriptor of alloys: composition, pairs of neighbours in two shells, volume and phase of a crystal cell."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aiida_nanoml.structures.structure_set import StructureSet, atomic_numbers
 
 
 class AlloyDescriptor(Descriptor):
-    """Fractions of the elements, pairs of neighbours in two shells, volume per atom, and the phase.
+    """Descriptor of alloys: fractions of elements, pairs of neighbours in two shells, volume per atom, phase.
 
     The pairs are unordered and normalised by shell: those of one shell sum to 1. With E elements, a row has E
     fractions, E (E + 1) / 2 pairs for each shell, the volume and the phase (1 for bcc, 0 for fcc): 37 numbers for five
@@ -30,9 +30,17 @@ class AlloyDescriptor(Descriptor):
     is linear in these columns is a cluster expansion up to pairs, with interactions of each phase that depend on the
     volume: J. M. Sanchez, F. Ducastelle and D. Gratias, Physica A 128, 334 (1984).
 
-    :param elements: the chemical symbols that there may be, in the order of the columns.
+    :param elements: chemical symbols of all elements that may occur, in the order of the columns.
     :param volume_order: highest power of the volume, 0 for the plain columns only.
     :param reference_volume_ang3: Å³ per atom from which the volume is counted in these powers.
+
+    >>> from aiida_nanoml.structures import AlloyParameters, generate_alloys
+    >>> cells = generate_alloys(AlloyParameters(count=1, seed=0, elements=('Co', 'Al')))
+    >>> descriptor = AlloyDescriptor(['Co', 'Al'])
+    >>> descriptor.get_feature_names_out()[:5].tolist()
+    ['fraction_Co', 'fraction_Al', 'pairs1_CoCo', 'pairs1_CoAl', 'pairs1_AlAl']
+    >>> descriptor.transform(cells).shape  # a row for each of the two phases
+    (2, 10)
     """
 
     def __init__(
@@ -50,7 +58,7 @@ class AlloyDescriptor(Descriptor):
 
         :param structures: n periodic cells of fcc or bcc.
         :returns: one row for each structure (n, ``len(get_feature_names_out())``): shares without unit, Å³ per atom.
-        :raises DescriptorError: naming the first structure that is of neither phase, or has another element.
+        :raises DescriptorError: naming the first structure that has neither phase, or has another element.
         """
         self._check_parameters()
         if not isinstance(structures, StructureSet):
@@ -75,7 +83,7 @@ class AlloyDescriptor(Descriptor):
         return np.concatenate(parts, axis=1)
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
-        """Give the name of each column, for example ``fraction_Co``, ``pairs1_CoCr`` or ``fcc:pairs2_AlAl*v^1``."""
+        """Return the name of each column, for example ``fraction_Co``, ``pairs1_CoCr`` or ``fcc:pairs2_AlAl*v^1``."""
         self._check_parameters()
         pairs = [''.join(pair) for pair in itertools.combinations_with_replacement(self.elements, 2)]
         columns = [f'fraction_{element}' for element in self.elements]

@@ -1,4 +1,4 @@
-"""Cluster features: which neighbourhoods, up to some radius around each heavy atom, a flake contains."""
+"""Descriptor of flakes by clusters: the neighbourhoods, up to some radius, of their heavy atoms."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NAME = re.compile(r'k([1-9]):(g?)([0-9a-f]{16}):[HBCN]\|[HBCN0-9]*')
 
 
 class ClusterDescriptor(Descriptor):
-    """The clusters of atoms around the heavy atoms of a flake, at several radii.
+    """Descriptor that looks for clusters of atoms around the heavy atoms of a flake, at several radii.
 
     The cluster of radius k around a heavy atom holds all atoms, hydrogen included, within k bond lengths, and is
     identified up to the 12 point operations of the honeycomb lattice. ``fit`` learns which clusters there are; a column
@@ -50,7 +50,7 @@ class ClusterDescriptor(Descriptor):
     The default keeps 25 clusters at each of 8 radii: with the 4 fractions, 204 columns.
 
     :param radii: radii in bond lengths (1.42 Å), from 1 to 8.
-    :param per_radius: how many clusters to draw at each radius, all where there are fewer; None keeps all.
+    :param per_radius: how many clusters to draw at each radius, all if there are fewer; None keeps all.
     :param species: whether the fractions of the elements among all atoms come first.
     :param binary: 1 for a cluster that the structure contains and 0 for another; False for the number of atoms around
         which it is.
@@ -64,8 +64,19 @@ class ClusterDescriptor(Descriptor):
         (:func:`~aiida_nanoml.features.cluster_shapes.graph_clusters`). ``'auto'`` is ``'lattice'`` if all training
         structures are on a lattice, relaxed or not; else ``'graph'`` for all of them, with a warning if only some need
         it. A vocabulary decides for itself.
-    :param sparse_output: give a SciPy sparse matrix, for vocabularies of many thousand clusters.
+    :param sparse_output: return a SciPy sparse matrix, for vocabularies of many thousand clusters.
     :param vocabulary: names of the clusters to look for; then ``fit`` learns nothing.
+
+    Attributes:
+        known_: the learnt vocabulary, set by :meth:`fit`; its names are those of the columns.
+
+    >>> from aiida_nanoml.structures import StructureSet, flake_lattice
+    >>> coronene = StructureSet.from_structures([flake_lattice('z', 2)])
+    >>> descriptor = ClusterDescriptor(radii=[1], binary=False).fit(coronene)
+    >>> descriptor.get_feature_names_out()[4:].tolist()  # after the fractions of the elements
+    ['k1:f5d02646d3c11aef:C|HC2', 'k1:fbe38c8da5ac3c78:C|C3']
+    >>> descriptor.transform(coronene)[0, 4:].tolist()
+    [12.0, 12.0]
     """
 
     learns: ClassVar[bool] = True
@@ -101,13 +112,17 @@ class ClusterDescriptor(Descriptor):
         :raises DescriptorError: if a parameter is out of range, there are no structures, fewer than two families with
             ``common``, or structures that the geometry cannot describe.
         """
-        self._fitted(structures)
+        self._learn(structures)
         return self
 
     def fit_transform(self, structures: StructureSet, y: Any = None, **fit_params: Any) -> Any:
         """Learn the clusters of structures and describe these: :meth:`fit` and :meth:`transform` in one pass."""
-        clusters = self._fitted(structures)
-        return self.transform(structures) if clusters is None else self._rows(structures, clusters, self._known())
+        clusters = self._learn(structures)
+        return (
+            self.transform(structures)
+            if clusters is None
+            else self._count_clusters(structures, clusters, self._vocabulary())
+        )
 
     def transform(self, structures: StructureSet) -> Any:
         """Describe structures.
@@ -117,8 +132,8 @@ class ClusterDescriptor(Descriptor):
             :meth:`unknown_counts` counts them.
         :raises DescriptorError: before ``fit``, or if structures cannot be described.
         """
-        known = self._known()
-        return self._rows(structures, _enumerated(structures, known.radii, known.geometry), known)
+        known = self._vocabulary()
+        return self._count_clusters(structures, _enumerate_clusters(structures, known.radii, known.geometry), known)
 
     def unknown_counts(self, structures: StructureSet) -> NDArray[np.int64]:
         """Count what the vocabulary does not have: pairs of a heavy atom and a radius, in each structure (n,).
@@ -128,8 +143,8 @@ class ClusterDescriptor(Descriptor):
 
         :raises DescriptorError: as :meth:`transform`.
         """
-        known = self._known()
-        clusters = _enumerated(structures, known.radii, known.geometry)
+        known = self._vocabulary()
+        clusters = _enumerate_clusters(structures, known.radii, known.geometry)
         missing = np.zeros(len(structures), dtype=np.int64)
         for column, part in enumerate(known.parts):
             unseen = part.columns_of(clusters.keys[:, column]) < 0
@@ -137,25 +152,25 @@ class ClusterDescriptor(Descriptor):
         return missing
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
-        """Give the name of each column: ``fraction_H`` and so on, then the clusters by radius, the frequent ones first.
+        """Return the name of each column: ``fraction_H`` and so on, then clusters by radius, the frequent ones first.
 
         :raises DescriptorError: before ``fit``.
         """
-        known = self._known()
+        known = self._vocabulary()
         fraction_names = [f'fraction_{element}' for element in ELEMENTS] if self.species else []
         return np.array([*fraction_names, *known.names()], dtype=object)
 
     def frozen(self) -> ClusterDescriptor:
-        """Give a descriptor of the same columns that holds all that was learnt in its parameters, in types of JSON.
+        """Return a descriptor of the same columns whose parameters hold all that was learnt, in types of JSON.
 
         :raises DescriptorError: before ``fit``.
         """
-        known = self._known()
+        known = self._vocabulary()
         params = {**self.get_params(), 'radii': [int(radius) for radius in self.radii]}
         return ClusterDescriptor(**{**params, 'geometry': known.geometry, 'vocabulary': known.names()})
 
     def restricted(self, names: Iterable[str]) -> ClusterDescriptor:
-        """Give a descriptor of some columns only; clusters of larger radii than these have are then not enumerated.
+        """Return a descriptor of some columns only; clusters of larger radii than these are then not enumerated.
 
         The fractions of the elements stay together: one among the names keeps all four.
 
@@ -175,11 +190,11 @@ class ClusterDescriptor(Descriptor):
     def __sklearn_is_fitted__(self) -> bool:
         return self.vocabulary is not None or hasattr(self, 'known_')
 
-    def _fitted(self, structures: StructureSet) -> Clusters | None:
-        """Learn from structures, and give their clusters; None if there was nothing to learn."""
+    def _learn(self, structures: StructureSet) -> Clusters | None:
+        """Learn from structures, and return their clusters; None if there was nothing to learn."""
         self._check_parameters()
         if self.vocabulary is not None:
-            self._known()
+            self._vocabulary()
             return None
         if not isinstance(structures, StructureSet) or len(structures) == 0:
             raise DescriptorError('clusters are learnt from a StructureSet with at least one structure')
@@ -190,7 +205,7 @@ class ClusterDescriptor(Descriptor):
                 f'family known; there are: {", ".join(repr(str(family)) for family in families)}'
             )
         radii = tuple(sorted(self.radii))
-        clusters, geometry = _enumerated_as_needed(structures, radii, self.geometry)
+        clusters, geometry = _enumerate_as_needed(structures, radii, self.geometry)
         parts: list[_Part] = []
         compositions = [np.empty(0, dtype=np.uint64)]
         for column, radius in enumerate(radii):
@@ -200,7 +215,7 @@ class ClusterDescriptor(Descriptor):
                 shared = [np.isin(keys, clusters.keys[family == one, column]) for one in families]
                 kept = np.flatnonzero(np.logical_and.reduce(shared))
                 keys, first, amounts = keys[kept], first[kept], amounts[kept]
-            chosen = self._drawn(amounts, radius)
+            chosen = self._draw(amounts, radius)
             ranking = np.argsort(-amounts[chosen], kind='stable')
             columns = np.empty(len(chosen), dtype=np.int64)
             columns[ranking] = np.arange(len(chosen)) + sum(map(len, compositions))
@@ -214,7 +229,7 @@ class ClusterDescriptor(Descriptor):
         columns_left = [radii.index(part.radius) for part in parts]
         return Clusters(clusters.rows, clusters.keys[:, columns_left], clusters.compositions[:, columns_left])
 
-    def _drawn(self, amounts: NDArray[np.int64], radius: int) -> NDArray[np.int64]:
+    def _draw(self, amounts: NDArray[np.int64], radius: int) -> NDArray[np.int64]:
         """Draw clusters (indices, ascending) by how many atoms have each."""
         if self.per_radius is None or len(amounts) <= self.per_radius:
             return np.arange(len(amounts))
@@ -228,8 +243,8 @@ class ClusterDescriptor(Descriptor):
             weights[pick] = 0
         return np.sort(np.array(chosen))
 
-    def _known(self) -> _Vocabulary:
-        """What was learnt, or given as a vocabulary."""
+    def _vocabulary(self) -> _Vocabulary:
+        """Return what was learnt, or given as a vocabulary."""
         self._check_parameters()
         if self.vocabulary is not None:
             return _read_vocabulary(self.vocabulary, self.radii, self.geometry)
@@ -238,7 +253,8 @@ class ClusterDescriptor(Descriptor):
         known: _Vocabulary = self.known_
         return known
 
-    def _rows(self, structures: StructureSet, clusters: Clusters, known: _Vocabulary) -> Any:
+    def _count_clusters(self, structures: StructureSet, clusters: Clusters, known: _Vocabulary) -> Any:
+        """Count the known clusters of structures: one row for each (n, columns), dense or sparse."""
         from scipy.sparse import coo_array, csr_array, hstack
 
         n = len(structures)
@@ -271,7 +287,7 @@ class _Part(NamedTuple):
     """Column of each among the clusters of all radii."""
 
     def columns_of(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Column of each key; -1 for a key outside the vocabulary."""
+        """Return the column of each key; -1 for a key outside the vocabulary."""
         nearest = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         return np.where(self.keys[nearest] == keys, self.columns[nearest], -1)
 
@@ -282,7 +298,7 @@ class _Vocabulary(NamedTuple):
     geometry: str
     parts: tuple[_Part, ...]
     compositions: NDArray[np.uint64] | None
-    """Elements of the cluster of each column, where these have no names yet."""
+    """Elements of the cluster of each column; None if names are given."""
     given: tuple[str, ...] = ()
 
     @property
@@ -294,7 +310,7 @@ class _Vocabulary(NamedTuple):
         return sum(len(part.keys) for part in self.parts)
 
     def names(self) -> list[str]:
-        """Names in the order of the columns: made when wanted, since a million of them takes seconds."""
+        """Return the names in the order of the columns; not kept, since a million of them takes seconds to make."""
         if self.compositions is None:
             return list(self.given)
         names = [''] * self.size
@@ -340,7 +356,7 @@ def _read_vocabulary(names: Any, radii: Sequence[int], geometry: str) -> _Vocabu
     return _Vocabulary(made_by, tuple(parts), None, tuple(names))
 
 
-def _enumerated(structures: StructureSet, radii: tuple[int, ...], geometry: str) -> Clusters:
+def _enumerate_clusters(structures: StructureSet, radii: tuple[int, ...], geometry: str) -> Clusters:
     """Enumerate clusters in one way; without radii, only check the structures."""
     if not radii:
         bonds_of(structures, 'clusters')
@@ -350,7 +366,7 @@ def _enumerated(structures: StructureSet, radii: tuple[int, ...], geometry: str)
     return lattice_clusters(structures, radii, embed(structures))
 
 
-def _enumerated_as_needed(structures: StructureSet, radii: tuple[int, ...], geometry: str) -> tuple[Clusters, str]:
+def _enumerate_as_needed(structures: StructureSet, radii: tuple[int, ...], geometry: str) -> tuple[Clusters, str]:
     """Enumerate the clusters of training structures; ``'auto'`` takes the lattice if all of them are on one."""
     if geometry == 'graph':
         return graph_clusters(structures, radii), 'graph'

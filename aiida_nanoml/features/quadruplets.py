@@ -1,4 +1,4 @@
-"""The quadruplet vector: a histogram of every heavy atom with its three nearest neighbours."""
+"""Descriptor of flakes by quadruplets: a histogram of every heavy atom with its three nearest neighbours."""
 
 from __future__ import annotations
 
@@ -49,6 +49,13 @@ class QuadrupletDescriptor(Descriptor):
     :param unknown: what to do with a heavy atom outside these: ``'error'`` refuses the structure; ``'overflow'`` counts
         it in an extra bin; ``'drop'`` leaves it out of the histogram (which then sums to less than 1) and warns with
         the number of atoms left out.
+
+    >>> from aiida_nanoml.structures import StructureSet, flake_lattice
+    >>> coronene = StructureSet.from_structures([flake_lattice('z', 2)])
+    >>> descriptor = QuadrupletDescriptor()
+    >>> names, row = descriptor.get_feature_names_out(), descriptor.transform(coronene)[0]
+    >>> {name: float(share) for name, share in zip(names, row) if share > 0}
+    {'C|CCC': 0.5, 'C|CCH': 0.5, 'fraction_H': 0.333..., 'fraction_C': 0.666...}
     """
 
     def __init__(self, classes: Literal[22, 26] = 22, unknown: Literal['error', 'overflow', 'drop'] = 'error') -> None:
@@ -65,7 +72,7 @@ class QuadrupletDescriptor(Descriptor):
             set.
         """
         self._check_parameters()
-        found = _classified(structures)
+        found = _find_classes(structures)
         n, outside = len(structures), found >= self.classes
         if outside.any() and self.unknown == 'error':
             atom = int(np.flatnonzero(outside)[0])
@@ -96,19 +103,19 @@ class QuadrupletDescriptor(Descriptor):
         :raises DescriptorError: as :meth:`transform`, except for atoms outside the class set.
         """
         self._check_parameters()
-        outside = _classified(structures) >= self.classes
+        outside = _find_classes(structures) >= self.classes
         return np.bincount(structures.rows[outside], minlength=len(structures))
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
-        """Give the name of each column, for example ``C|BCC`` or ``fraction_N``; ``other`` is the overflow bin."""
+        """Return the name of each column, for example ``C|BCC`` or ``fraction_N``; ``other`` is the overflow bin."""
         self._check_parameters()
         overflow = ['other'] if self.unknown == 'overflow' else []
         fractions = [f'fraction_{element}' for element in ELEMENTS]
         return np.array([*CLASSES[: self.classes], *overflow, *fractions], dtype=object)
 
 
-def _classified(structures: StructureSet) -> NDArray[np.int64]:
-    """Class of each atom (A,): an index into CLASSES, its length for none of them, -1 for hydrogen."""
+def _find_classes(structures: StructureSet) -> NDArray[np.int64]:
+    """Find the class of each atom (A,): an index into CLASSES, its length for none of them, -1 for hydrogen."""
     species, ends, others = bonds_of(structures, 'quadruplets')
     hydrogen = species == HYDROGEN
     n_bonds = np.bincount(ends, minlength=len(species))

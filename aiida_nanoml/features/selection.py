@@ -1,4 +1,4 @@
-"""Selection of features: which columns are worth keeping, by what training rows say about them.
+"""Selectors of features, and their registry: which columns are worth keeping, by their training rows.
 
 All selectors are feature selectors of scikit-learn, with one more argument of ``fit``: the names of the columns.
 """
@@ -104,12 +104,19 @@ class Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
 
 
 class VarianceSelector(Selector):
-    """VT: keep the columns whose variance is above p (1 - p).
+    """Selector VT: keep the columns whose variance is above p (1 - p).
 
     A binary column stays if it has the same value in less than a share p of the rows. Columns of other scales, for
     example fractions, are measured with the same threshold.
 
     :param p: from 0.5 to 1. 1 removes constant columns only.
+
+    Attributes:
+        variances_: (F,) variance of each column, set by :meth:`fit`.
+
+    >>> X = [[0, 0], [0, 1], [0, 0], [0, 1]]
+    >>> VarianceSelector().fit(X).get_support().tolist()
+    [False, True]
     """
 
     def __init__(self, p: Share = 0.9) -> None:
@@ -120,14 +127,21 @@ class VarianceSelector(Selector):
 
 
 class MutualInformationSelector(Selector):
-    """MIT: keep the columns whose mutual information with the target is above a threshold.
+    """Selector MIT: keep the columns whose mutual information with the target is above a threshold.
 
     The estimate is the one of scikit-learn, with three nearest neighbours (Kraskov, Stögbauer and Grassberger, Phys.
     Rev. E 69, 066138 (2004); Ross, PLoS ONE 9, e87357 (2014)); columns of whole numbers are discrete.
 
     :param threshold: at least 0; normalised: below 1; raw: in nats.
     :param normalised: divide by the largest mutual information of a column, so that the best column has 1.
-    :param seed: seed of the noise by which the estimate tells equal values of continuous columns apart.
+    :param seed: random seed of the noise that the estimate adds to continuous columns, to separate equal values.
+
+    Attributes:
+        information_: (F,) mutual information of each column, set by :meth:`fit`.
+
+    >>> X = [[row % 2, row / 3] for row in range(20)]
+    >>> MutualInformationSelector(threshold=0.5).fit(X, list(range(20))).get_support().tolist()
+    [False, True]
     """
 
     def __init__(self, threshold: NotNegative = 0.05, normalised: Flag = True, seed: Seed = 0) -> None:
@@ -140,12 +154,21 @@ class MutualInformationSelector(Selector):
 
 
 class VarianceThenInformationSelector(Selector):
-    """VT, then MIT on the columns that are left.
+    """Selector VT_MIT: first VT, then MIT on the columns that are left.
 
     :param p: of :class:`VarianceSelector`.
     :param threshold: of :class:`MutualInformationSelector`.
     :param normalised: of :class:`MutualInformationSelector`; the largest value is that of a column left by VT.
     :param seed: of :class:`MutualInformationSelector`.
+
+    Attributes:
+        variances_: (F,) variance of each column, set by :meth:`fit`.
+        information_: mutual information of each column that VT left, set by :meth:`fit`.
+
+    >>> X = [[row % 2, row / 3, 0] for row in range(20)]
+    >>> selector = VarianceThenInformationSelector(threshold=0.5).fit(X, list(range(20)))
+    >>> selector.get_support().tolist()
+    [False, True, False]
     """
 
     def __init__(self, p: Share = 0.9, threshold: NotNegative = 0.05, normalised: Flag = True, seed: Seed = 0) -> None:
@@ -162,13 +185,17 @@ class VarianceThenInformationSelector(Selector):
 
 
 class RadiusSelector(Selector):
-    """RCR: take clusters by growing radius, those of one radius in the order of the columns.
+    """Selector RCR: take clusters by growing radius, those of one radius in the order of the columns.
 
-    Names of columns tell the radius, for example ``k3:`` for 3 bond lengths; the fractions of elements, ``fraction_H``
-    and so on, have the radius 0. Targets are not looked at.
+    The name of a column states its radius, for example ``k3:`` for 3 bond lengths; the fractions of elements,
+    ``fraction_H`` and so on, have the radius 0. Targets are not used.
 
     :param n_features: number of columns to keep.
     :param max_radius: keep all columns up to this radius; give this or ``n_features``.
+
+    >>> names = ['k2:02:C|C3', 'fraction_C', 'k1:01:C|C3']
+    >>> RadiusSelector(n_features=2).fit([[1, 2, 3]], feature_names=names).get_support().tolist()
+    [False, True, True]
     """
 
     def __init__(self, n_features: Count | None = None, max_radius: Natural | None = None) -> None:
@@ -193,13 +220,16 @@ class RadiusSelector(Selector):
 
 
 class RandomSelector(Selector):
-    """A random choice of columns, the baseline of all selectors.
+    """Selector that chooses columns at random, the baseline of all others.
 
     Columns are drawn in the order of sha256(seed, name): with the same seed, a larger choice holds the smaller one,
     and the order of the columns does not matter.
 
     :param n_features: number of columns to keep.
-    :param seed: integer.
+    :param seed: random seed.
+
+    >>> RandomSelector(n_features=2, seed=1).fit([[1, 2, 3]]).transform([[1, 2, 3]]).shape
+    (1, 2)
     """
 
     def __init__(self, n_features: Count = 1, seed: Natural = 0) -> None:
@@ -241,7 +271,7 @@ def _above_information(
 
     if normalised and threshold >= 1:
         raise DatasetError(f'the best column has the normalised mutual information 1, none is above {threshold:g}')
-    targets = _checked_targets(y, len(X))
+    targets = _check_targets(y, len(X))
     values = mutual_info_regression(
         X, targets, discrete_features=(np.round(X) == X).all(axis=0), n_neighbors=_NEIGHBOURS, random_state=seed
     )
@@ -259,7 +289,7 @@ def _above_information(
     return support
 
 
-def _checked_targets(y: ArrayLike | None, n_rows: int) -> NDArray[np.float64]:
+def _check_targets(y: ArrayLike | None, n_rows: int) -> NDArray[np.float64]:
     if y is None:
         raise DatasetError('the mutual information needs the targets of the rows')
     targets = np.asarray(y, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Counts over shells of neighbours, carbon regions, boron nitride domains, their borders and edges: structure only."""
+"""Descriptor of flakes by counts over shells of neighbours, regions, domains, borders and edges."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aiida_nanoml.structures.structure_set import StructureSet
 _Floats = NDArray[np.float64]
 
 LARGEST_SHELL = 12
-"""Largest number of bonds between the two atoms of a counted pair."""
+"""Largest number of bonds between two atoms that are counted as a pair."""
 
 BOND_LENGTH = 1.42
 """Unit of lengths in dipoles and potentials, Å."""
@@ -33,7 +33,7 @@ _LARGEST_BLOCK = 2_000_000  # pairs of sites; bounds a block's arrays to some te
 
 
 class ShellDescriptor(Descriptor):
-    """Counts that say where carbon and boron nitride are, independent of size, orientation and order of atoms.
+    """Descriptor that counts where carbon and boron nitride are; size, orientation and order of atoms do not matter.
 
     Columns: fractions of the elements; for each shell the pairs of elements that are so many bonds apart; rings by
     their number of C atoms; number and size of carbon regions and boron nitride domains; balance of B and N in the
@@ -41,6 +41,13 @@ class ShellDescriptor(Descriptor):
     at the edge and distances from it; dipole and field of the pattern of B and N. No electronic calculation.
 
     :param shells: number of shells, 1 to :data:`LARGEST_SHELL`.
+
+    >>> from aiida_nanoml.structures import StructureSet, flake_lattice
+    >>> coronene = StructureSet.from_structures([flake_lattice('z', 2)])
+    >>> descriptor = ShellDescriptor(shells=2)
+    >>> row = dict(zip(descriptor.get_feature_names_out(), descriptor.transform(coronene)[0].tolist()))
+    >>> row['CC@1']  # bonds per atom
+    1.25
     """
 
     electronic: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""Levels of a tight-binding model of the pi electrons, adjusted to the gaps of training flakes."""
+"""Descriptor of flakes by the levels of a tight-binding model, adjusted to the gaps of training flakes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ PARAMETER_SETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
         ),
     }
 )
-"""Parameters by name of the set: what they were adjusted to."""
+"""Sets of parameters, by the name of what they were adjusted to."""
 
 LEVELS = 5
 """Number of occupied, and of empty, levels around the gap that are features."""
@@ -63,7 +63,7 @@ _SIDES = ('hole', 'electron')
 
 
 class TightBindingDescriptor(Descriptor):
-    """Gap, levels and frontier densities of a tight-binding model of the pi electrons.
+    """Descriptor by gap, levels and frontier densities of a tight-binding model of the pi electrons.
 
     One diagonalisation for each flake, :mod:`~aiida_nanoml.features.pi_model`; nothing is self-consistent. Without
     ``parameters``, :meth:`fit` adjusts those of the model to the gaps of training flakes by least squares, so that the
@@ -75,6 +75,16 @@ class TightBindingDescriptor(Descriptor):
     :param rows: largest number of training flakes that parameters are adjusted to, drawn at random; more are more
         accurate and take longer, some 20 ms a flake.
     :param seed: of the draw.
+
+    Attributes:
+        parameters_: parameters of the model by name, set by :meth:`fit`, rounded to 1e-6.
+
+    >>> from aiida_nanoml.structures import StructureSet, flake_lattice
+    >>> coronene = StructureSet.from_structures([flake_lattice('z', 2)])
+    >>> descriptor = TightBindingDescriptor('gfn1-xtb')
+    >>> levels = dict(zip(descriptor.get_feature_names_out(), descriptor.transform(coronene)[0].tolist()))
+    >>> round(levels['gap'], 1)  # eV
+    2.2
     """
 
     learns: ClassVar[bool] = True
@@ -91,9 +101,7 @@ class TightBindingDescriptor(Descriptor):
         self.seed = seed
 
     def fit(self, structures: StructureSet, y: ArrayLike | None = None) -> TightBindingDescriptor:
-        """Adjust the parameters of the model; where they are given, check them and learn nothing.
-
-        After it, ``parameters_`` holds them by name, rounded to 1e-6.
+        """Adjust the parameters of the model; if they are given, check them and learn nothing.
 
         :param structures: training flakes, n of them.
         :param y: (n,) their gaps in eV.
@@ -102,14 +110,14 @@ class TightBindingDescriptor(Descriptor):
         """
         self._check_parameters()
         if self.parameters is not None:
-            self.parameters_ = self._given()
+            self.parameters_ = self._given_parameters()
             return self
-        gaps = _checked_gaps(structures, y)
+        gaps = _check_gaps(structures, y)
         if len(gaps) > self.rows:
             draw = np.random.Generator(np.random.PCG64(self.seed)).permutation(len(gaps))[: self.rows]
             chosen = np.sort(draw)
             structures, gaps = structures.select(chosen), gaps[chosen]
-        values = _adjusted(list(pi_blocks(structures)), gaps)
+        values = _adjust_parameters(list(pi_blocks(structures)), gaps)
         self.parameters_ = dict(zip(PARAMETERS, np.round(values, _DECIMALS).tolist(), strict=True))
         return self
 
@@ -118,7 +126,7 @@ class TightBindingDescriptor(Descriptor):
 
         :raises DescriptorError: if it was not fitted and no parameters are given.
         """
-        return TightBindingDescriptor(self._ready(), self.rows, self.seed)
+        return TightBindingDescriptor(self._fitted_parameters(), self.rows, self.seed)
 
     def transform(self, structures: StructureSet) -> NDArray[np.float64]:
         """Describe structures.
@@ -129,24 +137,25 @@ class TightBindingDescriptor(Descriptor):
             without three bonded neighbours, a hydrogen atom without one, a B-B or N-N bond, or an odd number of pi
             electrons.
         """
-        parameters = np.array([self._ready()[name] for name in PARAMETERS])
+        parameters = np.array([self._fitted_parameters()[name] for name in PARAMETERS])
         features = np.empty((len(structures), len(_NAMES)))
         for block in pi_blocks(structures):
             features[block.rows] = _features(block, parameters)
         return features
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
-        """Give the name of each column.
+        """Return the name of each column.
 
         :raises DescriptorError: if it was not fitted and no parameters are given.
         """
-        self._ready()
+        self._fitted_parameters()
         return np.array(_NAMES, dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, 'parameters_') or self.parameters is not None
 
-    def _ready(self) -> dict[str, float]:
+    def _fitted_parameters(self) -> dict[str, float]:
+        """Return the parameters that were learnt or given, by name."""
         if hasattr(self, 'parameters_'):
             return self.parameters_
         if self.parameters is None:
@@ -154,9 +163,10 @@ class TightBindingDescriptor(Descriptor):
                 'the tight-binding descriptor has no parameters yet: fit it to training flakes and their gaps, or give '
                 f'parameters, for example one of {", ".join(PARAMETER_SETS)}'
             )
-        return self._given()
+        return self._given_parameters()
 
-    def _given(self) -> dict[str, float]:
+    def _given_parameters(self) -> dict[str, float]:
+        """Return the parameters of the constructor by name, after a check."""
         given: Any = self.parameters
         if isinstance(given, str):
             if given not in PARAMETER_SETS:
@@ -180,7 +190,8 @@ class TightBindingDescriptor(Descriptor):
         return {name: float(given[name]) for name in PARAMETERS}
 
 
-def _checked_gaps(structures: StructureSet, y: ArrayLike | None) -> NDArray[np.float64]:
+def _check_gaps(structures: StructureSet, y: ArrayLike | None) -> NDArray[np.float64]:
+    """Check that there is a gap for each structure, and return them (n,)."""
     if y is None:
         raise DescriptorError('the tight-binding descriptor learns from gaps: fit it with those of the structures (eV)')
     gaps = np.asarray(y, dtype=np.float64)
@@ -195,8 +206,8 @@ def _checked_gaps(structures: StructureSet, y: ArrayLike | None) -> NDArray[np.f
     return gaps
 
 
-def _adjusted(blocks: list[PiBlock], gaps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Parameters with the least squared error of the gaps; a weak spring keeps what gaps do not tell at its start."""
+def _adjust_parameters(blocks: list[PiBlock], gaps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fit the parameters to the gaps by least squares; a weak spring keeps undetermined ones at their start."""
     from scipy.optimize import least_squares
 
     start = np.array(list(PARAMETERS.values()))
@@ -219,7 +230,7 @@ def _adjusted(blocks: list[PiBlock], gaps: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def _features(block: PiBlock, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The columns of the flakes of a block."""
+    """Compute the columns of the flakes of a block."""
     frontier = block.frontier(parameters, LEVELS)
     width = frontier.levels.shape[1] // 2
     homo, lumo = frontier.levels[:, width - 1], frontier.levels[:, width]

@@ -40,7 +40,12 @@ class Generator(ABC):
 
 @dataclass(frozen=True)
 class FlakeGenerator(FlakeParameters, Generator):
-    """Generator of C-BN nanoflakes; parameters as of :class:`~aiida_nanoml.structures.FlakeParameters`."""
+    """Generator of C-BN nanoflakes; parameters as of :class:`~aiida_nanoml.structures.FlakeParameters`.
+
+    >>> flakes = FlakeGenerator(family='z', size=2, count=3, seed=0).generate()
+    >>> len(flakes), flakes.counts.tolist()
+    (3, [36, 36, 36])
+    """
 
     name: ClassVar[str] = 'flakes'
     description: ClassVar[str] = 'C-BN nanoflakes: pieces of the honeycomb lattice with random domains of boron nitride'
@@ -52,7 +57,12 @@ class FlakeGenerator(FlakeParameters, Generator):
 
 @dataclass(frozen=True)
 class AlloyGenerator(AlloyParameters, Generator):
-    """Generator of alloy cells; parameters as of :class:`~aiida_nanoml.structures.AlloyParameters`."""
+    """Generator of alloy cells; parameters as of :class:`~aiida_nanoml.structures.AlloyParameters`.
+
+    >>> cells = AlloyGenerator(count=1, seed=0, elements=('Co', 'Al')).generate()
+    >>> cells.families.tolist(), cells.names.tolist()
+    (['fcc', 'bcc'], ['alloy-0000', 'alloy-0000'])
+    """
 
     name: ClassVar[str] = 'alloys'
     description: ClassVar[str] = 'cells of high-entropy alloys in each phase, of one composition or of drawn ones'
@@ -67,6 +77,10 @@ class AlloySectionGenerator(Generator):
     """Generator of alloy cells over a section of composition space.
 
     Parameters as of :func:`~aiida_nanoml.structures.composition_section`.
+
+    >>> section = AlloySectionGenerator(('Co', 'Al'), x='Co', y='Al', steps=2, n_atoms=8, seed=0, phases=('bcc',))
+    >>> section.generate().formulas
+    ['Al8', 'Al4Co4', 'Co8']
     """
 
     elements: Texts
