@@ -25,7 +25,7 @@ MESHES_FILE = 'meshes.npz'
 COMPUTED, PREDICTED = 'computed', 'predicted'
 
 SHOWN = 10
-"""Names that stand in the attributes."""
+"""Number of names in the attributes."""
 
 UNITS = {'free': 'electrons/Å³', 'difference': 'electrons/Å³', 'spacing': 'Å', 'electrons': 'e'}
 
@@ -85,7 +85,7 @@ class DensitySetData(LabelSourceMixin, FolderData):  # type: ignore[misc]
                 raise DensityError(f'there are more densities than the {len(structures)} structures')
             density = read_density(given, box) if isinstance(given, Path) else given
             if not np.array_equal(density.structure.cell, box.cell):
-                raise DensityError(f'density {row} stands in another box than its structure')
+                raise DensityError(f'density {row} is in another box than its structure')
             shapes.append(density.shape)
             electrons.append(density.charge(density.total))
             if isinstance(given, Path):
@@ -105,7 +105,7 @@ class DensitySetData(LabelSourceMixin, FolderData):  # type: ignore[misc]
         source: LabelSource,
         model: str | None,
     ) -> None:
-        """Write what stands beside the densities themselves."""
+        """Write everything but the densities themselves."""
         if not len(structures) or len(shapes) != len(structures):
             raise DensityError(f'{len(shapes)} densities do not belong to {len(structures)} structures')
         for name, arrays in (
@@ -144,7 +144,7 @@ class DensitySetData(LabelSourceMixin, FolderData):  # type: ignore[misc]
         for number, node in enumerate(nodes[1:], start=1):
             if node.model_fingerprint != model or not source.compatible(node.label_source):
                 raise DensityError(
-                    f'densities of different origin cannot stand in one node: those of node 0 are from {source} and '
+                    f'densities of different origin cannot be in one node: those of node 0 are from {source} and '
                     f'model {model}, those of node {number} from {node.label_source} and model {node.model_fingerprint}'
                 )
             source = source.joined(node.label_source)
@@ -160,7 +160,7 @@ class DensitySetData(LabelSourceMixin, FolderData):  # type: ignore[misc]
         return made
 
     def select(self, rows: Sequence[int]) -> DensitySetData:
-        """Take some of the densities, without reading them.
+        """Return some of the densities, without reading them.
 
         :param rows: counted from 0.
         :returns: an unstored node.
@@ -225,7 +225,7 @@ class DensitySetData(LabelSourceMixin, FolderData):  # type: ignore[misc]
         :raises DensityError: the stored file is damaged.
         """
         if not 0 <= row < self.n_densities:
-            raise IndexError(f'row {row} of {self.n_densities} densities')
+            raise IndexError(f'row {row} does not exist: there are {self.n_densities} densities')
         return self._read(row, self.structures)
 
     def iter_densities(self) -> Iterator[Density]:
@@ -258,7 +258,7 @@ class DensitySetData(LabelSourceMixin, FolderData):  # type: ignore[misc]
     def _validate(self) -> bool:
         super()._validate()
         if 'n_densities' not in self.base.attributes.all:
-            raise DensityError('a node of densities is made of structures and their densities; this one is empty')
+            raise DensityError('a node of densities is made from structures and their densities; this one is empty')
         wanted = {STRUCTURES_FILE, MESHES_FILE, *map(density_file, range(self.n_densities))}
         found = set(self.base.repository.list_object_names())
         if found != wanted:

@@ -17,7 +17,7 @@ from aiida_nanoml.errors import DatasetError
 
 
 class LabelSetData(LabelSourceMixin, ArrayData):  # type: ignore[misc]
-    """Labels of N structures, failed rows included, and the engine, version and protocol behind them.
+    """Labels of N structures, failed rows included, and the engine, version and protocol that made them.
 
     :param labels: the labels to store.
     """

@@ -10,7 +10,7 @@ from aiida.orm.pydantic import OrmMetadataField
 from aiida_nanoml.transport.potential import PotentialSet
 
 SHOWN = 10
-"""Names that stand in the attributes."""
+"""Number of names in the attributes."""
 
 
 class PotentialSetData(ArrayData):  # type: ignore[misc]

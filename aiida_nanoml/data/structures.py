@@ -11,7 +11,7 @@ from aiida_nanoml.structures import StructureSet
 
 
 class StructureSetData(ArrayData):  # type: ignore[misc]
-    """N structures in flat arrays; what people query stands in the attributes.
+    """N structures in flat arrays; attributes hold what people query.
 
     :param structures: the structures to store.
     """

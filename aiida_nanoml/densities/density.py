@@ -50,7 +50,7 @@ class Density:
                 f'the free-atom density has the mesh {self.free.shape}, the other {self.difference.shape}'
             )
         if not abs(np.linalg.det(self.structure.cell)) > 0:
-            raise DensityError('the structure stands in no box: a mesh needs three lattice vectors')
+            raise DensityError('the structure has no box: a mesh needs three lattice vectors')
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -102,7 +102,7 @@ def mesh_spacing(cell: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]
 
 
 def write_density(file: Path | IO[bytes], density: Density) -> None:
-    """Write the two meshes of a density as NPZ; the structure is kept beside."""
+    """Write the two meshes of a density as NPZ; the structure is stored elsewhere."""
     np.savez_compressed(file, free=density.free, difference=density.difference)
 
 

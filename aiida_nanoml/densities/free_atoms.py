@@ -54,7 +54,7 @@ class FreeAtoms:
 
     @classmethod
     def fit(cls, densities: Iterable[Density], seed: int = 0) -> FreeAtoms:
-        """Find the radial densities behind superpositions, by linear least squares over some of their points.
+        """Find the radial densities of which superpositions consist, by linear least squares over some of their points.
 
         :param densities: taken one by one; only ``free`` is looked at.
         :param seed: of the points that are taken.
@@ -142,7 +142,7 @@ class FreeAtoms:
         try:
             inverse = np.linalg.inv(steps)
         except np.linalg.LinAlgError as error:
-            raise DensityError('the structure stands in no box: a mesh needs three lattice vectors') from error
+            raise DensityError('the structure has no box: a mesh needs three lattice vectors') from error
         # Planes of constant index are this far apart.
         heights = 1 / np.linalg.norm(inverse, axis=0)
         found = np.zeros(int(np.prod(shape)))
@@ -209,7 +209,7 @@ def _design(structure: Structure, places: Floats) -> dict[str, Floats]:
 
     numbers, positions = _with_images(structure)
     pairs = cKDTree(places).sparse_distance_matrix(cKDTree(positions), RANGE_ANG * (1 - 1e-9), output_type='coo_matrix')
-    # A place at a nucleus is as good as one a little beside it.
+    # A place at a nucleus is treated like one at a small distance from it.
     distances = np.maximum(pairs.data, 0.0)
     n = len(_knots()) - _DEGREE - 1
     blocks = {}

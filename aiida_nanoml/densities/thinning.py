@@ -1,4 +1,4 @@
-"""Densities that take little room: on a coarse mesh, in steps."""
+"""Thinned densities, to be packed small: on a coarse mesh, in steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STEP = 2.0**-12
 def thin(density: Density, spacing_ang: float) -> Density:
     """Put a density on a coarse mesh, and round it to steps, so that it can be packed to a fraction of its size.
 
-    The difference is resampled. The free-atom density has peaks that a coarse mesh cannot carry; it is superposed anew
+    The difference is resampled. The free-atom density has peaks that a coarse mesh cannot carry; it is superposed again
     from the radial densities of the atoms that a fit finds in it.
 
     :param density: on the mesh of its engine.

@@ -1,4 +1,4 @@
-"""Calculators of ASE that compute inside Python: classical potentials, and pretrained ones that stand for DFT."""
+"""Calculators of ASE that compute inside Python: classical potentials, and pretrained ones that replace DFT."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ WIDEST_CUTOFF_ANG = 12.0
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A potential that a package of its own brings.
+    """A potential from a package of its own.
 
     :param path: what makes the calculator, as ``package.module:name``.
     :param title: name in tables.
@@ -113,7 +113,7 @@ class AseEngine(Engine):
 
     @property
     def method(self) -> str:
-        """Name the potential and ASE."""
+        """Return the names of the potential and of ASE."""
         name = self.settings.calculator
         if name in PRETRAINED:
             return f'{PRETRAINED[name].title} (ASE)'
@@ -121,16 +121,16 @@ class AseEngine(Engine):
 
     @classmethod
     def missing(cls, runtime: Mapping[str, Any] | None = None) -> str | None:
-        """Say nothing: ASE comes with this package; :meth:`version_in_use` asks for the package of a potential."""
+        """Return None: ASE comes with this package; :meth:`version_in_use` asks for the package of a potential."""
         return None
 
     @classmethod
     def version(cls) -> str:
-        """Give the version of ASE."""
+        """Return the version of ASE."""
         return version('ase')
 
     def version_in_use(self) -> str:
-        """Make the calculator, and give the version of the package that computes.
+        """Make the calculator, and return the version of the package that computes.
 
         :raises EngineError: the calculator is unknown, its package is missing, or an option does not fit.
         """
@@ -142,7 +142,7 @@ class AseEngine(Engine):
         return f'{own} (ase {self.version()})'
 
     def supports(self, number: int) -> bool:
-        """Tell whether an element has parameters; where only the calculator knows, it complains itself.
+        """Return whether an element has parameters; if only the calculator knows, it raises the error itself.
 
         :param number: atomic number.
         """
@@ -246,7 +246,7 @@ def _find(name: str) -> Callable[..., Any]:
         raise EngineError(f'{name} is no calculator of ASE; name one as package.module:Class')
     if name not in PRETRAINED and _drives_program(found):
         raise EngineError(
-            f'{name} drives a program by a command line, which a job must not be told; the engine ase computes inside '
+            f'{name} drives a program by a command line, which a job must not choose; the engine ase computes inside '
             'Python only'
         )
     made: Callable[..., Any] = found
@@ -254,7 +254,7 @@ def _find(name: str) -> Callable[..., Any]:
 
 
 def _drives_program(calculator: type) -> bool:
-    """Tell whether a class is, or extends, one of ASE's drivers of programs: those are all of its own but a few."""
+    """Return whether a class is, or extends, one of ASE's drivers of programs: all of its own calculators but a few."""
     inside = {f'ase.calculators.{module}' for module in ('abc', 'calculator', *OWN)}
     return any(
         base.__name__ == 'FileIOCalculator' or (base.__module__.startswith('ase.') and base.__module__ not in inside)
@@ -265,7 +265,7 @@ def _drives_program(calculator: type) -> bool:
 def _check_options(
     name: str, factory: Callable[..., Any], options: Mapping[str, Any], fixed: Mapping[str, Any]
 ) -> None:
-    """Refuse options that a calculator does not have: most take any name, and never look at it.
+    """Check that a calculator has the options: most take any name and ignore it.
 
     :raises EngineError: the valid options are listed.
     """
@@ -299,7 +299,7 @@ def _limit_torch(threads: int) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Swallow what calculators tell while they load and compute."""
+    """Drop what calculators print while they load and compute."""
     with (
         redirect_stdout(io.StringIO()),
         redirect_stderr(io.StringIO()),
@@ -316,5 +316,5 @@ def _emt_elements() -> list[str]:
 
 
 def _full(stress: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give a stress (3, 3) for one in the order of Voigt, xx, yy, zz, yz, xz, xy."""
+    """Return a stress (3, 3) from one in the order of Voigt, xx, yy, zz, yz, xz, xy."""
     return stress[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]] if stress.shape == (6,) else stress

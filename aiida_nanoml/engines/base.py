@@ -1,4 +1,4 @@
-"""What an electronic-structure engine is: parameters, protocols, and the evaluation of one structure."""
+"""Base class of electronic-structure engines: parameters, protocols, and the evaluation of one structure."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Label:
     :param n_electrons: number of electrons that the engine treats (valence electrons where cores are frozen); 0 from an
         engine without electrons.
     :param open_shell: whether the number of electrons is odd. The restricted gap of such a structure means little.
-    :param n_iterations: iterations to self-consistency, None where the engine does not tell.
+    :param n_iterations: iterations to self-consistency, None if the engine does not report them.
     :param forces_ev_per_ang: forces ``(A, 3)`` in eV/Å, None where the engine does not compute them.
     :param stress_ev_per_ang3: stress ``(3, 3)`` in eV/Å³, the derivative of the energy by the strain for each volume,
         None where the engine does not compute it.
@@ -52,7 +52,7 @@ class Label:
         several k-points follow each other.
     :param level_weights: electrons that a level holds, for each spin and k-point ``(S, K)``; they sum up to 2. None
         where the engine does not compute a density of states.
-    :param fermi_ev: Fermi level in eV, None where the engine does not tell.
+    :param fermi_ev: Fermi level in eV, None if the engine does not report it.
     :param magnetic_moment_bohr: total spin moment of the structure in Bohr magnetons, None without spin.
     :param density: density of the valence electrons, None where it was not asked for.
     """
@@ -92,7 +92,7 @@ class Label:
         given = (energy_ev, forces_ev_per_ang, stress_ev_per_ang3, magnetic_moment_bohr)
         if not all(np.isfinite(value).all() for value in given if value is not None):
             raise EvaluationError(
-                FailureCode.ENGINE_FAILURE, 'the engine returned an energy, a force or a stress not finite'
+                FailureCode.ENGINE_FAILURE, 'the engine returned a non-finite energy, force or stress'
             )
         return cls(
             energy_ev=float(energy_ev),
@@ -133,9 +133,7 @@ class Label:
         by_spin = np.sort(np.atleast_2d(np.asarray(levels_ev, dtype=np.float64)), axis=1)
         levels = np.sort(by_spin, axis=None)
         if not (np.isfinite(levels).all() and np.isfinite(energy_ev)):
-            raise EvaluationError(
-                FailureCode.ENGINE_FAILURE, 'the engine returned an energy or a level that is not finite'
-            )
+            raise EvaluationError(FailureCode.ENGINE_FAILURE, 'the engine returned a non-finite energy or level')
         homo = (n_electrons + 1) // 2 - 1 if len(by_spin) == 1 else n_electrons - 1
         if not 0 <= homo < len(levels) - 1:
             raise EvaluationError(
@@ -157,7 +155,7 @@ class Label:
 
 
 class EngineParameters(BaseModel):
-    """Base of every engine's parameters: unknown names, wrong types and NaN are refused; units stand in the names."""
+    """Base of every engine's parameters: unknown names, wrong types and NaN are refused; names contain the units."""
 
     model_config = ConfigDict(extra='forbid', frozen=True, strict=True, allow_inf_nan=False)
 
@@ -173,7 +171,7 @@ class EngineRuntime(BaseModel):
 
 
 class ProgramRuntime(EngineRuntime):
-    """What an engine that runs a program is told.
+    """Settings of an engine that runs a program.
 
     :param executable: the program: a path, or a name to be looked up.
     :param launcher: what stands before it on the command line, for example ``['srun', '--exact', '-n', '4']``.
@@ -201,7 +199,7 @@ class Engine(ABC):
     :param parameters: from :meth:`parameters`.
     :param threads: threads that one evaluation may use. It is no parameter: the label does not depend on it.
     :param runtime: what the machine provides, as the model :attr:`Runtime` of the engine wants it.
-    :param density: whether labels bring the density along, which is large. The rest of a label does not depend on it.
+    :param density: whether labels contain the density, which is large. The rest of a label does not depend on it.
     :raises EngineError: parameters of another engine, fewer than one thread, a runtime that does not fit, or a density
         from an engine without.
     """
@@ -213,7 +211,7 @@ class Engine(ABC):
     """Short name of method and code for lists, for example ``xTB (tblite)``; :attr:`method` is the exact one."""
 
     theory: ClassVar[str] = 'a theory that its engine does not name'
-    """Kind of theory behind the labels, in words; only ``density-functional theory`` counts as such."""
+    """Kind of theory of the labels, in words; only ``density-functional theory`` counts as such."""
 
     properties: ClassVar[frozenset[str]]
     """What the engine computes, a subset of :data:`PROPERTIES`."""
@@ -222,7 +220,7 @@ class Engine(ABC):
     """Whether the engine takes periodic structures."""
 
     runs_program: ClassVar[bool] = False
-    """Whether the engine runs a program of its own, which a job has to bring."""
+    """Whether the engine runs a program of its own, which a job has to name."""
 
     Parameters: ClassVar[type[EngineParameters]]
     """Model of the engine's parameters."""
@@ -256,10 +254,10 @@ class Engine(ABC):
 
     @classmethod
     def require(cls, name: str) -> None:
-        """Refuse to be asked for what the engine does not compute.
+        """Check that the engine computes a property.
 
         :param name: one of :data:`PROPERTIES`.
-        :raises EngineError: says what it computes.
+        :raises EngineError: it does not; the message lists what it computes.
         """
         if name not in cls.properties:
             raise EngineError(
@@ -287,7 +285,7 @@ class Engine(ABC):
     @classmethod
     @abstractmethod
     def missing(cls, runtime: Mapping[str, Any] | None = None) -> str | None:
-        """Say how to install what the engine needs, in one sentence; None when it can be used.
+        """Return how to install what the engine needs, as one sentence, or None if the engine can be used.
 
         :param runtime: what the machine provides.
         """
@@ -295,14 +293,14 @@ class Engine(ABC):
     @classmethod
     @abstractmethod
     def version(cls) -> str:
-        """Give the version of the code that computes. It is asked for only when nothing is :meth:`missing`."""
+        """Return the version of the code that computes; called only if nothing is :meth:`missing`."""
 
     def version_in_use(self) -> str:
-        """Give the version of the code that this instance computes with."""
+        """Return the version of the code that this instance computes with."""
         return self.version()
 
     def pseudopotentials(self) -> dict[str, str]:
-        """Give the MD5 of the pseudopotential file of each element that this instance has one for."""
+        """Return the MD5 of the pseudopotential file of each element that this instance has one for."""
         return {}
 
     def stop(self) -> None:  # noqa: B027
@@ -310,7 +308,7 @@ class Engine(ABC):
 
     @classmethod
     def protocols(cls) -> dict[str, dict[str, Any]]:
-        """Give the protocols, ``{name: {'description': str, 'parameters': dict}}``.
+        """Return the protocols, ``{name: {'description': str, 'parameters': dict}}``.
 
         :raises EngineError: the engine's YAML file is absent or malformed.
         """
@@ -318,7 +316,7 @@ class Engine(ABC):
 
     @classmethod
     def default_protocol(cls) -> str:
-        """Give the name of the protocol that is used when none is named."""
+        """Return the name of the default protocol."""
         return _read_protocols(cls._protocol_file())[0]
 
     @classmethod
@@ -331,7 +329,7 @@ class Engine(ABC):
 
         :param protocol: name of a protocol; None: the default one.
         :param overrides: parameters that replace those of the protocol; nested mappings are merged key by key.
-        :raises EngineError: unknown protocol, unknown parameter or a value that does not fit; says what is valid.
+        :raises EngineError: unknown protocol, unknown parameter or a value that does not fit; it says what is valid.
         """
         protocols = cls.protocols()
         name = cls.default_protocol() if protocol is None else protocol
@@ -344,7 +342,7 @@ class Engine(ABC):
             _raise_parameter_error(cls, error)
 
     def check(self, structure: Structure) -> None:
-        """Refuse a structure that the engine cannot treat, before anything runs.
+        """Check, before anything runs, that the engine can treat a structure.
 
         :param structure: positions and cell in Å.
         :raises EvaluationError: ``'invalid_structure'`` (no atoms, shapes, numbers that are not finite),
@@ -390,7 +388,7 @@ class Engine(ABC):
 
     @abstractmethod
     def supports(self, number: int) -> bool:
-        """Tell whether an element can be treated with these parameters.
+        """Return whether an element can be treated with these parameters.
 
         :param number: atomic number.
         """
@@ -451,7 +449,7 @@ def _symbols(numbers: list[int]) -> str:
 
 
 def check_atom_distances(structure: Structure) -> None:
-    """Refuse atoms nearer than :data:`CLOSEST_APPROACH`, periodic images included.
+    """Check that no atoms are nearer than :data:`CLOSEST_APPROACH`, periodic images included.
 
     :param structure: positions and cell in Å.
     :raises EvaluationError: ``'atoms_too_close'``, with the nearest pair.

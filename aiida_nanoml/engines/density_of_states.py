@@ -14,7 +14,7 @@ DOS_WIDTH_EV = 0.2
 def density_of_states(
     levels_ev: ArrayLike, level_weights: ArrayLike, energies_ev: ArrayLike, width_ev: float = DOS_WIDTH_EV
 ) -> NDArray[np.float64]:
-    """Give the density of states of a whole cell, of both spins together.
+    """Return the density of states of a whole cell, of both spins together.
 
     Each level is a Gaussian, exp(-(x/w)^2) / (w sqrt(pi)) with the width w: the scheme of order N = 0 of the source.
 
@@ -48,7 +48,7 @@ def density_of_states(
 def dos_at_fermi(
     levels_ev: ArrayLike, level_weights: ArrayLike, fermi_ev: float, width_ev: float = DOS_WIDTH_EV
 ) -> float:
-    """Give the density of states at the Fermi level in states for each eV of the whole cell, both spins together.
+    """Return the density of states at the Fermi level in states for each eV of the whole cell, both spins together.
 
     :param levels_ev: levels ``(..., L)`` in eV.
     :param level_weights: electrons that a level of each row holds, ``(...)``.

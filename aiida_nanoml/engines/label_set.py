@@ -35,7 +35,7 @@ OFFSETS = '_offsets'
 
 @dataclass(frozen=True)
 class LabelSource:
-    """What produced a label: two labels may stand in one target only when their sources are compatible.
+    """What produced a label: two labels may be mixed in one target only if their sources are compatible.
 
     :param engine: registered name of the engine.
     :param version: version of the engine.
@@ -89,7 +89,7 @@ class LabelSource:
         return cls(IMPORTED, match['version'], match['title'], match['protocol'])
 
     def compatible(self, other: LabelSource) -> bool:
-        """Tell whether labels of both sources may stand in one target.
+        """Return whether labels of both sources may be mixed in one target.
 
         Everything must be equal, and the pseudopotentials of the elements that both name: a set without boron says
         nothing about the one of boron. A parameter that is None is the same as one that an older version did not have.
@@ -109,7 +109,7 @@ class LabelSource:
         :raises DatasetError: the sources are not compatible.
         """
         if not self.compatible(other):
-            raise DatasetError(f'labels of different origin cannot stand in one target: {self} and {other}')
+            raise DatasetError(f'labels of different origin cannot be mixed in one target: {self} and {other}')
         return replace(self, pseudopotentials={**self.pseudopotentials, **other.pseudopotentials})
 
     def __str__(self) -> str:
@@ -120,7 +120,7 @@ class LabelSource:
 class Ragged:
     """A column whose rows are vectors of different lengths.
 
-    :param values: shape (m,), all rows behind each other.
+    :param values: shape (m,), all rows one after the other.
     :param offsets: shape (n + 1,), first value of each row, and m at the end.
     :raises DatasetError: the offsets do not fit the values.
     """
@@ -142,7 +142,7 @@ class Ragged:
 
     @classmethod
     def from_rows(cls, rows: Sequence[ArrayLike]) -> Ragged:
-        """Put vectors behind each other; an array of any shape is read row by row."""
+        """Put vectors one after the other; an array of any shape is read row by row."""
         flat = [np.asarray(row, dtype=np.float64).ravel() for row in rows]
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in flat])]).astype(np.int64)
         return cls(np.concatenate([np.empty(0), *flat]), offsets)
@@ -151,9 +151,9 @@ class Ragged:
         return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> NDArray[np.float64]:
-        """Return the vector of one row, empty where there is none."""
+        """Return the vector of one row, empty if there is none."""
         if not 0 <= row < len(self):
-            raise IndexError(f'row {row} of {len(self)}')
+            raise IndexError(f'row {row} does not exist: there are {len(self)}')
         return self.values[self.offsets[row] : self.offsets[row + 1]]
 
     def select(self, rows: NDArray[Any]) -> Ragged:
@@ -229,7 +229,7 @@ class LabelSet:
         return {str(code): int(count) for code, count in zip(codes, counts, strict=True)}
 
     def dos_fermi(self, width_ev: float = DOS_WIDTH_EV) -> NDArray[np.float64]:
-        """Give the density of states at the Fermi level of each row, (n,): states for each eV of the whole cell.
+        """Return the density of states at the Fermi level of each row, (n,): states for each eV of the whole cell.
 
         :param width_ev: Gaussian width in eV, see :func:`~aiida_nanoml.engines.density_of_states.density_of_states`.
         :returns: NaN in a row without weights of its levels.
@@ -320,8 +320,8 @@ class LabelSet:
         for position, other in enumerate(sets[1:], start=1):
             if not source.compatible(other.source):
                 raise DatasetError(
-                    f'labels of different origin cannot stand in one target: set 0 is from {source}, set '
-                    f'{position} from {other.source}. Relabel one of them, or build two data sets.'
+                    f'labels of different origin cannot be mixed in one target: set 0 is from {source}, set '
+                    f'{position} from {other.source}; relabel one of them, or build two data sets'
                 )
             source = source.joined(other.source)
         names = [name for name in NUMBERS if any(name in part.numbers for part in sets)]

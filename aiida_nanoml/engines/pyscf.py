@@ -70,21 +70,21 @@ class PyscfEngine(Engine):
 
     @property
     def method(self) -> str:
-        """Name the functional, the basis and the code."""
+        """Return the names of functional, basis and code."""
         return f'LDA/{self.settings.basis.upper()} (PySCF)'
 
     @classmethod
     def missing(cls, runtime: Mapping[str, Any] | None = None) -> str | None:
-        """Say how to install PySCF where it is absent."""
-        return None if find_spec('pyscf') else 'The engine pyscf needs PySCF: pip install "aiida-nanoml[pyscf]".'
+        """Return how to install PySCF if it is absent."""
+        return None if find_spec('pyscf') else 'the engine pyscf needs PySCF: pip install "aiida-nanoml[pyscf]"'
 
     @classmethod
     def version(cls) -> str:
-        """Give the version of PySCF."""
+        """Return the version of PySCF."""
         return version('pyscf')
 
     def supports(self, number: int) -> bool:
-        """Tell whether PySCF ships this basis and a pseudopotential for an element.
+        """Return whether PySCF ships this basis and a pseudopotential for an element.
 
         :param number: atomic number.
         """
@@ -134,7 +134,7 @@ class PyscfEngine(Engine):
             field.grids.level = settings.grid_level
             field.conv_tol = settings.energy_tolerance_ev / HARTREE_EV
             field.max_cycle = settings.max_iterations
-            # Otherwise PySCF computes the three-centre integrals anew in every iteration: ten times the run time.
+            # Otherwise PySCF computes the three-centre integrals again in every iteration: ten times the run time.
             field.with_df.build()
             field.kernel()
             if not field.converged:

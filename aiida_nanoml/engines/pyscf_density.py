@@ -39,7 +39,7 @@ def density_on_mesh(
     :param spacing_ang: distance of neighbouring points along each lattice vector, in Å. It is kept exactly, so that
         the meshes of all structures are alike: the box is a whole number of spacings long.
     :param vacuum_ang: least distance between the images in Å.
-    :returns: the density, whose structure stands in its box.
+    :returns: the density; its structure is in its box.
     :raises EvaluationError: ``'not_converged'`` if a free atom is not.
     :raises DensityError: the mesh has too many points.
     """
@@ -69,7 +69,7 @@ def density_on_mesh(
 
 
 def _free_atoms(molecule: Any, functional: str) -> dict[str, NDArray[np.float64]]:
-    """Give the density matrix of the neutral, spherical atom of each element, in the basis of the molecule.
+    """Return the density matrix of the neutral, spherical atom of each element, in the basis of the molecule.
 
     Its open shells are filled evenly over their orbitals and both spins, as in the spin-restricted molecule.
     """

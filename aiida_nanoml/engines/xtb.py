@@ -49,21 +49,21 @@ class XtbEngine(Engine):
 
     @classmethod
     def missing(cls, runtime: Mapping[str, Any] | None = None) -> str | None:
-        """Say how to install tblite where it is absent."""
-        return None if find_spec('tblite') else 'The engine xtb needs tblite: pip install tblite.'
+        """Return how to install tblite if it is absent."""
+        return None if find_spec('tblite') else 'the engine xtb needs tblite: pip install tblite'
 
     @classmethod
     def version(cls) -> str:
-        """Give the version of tblite."""
+        """Return the version of tblite."""
         return version('tblite')
 
     @property
     def method(self) -> str:
-        """Name the Hamiltonian and the code."""
+        """Return the names of Hamiltonian and code."""
         return f'{self.settings.method} (tblite)'
 
     def supports(self, number: int) -> bool:
-        """Tell whether an element is parametrised: H to Rn.
+        """Return whether an element is parametrised: H to Rn.
 
         :param number: atomic number.
         """

@@ -1,4 +1,4 @@
-"""What the parsers of this package have in common."""
+"""Base class of the parsers of worker jobs, which read a report and arrays."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from aiida_nanoml.worker.schemas import ERROR_FILE, REPORT_FILE, RESULTS_FILE, R
 
 
 class WorkerParser(Parser):
-    """Read the report first; it says whether there are results to read."""
+    """Base of the parsers: the report, which is read first, says whether there are results to read."""
 
     def parse(self, retrieved_temporary_folder: str, **_: Any) -> ExitCode | None:
         """Turn the files of a job into output nodes."""
@@ -60,14 +60,14 @@ class WorkerParser(Parser):
         """
 
     @staticmethod
-    def predicted(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def predicted_columns(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Pick what was computed for each row out of ``results.npz``."""
         columns = {name: arrays[name] for name in PREDICTED}
         columns |= {name: column for name, column in arrays.items() if name.startswith(COMPANION_VALUE)}
         return columns | ({BASELINE: arrays[BASELINE]} if BASELINE in arrays else {})
 
     @staticmethod
-    def history(arrays: Mapping[str, NDArray[Any]]) -> XyData | None:
+    def make_history_node(arrays: Mapping[str, NDArray[Any]]) -> XyData | None:
         """Make a node of the losses of every epoch out of ``results.npz``, if there are any."""
         losses = {name.removeprefix('history_'): arrays[name] for name in arrays if name.startswith('history_')}
         if not losses:
@@ -78,7 +78,7 @@ class WorkerParser(Parser):
         return node
 
     def parse_without_report(self, folder: Path) -> ExitCode:
-        """Say why there is no report, as far as the job's error stream tells."""
+        """Return why there is no report, as far as the error stream of the job shows."""
         names = self.retrieved.base.repository.list_object_names()
         lines = self.retrieved.base.repository.get_object_content(ERROR_FILE).split('\n') if ERROR_FILE in names else []
         last = next((line.strip() for line in reversed(lines) if line.strip()), 'its error stream is empty')

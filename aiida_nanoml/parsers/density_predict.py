@@ -1,4 +1,4 @@
-"""Parser ``nanoml.density_predict``."""
+"""Parser of predictions of densities, with their errors if they are known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parser ``nanoml.density_train``."""
+"""Parser of trainings of density networks: network, errors, history and figures."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ class DensityTrainParser(WorkerParser):
         for name in (*MEASURES, 'parts', 'names'):
             errors.set_array(name, arrays[name])
         self.out('errors', errors)
-        self.out('history', self.history(arrays))
+        self.out('history', self.make_history_node(arrays))
         self.out('figures', orm.FolderData(tree=(folder / FIGURES_FOLDER).absolute()))

@@ -1,4 +1,4 @@
-"""Parser ``nanoml.label``."""
+"""Parser of labelling jobs: labels and densities, also of a job that was killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parser ``nanoml.predict``."""
+"""Parser of prediction jobs: predictions with their uncertainty."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ class PredictParser(WorkerParser):
         rows = inputs.structures.structures if 'structures' in inputs else inputs.dataset.dataset
         if len(arrays['value']) != len(rows):
             raise DatasetError(f'{len(arrays["value"])} predictions for {len(rows)} rows')
-        columns = self.predicted(arrays)
+        columns = self.predicted_columns(arrays)
         columns |= {'hashes': rows.hashes, 'names': rows.names, 'families': rows.families}
         self.out('predictions', PredictionData(columns, inputs.model.base.attributes.all))

@@ -1,4 +1,4 @@
-"""Parser ``nanoml.rmatrix``."""
+"""Parser of transmission jobs: transmissions, S-matrices and resonances."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCATTERING = ('s_matrix', 'reflection', 'phase', 'levels', 'truncation_errors', 
 
 
 class RmatrixParser(WorkerParser):
-    """Transmissions, S-matrices and resonances; those that are not converged are kept, and told."""
+    """Transmissions, S-matrices and resonances; those that are not converged are kept, and reported."""
 
     def parse_results(self, report: Report, arrays: Mapping[str, NDArray[Any]], folder: Path) -> ExitCode | None:
         """Make the nodes."""

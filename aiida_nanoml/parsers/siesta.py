@@ -1,4 +1,4 @@
-"""Parser ``nanoml.siesta``."""
+"""Parser of single runs of SIESTA: the label, and an exit code for each failure."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ class SiestaParser(AiidaSiestaParser):  # type: ignore[misc]
         output = self.node.get_option('output_filename')
         text = self._read(output)
         if not text:
-            return self.exit_codes.ERROR_OUTPUT_MISSING.format(reason=self._last_word() or f'{output} is not there')
+            return self.exit_codes.ERROR_OUTPUT_MISSING.format(
+                reason=self._last_scheduler_line() or f'{output} is not there'
+            )
         failure: EvaluationError | None = None
         run: Run | None = None
         try:
@@ -72,13 +74,13 @@ class SiestaParser(AiidaSiestaParser):  # type: ignore[misc]
                 scheduler_stderr=self._scheduler_stderr(),
             )
         except EvaluationError as error:
-            failure = self._with_scheduler(error)
+            failure = self._prefer_scheduler_failure(error)
         self.logger.logger.addFilter(_without_ions)
         try:
             inherited = super().parse(**kwargs)
         except Exception as error:  # it excepts on files that are cut, and on the fatal messages that it knows
             inherited = self.exit_codes.ERROR_OUTPUT_INVALID.format(
-                reason=f'aiida-siesta ends with {type(error).__name__}: {error}'
+                reason=f'aiida-siesta raised {type(error).__name__}: {error}'
             )
         finally:
             self.logger.logger.removeFilter(_without_ions)
@@ -89,7 +91,7 @@ class SiestaParser(AiidaSiestaParser):  # type: ignore[misc]
             return self.exit_codes.ERROR_START.format(reason=not_started)
         return inherited if failure is None else self._exit_code(failure)
 
-    def _with_scheduler(self, error: EvaluationError) -> EvaluationError:
+    def _prefer_scheduler_failure(self, error: EvaluationError) -> EvaluationError:
         """Prefer the scheduler's reason for an output that ends in the middle."""
         known = SCHEDULER_FAILURES.get(self.node.exit_status)
         return (
@@ -123,7 +125,7 @@ class SiestaParser(AiidaSiestaParser):  # type: ignore[misc]
         self.out('labels', LabelSetData(tabulate(source, structures, {0: entry})))
 
     def _source(self, version: str) -> LabelSource | None:
-        """Say what made the label: what the inputs say, else what the input file amounts to."""
+        """Return what made the label: the source in the inputs, or else what the input file amounts to."""
         inputs = self._inputs
         if 'source' in inputs:
             content = inputs['source'].get_dict()
@@ -148,7 +150,7 @@ class SiestaParser(AiidaSiestaParser):  # type: ignore[misc]
         )
 
     def _moves_atoms(self) -> bool:
-        """Whether the run relaxes: its label would belong to another geometry than the one given."""
+        """Return whether the run relaxes: its label would belong to another geometry than the one given."""
         if 'remote_folder' in self._inputs:  # the importer takes no runs that move atoms
             return False
         return read_fdf(self._input()).get('MD.TypeOfRun') is not None
@@ -181,7 +183,7 @@ class SiestaParser(AiidaSiestaParser):  # type: ignore[misc]
     def _scheduler_stderr(self) -> str:
         return self._read(self.node.get_option('scheduler_stderr') or '_scheduler-stderr.txt')
 
-    def _last_word(self) -> str:
+    def _last_scheduler_line(self) -> str:
         lines = [line.strip() for line in self._scheduler_stderr().splitlines() if line.strip()]
         return lines[-1][:200] if lines else ''
 

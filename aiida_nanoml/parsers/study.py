@@ -1,4 +1,4 @@
-"""Parser ``nanoml.study``."""
+"""Parser of studies: a table with a row for each model that was trained."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StudyParser(WorkerParser):
         """Make the rows."""
         n_points = report.content['n_points']
         if arrays:
-            self._hand_out(arrays, n_points)
+            self._output_table(arrays, n_points)
         elif report.status == 'ok':
             raise DatasetError(f'there is no row, but {n_points} points')
 
@@ -34,10 +34,10 @@ class StudyParser(WorkerParser):
         if header is None or not entries:
             return super().parse_without_report(folder)
         n_points = len(header['points'])
-        self._hand_out(rows_of_journal(entries), n_points)
+        self._output_table(rows_of_journal(entries), n_points)
         return self.exit_codes.ERROR_INTERRUPTED.format(reason=f'killed after {len(entries)} of {n_points} points')
 
-    def _hand_out(self, columns: Mapping[str, NDArray[Any]], n_points: int) -> None:
+    def _output_table(self, columns: Mapping[str, NDArray[Any]], n_points: int) -> None:
         if len({len(column) for column in columns.values()}) != 1 or 'status' not in columns:
             raise DatasetError('the columns of the results are not those of a study')
         rows = orm.ArrayData()

@@ -1,4 +1,4 @@
-"""Parser ``nanoml.train``."""
+"""Parser of trainings: model, metrics, predictions, history and figures."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class TrainParser(WorkerParser):
         """Make the output nodes."""
         model = ModelData(folder / MODEL_FOLDER)
         dataset = self.node.inputs.dataset.dataset
-        columns = self.predicted(arrays)
+        columns = self.predicted_columns(arrays)
         columns |= {'hashes': dataset.hashes, 'names': dataset.names, 'families': dataset.families}
         self.out('model', model)
         self.out('metrics', orm.Dict(report.content['metrics']))
         self.out('fitted', PredictionData(columns, model.base.attributes.all))
-        history = self.history(arrays)
+        history = self.make_history_node(arrays)
         if history is not None:
             self.out('history', history)
         figures = orm.FolderData()

@@ -1,4 +1,4 @@
-"""Densities in a job folder, one file a structure, and what is said about predictions of them."""
+"""Densities in a job folder, one file a structure, and metrics of predictions of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aiida_nanoml.worker.schemas import density_file
 Metrics = dict[str, float | int]
 
 MEASURES = ('nmae', 'nmae_free', 'rmse', 'max_error', 'charge_defect')
-"""Columns that judge the prediction of one density."""
+"""Measures of the prediction of one density."""
 
 
 class DensityFiles:

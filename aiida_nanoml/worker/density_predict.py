@@ -1,4 +1,4 @@
-"""``nanoml-worker density_predict``: densities of structures, and their errors where they are known."""
+"""Task ``density_predict`` of the worker: densities of structures, and their errors if they are known."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def density_predict(folder: Path, progress: Callable[[int, int], None], threads:
     :param folder: holds ``job.json``, ``model/`` and ``structures.npz``, where they are known ``densities/``, too.
     :param progress: called with the number of finished structures and of all.
     :param threads: cores that are used.
-    :returns: the report, with mean metrics where densities are known; those of each stand in ``results.npz``. Predicted
+    :returns: the report, with mean metrics where densities are known; those of each are in ``results.npz``. Predicted
         densities are in ``predicted/``, their structures in ``predicted_structures.npz``.
     :raises NanomlError: the job, the model or a structure cannot be used.
     """

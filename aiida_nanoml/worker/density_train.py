@@ -1,4 +1,4 @@
-"""``nanoml-worker density_train``: fit a density network, judge it, and draw what happened."""
+"""Task ``density_train`` of the worker: fit a density network, evaluate it, and draw figures."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from aiida_nanoml.worker.schemas import (
     Report,
 )
 
-JUDGED = 20
-"""Training densities that the network is judged on; all that it is tested on count."""
+EVALUATED = 20
+"""Training densities that the network is evaluated on; of the test densities it is all of them."""
 
 NMAE_FILE = 'nmae.png'
 MAPS_FILE = 'worst_density.png'
@@ -45,7 +45,7 @@ def density_train(folder: Path, progress: Callable[[int, int], None], threads: i
         ``test_densities/``.
     :param progress: called with the epoch and the number of epochs.
     :param threads: cores that predictions use.
-    :returns: the report, with mean metrics by part; those of each density stand in ``results.npz``.
+    :returns: the report, with mean metrics by part; those of each density are in ``results.npz``.
     :raises NanomlError: the job, the settings or a density cannot be used, or a structure is in both parts.
     """
     job = read_job(folder, DensityTrainJob)
@@ -60,7 +60,7 @@ def density_train(folder: Path, progress: Callable[[int, int], None], threads: i
     spacings = []
     worst: tuple[float, str, Density, PredictedDensity] | None = None
     for part, files in parts.items():
-        for row in _judged(part, len(files)):
+        for row in _rows_to_evaluate(part, len(files)):
             known = files[row]
             predicted = network.predict(known.structure, known.shape, threads)
             found = dict(metrics_of(known, predicted))
@@ -110,7 +110,7 @@ def density_train(folder: Path, progress: Callable[[int, int], None], threads: i
 
 
 def check_unseen(training: StructureSet, test: StructureSet) -> None:
-    """Refuse to test on a structure that was learnt from.
+    """Check that no structure is both learnt from and tested on.
 
     :raises DatasetError: there is one.
     """
@@ -133,7 +133,7 @@ def _files(folder: Path, structures: str, densities: str) -> DensityFiles:
     return DensityFiles(StructureSet.from_arrays(read_arrays(folder / structures)), folder / densities)
 
 
-def _judged(part: str, n: int) -> list[int]:
-    if part != 'train' or n <= JUDGED:
+def _rows_to_evaluate(part: str, n: int) -> list[int]:
+    if part != 'train' or n <= EVALUATED:
         return list(range(n))
-    return [round(row) for row in np.linspace(0, n - 1, JUDGED)]
+    return [round(row) for row in np.linspace(0, n - 1, EVALUATED)]

@@ -1,4 +1,4 @@
-"""Reading and writing in a job folder: a file is either whole or absent."""
+"""Files of a job folder, each of which is either whole or absent."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 @contextmanager
 def written_in_one_step(path: Path) -> Iterator[IO[bytes]]:
-    """Give a handle to write a file that is there only when everything is written."""
+    """Open a file to write that appears only when everything is written."""
     partial = path.with_name(f'.{path.name}.partial')
     with partial.open('wb') as handle:
         yield handle

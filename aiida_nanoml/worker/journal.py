@@ -1,4 +1,4 @@
-"""One line for each finished row, so that a killed job loses at most the rows in flight."""
+"""Journal of a job: one line for each finished row, so that a killed job loses at most the rows in flight."""
 
 from __future__ import annotations
 

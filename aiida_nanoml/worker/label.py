@@ -1,4 +1,4 @@
-"""``nanoml-worker label``: evaluate a batch of structures with one engine."""
+"""Task ``label`` of the worker: evaluate a batch of structures with one engine."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ PROGRAMS_FOLDER = 'runs'
 """Where the programs of an engine work, below the folder of the job, unless the job names another place."""
 
 BOX = 'box'
-"""Key of a journal entry: where the structure stands in the box of its density."""
+"""Key of a journal entry: place of the structure in the box of its density."""
 
 
 def label(folder: Path, processes: int, progress: Progress) -> Report:
-    """Label the structures of a job folder, going on from its journal.
+    """Label the structures of a job folder, continuing its journal.
 
-    :param folder: holds ``job.json`` and ``structures.npz``. Densities, if the job wants them, come into its folder
-        ``densities``, each before its row enters the journal.
+    :param folder: holds ``job.json`` and ``structures.npz``. Densities, if the job wants them, are written to its
+        folder ``densities``, each before its row is appended to the journal.
     :param processes: structures evaluated at the same time, each with one thread: in a process of its own, or by a
         program of the engine.
     :param progress: called with the number of finished rows and of all rows.
@@ -135,7 +135,7 @@ def _evaluate_by_programs(
     time_limit_s: float,
     stop: list[int],
 ) -> Iterator[dict[str, Any]]:
-    """Do the same with an engine that waits for programs: it needs no process of its own, and keeps the time limit."""
+    """Yield the same with an engine that runs programs: it needs no process of its own, and keeps the time limit."""
     with ThreadPoolExecutor(max_workers=processes) as pool:
         futures = {
             pool.submit(_evaluate_row, engine, densities, row, structure): row for row, structure in pending.items()
@@ -160,7 +160,7 @@ def _reset_signals() -> None:
 
 
 def _evaluate_row(engine: Engine, densities: Path | None, row: int, structure: Structure) -> dict[str, Any]:
-    """Give the journal entry of a row; its density, if wanted, is on the disk when this returns."""
+    """Return the journal entry of a row; its density, if wanted, is on the disk by then."""
     start = time.perf_counter()
     try:
         result = engine.evaluate(structure)
@@ -176,14 +176,14 @@ def _evaluate_row(engine: Engine, densities: Path | None, row: int, structure: S
 
 
 def _has_density(entry: Mapping[str, Any], densities: Path, row: int) -> bool:
-    """Whether nothing is left to do for the density of a row: it is there, or there is none as the row failed."""
+    """Return whether the density of a row needs no work: it is there, or the row failed."""
     return entry['status'] != FINISHED or (BOX in entry and (densities / density_file(row)).exists())
 
 
 def find_densities(
     densities: Path, structures: StructureSet, entries: Mapping[int, Mapping[str, Any]]
 ) -> tuple[StructureSet, list[Path]]:
-    """Give the rows of a job that have a density.
+    """Find the rows of a job that have a density.
 
     :param densities: the folder ``densities`` of the job.
     :param structures: the structures of the job.
@@ -198,7 +198,7 @@ def find_densities(
 
 
 def entry_of_label(label: Label, wall_s: float) -> dict[str, Any]:
-    """Give the journal entry of a finished row, without its number.
+    """Return the journal entry of a finished row, without its number.
 
     :param wall_s: seconds spent on it.
     """
@@ -225,7 +225,7 @@ def _outcome(future: Any, time_limit_s: float) -> dict[str, Any]:
     except TimeoutError:
         message = f'took longer than {time_limit_s:g} s; raise the time limit'
         return {'status': FailureCode.TIME_LIMIT.value, 'message': message, 'wall_s': time_limit_s}
-    except Exception as error:  # the process died (out of memory, crash in a library): the batch goes on
+    except Exception as error:  # the process died (out of memory, crash in a library): the batch continues
         return {
             'status': FailureCode.ENGINE_CRASH.value,
             'message': f'the process of the engine died: {error}',

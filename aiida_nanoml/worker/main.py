@@ -1,4 +1,4 @@
-"""The command ``nanoml-worker``."""
+"""Command ``nanoml-worker``: run one task in a job folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         report = _failure(type(error).__name__, str(error))
     except Exception as error:
         traceback.print_exc()
-        report = _failure('unexpected', f'{type(error).__name__}: {error}. The traceback stands in the standard error.')
+        report = _failure('unexpected', f'{type(error).__name__}: {error}; the traceback is in the standard error')
     report = report.model_copy(update={'worker_version': __version__, 'wall_s': time.perf_counter() - start})
     write_report(options.folder, report)
     if report.message:

@@ -1,4 +1,4 @@
-"""``nanoml-worker predict``: apply a trained model to structures or to features."""
+"""Task ``predict`` of the worker: apply a trained model to structures or to features."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def predict(folder: Path) -> Report:
     if job.descriptor is not None:
         if job.descriptor != card.descriptor:
             raise ModelError(
-                f'{mismatch(job.descriptor, card.descriptor or {})}. Build the features with the descriptor of the '
-                'model, or predict from structures.'
+                f'{mismatch(job.descriptor, card.descriptor or {})}; build the features with the descriptor of the '
+                'model, or predict from structures'
             )
         arrays = read_arrays(folder / DATASET_FILE)
         features = arrays['X']
@@ -62,7 +62,7 @@ def predict(folder: Path) -> Report:
 
 
 def check_baseline(learnt: Mapping[str, Any] | None, given: Mapping[str, Any] | None) -> None:
-    """Refuse a baseline from another engine or protocol than the one that a model corrects.
+    """Check that a baseline is from the engine and protocol that a model corrects.
 
     :param learnt: source of the baseline that the model corrects; ``None``: it gives the target itself.
     :param given: source of the baseline at hand, if there is one. A model without baseline has no use for it.
@@ -80,5 +80,5 @@ def check_baseline(learnt: Mapping[str, Any] | None, given: Mapping[str, Any] | 
     if not found.compatible(wanted):
         raise ModelError(
             f'the model corrects the values of {wanted} ({wanted.to_dict()}), the baseline is from {found} '
-            f'({found.to_dict()}): its errors are others. Label the structures with the engine of the model.'
+            f'({found.to_dict()}): its errors are others; label the structures with the engine of the model'
         )

@@ -1,4 +1,4 @@
-"""``nanoml-worker rmatrix``: transmissions of potentials."""
+"""Task ``rmatrix`` of the worker: compute transmissions of potentials."""
 
 from __future__ import annotations
 

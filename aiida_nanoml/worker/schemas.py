@@ -36,12 +36,12 @@ CALIBRATION_FILE = 'calibration.png'
 
 
 def parity_file(target: Target) -> str:
-    """Name the parity plot of a target, ``Energy_gap_prediction.png`` for the gap."""
+    """Return the name of the parity plot of a target, ``Energy_gap_prediction.png`` for the gap."""
     return PARITY_FILES.replace('*', target.title.replace(' ', '_'))
 
 
 def density_file(row: int) -> str:
-    """Name the file of the density of one structure, in a job folder or a node."""
+    """Return the name of the file of the density of one structure, in a job folder or a node."""
     return f'{row:05d}.npz'
 
 
@@ -112,7 +112,7 @@ class RmatrixJob(_Schema):
 
 
 class DensityTrainJob(_Schema):
-    """Train a density network on the densities of ``densities/``, whose structures stand in ``structures.npz``."""
+    """Train a density network on the densities of ``densities/``, whose structures are in ``structures.npz``."""
 
     task: Literal['density_train'] = 'density_train'
     settings: dict[str, Any] = Field(description='what differs from the defaults of the network')

@@ -1,4 +1,4 @@
-"""``nanoml-worker study``: train and judge the models of a study on one data set."""
+"""Task ``study`` of the worker: train and evaluate the models of a study on one data set."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Stopped(Exception):  # noqa: N818 - no fault
 
 
 def study(folder: Path, progress: Callable[[int, int], None]) -> Report:
-    """Evaluate the points of a job folder, going on from its journal.
+    """Evaluate the points of a job folder, continuing its journal.
 
     :param folder: holds ``job.json`` and ``dataset.npz``.
     :param progress: called with the number of finished points and of all points.
@@ -79,7 +79,7 @@ def rows_of_journal(entries: Mapping[int, Mapping[str, Any]]) -> Table:
 
 
 def _fingerprint(dataset: Dataset) -> str:
-    """Tell data sets apart: a journal must not go on with another one."""
+    """Return the identity of a data set: a journal must not be continued with another one."""
     digest = hashlib.sha256(json.dumps(dataset.feature_names).encode())
     for name, column in sorted(dataset.to_arrays().items()):
         digest.update(name.encode() + column.tobytes())

@@ -1,4 +1,4 @@
-"""Ending in order when a scheduler asks for it."""
+"""Signals by which a scheduler asks a worker to end."""
 
 from __future__ import annotations
 

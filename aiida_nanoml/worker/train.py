@@ -1,4 +1,4 @@
-"""``nanoml-worker train``: fit a model, judge it on every part of the split, and draw what happened."""
+"""Task ``train`` of the worker: fit a model, evaluate it on every part of the split, and draw figures."""
 
 from __future__ import annotations
 

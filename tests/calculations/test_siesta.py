@@ -229,7 +229,7 @@ def beside(structure: Structure) -> Structure:
     [
         (lambda: RUNS['h-0000'].structure, {}, 'none of the 1 densities is of this structure'),
         (lambda: in_another_box(METHANIMINE.structure), {}, 'place it with the same vacuum'),
-        (lambda: beside(METHANIMINE.structure), {}, 'stand elsewhere in the box'),
+        (lambda: beside(METHANIMINE.structure), {}, 'are elsewhere in the box'),
         (None, {'spin': 'polarized'}, 'a run with spin cannot begin'),
         (None, {'SpinPolarized': True}, 'a run with spin cannot begin'),
         (None, {'mesh-sizes': '[24 30 18]'}, 'given by Mesh.Sizes'),

@@ -32,7 +32,7 @@ def test_densities_come_back_equal(
     np.testing.assert_array_equal(node.density(2).free, given[2].free)
     assert node.structures == boxed_flakes
     assert node.hashes.tolist() == flakes.hashes[:3].tolist(), 'a box changes nothing about a structure'
-    with pytest.raises(IndexError, match='row 3 of 3'):
+    with pytest.raises(IndexError, match='row 3 does not exist: there are 3'):
         node.density(3)
 
 
@@ -119,7 +119,7 @@ def test_densities_that_do_not_fit_their_structures_are_refused(
     for densities, message in (
         (given[:2], '2 densities do not belong to 3'),
         ([*given, given[0]], 'more densities than the 3'),
-        (given[::-1], 'density 0 stands in another box'),
+        (given[::-1], 'density 0 is in another box'),
         ([tmp_path / 'absent.npz'], 'no density that can be read'),
     ):
         with pytest.raises(DensityError, match=message):

@@ -1,4 +1,4 @@
-"""The engine ``siesta``: runs the program in a folder of its own for each structure, and reads what it left."""
+"""Engine ``siesta``: run the program in a folder of its own for each structure, and read what it left."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HEAVIEST = 94
 """Plutonium: no pseudopotentials are in use for heavier elements."""
 
 FOLDER_VARIABLE = 'NANOML_PROGRAM_FOLDER'
-"""Variable of the environment that tells where a program works, so that a later worker can end a stray one."""
+"""Environment variable with the folder where a program works, so that a later worker can end a stray one."""
 
 PROBE_S = 60.0
 """The version is said at once; a program that takes longer (seconds) is not SIESTA."""
@@ -99,42 +99,42 @@ class SiestaEngine(Engine):
 
     @property
     def method(self) -> str:
-        """Name functional, basis and code."""
+        """Return the names of functional, basis and code."""
         settings = self.settings
         spin = ', spin-polarised' if settings.spin == 'polarized' else ''
         return f'{settings.xc_functional}-{settings.xc_authors}/{settings.basis_size}{spin} (SIESTA)'
 
     @classmethod
     def missing(cls, runtime: Mapping[str, Any] | None = None) -> str | None:
-        """Say which program is not on this machine.
+        """Return which program is not on this machine, and how to install it.
 
         :raises EngineError: the runtime does not fit.
         """
         found = cast(SiestaEngine.Runtime, cls.read_runtime(runtime))
         if shutil.which(found.executable) is None:
             return (
-                f'The engine siesta needs SIESTA, and {found.executable!r} is no program on this machine: install '
-                'SIESTA 4.1 or newer, for example from conda-forge, and name the executable by its full path.'
+                f'the engine siesta needs SIESTA, and {found.executable!r} is no program on this machine: install '
+                'SIESTA 4.1 or newer, for example from conda-forge, and name the executable by its full path'
             )
         if found.launcher and shutil.which(found.launcher[0]) is None:
             return (
-                f'The engine siesta is to be started by {found.launcher[0]!r}, which is no program on this machine: '
-                'load its module in the prepend text of the code, or start SIESTA without MPI.'
+                f'the engine siesta is to be started by {found.launcher[0]!r}, which is no program on this machine: '
+                'load its module in the prepend text of the code, or start SIESTA without MPI'
             )
         return None
 
     @classmethod
     def version(cls) -> str:
-        """Give the version of the program ``siesta`` on the search path.
+        """Return the version of the program ``siesta`` on the search path.
 
-        :raises EngineError: it does not say a version.
+        :raises EngineError: it reports no version.
         """
         return cls(cls.parameters()).version_in_use()
 
     def version_in_use(self) -> str:
-        """Ask the program for its version, by an empty input.
+        """Return the version that the program reports for an empty input.
 
-        :raises EngineError: it cannot be started, or does not say a version.
+        :raises EngineError: it cannot be started, or reports no version.
         """
         if not self._version:
             with tempfile.TemporaryDirectory(prefix='siesta-') as folder:
@@ -155,12 +155,12 @@ class SiestaEngine(Engine):
             version = read_version(answer.stdout)
             if version is None:
                 last = (answer.stderr.strip() or answer.stdout.strip() or 'nothing').splitlines()[-1]
-                raise EngineError(f'{" ".join(self._command)} does not say a version of SIESTA; it said: {last}')
+                raise EngineError(f'{" ".join(self._command)} reports no version of SIESTA; it wrote: {last}')
             self._version = version
         return self._version
 
     def pseudopotentials(self) -> dict[str, str]:
-        """Give the MD5 of the file of each element; a file that cannot be read is left to the structures that need it.
+        """Return the MD5 of the file of each element, without files that cannot be read: :meth:`check` reports those.
 
         :returns: MD5 by chemical symbol.
         """
@@ -168,14 +168,14 @@ class SiestaEngine(Engine):
         return {element: digest(path) for element, path in files.items() if path.is_file()}
 
     def supports(self, number: int) -> bool:
-        """Tell whether SIESTA treats an element; whether there is a pseudopotential is asked later.
+        """Return whether SIESTA treats an element; pseudopotentials are checked later.
 
         :param number: atomic number.
         """
         return 1 <= number <= HEAVIEST
 
     def check(self, structure: Structure) -> None:
-        """Refuse a structure that cannot be computed, before anything runs.
+        """Check, before anything runs, that a structure can be computed.
 
         :raises EvaluationError: as every engine does, and ``'too_little_vacuum'``, ``'missing_pseudopotential'`` or
             ``'wrong_pseudopotential'``.
@@ -214,7 +214,7 @@ class SiestaEngine(Engine):
             return replace(run.label, density=self._density(folder, structure))
 
     def stop(self) -> None:
-        """End all programs, and let none start any more."""
+        """End all programs, and start none any more."""
         self._stopped = True
         for program in list(self._programs.values()):
             _end(program.pid)
@@ -229,7 +229,7 @@ class SiestaEngine(Engine):
 
     @property
     def _command(self) -> list[str]:
-        # The program runs in another folder, so that a relative path would lead astray.
+        # The program runs in another folder, so that a relative path would be wrong.
         program = shutil.which(self.runtime.executable)
         return [*self.runtime.launcher, os.path.abspath(program) if program else self.runtime.executable]
 
@@ -240,7 +240,7 @@ class SiestaEngine(Engine):
 
     @contextmanager
     def _folder(self, structure: Structure) -> Iterator[Path]:
-        """Give an empty folder for a structure, and remove it unless an error leaves it."""
+        """Make an empty folder for a structure, and remove it unless an error occurs."""
         if not self.runtime.folder:
             with tempfile.TemporaryDirectory(prefix='siesta-') as name:
                 yield Path(name)
@@ -248,7 +248,7 @@ class SiestaEngine(Engine):
         content = str(StructureSet.from_structures([structure]).hashes[0])[:16]
         token = object()
         for copy in count():
-            # The same structure may stand in a batch twice, and be computed at the same time.
+            # A structure may be in a batch twice, and be computed twice at the same time.
             folder = Path(self.runtime.folder).absolute() / (content if copy == 0 else f'{content}-{copy}')
             if self._taken.setdefault(folder, token) is token:
                 break

@@ -141,7 +141,7 @@ def read_mesh_settings(fdf: Fdf) -> tuple[float, int]:
     :raises EngineError: the run has spin, whose directions the density does not contain, or a mesh of its own.
     """
     if _read_spin(fdf) != 'none':
-        raise EngineError('a run with spin cannot begin with a density that does not tell its directions')
+        raise EngineError('a run with spin cannot begin with a density that has no directions of spin')
     if 'Mesh.Sizes' in fdf:
         raise EngineError('a run whose mesh is given by Mesh.Sizes cannot begin with a density: give a MeshCutoff')
     return _read_cutoff_ry(fdf), fdf.get_integer('MeshSubDivisions', SUB_POINTS)
@@ -203,7 +203,7 @@ def _read_explicit_parameters(fdf: Fdf, structure: Structure) -> SiestaParameter
 
 
 def _read_further_input(fdf: Fdf) -> dict[str, str]:
-    """Return the values and blocks that can change the label and that no parameter stands for."""
+    """Return the values and blocks that can change the label and that no parameter represents."""
 
     def matters(key: str) -> bool:
         return not (key in OWNED or key in STRUCTURAL or is_housekeeping(key) or is_relaxing(key))

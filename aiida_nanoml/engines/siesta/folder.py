@@ -62,7 +62,7 @@ class RunFolder:
         return {row[2]: abs(int(row[1])) for row in rows if len(row) == 3 and row[1].lstrip('-').isdigit()}
 
     def read(self, name: str) -> str | None:
-        """Give the text of a file of the run, None where there is none.
+        """Return the text of a file of the run, None if there is none.
 
         :raises RunFolderError: ``'outside'``, a link leads out of the tree; ``'unreadable'``.
         """
@@ -79,7 +79,7 @@ class RunFolder:
         return found
 
     def files(self) -> dict[str, str]:
-        """Give the MD5 of each file that decides about the result, by name.
+        """Return the MD5 of each file that decides about the result, by name.
 
         The file of k-points follows from the input, and is not among them: runs keep the identity under which they
         were imported before it was read.
@@ -93,7 +93,7 @@ class RunFolder:
         }
 
     def density_files(self) -> dict[str, str]:
-        """Give the MD5 of the two files that hold the density, by name.
+        """Return the MD5 of the two files that hold the density, by name.
 
         :raises RunFolderError: ``'no_density'``; or as :meth:`read` does.
         """
@@ -103,7 +103,7 @@ class RunFolder:
         }
 
     def digest(self) -> str:
-        """Identify the content of the run, wherever it lies: SHA-256 of :meth:`files`."""
+        """Return the identity of the content of the run, wherever it lies: SHA-256 of :meth:`files`."""
         content = ''.join(f'{name} {md5}\n' for name, md5 in sorted(self.files().items()))
         return hashlib.sha256(content.encode()).hexdigest()
 
@@ -140,7 +140,7 @@ def find_run_folders(root: Path, unreadable: Callable[[OSError], None]) -> Itera
 
 
 def open_run_folder(path: Path, root: Path) -> RunFolder:
-    """Find out which files of a folder are the run.
+    """Find the files of a run in a folder.
 
     :param path: the folder.
     :param root: nothing outside this folder is read.
@@ -216,7 +216,7 @@ def read_run_density(folder: RunFolder, structure: Structure) -> Density:
 
 
 def source_of_run(run: FinishedRun, pseudopotentials: Mapping[str, str]) -> LabelSource:
-    """Say what made the label of a run.
+    """Return what made the label of a run.
 
     :param pseudopotentials: MD5 by element.
     """
@@ -232,7 +232,7 @@ def source_of_run(run: FinishedRun, pseudopotentials: Mapping[str, str]) -> Labe
 
 
 def _check_input_unchanged(folder: RunFolder) -> None:
-    """The output begins with the input as SIESTA saw it."""
+    """Check that the output belongs to the input: it begins with the input as SIESTA saw it."""
     text = folder.read(folder.output) or ''
     dump = re.search(r'\*+ Dump of input data file \*+\n(.*?)\n\*+ End of input data file', text, re.DOTALL)
     if dump is None:

@@ -1,4 +1,4 @@
-"""Which pseudopotentials a finished run used: what its output tells about them, compared with files.
+"""Identification of the pseudopotentials of a finished run: its output compared with files.
 
 A run whose pseudopotential files are gone still says in its output how they were generated. With a psf file these are
 the configuration and its radii, the program, the valence charge, and the radii beyond which each potential is that of
@@ -38,7 +38,7 @@ _PSF_SHELL = re.compile(r'(\d[spdfg]) *(\d+\.\d+)[^/]*?r= *(\d+\.\d+)/')
 
 @dataclass
 class UsedPseudopotential:
-    """What an output tells about the pseudopotential of one species; what it does not tell is empty.
+    """What an output contains about the pseudopotential of one species; what is missing is empty.
 
     :param species: label of the species.
     :param file: name of the file.
@@ -61,12 +61,12 @@ class UsedPseudopotential:
 
     @property
     def is_known(self) -> bool:
-        """Whether the output tells enough to recognise the file."""
+        """Whether the output contains enough to recognise the file."""
         return bool(self.uuid or (self.shells and self.radii_bohr))
 
 
 def used_pseudopotentials(output: str) -> dict[str, UsedPseudopotential]:
-    """Read what the output of a run tells about its pseudopotentials.
+    """Read what the output of a run contains about its pseudopotentials.
 
     :param output: text of the output.
     :returns: by label of the species.
@@ -105,14 +105,14 @@ def used_pseudopotentials(output: str) -> dict[str, UsedPseudopotential]:
 
 @dataclass(frozen=True)
 class PseudopotentialFile:
-    """A pseudopotential file as far as an output can tell it from others.
+    """A pseudopotential file as far as an output can distinguish it from others.
 
     :param file_format: ``'psf'`` or ``'psml'``.
-    :param told: what SIESTA would print about it.
+    :param printed: what SIESTA would print about it.
     """
 
     file_format: str
-    told: UsedPseudopotential
+    printed: UsedPseudopotential
 
 
 def read_pseudopotential(content: str, file_format: str) -> PseudopotentialFile:
@@ -128,17 +128,17 @@ def read_pseudopotential(content: str, file_format: str) -> PseudopotentialFile:
 
 
 def disagreement(used: UsedPseudopotential, file: PseudopotentialFile) -> str | None:
-    """Compare a pseudopotential file with what an output tells.
+    """Compare a pseudopotential file with an output.
 
     :param used: from :func:`used_pseudopotentials`.
     :param file: from :func:`read_pseudopotential`.
     :returns: what speaks against the file, in words that follow its name; None if it is the one that was used.
     """
     if not used.is_known:
-        return 'cannot be recognised: the output does not tell how the pseudopotential was made'
-    here = file.told
+        return 'cannot be recognised: the output does not say how the pseudopotential was made'
+    here = file.printed
     if (file.file_format == 'psml') != bool(used.uuid):
-        return f'is of the format {file.file_format}, the output tells of {"psml" if used.uuid else "psf"}'
+        return f'is of the format {file.file_format}, the output names {"psml" if used.uuid else "psf"}'
     if file.file_format == 'psml':
         return None if here.uuid == used.uuid else f'has the UUID {here.uuid or "(none)"}, the output {used.uuid}'
     charge = here.valence_charge if used.valence_charge is None else used.valence_charge
@@ -201,7 +201,7 @@ def _read_psf(content: str) -> UsedPseudopotential:
 
 
 def _length(lines: list[str], start: int) -> int:
-    """Number of lines of a block of numbers, up to the words that head the next one."""
+    """Return the number of lines of a block of numbers, up to the words that head the next one."""
     return next(n for n, line in enumerate(lines[start:]) if re.search(r'[A-DF-Za-df-z]', line))
 
 

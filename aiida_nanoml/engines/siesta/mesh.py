@@ -156,7 +156,7 @@ def write_start(density: Density, structure: Structure, cutoff_ry: float, sub_po
     :param cutoff_ry: ``MeshCutoff`` of the run in Ry.
     :param sub_points: ``MeshSubDivisions`` of the run.
     :returns: the content of :data:`DEFORMATION_FILE`.
-    :raises DensityError: the density is of another box or of other atoms, or there is no such mesh.
+    :raises DensityError: the density belongs to another box or other atoms, or there is no such mesh.
     """
     check_same_place(density.structure, structure)
     shape = choose_mesh(structure.cell, cutoff_ry, sub_points)
@@ -164,16 +164,16 @@ def write_start(density: Density, structure: Structure, cutoff_ry: float, sub_po
 
 
 def check_same_place(known: Structure, structure: Structure) -> None:
-    """Refuse a structure that is not where a density has it: its mesh belongs to the box.
+    """Check that a structure is where a density has it: its mesh belongs to the box.
 
     :param known: the structure of the density.
     :param structure: the one to run.
-    :raises DensityError: the boxes differ, or an atom stands where the other structure, repeated, has none of its
+    :raises DensityError: the boxes differ, or an atom is where the other structure, repeated, has none of its
         element.
     """
     if not np.allclose(known.cell, structure.cell, rtol=0, atol=PLACE_TOLERANCE_ANG):
         raise DensityError(
-            f'the density is of a box with the lattice vectors {_rounded(known.cell)} Å, the structure stands in one '
+            f'the density belongs to a box with the lattice vectors {_rounded(known.cell)} Å, the structure is in one '
             f'with {_rounded(structure.cell)} Å: place it with the same vacuum'
         )
     fractions = [one.positions @ np.linalg.inv(known.cell) for one in (known, structure)]
@@ -181,11 +181,11 @@ def check_same_place(known: Structure, structure: Structure) -> None:
     distances = np.linalg.norm((steps - np.round(steps)) @ known.cell, axis=-1)
     same = (distances < PLACE_TOLERANCE_ANG) & (known.numbers[:, None] == structure.numbers[None])
     if len(known) != len(structure) or not (same.any(axis=0).all() and same.any(axis=1).all()):
-        raise DensityError('the density is of other atoms than the structure, or these stand elsewhere in the box')
+        raise DensityError('the density belongs to other atoms than the structure, or these are elsewhere in the box')
 
 
 def choose_mesh(cell_ang: ArrayLike, cutoff_ry: float, sub_points: int = SUB_POINTS) -> tuple[int, int, int]:
-    """Foretell the mesh that SIESTA 4.1 chooses for a cell.
+    """Compute the mesh that SIESTA 4.1 chooses for a cell.
 
     The numbers of points have no prime factors but 2, 3 and 5, are multiples of the sub-points, and carry all plane
     waves up to the cutoff (J. M. Soler et al., J. Phys.: Condens. Matter 14, 2745 (2002), section 5).
@@ -214,7 +214,7 @@ def choose_mesh(cell_ang: ArrayLike, cutoff_ry: float, sub_points: int = SUB_POI
 
 
 def _read_records(content: bytes, name: str) -> Mesh:
-    """Read unformatted Fortran: not by sisl, which reads on for ever, or asks for all memory, if the file is none."""
+    """Read unformatted Fortran: not by sisl, which never ends, or takes all memory, if the file is another one."""
     if len(content) < _HEADER.size:
         raise DensityError(f'{name} is no mesh of SIESTA: it ends after {len(content)} bytes, within the header')
     first, *vectors, second, third, n1, n2, n3, n_components, fourth = _HEADER.unpack_from(content)

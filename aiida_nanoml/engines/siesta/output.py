@@ -75,8 +75,8 @@ class Run:
 
     :param label: energy, levels, forces, stress and moment.
     :param version: version of SIESTA, for example ``4.1-b4-133``.
-    :param wall_s: seconds that SIESTA took; NaN where it does not tell.
-    :param scf_s: seconds of these that the self-consistency took; NaN where it does not tell.
+    :param wall_s: seconds that SIESTA took; NaN if it does not report them.
+    :param scf_s: seconds of these that the self-consistency took; NaN if SIESTA does not report them.
     :param n_iterations: iterations to self-consistency.
     :param warnings: what SIESTA warned of in ``MESSAGES``.
     """
@@ -140,7 +140,7 @@ def read_run(
 
 
 def read_version(text: str) -> str | None:
-    """Find the version of SIESTA in its standard output; None where it is not said.
+    """Read the version of SIESTA from its standard output; None if there is none.
 
     :param text: the beginning of the output is enough.
     """
@@ -149,9 +149,9 @@ def read_version(text: str) -> str | None:
 
 
 def find_start_failure(text: str) -> str | None:
-    """Say why a run did not begin with the density that its input asks for; None if it did, or did not come so far.
+    """Return why a run did not begin with the density that its input asks for; None if it did, or ended before.
 
-    An executable without NetCDF says nothing about it, and begins with the free atoms.
+    An executable without NetCDF reports nothing, and begins with the free atoms.
 
     :param text: the standard output of the run.
     """
@@ -227,11 +227,11 @@ def _last_line(text: str) -> str:
 
 def _read_levels(eig: str | None, prefix: str) -> tuple[NDArray[np.float64], float]:
     """Read the levels (S, K, L) of S spins, K k-points and L levels each, and the Fermi level, both in eV."""
-    # A number that is cut is still a number: only the end of the last line tells.
+    # A number that is cut is still a number: only the end of the last line shows a cut.
     if not eig or not eig.endswith('\n') or len(eig.split(maxsplit=4)) < 4:
         raise EvaluationError(FailureCode.TRUNCATED, f'the file {prefix}.EIG with the levels is absent or not whole')
     if len(eig.split()) < _count_words(eig):
-        # sisl would read on for ever.
+        # sisl would never stop reading.
         raise EvaluationError(FailureCode.TRUNCATED, f'the file {prefix}.EIG with the levels ends in the middle')
     from sisl.io.siesta.eig import eigSileSiesta
 
@@ -249,7 +249,7 @@ def _read_levels(eig: str | None, prefix: str) -> tuple[NDArray[np.float64], flo
 
 
 def _read_weights(kp: str | None, prefix: str, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
-    """Give the electrons that a level holds, (S, K); None where several k-points have no known weights.
+    """Return the electrons that a level holds, (S, K); None if several k-points have no known weights.
 
     :param kp: the file of k-points: their number, and of each its number, three coordinates and the weight.
     :param shape: (S, K, L) of the levels.
@@ -279,7 +279,7 @@ def _read_moment(text: str) -> float | None:
 
 
 def _count_words(eig: str) -> int:
-    """Give the number of words in a complete file of levels: the head, and an index and the levels of each point."""
+    """Return the number of words in a complete file of levels: the head, and an index and the levels of each point."""
     try:
         n_levels, n_spins, n_points = (int(word) for word in eig.split(maxsplit=4)[1:4])
     except ValueError:

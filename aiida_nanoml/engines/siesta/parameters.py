@@ -13,7 +13,7 @@ MINIMUM_VACUUM_ANG = 5.0
 """Images nearer than this (Å) interact: their orbitals and potentials overlap."""
 
 USUAL_VACUUM_ANG = 10.0
-"""Vacuum (Å) that stands in the parameters of a periodic structure, which has none."""
+"""Vacuum (Å) in the parameters of a periodic structure, which has none."""
 
 
 class SiestaDefaults(NamedTuple):
@@ -58,7 +58,7 @@ OWNED = {
     'spinpolarized': 'spin',
     'kgridmonkhorstpack': 'k_grid',
 }
-"""Canonical fdf keys that a parameter of :class:`SiestaParameters` stands for."""
+"""Canonical fdf keys that a parameter of :class:`SiestaParameters` represents."""
 
 STRUCTURAL = frozenset(
     {
@@ -88,17 +88,17 @@ _RELAXING = re.compile(r'md.*|lua.*|supercell|zmatrix|zm.*|usestructfile|fc.*')
 
 
 def canonical(key: str) -> str:
-    """Give the one spelling of an fdf key that stands for all: lower case, without ``-``, ``_`` and ``.``."""
+    """Return the canonical spelling of an fdf key: lower case, without ``-``, ``_`` and ``.``."""
     return re.sub(r'[-_.]', '', key).lower()
 
 
 def is_housekeeping(key: str) -> bool:
-    """Tell whether a canonical fdf key decides about files, names, run time or the start only, not about the label."""
+    """Return whether a canonical fdf key affects only files, names, run time or the start, and not the label."""
     return _HOUSEKEEPING.fullmatch(key) is not None
 
 
 def is_relaxing(key: str) -> bool:
-    """Tell whether a canonical fdf key can make SIESTA leave the given geometry."""
+    """Return whether a canonical fdf key can make SIESTA leave the given geometry."""
     return _RELAXING.fullmatch(key) is not None
 
 

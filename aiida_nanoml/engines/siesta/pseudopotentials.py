@@ -71,13 +71,13 @@ class PseudopotentialHeader:
 
 @cache
 def bundled() -> dict[str, Path]:
-    """Give the files of the bundled Troullier-Martins set by element: H, B, C, N, Al, Cr, Fe, Co and Ni."""
+    """Return the files of the bundled Troullier-Martins set by element: H, B, C, N, Al, Cr, Fe, Co and Ni."""
     folder = Path(__file__).parent / 'pseudopotentials' / BUNDLED_LABEL
     return {path.stem: path for path in sorted(folder.glob('*.psf'))}
 
 
 def digest(path: Path) -> str:
-    """Give the MD5 of a file's content, the identity that aiida-pseudo uses.
+    """Return the MD5 of a file's content, the identity that aiida-pseudo uses.
 
     :raises EvaluationError: ``'missing_pseudopotential'``, there is no such file.
     """
@@ -108,7 +108,7 @@ def read_header(text: str) -> PseudopotentialHeader | None:
 
 
 def check_pseudopotential(text: str, element: str, parameters: SiestaParameters, name: str) -> None:
-    """Refuse a pseudopotential that does not belong to an element and to the functional of the parameters.
+    """Check that a pseudopotential belongs to an element and to the functional of the parameters.
 
     SIESTA itself only warns of another functional, and does not look at the element at all.
 
@@ -124,7 +124,7 @@ def check_pseudopotential(text: str, element: str, parameters: SiestaParameters,
         )
     if header.element != element:
         raise EvaluationError(
-            FailureCode.WRONG_PSEUDOPOTENTIAL, f'{name} is for {header.element}, and stands for {element}'
+            FailureCode.WRONG_PSEUDOPOTENTIAL, f'{name} is for {header.element}, but is used for {element}'
         )
     wanted = (parameters.xc_functional, parameters.xc_authors)
     if header.functional is not None and header.functional != wanted:
@@ -136,7 +136,7 @@ def check_pseudopotential(text: str, element: str, parameters: SiestaParameters,
 
 
 def check_pseudopotentials(elements: list[str], paths: Mapping[str, Path], parameters: SiestaParameters) -> None:
-    """Refuse what is missing or wrong among the pseudopotentials of a structure.
+    """Check that the pseudopotentials of a structure are there and fit.
 
     :param elements: chemical symbols that occur.
     :param paths: file of each element.

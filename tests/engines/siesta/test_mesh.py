@@ -175,9 +175,9 @@ def test_a_start_stands_on_the_mesh_of_the_run(imine):
     [
         (lambda s: Structure(s.numbers, s.positions, s.cell + np.diag([0.0, 0.0, 1.0])), 'with the same vacuum'),
         (lambda s: Structure(s.numbers, s.positions), 'with the same vacuum'),
-        (lambda s: Structure(s.numbers, s.positions + 0.1, s.cell), 'stand elsewhere in the box'),
-        (lambda s: Structure(s.numbers[::-1], s.positions, s.cell), 'of other atoms'),
-        (lambda s: Structure(s.numbers[:-1], s.positions[:-1], s.cell), 'of other atoms'),
+        (lambda s: Structure(s.numbers, s.positions + 0.1, s.cell), 'are elsewhere in the box'),
+        (lambda s: Structure(s.numbers[::-1], s.positions, s.cell), 'to other atoms'),
+        (lambda s: Structure(s.numbers[:-1], s.positions[:-1], s.cell), 'to other atoms'),
     ],
 )
 def test_a_start_of_another_structure_is_refused(imine, change, reason):

@@ -75,7 +75,7 @@ def refusal(element: str, path: Path, settings: SiestaParameters) -> tuple[str, 
 def test_wrong_files_are_refused(tmp_path: Path) -> None:
     files, settings = bundled(), parameters()
     code, message = refusal('C', files['N'], settings)
-    assert (code, message) == ('wrong_pseudopotential', 'N.psf is for N, and stands for C')
+    assert (code, message) == ('wrong_pseudopotential', 'N.psf is for N, but is used for C')
     code, message = refusal('C', files['C'], parameters(xc_functional='GGA', xc_authors='PBE'))
     assert code == 'wrong_pseudopotential'
     assert 'made with LDA-CA, the parameters say GGA-PBE' in message
