@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from aiida.orm import Node, ProcessNode
 
 Item = TypeVar('Item')
+
+FOLLOW_INTERVAL_S = 2.0
+"""Seconds between two looks at a process that the daemon runs."""
 
 
 class Session:
@@ -37,6 +41,14 @@ class Session:
 
     async def watch(self, node: ProcessNode) -> None:
         """Show how far a running process is; cancelled when it has ended."""
+
+    def follow(self, node: ProcessNode) -> None:
+        """Wait for a process that the daemon runs.
+
+        :raises KeyboardInterrupt: the user does not want to wait; the process continues.
+        """
+        while not node.is_terminated:
+            time.sleep(FOLLOW_INTERVAL_S)
 
     def run_function(self, function: Any, **inputs: Any) -> Any:
         """Run a calculation function.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from aiida_nanoml.actions.session import Session
-from aiida_nanoml.cli.progress import counted, poll_progress
+from aiida_nanoml.cli.progress import counted, follow, poll_progress
 
 if TYPE_CHECKING:
     from aiida.orm import ProcessNode
@@ -34,6 +34,10 @@ class TerminalSession(Session):
     def count(self, step: str, items: Iterable[Item], total: int) -> Iterator[Item]:
         """Show how many items are done while they are taken."""
         return counted(step, items, total)
+
+    def follow(self, node: ProcessNode) -> None:
+        """Show how far a process of the daemon is, until it ends."""
+        follow(node)
 
     async def watch(self, node: ProcessNode) -> None:
         """Show how far a process is, once a second."""

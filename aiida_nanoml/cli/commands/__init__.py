@@ -25,7 +25,7 @@ class Group:
 
 COMMANDS: Mapping[str, str | Group] = MappingProxyType(
     {
-        'quickstart': 'aiida_nanoml.cli.quickstart:quickstart',
+        'quickstart': 'aiida_nanoml.cli.commands.quickstart:quickstart',
         'doctor': 'doctor',
         'flakes': Group('C-BN nanoflakes.', {'generate': 'generate_flakes'}),
         'alloys': 'aiida_nanoml.cli.alloys:alloys',

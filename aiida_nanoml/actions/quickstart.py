@@ -1,0 +1,306 @@
+"""The main job from nothing, in a profile of its own: flakes, labels, network, predictions, lineage."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from aiida_nanoml.actions.base import Action, Result, Session, Step, step
+from aiida_nanoml.actions.describe import metric_table
+from aiida_nanoml.actions.errors import ActionError
+from aiida_nanoml.actions.fields import ENGINE, JOB, option
+from aiida_nanoml.actions.quickstart_siesta import SiestaPart, copy_file, learn_from_siesta
+from aiida_nanoml.text import aligned
+
+PROFILE = 'nanoml-quickstart'
+FLAKES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {'h': {'family': 'h', 'size': 2}, 's': {'family': 's', 'size': [9, 6]}}
+)
+SEED = 2026
+SUMMARY_FILE = 'summary.json'
+ACTIVATE_FILE = 'activate'
+
+
+class Quickstart(Action):
+    """Run the main job in a profile of its own: flakes, labels, features, network, predictions, provenance.
+
+    Then the starter data, gaps of SIESTA, are learnt: alone, and as a correction to the engine of the first part. Your
+    own AiiDA profiles are not touched. Interrupted, it continues from what is stored; run again, it takes everything
+    from the cache.
+    """
+
+    action: ClassVar[str] = 'quickstart'
+    command: ClassVar[tuple[str, ...]] = ('quickstart',)
+    example: ClassVar[str] = 'aiida-nanoml quickstart --count 40 --folder trial'
+
+    folder: Path = option(
+        Path('quickstart'), 'Folder of the AiiDA profile, the figures and the summary.', exists='new folder'
+    )
+    count: int = option(300, 'Flakes of each family.', ge=20, le=100_000)
+    unseen: int = option(10, 'Flakes of each family to predict.', ge=1, le=100_000)
+    engine: str = option('xtb', 'Engine that labels the flakes.', group=ENGINE)
+    protocol: str = option('balanced', 'fast, balanced or stringent.', group=ENGINE)
+    jobs: int | None = option(None, 'Jobs at the same time.', ge=1, group=JOB, shown='the number of cores')
+    fresh: bool = option(
+        False, 'Do not follow an unfinished run: submit again, with what is finished cached.', group=JOB
+    )
+    siesta: bool = option(True, 'Continue with gaps of recorded SIESTA runs.', options=('--siesta/--no-siesta',))
+
+    def needs_storage(self) -> bool:
+        """Return False: it makes its own profile."""
+        return False
+
+    def perform(self, session: Session) -> Result:
+        """Submit the workflow, or find it again, follow it, and summarise what it made.
+
+        :raises ActionError: AiiDA sees another folder, or a step failed; what was finished is kept.
+        """
+        from aiida import load_profile
+
+        from aiida_nanoml.actions.installation import make_profile, start_daemon, stop_daemon
+        from aiida_nanoml.calculations.local_worker import make_code, make_localhost
+
+        start, folder = time.monotonic(), self.folder.absolute()
+        if os.environ.get('AIIDA_PATH') != str(folder):
+            raise ActionError(f'start Python with AIIDA_PATH={shlex.quote(str(folder))}: AiiDA reads it when it starts')
+        profile = load_profile(make_profile(PROFILE).name)
+        code = make_code(make_localhost())
+        _write_activation(folder)
+        started = start_daemon(profile)
+        session.note(f'profile {PROFILE} in {folder} (SQLite, ZeroMQ), daemon {"started" if started else "is running"}')
+        process = self._find_or_submit(code, session)
+        try:
+            session.follow(process)
+            second = None
+            if self.siesta and process.is_finished_ok:
+                second = learn_from_siesta(self.engine, self.protocol, code, process, self._n_jobs(), session)
+        except KeyboardInterrupt:
+            activate = relative_path(folder / ACTIVATE_FILE)
+            session.note('\ninterrupted: the daemon continues the work. Run the same command again to follow it,')
+            session.note(f'or stop it: source {activate} && verdi daemon stop')
+            raise
+        stop_daemon(profile)
+        if not process.is_finished_ok:
+            raise _failure(process, folder)
+        return _finish(process, second, folder, start)
+
+    def _find_or_submit(self, code: Any, session: Session) -> Any:
+        """Return the unfinished process of the same request, or a new one."""
+        request = self.model_dump(include={'count', 'unseen', 'engine', 'protocol'})
+        found = None if self.fresh else _find_unfinished(request)
+        process = found or _submit(code, request, self._n_jobs())
+        state = 'submitted' if found is None else 'following the unfinished'
+        session.note(
+            f'{state} GapWorkChain<{process.pk}>: {self.count} + '
+            f'{self.unseen} flakes of each of {", ".join(FLAKES)}, engine {self.engine}, protocol {self.protocol}'
+        )
+        return process
+
+    def _n_jobs(self) -> int:
+        return self.jobs or len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class QuickstartResult(Result):
+    """What the quickstart made.
+
+    :param process: the workflow of the first part.
+    :param siesta: the second part, if it was run.
+    :param summary: what ``summary.json`` holds.
+    :param folder: of profile, figures and summary.
+    """
+
+    process: Any
+    siesta: SiestaPart | None
+    summary: dict[str, Any]
+    folder: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary."""
+        return self.summary
+
+    def lines(self) -> str:
+        """Return metrics, predictions beside labels, lineage, and the same of the second part."""
+        parts = [self._report_gaps(), self._report_unseen(), lineage_text(self.process.outputs.predictions)]
+        if self.siesta is not None:
+            parts.append(self.siesta.report())
+        return '\n\n'.join(['', *parts, self._report_end()])
+
+    def next_step(self) -> Step:
+        """Trace the last prediction."""
+        last = self.summary.get('siesta', self.summary)
+        return step('trace', node=last['prediction_uuid'][:8])
+
+    def render(self) -> str:
+        """Return the report, and the commands that usually follow, which need the profile of the quickstart."""
+        following = [
+            self.next_step(),
+            step('show_model', node=self.summary['model_uuid'][:8]),
+            step('generate_flakes', family='h', size=(3,), count=5, seed=7),
+        ]
+        activate = relative_path(self.folder / ACTIVATE_FILE)
+        commands = [f'  aiida-nanoml {one.command()}' for one in following]
+        return '\n'.join([self.lines(), '', f'next, after `source {activate}`:', *commands])
+
+    def _report_gaps(self) -> str:
+        attributes = self.process.outputs.dataset.base.attributes
+        excluded = ', '.join(f'{count} {reason}' for reason, count in attributes.get('excluded').items())
+        return '\n'.join(
+            [
+                f'Gap from {attributes.get("n_features")} features, labels: {self.summary["labels"]}',
+                f'{attributes.get("n_rows")} rows, left out: {excluded or "none"}',
+                metric_table(self.summary['metrics']),
+            ]
+        )
+
+    def _report_unseen(self) -> str:
+        table = self.process.outputs.validation.table
+        rows: list[list[object]] = [['unseen flake', 'predicted (eV)', 'labelled (eV)', 'error (eV)']]
+        columns = (table.get_array(name) for name in ('names', 'predicted', 'labelled'))
+        for name, predicted, labelled in zip(*columns, strict=True):
+            rows.append([name, f'{predicted:.3f}', f'{labelled:.3f}', f'{predicted - labelled:+.3f}'])
+        return '\n'.join(
+            [
+                f'Flakes that the model never saw, labelled afterwards with {self.summary["labels"]}',
+                aligned(rows),
+                f'MAE {self.summary["validation"]["mae_ev"]:.3f} eV',
+            ]
+        )
+
+    def _report_end(self) -> str:
+        summary = self.summary
+        cached = 'everything' if summary['cached'] else f'{summary["calculations_from_cache"]}'
+        source = f'{cached} of {summary["calculations"]} calculations from the cache'
+        return (
+            f'{summary["wall_s"]:.0f} s, {source}, {summary["nodes"]} nodes in the profile\n'
+            f'figures and summary: {relative_path(self.folder)}/'
+        )
+
+
+def lineage_text(predictions: Any) -> str:
+    """Return where the first of some predictions comes from."""
+    from aiida_nanoml.provenance.lineage import trace
+
+    return f'Lineage of the prediction for {predictions.get_array("names")[0]}\n{trace(predictions).render()}'
+
+
+def relative_path(path: Path) -> str:
+    """Return a path as it is written in the current folder, quoted for a shell."""
+    try:
+        return shlex.quote(str(path.relative_to(Path.cwd())))
+    except ValueError:
+        return shlex.quote(str(path))
+
+
+def _find_unfinished(request: dict[str, Any]) -> Any:
+    """Return the process of the same request that has not ended, or None."""
+    from aiida import orm
+
+    query = orm.QueryBuilder().append(
+        orm.WorkChainNode,
+        filters={
+            'process_type': 'aiida.workflows:nanoml.gap',
+            'description': json.dumps(request),
+            'attributes.process_state': {'in': ['created', 'running', 'waiting']},
+        },
+        tag='process',
+    )
+    return query.order_by({'process': {'ctime': 'desc'}}).first(flat=True)
+
+
+def _submit(code: Any, request: dict[str, Any], jobs: int) -> Any:
+    from aiida.engine import submit
+    from aiida.plugins import WorkflowFactory
+
+    workflow = WorkflowFactory('nanoml.gap')
+    flakes = {name: dict(FLAKES[name]) | {'count': request['count'], 'seed': SEED} for name in FLAKES}
+    total = request['count'] * len(FLAKES)
+    # Two rounds of jobs on every core: small enough to share the work evenly, large enough to start seldom.
+    batch_size = -(-total // (2 * jobs))
+    builder = workflow.get_builder_from_protocol(
+        code,
+        flakes=flakes,
+        engine=request['engine'],
+        protocol=request['protocol'],
+        overrides={
+            'n_unseen': request['unseen'],
+            'label': {'batch_size': batch_size, 'max_concurrent': 2 * jobs},
+        },
+    )
+    builder.metadata.label = 'quickstart'
+    builder.metadata.description = json.dumps(request)  # by which a later call finds it
+    return submit(builder)
+
+
+def _failure(process: Any, folder: Path) -> ActionError:
+    reason = process.exit_message or process.exception or 'it was killed'
+    return ActionError(
+        f'GapWorkChain<{process.pk}> failed: {reason}. Finished jobs are kept. To inspect: source '
+        f'{relative_path(folder / ACTIVATE_FILE)} && verdi process report {process.pk}; then run the same command again'
+    )
+
+
+def _finish(process: Any, second: SiestaPart | None, folder: Path, start: float) -> QuickstartResult:
+    """Copy the figures, and write the summary."""
+    from aiida import orm
+
+    for name in process.outputs.figures.base.repository.list_object_names():
+        copy_file(process.outputs.figures, name, folder / name)
+    summary = _summarise(process, folder)
+    if second is not None:
+        summary['siesta'] = second.summarise(folder)
+    summary['nodes'] = int(orm.QueryBuilder().append(orm.Node).count())
+    summary['wall_s'] = round(time.monotonic() - start, 1)
+    (folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')
+    return QuickstartResult(process, second, summary, folder)
+
+
+def _summarise(process: Any, folder: Path) -> dict[str, Any]:
+    from aiida import orm
+
+    outputs = process.outputs
+    metrics, validation = outputs.metrics.get_dict(), outputs.validation.metrics.get_dict()['all']
+    families = outputs.dataset.dataset.families
+    calculations = [node for node in process.called_descendants if isinstance(node, orm.CalculationNode)]
+    cached = sum(node.base.caching.is_created_from_cache for node in calculations)
+    labels = outputs.labels.base.attributes
+    return {
+        'wall_s': 0.0,
+        'cached': cached == len(calculations),
+        'calculations': len(calculations),
+        'calculations_from_cache': cached,
+        'labels': f'{labels.get("engine_title")} {labels.get("engine_version")}, protocol {labels.get("protocol")}',
+        'families': {
+            name: {
+                'r2_test': metrics[f'test/{name}']['r2'],
+                'mae_test_ev': metrics[f'test/{name}']['mae'],
+                'n': int((families == name).sum()),
+                'n_test': metrics[f'test/{name}']['n'],
+            }
+            for name in FLAKES
+        },
+        'metrics': metrics,
+        'validation': {'n': validation['n'], 'mae_ev': validation['mae'], 'r2': validation['r2']},
+        'model_uuid': outputs.model.uuid,
+        'prediction_uuid': outputs.predictions.uuid,
+        'process_uuid': process.uuid,
+        'figure': str(folder / 'Energy_gap_prediction.png'),
+    }
+
+
+def _write_activation(folder: Path) -> None:
+    """Write a file for shells to source: the commands of this installation, in the profile of the quickstart."""
+    (folder / ACTIVATE_FILE).write_text(
+        f'# source this file to work with the profile of the quickstart\n'
+        f'export AIIDA_PATH={shlex.quote(str(folder))}\n'
+        f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"\n',
+        encoding='utf-8',
+    )
