@@ -134,7 +134,7 @@ def parameter_of(spec: FieldSpec) -> click.Parameter:
     several = spec.repeatable or spec.kind == 'mapping'
     if spec.display.positional:
         count = -1 if several else spec.length
-        metavar = spec.display.metavar
+        metavar = spec.display.metavar or spec.name.upper()
         return click.Argument([spec.name], type=kind, nargs=count, required=spec.required, metavar=metavar)
     shown = spec.shown_default
     settings: dict[str, Any] = {

@@ -31,7 +31,12 @@ COMMANDS: Mapping[str, str | Group] = MappingProxyType(
         'alloys': 'aiida_nanoml.cli.alloys:alloys',
         'structures': Group(
             'Sets of structures.',
-            {'import': 'import_structures', 'export': 'export_structures', 'show': 'show_structures'},
+            {
+                'generate': 'generate',
+                'import': 'import_structures',
+                'export': 'export_structures',
+                'show': 'show_structures',
+            },
         ),
         'label': 'label',
         'campaign': Group(
