@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +70,30 @@ class ActionCommand(click.Command):
     def __init__(self, action: type[Action], name: str, preset: Mapping[str, Any] | None = None) -> None:
         self.action = action
         self.preset = dict(preset or {})
-        self._specs = [spec for spec in fields_of(action) if spec.name not in self.preset]
         text = action.describe(self.preset)
         super().__init__(
             name,
-            params=[*map(parameter_of, self._specs), JSON],
             callback=self._run,
-            help=_keep_lists(text),
+            help=text,
             short_help=action.short if action.short and not self.preset else first_sentence(text),
             epilog=example(action.examples(self.preset)),
         )
+
+    @cached_property
+    def _specs(self) -> list[FieldSpec]:
+        return [spec for spec in fields_of(self.action) if spec.name not in self.preset]
+
+    @property
+    def params(self) -> list[click.Parameter]:
+        """Return the parameters; made when they are asked for, since choices and defaults may import much."""
+        if self._params is None:
+            self._params = [*map(parameter_of, self._specs), JSON]
+        return self._params
+
+    @params.setter
+    def params(self, value: list[click.Parameter]) -> None:
+        """Forget them: click sets an empty list before anybody asks."""
+        self._params: list[click.Parameter] | None = value or None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options by group."""
@@ -134,7 +149,7 @@ def parameter_of(spec: FieldSpec) -> click.Parameter:
     several = spec.repeatable or spec.kind == 'mapping'
     if spec.display.positional:
         count = -1 if several else spec.length
-        metavar = spec.display.metavar or spec.name.upper()
+        metavar = spec.display.metavar or (spec.name.upper() if spec.choices else None)
         return click.Argument([spec.name], type=kind, nargs=count, required=spec.required, metavar=metavar)
     shown = spec.shown_default
     settings: dict[str, Any] = {
