@@ -74,7 +74,7 @@ class ActionCommand(click.Command):
         super().__init__(
             name,
             callback=self._run,
-            help=text,
+            help=_keep_lists(text),
             short_help=action.short if action.short and not self.preset else first_sentence(text),
             epilog=example(action.examples(self.preset)),
         )
