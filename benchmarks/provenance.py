@@ -322,7 +322,7 @@ def store_runs(flakes: Any, computer: Any) -> list[tuple[int, int]]:
     from aiida_nanoml.engines.base import Label
     from aiida_nanoml.engines.label_set import LabelSource
     from aiida_nanoml.engines.siesta.fdf_writing import to_keywords
-    from aiida_nanoml.worker.label import entry_of_label, tabulate
+    from aiida_nanoml.worker.labelled_rows import LabelledRow, tabulate
 
     family, _ = install_family()
     structures = flakes.structures
@@ -359,7 +359,7 @@ def store_runs(flakes: Any, computer: Any) -> list[tuple[int, int]]:
             job.store()
             levels = np.sort(rng.normal(-5.0, 3.0, 400))
             label = Label.from_levels(-8000.0 + rng.normal(), levels, 200)
-            made = tabulate(source, structures.select(np.array([row])), {0: entry_of_label(label, 30.0)})
+            made = tabulate(source, structures.select(np.array([row])), {0: LabelledRow.from_label(label, 30.0)})
             retrieved = orm.FolderData()
             retrieved.base.repository.put_object_from_bytes(f'{row} {levels}'.encode(), 'aiida.out')
             outputs = {

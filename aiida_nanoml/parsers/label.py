@@ -17,7 +17,7 @@ from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.parsers.base import WorkerParser
 from aiida_nanoml.structures import StructureSet
 from aiida_nanoml.worker.journal import read_journal
-from aiida_nanoml.worker.label import find_densities, tabulate
+from aiida_nanoml.worker.labelled_rows import LabelledRow, find_densities, read_rows, tabulate
 from aiida_nanoml.worker.schemas import DENSITIES_FOLDER, JOURNAL_FILE, Report
 
 
@@ -31,16 +31,17 @@ class LabelParser(WorkerParser):
         if not np.array_equal(labels.hashes, structures.hashes):
             raise DatasetError('the labels belong to other structures than those that were sent')
         self.out('labels', LabelSetData(labels))
-        self._keep_densities(folder, labels.source, structures, read_journal(folder / JOURNAL_FILE)[1])
+        self._keep_densities(folder, labels.source, structures, read_rows(read_journal(folder / JOURNAL_FILE)[1]))
         if not labels.finished.any():
             return self.exit_codes.ERROR_NO_ROW_FINISHED.format(reason=str(labels.messages[0]))
         return None
 
     def parse_without_report(self, folder: Path) -> ExitCode:
         """Keep the rows that a killed job had finished."""
-        header, rows, _ = read_journal(folder / JOURNAL_FILE)
-        if header is None or not rows:
+        header, entries, _ = read_journal(folder / JOURNAL_FILE)
+        if header is None or not entries:
             return super().parse_without_report(folder)
+        rows = read_rows(entries)
         structures, source = self._structures(), LabelSource.from_dict(header)
         self.out('labels', LabelSetData(tabulate(source, structures, rows)))
         self._keep_densities(folder, source, structures, rows)
@@ -49,7 +50,7 @@ class LabelParser(WorkerParser):
         )
 
     def _keep_densities(
-        self, folder: Path, source: LabelSource, structures: StructureSet, rows: Mapping[int, Mapping[str, Any]]
+        self, folder: Path, source: LabelSource, structures: StructureSet, rows: Mapping[int, LabelledRow]
     ) -> None:
         boxed, files = find_densities(folder / DENSITIES_FOLDER, structures, rows)
         if files:

@@ -20,7 +20,7 @@ from aiida_nanoml.engines.siesta.fdf_recognition import match_protocol, read_par
 from aiida_nanoml.engines.siesta.output import Run, find_start_failure, read_run, read_version
 from aiida_nanoml.errors import EngineError, EvaluationError, FailureCode, StructureError
 from aiida_nanoml.structures import StructureSet
-from aiida_nanoml.worker.label import entry_of_label, tabulate
+from aiida_nanoml.worker.labelled_rows import LabelledRow, tabulate
 
 EXIT_CODES = {
     FailureCode.NOT_CONVERGED: 'SCF_NOT_CONV',
@@ -116,13 +116,12 @@ class SiestaParser(AiidaSiestaParser):  # type: ignore[misc]
             return
         recovery = self.node.get_option('recovery')
         if run is not None:
-            entry = entry_of_label(run.label, run.wall_s)
-            entry['message'] = f'recovered: {recovery}' if recovery else ''
+            row = LabelledRow.from_label(run.label, run.wall_s, f'recovered: {recovery}' if recovery else '')
         elif failure is not None:
             tried = f' (after: {recovery})' if recovery else ''
-            entry = {'status': failure.code, 'message': failure.message + tried, 'wall_s': float('nan')}
+            row = LabelledRow.from_error(EvaluationError(failure.code, failure.message + tried))
         structures = StructureSet.from_structures([structure_of_inputs(self._inputs['structure'])])
-        self.out('labels', LabelSetData(tabulate(source, structures, {0: entry})))
+        self.out('labels', LabelSetData(tabulate(source, structures, {0: row})))
 
     def _source(self, version: str) -> LabelSource | None:
         """Return what made the label: the source in the inputs, or else what the input file amounts to."""

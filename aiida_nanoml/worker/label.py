@@ -6,19 +6,19 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from aiida_nanoml.densities.density import write_density
-from aiida_nanoml.engines.base import Engine, Label
-from aiida_nanoml.engines.label_set import ENERGIES, FINISHED, NUMBERS, VECTORS, LabelSet, LabelSource, Ragged
+from aiida_nanoml.engines.base import Engine
+from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.engines.registry import get_engine
 from aiida_nanoml.errors import EngineError, EvaluationError, FailureCode
 from aiida_nanoml.structures import Structure, StructureSet
 from aiida_nanoml.worker.files import read_arrays, read_job, write_arrays, written_in_one_step
 from aiida_nanoml.worker.journal import Journal
+from aiida_nanoml.worker.labelled_rows import LabelledRow, read_rows, tabulate
 from aiida_nanoml.worker.schemas import (
     DENSITIES_FOLDER,
     JOURNAL_FILE,
@@ -34,9 +34,6 @@ Progress = Callable[[int, int], None]
 
 PROGRAMS_FOLDER = 'runs'
 """Where the programs of an engine work, below the folder of the job, unless the job names another place."""
-
-BOX = 'box'
-"""Key of a journal entry: place of the structure in the box of its density."""
 
 
 def label(folder: Path, processes: int, progress: Progress) -> Report:
@@ -66,14 +63,16 @@ def label(folder: Path, processes: int, progress: Progress) -> Report:
     )
     evaluate = _evaluate_by_programs if engine.runs_program else _evaluate
     with Journal(folder / JOURNAL_FILE, source.to_dict()) as journal, termination() as terminated:
-        done = {row for row, entry in journal.rows.items() if densities is None or _has_density(entry, densities, row)}
+        done = {
+            row for row, entry in journal.rows.items() if densities is None or _needs_no_density(entry, densities, row)
+        }
         pending = {row: structures[row] for row in range(len(structures)) if row not in done}
         progress(len(done), len(structures))
         for entry in evaluate(engine, densities, pending, processes, job.time_limit_s, terminated):
             journal.append(entry)
             progress(len(journal.rows), len(structures))
         entries = journal.rows
-    labels = tabulate(source, structures, entries)
+    labels = tabulate(source, structures, read_rows(entries))
     write_arrays(folder / RESULTS_FILE, labels.to_arrays())
     interrupted = len(entries) < len(structures)
     return Report(
@@ -122,7 +121,7 @@ def _evaluate(
             for future in finished:
                 if stop and future.exception() is not None:
                     continue  # the signal went to the whole process group: the row was stopped, it did not crash
-                yield {'row': futures[future], **_outcome(future, time_limit_s)}
+                yield _outcome(future, time_limit_s).to_entry(futures[future])
         if stop:
             pool.stop()
 
@@ -146,8 +145,8 @@ def _evaluate_by_programs(
                 finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in finished:
                     outcome = _outcome(future, time_limit_s)
-                    if outcome['status'] != FailureCode.INTERRUPTED:
-                        yield {'row': futures[future], **outcome}
+                    if outcome.status != FailureCode.INTERRUPTED:
+                        yield outcome.to_entry(futures[future])
         finally:
             for future in waiting:
                 future.cancel()
@@ -159,110 +158,36 @@ def _reset_signals() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _evaluate_row(engine: Engine, densities: Path | None, row: int, structure: Structure) -> dict[str, Any]:
-    """Return the journal entry of a row; its density, if wanted, is on the disk by then."""
+def _evaluate_row(engine: Engine, densities: Path | None, row: int, structure: Structure) -> LabelledRow:
+    """Evaluate a structure; its density, if wanted, is on the disk when this returns."""
     start = time.perf_counter()
     try:
         result = engine.evaluate(structure)
     except EvaluationError as error:
-        return {'status': error.code, 'message': error.message, 'wall_s': time.perf_counter() - start}
-    box = {}
-    if densities is not None and result.density is not None:
+        return LabelledRow.from_error(error, time.perf_counter() - start)
+    if densities is None:
+        result = replace(result, density=None)
+    elif result.density is not None:
         with written_in_one_step(densities / density_file(row)) as handle:
             write_density(handle, result.density)
-        placed = result.density.structure
-        box = {BOX: {'cell': placed.cell.tolist(), 'positions': placed.positions.tolist()}}
-    return entry_of_label(result, time.perf_counter() - start) | box
+    return LabelledRow.from_label(result, time.perf_counter() - start)
 
 
-def _has_density(entry: Mapping[str, Any], densities: Path, row: int) -> bool:
+def _needs_no_density(entry: Mapping[str, Any], densities: Path, row: int) -> bool:
     """Return whether the density of a row needs no work: it is there, or the row failed."""
-    return entry['status'] != FINISHED or (BOX in entry and (densities / density_file(row)).exists())
+    found = LabelledRow.from_entry(entry)
+    return not found.finished or (found.box is not None and (densities / density_file(row)).exists())
 
 
-def find_densities(
-    densities: Path, structures: StructureSet, entries: Mapping[int, Mapping[str, Any]]
-) -> tuple[StructureSet, list[Path]]:
-    """Find the rows of a job that have a density.
-
-    :param densities: the folder ``densities`` of the job.
-    :param structures: the structures of the job.
-    :param entries: journal entries by row.
-    :returns: their structures, each in the box of its density, and the file of each density.
-    """
-    rows = [row for row in sorted(entries) if BOX in entries[row]]
-    arrays = structures.select(rows).to_arrays()
-    arrays['positions'] = np.concatenate([np.empty((0, 3)), *(entries[row][BOX]['positions'] for row in rows)])
-    arrays['cells'] = np.array([entries[row][BOX]['cell'] for row in rows]).reshape(-1, 3, 3)
-    return StructureSet.from_arrays(arrays), [densities / density_file(row) for row in rows]
-
-
-def entry_of_label(label: Label, wall_s: float) -> dict[str, Any]:
-    """Return the journal entry of a finished row, without its number.
-
-    :param wall_s: seconds spent on it.
-    """
-    return {
-        'status': FINISHED,
-        'message': '',
-        'wall_s': wall_s,
-        **{name: getattr(label, name) for name in ENERGIES},
-        'n_electrons': label.n_electrons,
-        'open_shell': label.open_shell,
-        **{name: getattr(label, name) for name in NUMBERS if getattr(label, name) is not None},
-        # A billionth of each unit is far below what any engine resolves, and shortens the journal by half.
-        **{
-            name: np.round(getattr(label, name), 9).ravel().tolist()
-            for name in VECTORS
-            if getattr(label, name) is not None
-        },
-    }
-
-
-def _outcome(future: Any, time_limit_s: float) -> dict[str, Any]:
+def _outcome(future: Any, time_limit_s: float) -> LabelledRow:
+    """Return the row of a finished evaluation, whatever ended it."""
     try:
-        outcome: dict[str, Any] = future.result()
+        row: LabelledRow = future.result()
     except TimeoutError:
         message = f'took longer than {time_limit_s:g} s; raise the time limit'
-        return {'status': FailureCode.TIME_LIMIT.value, 'message': message, 'wall_s': time_limit_s}
+        return LabelledRow(FailureCode.TIME_LIMIT.value, message, time_limit_s)
     except Exception as error:  # the process died (out of memory, crash in a library): the batch continues
-        return {
-            'status': FailureCode.ENGINE_CRASH.value,
-            'message': f'the process of the engine died: {error}',
-            'wall_s': float('nan'),
-        }
-    return outcome
-
-
-def tabulate(source: LabelSource, structures: StructureSet, entries: dict[int, dict[str, Any]]) -> LabelSet:
-    """Put the entries of a journal into columns.
-
-    :param entries: journal entries by row.
-    :returns: one row a structure; a row without entry has the status ``interrupted``.
-    """
-    absent = {
-        'status': FailureCode.INTERRUPTED.value,
-        'message': 'the job ended before this structure was evaluated',
-        'wall_s': 0.0,
-    }
-    rows = [entries.get(row, absent) for row in range(len(structures))]
-
-    def column(name: str, default: Any) -> Any:
-        return np.array([entry.get(name, default) for entry in rows])
-
-    return LabelSet(
-        source=source,
-        hashes=structures.hashes,
-        status=column('status', ''),
-        messages=column('message', ''),
-        energies={name: column(name, float('nan')) for name in ENERGIES},
-        n_electrons=column('n_electrons', 0),
-        open_shell=column('open_shell', False),
-        wall_s=column('wall_s', float('nan')),
-        vectors={
-            name: Ragged.from_rows([entry.get(name, ()) for entry in rows])
-            for name in VECTORS
-            if any(name in entry for entry in rows)
-        },
-        numbers={name: column(name, float('nan')) for name in NUMBERS if any(name in entry for entry in rows)},
-    )
+        return LabelledRow.from_error(
+            EvaluationError(FailureCode.ENGINE_CRASH, f'the process of the engine died: {error}')
+        )
+    return row

@@ -21,7 +21,7 @@ from aiida_nanoml.engines.label_set import LabelSet, LabelSource
 from aiida_nanoml.structures import StructureSet
 from aiida_nanoml.worker.files import write_arrays, write_report
 from aiida_nanoml.worker.journal import Journal
-from aiida_nanoml.worker.label import tabulate
+from aiida_nanoml.worker.labelled_rows import read_rows, tabulate
 from aiida_nanoml.worker.schemas import ERROR_FILE, JOURNAL_FILE, MODEL_FOLDER, REPORT_FILE, RESULTS_FILE, Report
 
 SOURCE = LabelSource('paced', '1.0', 'Paced', 'quick', {})
@@ -82,7 +82,7 @@ def entry(row: int, gap: float = 1.0, **change: Any) -> dict[str, Any]:
 
 def leave_labels(folder: Path, structures: StructureSet, entries: dict[int, dict], **report: Any) -> None:
     """Write what a worker leaves behind."""
-    write_arrays(folder / RESULTS_FILE, tabulate(SOURCE, structures, entries).to_arrays())
+    write_arrays(folder / RESULTS_FILE, tabulate(SOURCE, structures, read_rows(entries)).to_arrays())
     write_report(folder, Report(**({'status': 'ok', 'content': {'source': SOURCE.to_dict()}} | report)))
 
 

@@ -11,15 +11,15 @@ import numpy as np
 from aiida_nanoml.densities.density import read_density
 from aiida_nanoml.structures import StructureSet
 from aiida_nanoml.worker.journal import read_journal
-from aiida_nanoml.worker.label import find_densities
+from aiida_nanoml.worker.labelled_rows import LabelledRow, find_densities, read_rows
 from aiida_nanoml.worker.main import main
 from aiida_nanoml.worker.schemas import DENSITIES_FOLDER, JOURNAL_FILE
 from tests.worker.conftest import read_report
 
 
-def label(folder: Path) -> dict[int, dict]:
+def label(folder: Path) -> dict[int, LabelledRow]:
     main(['label', '--folder', str(folder)])
-    return read_journal(folder / JOURNAL_FILE)[1]
+    return read_rows(read_journal(folder / JOURNAL_FILE)[1])
 
 
 def names(folder: Path) -> list[str]:

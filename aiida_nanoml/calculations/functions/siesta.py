@@ -19,7 +19,7 @@ from aiida_nanoml.engines.siesta.folder import open_run_folder, read_finished_ru
 from aiida_nanoml.errors import DatasetError, EvaluationError, StructureError
 from aiida_nanoml.structures import Structure, StructureSet, place
 from aiida_nanoml.structures.elements import ATOMIC_NUMBERS, SYMBOLS
-from aiida_nanoml.worker.label import entry_of_label, tabulate
+from aiida_nanoml.worker.labelled_rows import LabelledRow, tabulate
 
 STRUCTURES = 'structures'
 LABELS = 'labels'
@@ -70,7 +70,7 @@ def import_siesta_runs(
     """
     root = Path(remote_folder.get_remote_path())
     md5 = {name.removeprefix(PSEUDO): node.md5 for name, node in pseudos.items()}
-    structures, sources, entries = [], [], {}
+    structures, sources, rows = [], [], {}
     for row, run in enumerate(runs['runs']):
         try:
             folder = open_run_folder(root / run['folder'], root)
@@ -81,10 +81,10 @@ def import_siesta_runs(
             raise DatasetError(f'{run["folder"]}: {error.message}') from error
         structures.append(finished.structure)
         sources.append(source_of_run(finished, md5))
-        entries[row] = entry_of_label(finished.result.label, finished.result.wall_s)
+        rows[row] = LabelledRow.from_label(finished.result.label, finished.result.wall_s)
     names, families = ([run[key] for run in runs['runs']] for key in ('name', 'family'))
     imported = StructureSet.from_structures(structures, names=names, families=families)
-    labels = tabulate(functools.reduce(LabelSource.joined, sources), imported, entries)
+    labels = tabulate(functools.reduce(LabelSource.joined, sources), imported, rows)
     return {STRUCTURES: StructureSetData(imported), LABELS: LabelSetData(labels)}
 
 

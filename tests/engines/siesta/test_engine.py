@@ -25,7 +25,7 @@ from aiida_nanoml.engines.siesta.pseudopotentials import bundled, digest
 from aiida_nanoml.errors import REFUSED, EngineError, EvaluationError
 from aiida_nanoml.structures import Structure, StructureSet
 from aiida_nanoml.units import BOLTZMANN_EV_PER_K
-from aiida_nanoml.worker.label import entry_of_label, tabulate
+from aiida_nanoml.worker.labelled_rows import LabelledRow, tabulate
 from tests.stand_in.fixtures import RecordedRun, recorded_runs
 
 RUNS = recorded_runs()
@@ -87,7 +87,7 @@ def test_a_recorded_scan_of_an_alloy(scan: str, make_engine) -> None:
     engine = make_engine(runs[0])
     assert engine.settings == SiestaEngine.parameters('paper_alloys')
     structures = StructureSet.from_structures([run.structure for run in runs])
-    entries = {row: entry_of_label(engine.evaluate(run.structure), 1.0) for row, run in enumerate(runs)}
+    entries = {row: LabelledRow.from_label(engine.evaluate(run.structure), 1.0) for row, run in enumerate(runs)}
     labels = tabulate(SOURCE, structures, entries)
     energies = labels.energies['energy_ev']
     assert 0 < int(energies.argmin()) < 4
@@ -118,7 +118,7 @@ def test_iron_has_a_moment(make_engine) -> None:
     runtime = make_engine(run).runtime.model_dump()
     label = SiestaEngine(settings, runtime=runtime).evaluate(run.structure)
     assert label.magnetic_moment_bohr == pytest.approx(5.75, abs=1e-3)
-    labels = tabulate(SOURCE, StructureSet.from_structures([run.structure]), {0: entry_of_label(label, 1.0)})
+    labels = tabulate(SOURCE, StructureSet.from_structures([run.structure]), {0: LabelledRow.from_label(label, 1.0)})
     assert labels.numbers['magnetic_moment_bohr'].tolist() == [label.magnetic_moment_bohr]
     assert labels.vectors['level_weights'][0].sum() == pytest.approx(2.0)
     assert 1.5 < labels.dos_fermi()[0] < 2.5
