@@ -1,1 +1,1 @@
-"""Parsers: from the report and arrays of ``nanoml-worker`` to nodes."""
+"""Parsers of the calculation jobs: from retrieved files to nodes."""

@@ -80,7 +80,7 @@ def test_a_job_that_fails_ends_the_scan(code: orm.InstalledCode) -> None:
         ({'preset': 'moat'}, "no potential 'moat'"),
         ({'scan': {'parameter': 'colour', 'values': [1.0]}}, "'colour' cannot be varied"),
         ({'scan': {'parameter': 'width', 'values': []}}, 'at least one'),
-        ({'scan': {'parameter': 'width', 'values': [1.0, 2.0, 1.0]}}, 'value 1.0 stands in the scan twice'),
+        ({'scan': {'parameter': 'width', 'values': [1.0, 2.0, 1.0]}}, 'value 1.0 is in the scan twice'),
         ({'scan': {'parameter': 'width', 'values': [-1.0]}}, 'thickness of a layer is -1'),
         ({'parameters': {'depth': 1.0}}, 'unknown: depth'),
     ],

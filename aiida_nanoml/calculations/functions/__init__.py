@@ -1,1 +1,1 @@
-"""Calculation functions: steps short enough to run where the workflow runs."""
+"""Calculation functions: steps short enough to run in the process of the workflow."""

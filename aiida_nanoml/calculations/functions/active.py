@@ -1,4 +1,4 @@
-"""Choosing what to label next, and what came of it."""
+"""Active learning: hold out structures, choose the next ones to label, and tabulate the rounds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ROUNDS_TABLE = 'rounds.csv'
 @calcfunction
 @refusing
 def hold_out(pool: StructureSetData, parameters: orm.Dict) -> dict[str, StructureSetData]:
-    """Draw structures at random that are never learnt from; repeated structures are dropped.
+    """Draw structures at random to evaluate models on; repeated structures are dropped.
 
     :param pool: structures, in any order.
     :param parameters: ``count`` and ``seed``.
@@ -67,7 +67,7 @@ def choose_structures(
     :param pool: the candidates; repeated ones count once.
     :param parameters: ``strategy`` (a key of :data:`~aiida_nanoml.learning.acquisition.STRATEGIES`), ``count`` and,
         where it matters, ``seed``; or ``names``, a list.
-    :param asked: structures that are not to be chosen again, whatever became of them.
+    :param asked: structures that were requested before, and are not chosen again.
     :param predictions: of the pool; for every strategy but ``random``. The standard deviation is the spread of the
         ensemble, and of a model without one the calibrated deviation.
     :param dataset: what the model learnt from; for ``distance`` and ``mixed``.
@@ -84,7 +84,7 @@ def choose_structures(
         left = ~np.isin(hashes, asked.structures.hashes)
         hashes, rows = hashes[left], rows[left]
     if not len(rows):
-        raise DatasetError('every structure of the pool was asked for already')
+        raise DatasetError('every structure of the pool was requested already')
     columns: dict[str, Any] = {}
     if predictions is not None:
         positions = positions_of(hashes, predictions.get_array('hashes'))
@@ -92,7 +92,7 @@ def choose_structures(
         if len(missing):
             raise DatasetError(f'{len(missing)} structures have no prediction, the first is {str(missing[0])!r}')
         spread = predictions.get_array('spread')[positions]
-        # The spread is what labels take away; the calibrated deviation has errors in it that stay.
+        # More labels reduce the spread; the calibrated deviation includes errors that remain.
         columns['std'] = spread if np.isfinite(spread).all() else predictions.get_array('std')[positions]
         columns['distance'] = predictions.get_array('distance')[positions]
     if dataset is not None:
@@ -100,7 +100,7 @@ def choose_structures(
         columns |= {'known': dataset.dataset.X}
         columns |= {'describe': lambda chosen: describe(identity, everything.select(rows[chosen]))}
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # a descriptor counts what it drops where the data set is made
+        warnings.simplefilter('ignore')  # what a descriptor drops is counted in the data set
         chosen = choose_rows(wanted['strategy'], wanted['count'], hashes, seed=wanted.get('seed', 0), **columns)
     return StructureSetData(everything.select(rows[chosen]))
 
@@ -110,14 +110,14 @@ def choose_structures(
 def tabulate_rounds(
     parameters: orm.Dict, pool: StructureSetData, random: orm.ArrayData | None = None, **nodes: Any
 ) -> dict[str, orm.ArrayData | orm.FolderData | orm.Dict]:
-    """Put the rounds of active learning into one table and one figure.
+    """Return the rounds of active learning as one table and one figure.
 
-    :param parameters: ``strategy``, ``stopped_by``, ``n_held_out`` and, where there was one, ``target_mae`` (eV).
+    :param parameters: ``strategy``, ``stopped_by``, ``n_held_out`` and, if present, ``target_mae`` (eV).
     :param pool: the candidates.
     :param random: table of a run with the strategy ``random``, to draw beside it.
     :param nodes: of each round ``asked_000`` (structures), ``dataset_000``, ``predictions_000`` and ``metrics_000``.
     :returns: ``table`` (one array for each of :data:`ROUND_COLUMNS`, with the number of the round from 0 as index;
-        energies in eV, NaN where there is none), ``figures`` (error against labels, and the table as CSV) and
+        energies in eV, NaN if absent), ``figures`` (error versus number of labels, and the table as CSV) and
         ``summary``.
     """
     from aiida_nanoml.learning.plots import plot_rounds
@@ -132,7 +132,7 @@ def tabulate_rounds(
         left = np.unique(hashes[~np.isin(hashes, asked.structures.hashes)])
         std = predictions.get_array('std')[np.isin(predictions.get_array('hashes'), left)]
         excluded = dataset.base.attributes.get('excluded')
-        judged = metrics['all']
+        errors = metrics['all']
         rows.append(
             {
                 'n_asked': asked.n_structures,
@@ -140,9 +140,9 @@ def tabulate_rounds(
                 'n_failed': excluded.get('failed', 0),
                 'n_open_shell': excluded.get('open_shell', 0),
                 'n_left': len(left),
-                'mae': judged['mae'],
-                'rmse': judged['rmse'],
-                **{key: np.nan if judged[key] is None else judged[key] for key in ('r2', 'coverage_68', 'coverage_95')},
+                'mae': errors['mae'],
+                'rmse': errors['rmse'],
+                **{key: np.nan if errors[key] is None else errors[key] for key in ('r2', 'coverage_68', 'coverage_95')},
                 'mean_std': float(std.mean()) if len(std) else np.nan,
             }
         )
@@ -169,7 +169,7 @@ def tabulate_rounds(
 
 
 def _distinct(pool: StructureSetData) -> tuple[Any, NDArray[np.str_], NDArray[np.int64]]:
-    """The structures, and the hashes and rows of those that differ, in their order."""
+    """Return the structures, and the hashes and rows of the distinct ones, in their order."""
     everything = pool.structures
     rows = np.sort(np.unique(everything.hashes, return_index=True)[1])
     return everything, everything.hashes[rows], rows

@@ -1,4 +1,4 @@
-"""Alloys: generation, lattice scans, equations of state, phases, and how a model compares with the engine."""
+"""Alloys: generation, lattice scans, equations of state, phases, and comparison of models with the engine."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ from aiida_nanoml.structures import (
 from aiida_nanoml.structures.cubic import constants_from_volumes, volumes_per_atom
 
 SHOWN = 20
-"""Curves that a summary names with what is wrong with them."""
+"""Maximum number of flagged curves in a summary."""
 
 SIGNS = {'energy_per_atom': 1.0, 'cohesive_energy': -1.0}
-"""Targets of models that give curves E(a), and their sign as an energy."""
+"""Targets of models with curves E(a), and their sign as an energy."""
 
 
 @calcfunction
@@ -93,7 +93,7 @@ def name_alloy_set(structures: StructureSetData) -> StructureSetData:
 @calcfunction
 @refusing
 def scan_alloys(structures: StructureSetData, scan: orm.Dict) -> StructureSetData:
-    """Give each cell at several lattice constants.
+    """Return each cell at several lattice constants.
 
     :param structures: one cell for each alloy and phase.
     :param scan: ``factors`` of the lattice constant of each cell, or ``lattice_constants`` in Å by phase.
@@ -110,7 +110,7 @@ def extend_scan(structures: StructureSetData, labels: LabelSetData, points: orm.
     :param structures: all points so far.
     :param labels: their labels.
     :param points: number of lattice constants to add to such a curve.
-    :returns: ``structures``, the added points only; nothing where no curve wants any.
+    :returns: ``structures``, the added points only; nothing if no curve needs any.
     :raises AlloyError: a point has no name or an unknown phase.
     """
     scan = structures.structures
@@ -125,7 +125,7 @@ def extend_scan(structures: StructureSetData, labels: LabelSetData, points: orm.
 @calcfunction
 @refusing
 def isolated_atom_set(elements: orm.List) -> StructureSetData:
-    """Make the isolated atoms that cohesive energies are counted from.
+    """Return the isolated atoms that cohesive energies refer to.
 
     :param elements: chemical symbols.
     :raises StructureError: a symbol is not that of an element.
@@ -149,7 +149,7 @@ def analyse_scan(
         ``points`` (a row for each point: ``curve``, ``lattice_constant_ang``, ``volume_ang3``, ``strain`` from the
         minimum, ``energy_ev``, ``pressure_gpa`` by -dE/dV and ``stress_pressure_gpa`` by the engine's own stress);
         ``phases`` (arrays of :class:`~aiida_nanoml.alloys.phases.Phases`); ``summary``.
-    :raises AlloyError: labels and atoms are of different origin, or rows cannot be told apart.
+    :raises AlloyError: labels and atoms come from different sources, or rows cannot be distinguished.
     :raises DatasetError: an isolated atom has no label.
     """
     width = _positive(settings.get_dict(), 'dos_width_ev')
@@ -247,7 +247,7 @@ def predict_phases(predictions: PredictionData, structures: StructureSetData) ->
 @calcfunction
 @refusing
 def compare_scans(curves: orm.ArrayData, predicted: orm.ArrayData) -> orm.Dict:
-    """Judge the curves of a model by those of the engine that it learnt from.
+    """Compare the curves of a model with those of the engine that it learnt from.
 
     :param curves: of the engine, from :func:`analyse_scan`.
     :param predicted: of the model, from :func:`predict_phases`.
@@ -261,7 +261,7 @@ def compare_scans(curves: orm.ArrayData, predicted: orm.ArrayData) -> orm.Dict:
 
 
 def scanned(structures: StructureSet, scan: dict[str, Any]) -> StructureSet:
-    """Give each cell at several lattice constants; arguments and errors as of :func:`scan_alloys`."""
+    """Return each cell at several lattice constants; arguments and errors as of :func:`scan_alloys`."""
     if set(scan) == {'factors'}:
         return scale_cells(structures, scan['factors'])
     if set(scan) != {'lattice_constants'} or not isinstance(scan['lattice_constants'], dict):

@@ -1,4 +1,4 @@
-"""What the calculation functions of this package have in common."""
+"""What the calculation functions have in common: refused input as an exit code, and tables as CSV."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aiida.engine import ExitCode
 from aiida_nanoml.errors import NanomlError, ProvenanceError
 
 INPUT_REFUSED = 500
-"""Exit status of a calculation function that refused its input; the message says why."""
+"""Exit status of a calculation function that refused its input; the message states the reason."""
 
 Parameters = ParamSpec('Parameters')
 
@@ -26,7 +26,7 @@ def csv_text(lines: Iterable[Sequence[Any]]) -> str:
 
 
 def refusing(function: Callable[Parameters, Any]) -> Callable[Parameters, Any]:
-    """End a process with an exit code and a sentence, not with a traceback, when its input cannot be used."""
+    """Decorate a calculation function so that a :class:`NanomlError` becomes an exit code with a message."""
 
     @functools.wraps(function)
     def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Any:
@@ -42,7 +42,7 @@ def run_function(function: Any, **inputs: Any) -> Any:
     """Run a calculation function.
 
     :returns: the node that it made, or nodes by name.
-    :raises ProvenanceError: it refused its input; the message says why.
+    :raises ProvenanceError: it refused its input; the message states the reason.
     """
     result, node = function.run_get_node(**inputs)
     if not node.is_finished_ok:

@@ -1,4 +1,4 @@
-"""From structures and labels, or from text files, to data sets; splitting."""
+"""Data sets: assemble them from structures and labels, import, split, merge, and select features."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aiida_nanoml.calculations.functions.base import refusing
 from aiida_nanoml.data.dataset import DatasetData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
-from aiida_nanoml.engines.label_set import LabelSource
+from aiida_nanoml.engines.label_set import LabelSet, LabelSource
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.dataset import UNASSIGNED, Dataset, positions_of
 from aiida_nanoml.learning.splits import (
@@ -31,6 +31,7 @@ from aiida_nanoml.learning.splits import (
     split_rows,
 )
 from aiida_nanoml.learning.targets import check_target_values, choose_targets, evaluate_target, find_values
+from aiida_nanoml.structures import StructureSet
 
 
 @calcfunction
@@ -44,9 +45,9 @@ def assemble_dataset(
     targets: orm.Dict | None = None,
     atoms: LabelSetData | None = None,
 ) -> DatasetData:
-    """Describe the labelled structures, put descriptor and target side by side and, if asked, split the rows.
+    """Build a data set: features of the labelled structures, targets and, if requested, a split.
 
-    Rows whose label failed or does not tell a target, for gaps rows with an odd electron count, repeated structures
+    Rows whose label failed or lacks a target, for gaps rows with an odd electron count, repeated structures
     and, with a baseline, rows without a finished baseline are left out and counted. A descriptor that learns is fitted
     to the training rows only.
 
@@ -59,14 +60,14 @@ def assemble_dataset(
         gap.
     :param atoms: labels of isolated atoms from the same engine and protocol, for cohesive energies; without, they are
         looked for among the labels. Those of a baseline are always looked for among its labels.
-    :raises DatasetError: a structure has no label, the labels do not tell a target, no row is left, labels and baseline
-        are of one origin, the split cannot be made, or there is none for a descriptor that learns.
+    :raises DatasetError: a structure has no label, the labels lack a target, no row is left, labels and baseline have
+        one source, the split cannot be made, or there is none for a descriptor that learns.
     :raises DescriptorError: the descriptor is unknown or cannot describe a structure.
     """
     from aiida_nanoml.features.registry import dense_features, descriptor_identity, freeze, is_frozen
 
     target, others = choose_targets({} if targets is None else targets.get_dict())
-    transformer = _chosen_descriptor(descriptor.get_dict())
+    transformer = _make_chosen_descriptor(descriptor.get_dict())
     learnt = not is_frozen(transformer)
     if learnt and split is None:
         raise DatasetError(
@@ -75,44 +76,24 @@ def assemble_dataset(
     everything, found = structures.structures, labels.labels
     if baseline is not None and baseline.label_source.compatible(found.source):
         raise DatasetError(f'labels and baseline are both from {found.source}: there is nothing to correct')
-    positions = positions_of(everything.hashes, found.hashes)
-    unlabelled = everything.names[positions < 0]
-    if len(unlabelled):
-        raise DatasetError(
-            f'{len(unlabelled)} of {len(everything)} structures have no label, the first is {str(unlabelled[0])!r}: '
-            'label them, or take only the labelled structures'
-        )
-    first = np.zeros(len(everything), dtype=bool)
-    first[np.unique(everything.hashes, return_index=True)[1]] = True
-    rows = found.select(positions)
+    rows = found.select(_label_of_each(everything, found))
     alone = found if atoms is None else atoms.labels
     values = {}
     for wanted in (target, *others):
         values[wanted.name] = evaluate_target(wanted.name, rows, everything, alone)
         check_target_values(wanted.name, rows, everything, values[wanted.name], alone)
-    odd = rows.open_shell & any(wanted.closed_shell for wanted in (target, *others))
-    usable = first & rows.finished & ~odd
-    told = usable & np.isfinite(list(values.values())).all(axis=0)
     cheap = np.zeros(len(everything))
     if baseline is not None:
         cheap = find_values(target.name, baseline.labels, everything.hashes, everything)
-    kept = told & np.isfinite(cheap)
-    excluded = {
-        'failed': int((first & ~rows.finished).sum()),
-        'open_shell': int((first & rows.finished & odd).sum()),
-        'repeated': int((~first).sum()),
-        'no_target': int((usable & ~told).sum()),
-        'no_baseline': int((told & ~kept).sum()),
-    }
-    if not kept.any():
-        raise DatasetError(f'no row is left of {len(everything)}: {excluded}. Look at the statuses of the labels.')
+    closed_shell = any(wanted.closed_shell for wanted in (target, *others))
+    kept, excluded = _usable_rows(everything, rows, closed_shell, np.array(list(values.values())), cheap)
     chosen, y = everything.select(kept), values.pop(target.name)[kept]
     parts, groups, split_by = np.full(len(chosen), UNASSIGNED, dtype='<U10'), None, BY_STRUCTURE
     if split is not None:
-        drawn = split_parameters(split.get_dict())
-        split_by = drawn['group']
+        wanted_split = split_parameters(split.get_dict())
+        split_by = wanted_split['group']
         groups = _groups(split_by, chosen.names, lambda: composition_keys(chosen))
-        parts = _drawn_parts(drawn, chosen.hashes, chosen.families, groups)
+        parts = _draw_parts(wanted_split, chosen.hashes, chosen.families, groups)
     learning = np.flatnonzero(parts == 'train') if learnt else np.empty(0, dtype=np.int64)
     if learnt:
         transformer = freeze(transformer, chosen.select(learning), y[learning])
@@ -138,12 +119,62 @@ def assemble_dataset(
         dataset,
         identity,
         found.source.to_dict(),
-        {k: v for k, v in excluded.items() if v},
+        excluded,
         unknown_classes,
         None if baseline is None else baseline.label_source.to_dict(),
         learnt_rows=len(learning) if learnt else None,
         split_by=split_by,
     )
+
+
+def _label_of_each(structures: StructureSet, labels: LabelSet) -> NDArray[np.int64]:
+    """Return the row of the label of each structure.
+
+    :raises DatasetError: a structure has no label.
+    """
+    positions = positions_of(structures.hashes, labels.hashes)
+    unlabelled = structures.names[positions < 0]
+    if len(unlabelled):
+        raise DatasetError(
+            f'{len(unlabelled)} of {len(structures)} structures have no label, the first is {str(unlabelled[0])!r}: '
+            'label them, or take only the labelled structures'
+        )
+    return positions
+
+
+def _usable_rows(
+    structures: StructureSet,
+    labels: LabelSet,
+    closed_shell: bool,
+    targets: NDArray[np.float64],
+    baseline: NDArray[np.float64],
+) -> tuple[NDArray[np.bool_], dict[str, int]]:
+    """Return which rows become part of a data set, and how many are left out for each reason.
+
+    :param structures: n structures.
+    :param labels: their labels, in their order.
+    :param closed_shell: whether rows with an odd electron count are left out.
+    :param targets: shape (n_targets, n), NaN where the label lacks a target.
+    :param baseline: shape (n,), NaN where there is none.
+    :returns: shape (n,), and the counts that are not zero.
+    :raises DatasetError: no row is left.
+    """
+    first = np.zeros(len(structures), dtype=bool)
+    first[np.unique(structures.hashes, return_index=True)[1]] = True
+    odd = labels.open_shell & closed_shell
+    usable = first & labels.finished & ~odd
+    with_target = usable & np.isfinite(targets).all(axis=0)
+    kept = with_target & np.isfinite(baseline)
+    excluded = {
+        'failed': int((first & ~labels.finished).sum()),
+        'open_shell': int((first & labels.finished & odd).sum()),
+        'repeated': int((~first).sum()),
+        'no_target': int((usable & ~with_target).sum()),
+        'no_baseline': int((with_target & ~kept).sum()),
+    }
+    if not kept.any():
+        raise DatasetError(f'no row is left of {len(structures)}: {excluded}; look at the statuses of the labels')
+    return kept, {reason: count for reason, count in excluded.items() if count}
 
 
 @calcfunction
@@ -171,7 +202,7 @@ def split_dataset(dataset: DatasetData, parameters: orm.Dict) -> DatasetData:
         return rows.groups
 
     groups = _groups(wanted['group'], rows.names, compositions)
-    parts = _drawn_parts(wanted, rows.hashes, rows.families, groups)
+    parts = _draw_parts(wanted, rows.hashes, rows.families, groups)
     return DatasetData(
         replace(rows, split=parts, groups=groups),
         attributes.get('descriptor'),
@@ -200,7 +231,7 @@ def merge_datasets(**sets: DatasetData) -> DatasetData:
         ('unit', 'units'),
         ('others', 'other targets'),
     ):
-        _same(nodes, key, what)
+        _common_attribute(nodes, key, what)
     labels = _joined_source(nodes, 'labels', 'engines or protocols')
     baseline = _joined_source(nodes, 'baseline', 'baselines')
     parts = [replace(node.dataset, groups=None) for node in nodes]
@@ -227,13 +258,13 @@ def merge_datasets(**sets: DatasetData) -> DatasetData:
 def _groups(
     group: str, names: NDArray[np.str_], compositions: Callable[[], NDArray[np.str_]]
 ) -> NDArray[np.str_] | None:
-    """Give the group of each row; None where equal structures alone stay together."""
+    """Return the group of each row; None if only equal structures stay together."""
     if group == BY_STRUCTURE:
         return None
     return alloy_keys(names) if group == 'alloy' else compositions()
 
 
-def _drawn_parts(
+def _draw_parts(
     wanted: dict[str, Any], hashes: NDArray[np.str_], families: NDArray[np.str_], groups: NDArray[np.str_] | None
 ) -> NDArray[np.str_]:
     return split_rows(
@@ -247,7 +278,7 @@ def _drawn_parts(
 
 
 def _check_bound_columns(node: DatasetData) -> None:
-    """Refuse columns that were learnt or selected on training rows: in another split these would be test rows."""
+    """Check that no column was learnt or selected on training rows, which another split would test on."""
     bound = []
     if node.learnt_rows is not None:
         bound.append(f'the descriptor {node.base.attributes.get("descriptor")["name"]!r} learnt them')
@@ -256,13 +287,13 @@ def _check_bound_columns(node: DatasetData) -> None:
     if bound:
         raise DatasetError(
             f'the columns of the data set {node.uuid} belong to its split: {" and ".join(bound)} on its training rows, '
-            'which another split would test on. Join the structures and labels instead, build a data set of them with '
-            'the wanted split (nanoml.assemble_dataset with `split`, `aiida-nanoml dataset build`), then select.'
+            'which another split would test on: join the structures and labels instead, build a data set of them with '
+            'the wanted split (nanoml.assemble_dataset with `split`, `aiida-nanoml dataset build`), then select'
         )
 
 
-def _same(nodes: list[DatasetData], key: str, what: str) -> Any:
-    """Return an attribute that all data sets must agree on."""
+def _common_attribute(nodes: list[DatasetData], key: str, what: str) -> Any:
+    """Return an attribute that must be equal in all data sets."""
     values = [node.base.attributes.get(key, None) or None for node in nodes]
     for node, value in zip(nodes, values, strict=True):
         if value != values[0]:
@@ -274,10 +305,10 @@ def _same(nodes: list[DatasetData], key: str, what: str) -> Any:
 
 
 def _joined_source(nodes: list[DatasetData], key: str, what: str) -> dict[str, Any] | None:
-    """Return the source of what all data sets say about their labels or baseline; None where none says anything."""
+    """Return the joint source of the labels or baselines of all data sets; None if no set has one."""
     values = [node.base.attributes.get(key, None) for node in nodes]
     if not all(values):
-        return _same(nodes, key, what)
+        return _common_attribute(nodes, key, what)
     source = LabelSource.from_dict(values[0])
     for node, value in zip(nodes, values, strict=True):
         other = LabelSource.from_dict(value)
@@ -293,16 +324,16 @@ def _joined_source(nodes: list[DatasetData], key: str, what: str) -> dict[str, A
 @calcfunction
 @refusing
 def select_features(dataset: DatasetData, selection: orm.Dict) -> DatasetData:
-    """Keep the columns that a selector finds worth keeping; it sees the training rows only.
+    """Keep the columns that a selector chooses on the training rows.
 
-    :param dataset: a data set with a split. The selector looks at the main target; with a baseline, at the
-        correction to it.
+    :param dataset: a data set with a split. The selector uses the main target; with a baseline, the correction
+        to it.
     :param selection: ``name`` in the registry of selectors and, optionally, ``params``.
     :raises DatasetError: the data set was not split, the selector is unknown, or it keeps no column.
     """
     from aiida_nanoml.features.selection import make_selector
 
-    name, params = _chosen(selection.get_dict(), 'selector')
+    name, params = _name_and_params(selection.get_dict(), 'selector')
     selector = make_selector(name, **params)
     rows = dataset.dataset
     training = rows.split == 'train'
@@ -354,7 +385,7 @@ def import_dataset(x: orm.SinglefileData, y: orm.SinglefileData, parameters: orm
         if not isinstance(wanted[key], kind) or isinstance(wanted[key], bool):
             raise DatasetError(f'{key} cannot be {wanted[key]!r}')
     if 'descriptor' in wanted:
-        identity = descriptor_identity(_chosen_descriptor(wanted['descriptor']))
+        identity = descriptor_identity(_make_chosen_descriptor(wanted['descriptor']))
     else:
         names = [f'x{column}' for column in range(wanted['n_features'])]
         identity = {'name': 'imported', 'params': {}, 'feature_names': names, 'n_features': len(names)}
@@ -380,15 +411,15 @@ def import_dataset(x: orm.SinglefileData, y: orm.SinglefileData, parameters: orm
     return DatasetData(dataset, identity, source.to_dict())
 
 
-def _chosen_descriptor(choice: Any) -> Any:
+def _make_chosen_descriptor(choice: Any) -> Any:
     from aiida_nanoml.features.registry import make_descriptor
 
-    name, params = _chosen(choice, 'descriptor')
+    name, params = _name_and_params(choice, 'descriptor')
     return make_descriptor(name, **params)
 
 
-def _chosen(choice: Any, what: str) -> tuple[str, dict[str, Any]]:
-    """Name and parameters of a choice."""
+def _name_and_params(choice: Any, what: str) -> tuple[str, dict[str, Any]]:
+    """Return name and parameters of a choice."""
     if not isinstance(choice, dict) or 'name' not in choice or set(choice) - {'name', 'params'}:
         raise DatasetError(f'a {what} is chosen by `name` and `params`, got {choice!r}')
     params = choice.get('params', {})

@@ -1,4 +1,4 @@
-"""Joining of densities, and those of runs of SIESTA that exist already."""
+"""Charge densities: merge, divide, and import those of finished SIESTA runs."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def merge_densities(**sets: DensitySetData) -> DensitySetData:
 @calcfunction
 @refusing
 def divide_densities(densities: DensitySetData, n_test: orm.Int, seed: orm.Int) -> dict[str, DensitySetData]:
-    """Divide densities by chance into those to learn from and those to test on.
+    """Divide densities at random into training and test densities.
 
-    :param n_test: how many to test on.
-    :param seed: of the choice.
+    :param n_test: number of test densities.
+    :param seed: random seed of the choice.
     :returns: ``train`` and ``test``, each in the order of the densities.
     :raises DensityError: one of the two would be empty.
     """
     n, wanted = densities.n_densities, n_test.value
     if not 0 < wanted < n:
-        raise DensityError(f'{wanted} of {n} densities to test on leave nothing for one of the two parts')
+        raise DensityError(f'{wanted} test densities of {n} leave one of the two parts empty')
     order = np.random.Generator(np.random.PCG64(seed.value)).permutation(n)
     rows = {'test': sorted(order[:wanted].tolist()), 'train': sorted(order[wanted:].tolist())}
     return {part: densities.select(chosen) for part, chosen in rows.items()}
@@ -54,7 +54,7 @@ def divide_densities(densities: DensitySetData, n_test: orm.Int, seed: orm.Int) 
 def import_siesta_densities(
     remote_folder: orm.RemoteData, runs: orm.Dict, **pseudos: orm.SinglefileData
 ) -> DensitySetData:
-    """Read the densities of finished runs out of their folders.
+    """Read the densities of finished runs from their folders.
 
     :param remote_folder: the folder below which the runs lie, on this machine.
     :param runs: as of :func:`~aiida_nanoml.calculations.functions.siesta.import_siesta_runs`; ``files`` has the MD5 of

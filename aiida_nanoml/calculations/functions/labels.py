@@ -1,4 +1,4 @@
-"""Joining of labels."""
+"""Labels: merge label sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Potentials: by name, from a file, with one parameter at several values; and the tables and figure of a scan."""
+"""Potentials: generate, import, average and vary them; tables and figure of a scan."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def scanned_potentials(
         raise TransportError(f'a scan has a `parameter` and a list of `values`, at least one; got {scan}')
     repeated = [value for number, value in enumerate(values) if value in values[:number]]
     if repeated:
-        raise TransportError(f'the value {repeated[0]} stands in the scan twice')
+        raise TransportError(f'the value {repeated[0]} is in the scan twice')
     if isinstance(potential, str):
         return vary_preset(potential, parameters or {}, scan['parameter'], values)
     return vary_potential(potential, scan['parameter'], values)
@@ -199,13 +199,13 @@ def only_potential(node: PotentialSetData) -> Potential:
 
 
 def parameter_title(parameter: str) -> str:
-    """Name a parameter with its unit."""
+    """Return the name of a parameter with its unit."""
     unit = UNITS.get(parameter, '')
     return f'{parameter} ({unit})' if unit else parameter
 
 
 def method_note(settings: dict[str, Any]) -> str:
-    """Say how a transmission was computed."""
+    """Describe how a transmission was computed."""
     return f'R-matrix, {settings["n_basis"]} cosines, correction {settings["correction"]}'
 
 

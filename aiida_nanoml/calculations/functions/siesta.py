@@ -1,4 +1,4 @@
-"""Runs of SIESTA that exist already: importing many at once, and joining what was imported."""
+"""Finished runs of SIESTA: import many at once, and join them; single structures in boxes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PSEUDO = 'pseudo_'
 def place_structures(
     structures: StructureSetData, rows: orm.List, vacuum_ang: orm.Float
 ) -> dict[str, orm.StructureData]:
-    """Take single structures out of a set, isolated ones in an orthogonal box with vacuum.
+    """Return single structures of a set, isolated ones in an orthogonal box with vacuum.
 
     :param structures: the set.
     :param rows: indices of the structures.
@@ -41,9 +41,9 @@ def place_structures(
     """
     whole = structures.structures
     wanted = rows.get_list()
-    refusal = validate_rows(wanted, len(whole))
-    if refusal:
-        raise StructureError(refusal)
+    text = validate_rows(wanted, len(whole))
+    if text is not None:
+        raise StructureError(text)
     if not vacuum_ang.value > 0:
         raise StructureError(f'vacuum_ang must be positive, got {vacuum_ang.value}')
     width = max(4, len(str(max(wanted))))
@@ -58,7 +58,7 @@ def place_structures(
 def import_siesta_runs(
     remote_folder: orm.RemoteData, runs: orm.Dict, **pseudos: orm.SinglefileData
 ) -> dict[str, orm.Data]:
-    """Read the structures and labels of finished runs out of their folders.
+    """Read the structures and labels of finished runs from their folders.
 
     :param remote_folder: the folder below which the runs lie, on this machine.
     :param runs: ``runs``, a list of mappings: ``folder`` relative to the remote folder, ``name``, ``family``,
@@ -91,7 +91,7 @@ def import_siesta_runs(
 @calcfunction
 @refusing
 def collect_runs(rows: orm.Dict, **parts: orm.Data) -> dict[str, orm.Data]:
-    """Put the structures and labels of runs into one set each.
+    """Join the structures and labels of runs into one set each.
 
     :param rows: ``parts``, a list of mappings: ``hashes`` of the structures that are taken from a part, with their
         ``names`` and ``families``.
@@ -116,14 +116,14 @@ def collect_runs(rows: orm.Dict, **parts: orm.Data) -> dict[str, orm.Data]:
 
 
 def structure_set(node: orm.StructureData | StructureSetData) -> StructureSet:
-    """Give the structures of a node, be it one or many."""
+    """Return the structures of a node with one structure or many."""
     if isinstance(node, StructureSetData):
         return node.structures
     return StructureSet.from_structures([structure_of_node(node)])
 
 
 def structure_of_node(node: orm.StructureData) -> Structure:
-    """Take a structure out of AiiDA's node for one."""
+    """Return the structure of AiiDA's node for one."""
     numbers = {kind.name: ATOMIC_NUMBERS[kind.symbol] for kind in node.kinds}
     return Structure(
         numbers=np.array([numbers[site.kind_name] for site in node.sites], dtype=np.uint8),
@@ -134,7 +134,7 @@ def structure_of_node(node: orm.StructureData) -> Structure:
 
 
 def node_of_structure(structure: Structure, label: str = '') -> orm.StructureData:
-    """Make AiiDA's node for one structure; the kinds are the elements, in the order in which they occur."""
+    """Return AiiDA's node for one structure; the kinds are the elements, in order of occurrence."""
     node = orm.StructureData(cell=structure.cell.tolist(), pbc=structure.pbc.tolist(), label=label)
     for number, position in zip(structure.numbers, structure.positions, strict=True):
         node.append_atom(symbols=SYMBOLS[number], position=position.tolist())
@@ -142,5 +142,5 @@ def node_of_structure(structure: Structure, label: str = '') -> orm.StructureDat
 
 
 def manifest(runs: list[dict[str, Any]], vacuum_ang: float | None, **further: Any) -> orm.Dict:
-    """Make the input ``runs`` of :func:`import_siesta_runs`; ``further`` keys are of other functions that take it."""
+    """Return the input ``runs`` of :func:`import_siesta_runs`; ``further`` keys are read by similar functions."""
     return orm.Dict({'runs': runs, 'vacuum_ang': vacuum_ang, **further})

@@ -1,4 +1,4 @@
-"""Runs of SIESTA that begin with a given density, and the same runs that begin with free atoms."""
+"""Compare SIESTA runs that begin with a given density with runs that begin with free atoms."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from aiida_nanoml.engines.siesta.output import Run, read_run
 from aiida_nanoml.errors import DensityError, EvaluationError
 
 STARTS = ('atoms', 'density')
-"""What a self-consistency begins with: free atoms, or a given density."""
+"""Starts of a self-consistency: free atoms, or a given density."""
 
 
 @calcfunction
 @refusing
 def box_structures(densities: DensitySetData, rows: orm.List) -> dict[str, orm.StructureData]:
-    """Take structures out of a set of densities, each in the box of its density.
+    """Return structures of a set of densities, each in the box of its density.
 
     :param densities: the set.
     :param rows: indices of the structures.
@@ -32,9 +32,9 @@ def box_structures(densities: DensitySetData, rows: orm.List) -> dict[str, orm.S
     :raises DensityError: a row does not exist.
     """
     structures = densities.structures
-    refusal = validate_rows(rows.get_list(), len(structures))
-    if refusal is not None:
-        raise DensityError(refusal)
+    text = validate_rows(rows.get_list(), len(structures))
+    if text is not None:
+        raise DensityError(text)
     return {row_name(row): node_of_structure(structures[row], str(structures.names[row])) for row in rows}
 
 
@@ -43,8 +43,8 @@ def box_structures(densities: DensitySetData, rows: orm.List) -> dict[str, orm.S
 def compare_starts(densities: DensitySetData, **runs: orm.FolderData) -> dict[str, orm.ArrayData | orm.Dict]:
     """Compare runs that began with free atoms with runs that began with a density.
 
-    :param densities: the densities, in the order of whose rows the table stands.
-    :param runs: what was retrieved of each run, as ``row_0003_atoms`` and ``row_0003_density``.
+    :param densities: the densities; the table has the order of their rows.
+    :param runs: retrieved files of each run, as ``row_0003_atoms`` and ``row_0003_density``.
     :returns: ``table``, for each structure ``rows``, ``names``, ``hashes`` and, of both starts, ``iterations_…``,
         ``scf_s_…`` and ``wall_s_…``, the seconds of the self-consistency and of the whole run, and
         ``energy_difference_ev``, the energy after the given density less that after free atoms; and ``summary``, see
@@ -72,13 +72,13 @@ def compare_starts(densities: DensitySetData, **runs: orm.FolderData) -> dict[st
 
 
 def summarise_starts(columns: Mapping[str, ArrayLike]) -> dict[str, float | int | None]:
-    """Sum up what a given density saves.
+    """Return sums and shares of what a given density saves.
 
     :param columns: those of the table of :func:`compare_starts`, shape (n,) each.
     :returns: ``n_structures``; ``iterations_atoms`` and ``iterations_density``, sums over the structures; the shares
         saved of these, ``iterations_saved``, of the seconds of the self-consistency, ``scf_s_saved``, and of those of
-        the whole run, ``wall_s_saved``; ``iterations_saved_least``, that of the structure which profits least; and
-        ``energy_difference_max_ev``. None where SIESTA does not tell the time.
+        the whole run, ``wall_s_saved``; ``iterations_saved_least``, the smallest share of a structure; and
+        ``energy_difference_max_ev``. None if SIESTA wrote no times.
     """
     counts = {start: np.asarray(columns[f'iterations_{start}']) for start in STARTS}
     summary: dict[str, float | int | None] = {'n_structures': len(counts['atoms'])}
@@ -92,7 +92,7 @@ def summarise_starts(columns: Mapping[str, ArrayLike]) -> dict[str, float | int 
 
 
 def row_name(row: int) -> str:
-    """Name the part of a step that belongs to a row."""
+    """Return the link label of a row."""
     return f'row_{row:04d}'
 
 

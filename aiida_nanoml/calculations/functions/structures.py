@@ -1,4 +1,4 @@
-"""Generation, import and joining of structures."""
+"""Structures: generate, import and merge them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def generate_structures(generator: orm.Str, parameters: orm.Dict) -> StructureSe
 def import_structures(file: orm.SinglefileData, family: orm.Str | None = None) -> StructureSetData:
     """Read structures from a file in any format that ASE reads.
 
-    :param file: the file; its name tells the format.
+    :param file: the file; the format follows from its name.
     :param family: family of all structures, in place of what the file says.
     :raises StructureError: the file cannot be read, or a structure is not physical.
     """

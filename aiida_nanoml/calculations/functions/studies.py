@@ -1,4 +1,4 @@
-"""Studies: the structures of one family, and the results of all seeds in one table with its figure."""
+"""Studies: select the structures of one family, and tabulate the results of all seeds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from aiida_nanoml.learning.studies.base import Study, Table, rows_of, tabulate
 @calcfunction
 @refusing
 def family_structures(structures: StructureSetData, family: orm.Str) -> StructureSetData:
-    """Take the structures of one family out of a set.
+    """Return the structures of one family in a set.
 
     :raises StructureError: there are none.
     """
@@ -38,7 +38,7 @@ def family_structures(structures: StructureSetData, family: orm.Str) -> Structur
 @calcfunction
 @refusing
 def tabulate_study(study: orm.Dict, **rows: orm.ArrayData) -> dict[str, orm.Data]:
-    """Put the rows of all jobs of a study into one table, and draw its figure.
+    """Join the rows of all jobs of a study into one table, and draw its figure.
 
     :param study: ``study``, ``settings``, ``kind`` and ``hyperparameters``.
     :param rows: results of the jobs.
@@ -68,7 +68,7 @@ def tabulate_study(study: orm.Dict, **rows: orm.ArrayData) -> dict[str, orm.Data
 
 
 def study_of(wanted: dict[str, Any]) -> Study:
-    """Make a study again from what its tables keep in their attributes."""
+    """Return the study of the attributes that its tables keep."""
     from aiida_nanoml.learning.studies import make_study
 
     return make_study(

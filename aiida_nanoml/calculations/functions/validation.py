@@ -1,4 +1,4 @@
-"""Predictions against labels computed afterwards."""
+"""Compare predictions with labels that were computed afterwards, in error and in time."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def compare_with_labels(
     :param labels: labels from the engine and protocol that the model learnt from.
     :param structures: those to compare; by default all that have a label. Targets that are counted by atom or need a
         cell cannot do without.
-    :param report: what the prediction job retrieved, to tell what predicting cost.
+    :param report: retrieved files of the prediction job, which state its time.
     :param baseline: labels that a correction started from, whose cost is part of that of the prediction.
     :param atoms: labels of isolated atoms, for cohesive energies; by default they are looked for among the labels.
     :returns: ``metrics`` (r2, mae and rmse in the unit of the target, n, coverage, by family too, of a correction also
         of the baseline alone; ``labelling_s``, the seconds that labelling took; with ``report``, what
         :func:`time_saved` gives) and ``table`` with the columns ``names``, ``predicted``, ``labelled``, ``std``,
         ``distance``, ``outside`` and, of a correction, ``baseline``.
-    :raises DatasetError: the labels are of another origin than the training labels, do not tell the target, or none
+    :raises DatasetError: the labels have another source than the training labels, lack the target, or none
         belongs to a prediction; structures or isolated atoms are missing.
     """
     from aiida_nanoml.learning.metrics import regression_metrics
@@ -90,11 +90,11 @@ def compare_with_labels(
     groups = {'all': np.ones(len(known), dtype=bool)}
     groups |= {family: columns['families'] == family for family in sorted(set(columns['families'].tolist()) - {''})}
     for group, rows in groups.items():
-        judged = {name: column[rows] for name, column in columns.items()}
-        intervals = interval_metrics(known[rows], judged, predictions.calibration)
-        metrics[group] = regression_metrics(known[rows], judged['value']) | intervals
-        if BASELINE in judged:
-            metrics[f'baseline/{group}'] = regression_metrics(known[rows], judged[BASELINE])
+        chosen = {name: column[rows] for name, column in columns.items()}
+        intervals = interval_metrics(known[rows], chosen, predictions.calibration)
+        metrics[group] = regression_metrics(known[rows], chosen['value']) | intervals
+        if BASELINE in chosen:
+            metrics[f'baseline/{group}'] = regression_metrics(known[rows], chosen[BASELINE])
     table = orm.ArrayData()
     shown = {'names': columns['names'], 'predicted': columns['value'], 'labelled': known}
     shown |= {name: columns[name] for name in ('std', 'distance', 'outside', BASELINE) if name in columns}
@@ -106,7 +106,7 @@ def compare_with_labels(
 def time_saved(
     label_s: NDArray[np.float64], job_s: float, n_predicted: int, baseline_s: NDArray[np.float64] | float = np.nan
 ) -> dict[str, float | None]:
-    """Set what a prediction costs against what a label costs.
+    """Compare the time of a prediction with that of a label.
 
     :param label_s: shape (n,), seconds that each label took; NaN where unknown.
     :param job_s: seconds that the prediction job took, with everything that it loads.

@@ -1,4 +1,4 @@
-"""Importer ``nanoml.siesta``: a folder in which SIESTA was run becomes the inputs of a calculation."""
+"""Importer of finished SIESTA runs: a folder becomes the inputs of a calculation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DIGEST = 'nanoml_run_digest'
 
 
 class SiestaImporter(CalcJobImporter):  # type: ignore[misc]
-    """Make the inputs of a ``nanoml.siesta`` calculation from a finished run."""
+    """Read the inputs of a ``nanoml.siesta`` calculation from a finished run."""
 
     @staticmethod
     def parse_remote_data(
@@ -39,7 +39,7 @@ class SiestaImporter(CalcJobImporter):  # type: ignore[misc]
         :param pseudo_family: family whose pseudopotentials were used, where the files are not in the folder.
         :param vacuum_ang: see :func:`~aiida_nanoml.engines.siesta.folder.read_finished_run`.
         :returns: everything that the calculation takes, ``remote_folder`` included; run it, and it is imported.
-        :raises StructureError: the folder holds no finished run that can be used; the message says why.
+        :raises StructureError: the folder holds no finished run that can be used; the message states the reason.
         """
         path = Path(remote_data.get_remote_path())
         try:
@@ -74,7 +74,7 @@ def inputs_of_run(
     remote_data: orm.RemoteData,
     shared: SharedDicts,
 ) -> dict[str, Any]:
-    """Make the inputs of a calculation from what was read.
+    """Return the inputs of a calculation.
 
     :param pseudos: pseudopotentials by element.
     :param origin: where they come from: ``folder``, or the label of the family.

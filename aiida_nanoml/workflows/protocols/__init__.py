@@ -16,7 +16,7 @@ class ProtocolError(NanomlError):
 
 
 def protocol_inputs(workflow: str, protocol: str | None, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the inputs that a protocol gives to a workflow.
+    """Return the inputs of a workflow by a protocol.
 
     :param workflow: name of the YAML file, for example ``gap``.
     :param protocol: name of the protocol; None takes the default one.
@@ -57,6 +57,7 @@ def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def _check_overrides(inputs: Mapping[str, Any], overrides: Mapping[str, Any], where: str) -> None:
+    """Check that each override exists in the protocol; ``where`` is the path of the inputs."""
     for key, value in overrides.items():
         if key not in inputs:
             raise ProtocolError(f'there is no input {where}{key} to override; there are: {", ".join(inputs)}')
@@ -68,5 +69,5 @@ def _check_overrides(inputs: Mapping[str, Any], overrides: Mapping[str, Any], wh
 
 
 def _is_another(base: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
-    """Whether a choice by name, such as that of a descriptor, is another one: the parameters go with the name."""
+    """Return whether a choice by name, such as a descriptor, names another one: the parameters belong to the name."""
     return 'name' in base and changes.get('name', base['name']) != base['name']
