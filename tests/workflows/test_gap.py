@@ -51,7 +51,7 @@ def test_from_flakes_to_validated_predictions(code: orm.InstalledCode) -> None:
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        ({'flakes': {'z': FLAKES | {'seed': '1'}}}, 'flakes.z: `seed` must be an integer'),
+        ({'flakes': {'z': FLAKES | {'seed': '1'}}}, "flakes.z: parameter seed='1' of FlakeParameters"),
         ({'flakes': {'z': FLAKES | {'sise': 2}}}, 'sise'),
         ({}, 'either flakes to generate or structures'),
     ],
