@@ -80,7 +80,7 @@ class Curves:
         return np.isin(self.status, USABLE)
 
     def energies(self, rows: NDArray[np.int64], volumes_ang3: Floats) -> Floats:
-        """Energy of curves by their equations of state; ``rows`` and ``volumes_ang3`` are broadcast.
+        """Return the energy of curves by their equations of state; ``rows`` and ``volumes_ang3`` are broadcast.
 
         :param rows: numbers of curves.
         :param volumes_ang3: Å³ per atom.
@@ -95,18 +95,18 @@ class Curves:
         )
 
     def pressures(self, rows: NDArray[np.int64], volumes_ang3: Floats) -> Floats:
-        """Pressure -dE/dV of curves in GPa; arguments as of :meth:`energies`."""
+        """Return the pressure -dE/dV of curves in GPa; arguments as of :meth:`energies`."""
         return birch_pressures(
             volumes_ang3, self.volume_ang3[rows], self.bulk_modulus_gpa[rows], self.bulk_modulus_derivative[rows]
         )
 
     def counts(self) -> dict[str, int]:
-        """Number of curves by status."""
+        """Return the number of curves by status."""
         found, counts = np.unique(self.status, return_counts=True)
         return {str(status): int(count) for status, count in zip(found, counts, strict=True)}
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Give all columns by name."""
+        """Return all columns by name."""
         return {column.name: getattr(self, column.name) for column in fields(self)}
 
     @classmethod
@@ -124,8 +124,8 @@ class Curves:
 def fit_curves(structures: StructureSet, energies_ev: Floats) -> Curves:
     """Fit an equation of state to each alloy and phase of a scan.
 
-    :param structures: n cells; ``names`` tell the alloy, ``families`` the phase, volumes the lattice constant.
-    :param energies_ev: (n,) energy per atom in eV, with one zero for all phases of an alloy; NaN where there is none.
+    :param structures: n cells; ``names`` are those of the alloys, ``families`` the phase, volumes the lattice constant.
+    :param energies_ev: (n,) energy per atom in eV, with one zero for all phases of an alloy; NaN if unknown.
     :raises AlloyError: no rows, lengths that differ, or a row without a name or of an unknown phase.
     """
     energies = np.asarray(energies_ev, dtype=np.float64)
@@ -165,12 +165,12 @@ def fit_curves(structures: StructureSet, energies_ev: Floats) -> Curves:
 def extension(
     structures: StructureSet, energies_ev: Floats, curves: Curves, points: int = 2
 ) -> tuple[NDArray[np.int64], Floats]:
-    """Say which lattice constants to add where a scan ends before its minimum.
+    """Choose the lattice constants to add to a scan that ends before its minimum.
 
-    The scan goes on beyond that end by its mean step, unless a point there was tried and gave no energy.
+    The scan continues beyond that end by its mean step, unless a point there was tried and gave no energy.
 
     :param structures: n cells, the scan that gave the curves.
-    :param energies_ev: (n,) eV per atom, NaN where there is none.
+    :param energies_ev: (n,) eV per atom, NaN if unknown.
     :param curves: from :func:`fit_curves`.
     :param points: number of lattice constants to add to a curve.
     :returns: (k,) a row of the scan to scale, and (k,) lattice constants in Å.
@@ -244,7 +244,7 @@ def at_minimum(values: Mapping[str, Floats], volumes_ang3: Floats, curves: Curve
 
 
 def at_curve(values: Floats, curves: Curves) -> Floats:
-    """Mean of what is known at the points of each curve.
+    """Return the mean of what is known at the points of each curve.
 
     :param values: (n,), NaN where a point has none.
     :returns: (C,), NaN for a curve without any.
@@ -259,9 +259,7 @@ def at_curve(values: Floats, curves: Curves) -> Floats:
 def _check_rows(structures: StructureSet) -> None:
     nameless = np.flatnonzero(structures.names == '')
     if len(nameless):
-        raise AlloyError(
-            f'row {nameless[0]} of the scan has no name that tells its alloy: name the cells with name_alloys'
-        )
+        raise AlloyError(f'row {nameless[0]} of the scan has no name of an alloy: name the cells with name_alloys')
     strange = np.flatnonzero(~np.isin(structures.families, list(PHASES)))
     if len(strange):
         row = int(strange[0])

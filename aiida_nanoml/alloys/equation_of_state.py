@@ -36,7 +36,7 @@ class EquationOfState:
     residual_ev: float
 
     def energies(self, volumes_ang3: npt.ArrayLike) -> Floats:
-        """Energy at given volumes.
+        """Return the energy at given volumes.
 
         :param volumes_ang3: (m,) Å³ per atom.
         :returns: (m,) eV per atom.
@@ -46,7 +46,7 @@ class EquationOfState:
         )
 
     def pressures(self, volumes_ang3: npt.ArrayLike) -> Floats:
-        """Pressure -dE/dV at given volumes.
+        """Return the pressure -dE/dV at given volumes.
 
         :param volumes_ang3: (m,) Å³ per atom.
         :returns: (m,) GPa, positive under compression.
@@ -61,7 +61,7 @@ def birch_energies(
     bulk_modulus_gpa: npt.ArrayLike,
     bulk_modulus_derivative: npt.ArrayLike,
 ) -> Floats:
-    """Energy by the equation of state; all arguments are broadcast against each other.
+    """Return the energy by the equation of state; all arguments are broadcast against each other.
 
     :param volumes_ang3: where, Å³ per atom.
     :param energy_ev: at the minimum, eV per atom.
@@ -82,7 +82,7 @@ def birch_pressures(
     bulk_modulus_gpa: npt.ArrayLike,
     bulk_modulus_derivative: npt.ArrayLike,
 ) -> Floats:
-    """Pressure -dE/dV by the equation of state; all arguments are broadcast against each other.
+    """Return the pressure -dE/dV by the equation of state; all arguments are broadcast against each other.
 
     :returns: GPa.
     """

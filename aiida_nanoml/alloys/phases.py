@@ -30,7 +30,7 @@ class Phases:
     :param formulas: (M,) content of a cell.
     :param phases: (M,) the phase with the lower minimum; ``'undecided'`` where a candidate has no equation of state.
     :param energy_difference_ev: (M,) E(fcc) - E(bcc) at the minima, eV per atom; NaN where undecided.
-    :param curves: (M, 2) number of the fcc and of the bcc curve; -1 where there is none.
+    :param curves: (M, 2) number of the fcc and of the bcc curve; -1 if there is none.
     """
 
     names: NDArray[np.str_]
@@ -48,12 +48,12 @@ class Phases:
         return np.asarray(self.phases != UNDECIDED)
 
     def counts(self) -> dict[str, int]:
-        """Number of alloys by phase."""
+        """Return the number of alloys by phase."""
         found, counts = np.unique(self.phases, return_counts=True)
         return {str(phase): int(count) for phase, count in zip(found, counts, strict=True)}
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Give all columns by name."""
+        """Return all columns by name."""
         return {column.name: getattr(self, column.name) for column in fields(self)}
 
 
@@ -74,7 +74,7 @@ def equilibrium_phases(curves: Curves) -> Phases:
         numbers[[row_of[name] for name in curves.names[found].tolist()], column] = found
     both = (numbers >= 0).all(axis=1)
     fcc, bcc = numbers[:, 0], numbers[:, 1]
-    compositions = np.array([_reduced(formula) for formula in curves.formulas.tolist()])
+    compositions = np.array([_reduced_formula(formula) for formula in curves.formulas.tolist()])
     mixed = np.flatnonzero(both & (compositions[fcc] != compositions[bcc]))
     if len(mixed):
         row = mixed[0]
@@ -89,7 +89,7 @@ def equilibrium_phases(curves: Curves) -> Phases:
 
 
 def compare_phases(reference: Curves, predicted: Curves) -> dict[str, Any]:
-    """Judge the curves of a model by those of the engine that it learnt from.
+    """Compare the curves of a model with those of the engine that it learnt from.
 
     :param reference: curves of the engine.
     :param predicted: curves of the model, of the same alloys; others are left out. Energies may have another zero
@@ -106,7 +106,7 @@ def compare_phases(reference: Curves, predicted: Curves) -> dict[str, Any]:
     known = np.array([row_of.get(name, -1) for name in ours.names.tolist()], dtype=np.int64)
     for row in np.flatnonzero(known >= 0).tolist():
         a, b = ours.formulas[row], theirs.formulas[known[row]]
-        if _reduced(a) != _reduced(b):
+        if _reduced_formula(a) != _reduced_formula(b):
             raise AlloyError(f'{ours.names[row]} is {a} in the scan of the engine and {b} in that of the model')
     decided = (known >= 0) & ours.decided & theirs.decided[known]
     if not decided.any():
@@ -138,7 +138,7 @@ def compare_phases(reference: Curves, predicted: Curves) -> dict[str, Any]:
 
 
 def fractions(formulas: NDArray[np.str_], element: str) -> Floats:
-    """Atomic fraction of an element.
+    """Return the atomic fraction of an element.
 
     :param formulas: (M,) such as ``'Al2CoCrFe3Ni'``.
     :param element: chemical symbol.
@@ -152,8 +152,8 @@ def _amounts(formula: str) -> dict[str, int]:
     return {symbol: int(count or 1) for symbol, count in re.findall(r'([A-Z][a-z]?)(\d*)', formula)}
 
 
-def _reduced(formula: str) -> str:
-    """The composition, whatever the size of the cell."""
+def _reduced_formula(formula: str) -> str:
+    """Return the composition as a formula, whatever the size of the cell."""
     amounts = _amounts(formula)
     divisor = math.gcd(*amounts.values())
     return ''.join(f'{symbol}{count // divisor}' for symbol, count in amounts.items())

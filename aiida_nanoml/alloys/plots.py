@@ -59,7 +59,7 @@ def plot_curves(
     :param path: file to write.
     :param curves: of the engine.
     :param points: columns (n,) of its scan: ``curve``, number of the curve; ``lattice_constant_ang``, Å; ``energy_ev``,
-        eV per atom, NaN where there is none.
+        eV per atom, NaN if unknown.
     :param alloy: name of the alloy.
     :param engine_label: engine and protocol of the points: ``'PBE (SIESTA), balanced'``.
     :param model: curves and points of a model, drawn dashed. Its energies must have the zero of those of the engine:
@@ -74,7 +74,6 @@ def plot_curves(
         scans.append(_curves_of(model, alloy, model_label, columns))
     zero, zero_name = _zero(scans[0], alloy)
     import matplotlib as mpl
-    from matplotlib.ticker import MaxNLocator
 
     with mpl.rc_context(RC):
         figure, panels = new_figure(6.6, 4.3, panels=len(PHASES))
@@ -85,23 +84,30 @@ def plot_curves(
             for number, scan in enumerate(scans):
                 _draw_curve(axes, scan[phase], phase, zero, by_model=number > 0)
                 notes.append(('', 'model: ')[number] + _minimum_note(scan[phase]))
-            axes.text(0.5, 0.97, '\n'.join(notes), transform=axes.transAxes, ha='center', va='top', fontsize=8)
-            axes.axhline(0, color=GREY, linewidth=0.6, zorder=0)
-            axes.set_title(phase)
-            axes.set_xlabel('Lattice constant (Å)')
-            axes.margins(x=0.06)
-            axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-            if not any(len(scan[phase].columns['energy_ev']) for scan in scans):
-                axes.set_xticks([])
+            _finish_panel(axes, phase, notes, empty=not any(len(scan[phase].columns['energy_ev']) for scan in scans))
         low, high = panels[0].get_ylim()
         panels[0].set_ylim(low, high + (0.08 + 0.07 * len(scans)) * (high - low))
         panels[0].set_ylabel(f'Energy (meV/atom)\nabove the {zero_name}')
         verdicts = [_verdict(curves, alloy, engine_label)]
         if model is not None:
             verdicts.append(_verdict(model[0], alloy, model_label))
-        figure.suptitle(_wrapped([_title(curves, alloy), *verdicts], 90), fontsize=9)
+        figure.suptitle(_wrap_lines([_title(curves, alloy), *verdicts], 90), fontsize=9)
         figure.legend(handles=_curve_handles(model_label), loc='outside lower center', ncols=3, frameon=False)
         save_figure(figure, path)
+
+
+def _finish_panel(axes: Any, phase: str, notes: list[str], *, empty: bool) -> None:
+    """Write title, notes and axes of a panel of E(a)."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.text(0.5, 0.97, '\n'.join(notes), transform=axes.transAxes, ha='center', va='top', fontsize=8)
+    axes.axhline(0, color=GREY, linewidth=0.6, zorder=0)
+    axes.set_title(phase)
+    axes.set_xlabel('Lattice constant (Å)')
+    axes.margins(x=0.06)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    if empty:
+        axes.set_xticks([])
 
 
 def plot_stress_strain(
@@ -122,7 +128,7 @@ def plot_stress_strain(
     :param path: file to write.
     :param curves: of the engine.
     :param points: columns (n,) of its scan: ``curve``, ``lattice_constant_ang`` and ``energy_ev`` as of
-        :func:`plot_curves`; ``stress_pressure_gpa``, GPa, NaN where there is none.
+        :func:`plot_curves`; ``stress_pressure_gpa``, GPa, NaN if unknown.
     :param alloy: name of the alloy.
     :param engine_label: engine and protocol of the points.
     :param model: curves and points of a model, drawn dashed; its points need no stress.
@@ -145,18 +151,7 @@ def plot_stress_strain(
         for phase, curve in scan.items():
             _draw_pressure(axes, curve, phase, f'{phase}, −dE/dV: {_modulus_note(curve)}', linestyle='-')
             if curve.usable:
-                known = np.isfinite(curve.columns['stress_pressure_gpa'])
-                axes.plot(
-                    100 * curve.strains(curve.columns['lattice_constant_ang'][known]),
-                    curve.columns['stress_pressure_gpa'][known],
-                    color=COLOURS[phase],
-                    marker=MARKERS[phase],
-                    markersize=5,
-                    markeredgecolor='white',
-                    markeredgewidth=0.5,
-                    linestyle='none',
-                    label=f'{phase}, stress by the engine' if known.any() else None,
-                )
+                _mark_stress(axes, curve, phase)
             if phase in predicted:
                 _draw_pressure(
                     axes, predicted[phase], phase, f'{phase}, model: {_modulus_note(predicted[phase])}', DASHES
@@ -164,9 +159,25 @@ def plot_stress_strain(
         axes.set_xlabel('Isotropic strain a/a$_0$ − 1 (%)')
         axes.set_ylabel('Pressure (GPa)')
         named = [_title(curves, alloy), engine_label, *([f'model: {model_label}'] if predicted else [])]
-        axes.set_title(_wrapped(named, 70), fontsize=9)
+        axes.set_title(_wrap_lines(named, 70), fontsize=9)
         figure.legend(loc='outside lower center', ncols=2, frameon=False)
         save_figure(figure, path)
+
+
+def _mark_stress(axes: Any, curve: _Curve, phase: str) -> None:
+    """Mark the pressure by the stress of the engine at the strains of a curve."""
+    known = np.isfinite(curve.columns['stress_pressure_gpa'])
+    axes.plot(
+        100 * curve.strains(curve.columns['lattice_constant_ang'][known]),
+        curve.columns['stress_pressure_gpa'][known],
+        color=COLOURS[phase],
+        marker=MARKERS[phase],
+        markersize=5,
+        markeredgecolor='white',
+        markeredgewidth=0.5,
+        linestyle='none',
+        label=f'{phase}, stress by the engine' if known.any() else None,
+    )
 
 
 def plot_phase_map(
@@ -218,39 +229,15 @@ def plot_phase_map(
     with mpl.rc_context(RC):
         figure, axes = new_figure(5.4, 5.0)
         mapping = mpl.cm.ScalarMappable(BoundaryNorm(levels, 256), 'RdBu_r')
-        triangles = _triangulation(places, decided)
-        if triangles is None:
-            axes.scatter(
-                *places[decided].T,
-                c=mapping.to_rgba(difference[decided]),
-                marker='s',
-                s=90,
-                linewidths=0.5,
-                edgecolors='black',
-            )
-        else:
-            axes.tricontourf(triangles, difference, levels=levels, cmap=mapping.cmap, norm=mapping.norm)
-            size = float(np.clip(600 / len(places), 0.5, 6))
-            axes.scatter(*places[decided].T, c='black', s=size, linewidths=0)
-            if difference[decided].min() < 0 < difference[decided].max():
-                axes.tricontour(triangles, difference, levels=[0.0], colors='black', linewidths=1.5)
-                axes.plot([], [], color='black', linewidth=1.5, label='phase boundary')
+        _draw_differences(axes, places, difference, mapping, levels)
         if not decided.all():
             axes.scatter(*places[~decided].T, c=GREY, marker='x', s=24, linewidths=1.0, label=UNDECIDED)
         for phase, of_phase in marked:
-            axes.scatter(
-                *of_phase.T,
-                c=COLOURS[phase],
-                marker=MARKERS[phase],
-                s=42,
-                linewidths=1.2,
-                edgecolors='white',
-                label=f'{phase} by the engine',
-                zorder=4,
-            )
+            style = {'c': COLOURS[phase], 'marker': MARKERS[phase], 'edgecolors': 'white', 'linewidths': 1.2}
+            axes.scatter(*of_phase.T, **style, s=42, label=f'{phase} by the engine', zorder=4)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        axes.set_title(_wrapped([title, engine_label], 66), fontsize=9)
+        axes.set_title(_wrap_lines([title, engine_label], 66), fontsize=9)
         margin = np.maximum(0.03 * np.ptp(places, axis=0), 0.02)
         (left, bottom), (right, top) = places.min(axis=0) - margin, places.max(axis=0) + margin
         axes.set(xlim=(left, right), ylim=(bottom, top))
@@ -260,6 +247,22 @@ def plot_phase_map(
         if axes.get_legend_handles_labels()[0]:
             figure.legend(loc='outside lower center', ncols=2, frameon=False)
         save_figure(figure, path)
+
+
+def _draw_differences(axes: Any, places: Floats, difference: Floats, mapping: Any, levels: Any) -> None:
+    """Draw energy differences over compositions: interpolated if they span an area, else a square for each."""
+    decided = np.isfinite(difference)
+    triangles = _triangulation(places, decided)
+    if triangles is None:
+        colours = mapping.to_rgba(difference[decided])
+        axes.scatter(*places[decided].T, c=colours, marker='s', s=90, linewidths=0.5, edgecolors='black')
+        return
+    axes.tricontourf(triangles, difference, levels=levels, cmap=mapping.cmap, norm=mapping.norm)
+    size = float(np.clip(600 / len(places), 0.5, 6))
+    axes.scatter(*places[decided].T, c='black', s=size, linewidths=0)
+    if difference[decided].min() < 0 < difference[decided].max():
+        axes.tricontour(triangles, difference, levels=[0.0], colors='black', linewidths=1.5)
+        axes.plot([], [], color='black', linewidth=1.5, label='phase boundary')
 
 
 def plot_phase_parity(
@@ -305,20 +308,13 @@ def plot_phase_parity(
                 zorder=2,
             )
         error = float(np.mean(np.abs(predicted - reference)))
-        for across, up, text in ((0.02, 0.98, 'fcc taken for bcc'), (0.98, 0.02, 'bcc taken for fcc')):
-            axes.text(
-                across,
-                up,
-                text,
-                transform=axes.transAxes,
-                ha='left' if across < 0.5 else 'right',
-                va='top' if up > 0.5 else 'bottom',
-                fontsize=8,
-            )
+        corner_style = {'transform': axes.transAxes, 'fontsize': 8}
+        axes.text(0.02, 0.98, 'fcc taken for bcc', ha='left', va='top', **corner_style)
+        axes.text(0.98, 0.02, 'bcc taken for fcc', ha='right', va='bottom', **corner_style)
         axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect='equal')
         axes.set_xlabel(f'{DIFFERENCE} (meV/atom),\n{engine_label}')
         axes.set_ylabel(f'Predicted {DIFFERENCE} (meV/atom)')
-        axes.set_title(_wrapped([title], 54), fontsize=9)
+        axes.set_title(_wrap_lines([title], 54), fontsize=9)
         figure.legend(
             loc='outside lower center',
             ncols=2,
@@ -355,15 +351,15 @@ class _Curve:
         return 'not scanned' if self.number < 0 else str(self.curves.status[self.number]).replace('_', ' ')
 
     def of(self, column: str) -> float:
-        """Give a number of the minimum."""
+        """Return a number of the minimum."""
         return float(getattr(self.curves, column)[self.number])
 
     def strains(self, constants_ang: Floats) -> Floats:
-        """Strain from the minimum."""
+        """Return the strain from the minimum."""
         return constants_ang / self.of('lattice_constant_ang') - 1
 
     def line(self) -> tuple[Floats, Floats]:
-        """Give lattice constants over the range of the points, and volumes per atom."""
+        """Return lattice constants over the range of the points, and volumes per atom."""
         known = self.columns['lattice_constant_ang']
         constants = np.linspace(known[0], known[-1], num=201)
         return constants, constants**3 / PHASES[self.phase]
@@ -377,7 +373,7 @@ def _require_labels(engine_label: str, model: Scan | None = None, model_label: s
 
 
 def _curves_of(scan: Scan, alloy: str, whose: str, columns: tuple[str, ...]) -> dict[str, _Curve]:
-    """Take what belongs to one alloy out of a scan, by phase."""
+    """Select what belongs to one alloy in a scan, by phase."""
     curves, points = scan
     wanted = ('curve', 'lattice_constant_ang', *columns)
     missing = [name for name in wanted if name not in points]
@@ -405,7 +401,7 @@ def _curves_of(scan: Scan, alloy: str, whose: str, columns: tuple[str, ...]) -> 
 
 
 def _zero(scan: Mapping[str, _Curve], alloy: str) -> tuple[float, str]:
-    """Zero of the energy axis, and what it is."""
+    """Return the zero of the energy axis, and what it is."""
     minima = [curve.of('energy_ev') for curve in scan.values() if curve.usable]
     if minima:
         return min(minima), 'lowest minimum'
@@ -480,7 +476,7 @@ def _title(curves: Curves, alloy: str) -> str:
     return f'{", ".join(formulas.tolist())} ({alloy})'
 
 
-def _wrapped(lines: list[str], width: int) -> str:
+def _wrap_lines(lines: list[str], width: int) -> str:
     return '\n'.join(textwrap.fill(line, width) for line in '\n'.join(lines).split('\n'))
 
 
@@ -517,7 +513,7 @@ def _curve_handles(model_label: str) -> list[Any]:
 
 
 def _known_phases(known: tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]) -> list[tuple[str, Floats]]:
-    """Compositions of each phase that is there; undecided ones are left out."""
+    """Return the compositions of each phase that occurs; undecided ones are left out."""
     x = as_targets(known[0], 'x of the known phases')
     places = np.column_stack([x, as_targets(known[1], 'y of the known phases', n_rows=len(x))])
     phases = np.asarray(known[2])
@@ -530,7 +526,7 @@ def _known_phases(known: tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]) -> 
 
 
 def _average(places: Floats, values: Floats) -> tuple[Floats, Floats]:
-    """Mean of what is known at each place; NaN where nothing is."""
+    """Return the mean of what is known at each place; NaN if nothing is."""
     _, first, inverse = np.unique(places.round(9), axis=0, return_index=True, return_inverse=True)
     known = np.isfinite(values)
     sums = np.bincount(inverse[known], weights=values[known], minlength=len(first))
@@ -539,7 +535,7 @@ def _average(places: Floats, values: Floats) -> tuple[Floats, Floats]:
 
 
 def _triangulation(places: Floats, decided: npt.NDArray[np.bool_]) -> Any:
-    """Triangles between decided places; None where there are less than four places, or no area."""
+    """Return triangles between decided places; None if these are fewer than four, or have no area."""
     if len(places) < 4 or np.linalg.matrix_rank(places - places.mean(axis=0), tol=1e-6) < 2:
         return None
     from matplotlib.tri import Triangulation

@@ -1,4 +1,4 @@
-"""Enumeration of the clusters of atoms around every heavy atom, each cluster as a key of 64 bits.
+"""Enumeration of the clusters around every heavy atom, each cluster as a key of 64 bits.
 
 Two ways lead to keys, and keys of the two are never compared:
 
@@ -65,16 +65,16 @@ def composition_text(composition: int) -> str:
 
 
 def n_sites(radius: int) -> int:
-    """Number of lattice sites within a radius (bond lengths) of a site, which itself is not counted."""
-    return sum(int(_squared(site)) <= 4 * radius**2 for site, _ in _stencil())
+    """Return the number of lattice sites within a radius (bond lengths) of a site, which itself is not counted."""
+    return sum(int(_squared_distance(site)) <= 4 * radius**2 for site, _ in _stencil())
 
 
 def bonds_across(radius: int) -> int:
-    """Number of bonds that lead from a site to every lattice site within a radius (bond lengths).
+    """Return the number of bonds that lead from a site to every lattice site within a radius (bond lengths).
 
     This is the radius of a cluster in the graph way: 1, 3, 4, 5, 7, 8, 9, 11 bonds for the radii 1 to 8.
     """
-    return max(bonds for site, bonds in _stencil() if _squared(site) <= 4 * radius**2)
+    return max(bonds for site, bonds in _stencil() if _squared_distance(site) <= 4 * radius**2)
 
 
 # The lattice way ------------------------------------------------------------------------------------------------------
@@ -111,19 +111,19 @@ def embed(structures: StructureSet) -> Embedding:
     heavy, rows = bonds.species != HYDROGEN, structures.rows
     fault, reason = np.full(n, n_atoms, dtype=np.int64), np.full(n, '', dtype='<U80')
 
-    def refuse(wrong: NDArray[np.bool_], why: str) -> None:
+    def mark_off_lattice(wrong: NDArray[np.bool_], why: str) -> None:
         atoms = np.flatnonzero(wrong)
         atoms = atoms[fault[rows[atoms]] == n_atoms]
         np.minimum.at(fault, rows[atoms], atoms)
         reason[rows[atoms]] = why
 
     degree = np.bincount(bonds.ends, minlength=n_atoms)
-    refuse(degree == 0, 'has no bond')
-    refuse(degree > np.where(heavy, 3, 1), 'has more bonds than an atom of the lattice can have')
+    mark_off_lattice(degree == 0, 'has no bond')
+    mark_off_lattice(degree > np.where(heavy, 3, 1), 'has more bonds than an atom of the lattice can have')
     direction = _directions(structures, bonds)
     n_odd = np.bincount(bonds.ends, weights=direction % 2, minlength=n_atoms)
     odd = n_odd > 0
-    refuse(odd & (n_odd < degree), 'has bonds that are not 120° apart')
+    mark_off_lattice(odd & (n_odd < degree), 'has bonds that are not 120° apart')
 
     order = np.argsort(bonds.ends, kind='stable')
     starts, others = bonds.ends[order], bonds.others[order]
@@ -140,11 +140,11 @@ def embed(structures: StructureSet) -> Embedding:
         sites[others[leaving]] = sites[starts[leaving]] + steps[leaving]
         reached[others[leaving]] = True
         frontier = np.unique(others[leaving])
-    refuse(~reached, 'is not connected with the first atom by bonds')
+    mark_off_lattice(~reached, 'is not connected with the first atom by bonds')
     torn = (sites[others] - sites[starts] != steps).any(axis=1)
-    refuse(np.bincount(starts[torn], minlength=n_atoms) > 0, 'closes a ring that the lattice has not')
+    mark_off_lattice(np.bincount(starts[torn], minlength=n_atoms) > 0, 'closes a ring that the lattice does not have')
 
-    # What is already refused may lie anywhere: it must not spoil the grid for the others.
+    # A structure off the lattice may lie anywhere: it must not spoil the grid for the others.
     sites[fault[rows] < n_atoms] = 0
     for some in _blocks(structures.counts, 16 * _CENTRES_PER_BLOCK):
         atoms = np.arange(int(structures.offsets[some.start]), int(structures.offsets[some.stop]))
@@ -159,9 +159,9 @@ def embed(structures: StructureSet) -> Embedding:
         )
         faulty = np.zeros(n_atoms, dtype=bool)
         faulty[good] = occupied[grid.cells] > 1
-        refuse(faulty, 'shares its site of the lattice with another atom')
+        mark_off_lattice(faulty, 'shares its site of the lattice with another atom')
         faulty[good] = heavy[good] & (around != degree[good])
-        refuse(faulty, 'is not bonded to an atom on a neighbouring site of the lattice')
+        mark_off_lattice(faulty, 'is not bonded to an atom on a neighbouring site of the lattice')
     return Embedding(bonds.species, sites, odd, np.where(reason == '', -1, fault), reason)
 
 
@@ -205,7 +205,7 @@ def lattice_clusters(structures: StructureSet, radii: tuple[int, ...], embedding
             units = np.concatenate([[np.uint64(0)], _COUNT_UNITS])
             position = 0
             for column, radius in enumerate(radii):
-                while position < len(tables.sites) and _squared(tables.sites[position]) <= 4 * radius**2:
+                while position < len(tables.sites) and _squared_distance(tables.sites[position]) <= 4 * radius**2:
                     found = content[cells + (-1 if odd else 1) * grid.shift(tables.sites[position])]
                     sums += tables.around[position].take(found, axis=0)
                     amounts += units.take(found)
@@ -231,7 +231,7 @@ class _Grid:
         self.size = int(first[-1]) * self._stride
 
     def shift(self, step: NDArray[np.int64]) -> int:
-        """Give the distance of the cells of two sites that are a step apart."""
+        """Return the distance of the cells of two sites that are a step apart."""
         return int(step[0]) * self._stride + int(step[1])
 
 
@@ -246,7 +246,7 @@ class _LatticeTables(NamedTuple):
 
 @lru_cache(maxsize=LARGEST_RADIUS)
 def _lattice_tables(radius: int) -> _LatticeTables:
-    sites = np.array([site for site, _ in _stencil() if _squared(site) <= 4 * radius**2])
+    sites = np.array([site for site, _ in _stencil() if _squared_distance(site) <= 4 * radius**2])
     moved: list[NDArray[np.int64]] = []
     for mirror in (1, -1):
         turned: NDArray[np.int64] = sites * np.array([mirror, 1])
@@ -264,14 +264,14 @@ def _lattice_tables(radius: int) -> _LatticeTables:
 
 
 def _numbers(x: NDArray[np.int64] | int, y: NDArray[np.int64] | int, element: NDArray[np.int64]) -> _Keys:
-    """Give the pseudo-random number of an element on a site; that of nothing (0) is 0."""
+    """Return the pseudo-random number of an element on a site; that of nothing (0) is 0."""
     code = (np.asarray(x + 128) * 256 + (y + 128)) * 256 + element
     return np.where(element == 0, np.uint64(0), mixed_bits(code.astype(np.uint64)))
 
 
 @lru_cache(maxsize=1)
 def _stencil() -> tuple[tuple[tuple[int, int], int], ...]:
-    """Sites around one of the first sublattice up to the largest radius, by distance, and the bonds that lead there."""
+    """Return the sites around one of the first sublattice, by distance, and the bonds that lead there."""
     bonds, frontier = {(0, 0): 0}, [(0, 0)]
     for count in range(1, 2 * LARGEST_RADIUS):
         following = []
@@ -282,17 +282,17 @@ def _stencil() -> tuple[tuple[tuple[int, int], int], ...]:
                     bonds[site] = count
                     following.append(site)
         frontier = following
-    near = [(site, count) for site, count in bonds.items() if 0 < _squared(site) <= 4 * LARGEST_RADIUS**2]
-    return tuple(sorted(near, key=lambda item: (_squared(item[0]), item[0])))
+    near = [(site, count) for site, count in bonds.items() if 0 < _squared_distance(site) <= 4 * LARGEST_RADIUS**2]
+    return tuple(sorted(near, key=lambda item: (_squared_distance(item[0]), item[0])))
 
 
-def _squared(site: tuple[int, int] | NDArray[np.int64]) -> int:
-    """Give four times the squared distance of a site from the origin, in squared bond lengths."""
+def _squared_distance(site: tuple[int, int] | NDArray[np.int64]) -> int:
+    """Return four times the squared distance of a site from the origin, in squared bond lengths."""
     return int(3 * site[0] ** 2 + site[1] ** 2)
 
 
 def _directions(structures: StructureSet, bonds: Bonds) -> NDArray[np.int64]:
-    """Direction of each bond (2P,), 0 to 5 by steps of 60°, in a plane and from an angle of each structure's own."""
+    """Return the direction of each bond (2P,), 0 to 5 in steps of 60°, in the plane and frame of its structure."""
     n, rows = len(structures), structures.rows
     centred = structures.positions - (_sums(structures.positions, rows, n) / structures.counts[:, None])[rows]
     spread = _sums((centred[:, :, None] * centred[:, None, :]).reshape(-1, 9), rows, n).reshape(n, 3, 3)
@@ -323,7 +323,7 @@ def graph_clusters(structures: StructureSet, radii: tuple[int, ...]) -> Clusters
     colour refinement (Weisfeiler and Leman 1968) gives each a colour for its own and those of its neighbours. After
     twice as many rounds as the radius has bonds, when each atom has heard of all others, the key is a sum over all
     colours. The same cluster thus has the same key, however it is bent, stretched, turned or reflected; different
-    clusters differ if refinement tells them apart, which it does not in every case: two branches that meet in no ring
+    clusters differ if refinement separates them, which it does not in every case: two branches that meet in no ring
     inside the cluster may change places.
 
     :param radii: ascending, in bond lengths of the lattice.

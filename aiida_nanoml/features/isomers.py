@@ -1,4 +1,4 @@
-"""Which flakes are the same molecule: turned, reflected, moved, numbered otherwise, relaxed or not."""
+"""Search for flakes that are the same molecule: turned, reflected, moved, numbered otherwise, relaxed or not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DISTANCES_AT_ONCE = 10_000_000  # of one block of molecules, 80 MB
 def isomer_groups(structures: StructureSet, tolerance_ang: float = TOLERANCE_ANG) -> NDArray[np.int64]:
     """Find the structures that are the same molecule.
 
-    They are, if colour refinement (Weisfeiler and Leman 1968) cannot tell their bonded networks apart, nor the numbers
+    They are, if colour refinement (Weisfeiler and Leman 1968) cannot separate their bonded networks, nor the numbers
     of bonds between any two of their atoms, and if the distances between the atoms, sorted for each pair of elements,
     differ nowhere by more than the tolerance. None of this depends on where a structure stands, how it is turned or
     reflected, or how its atoms are numbered; nor, as long as the same atoms are bonded, on atoms that move by up to
@@ -47,14 +47,14 @@ def isomer_groups(structures: StructureSet, tolerance_ang: float = TOLERANCE_ANG
 
 
 def _equal(keys: NDArray[np.uint64]) -> list[NDArray[np.int64]]:
-    """Give the positions of each key that occurs more than once."""
+    """Return the positions of each key that occurs more than once."""
     order = np.argsort(keys, kind='stable')
     parts = np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)
     return [part for part in parts if len(part) > 1]
 
 
 def _neighbours(bonds: Bonds) -> NDArray[np.int64]:
-    """Give the atoms bonded to each atom, one after the other (width, A); A where there is no further one."""
+    """Return the atoms bonded to each atom, one after the other (width, A); A fills the places that are left."""
     n_atoms = len(bonds.species)
     degree = np.bincount(bonds.ends, minlength=n_atoms)
     order = np.argsort(bonds.ends, kind='stable')
@@ -67,7 +67,7 @@ def _neighbours(bonds: Bonds) -> NDArray[np.int64]:
 def _network_keys(
     structures: StructureSet, species: NDArray[np.int64], neighbours: NDArray[np.int64]
 ) -> NDArray[np.uint64]:
-    """Give a number for the bonded network of each structure (n,): the sum of the refined colours of its atoms."""
+    """Return a number for the bonded network of each structure (n,): the sum of the refined colours of its atoms."""
     if not len(structures):
         return np.empty(0, dtype=np.uint64)
     colours = np.append(mixed_bits(species.astype(np.uint64)), np.uint64(0))
@@ -84,7 +84,7 @@ def _network_keys(
 def _path_keys(
     structures: StructureSet, species: NDArray[np.int64], neighbours: NDArray[np.int64], members: NDArray[np.int64]
 ) -> NDArray[np.uint64]:
-    """Give a number for the bonds from any atom to any other, in each of some structures of equal size (m,).
+    """Return a number for the bonds from any atom to any other, in each of some structures of equal size (m,).
 
     Naphthalene and fulvalene, for example, have the same colours, but not the same paths.
     """
@@ -109,7 +109,7 @@ def _path_keys(
 def _groups_by_distance(
     structures: StructureSet, members: NDArray[np.int64], species: NDArray[np.int64], tolerance_ang: float
 ) -> NDArray[np.int64]:
-    """Give for each of some structures of the same elements the position of the first with nearly its distances."""
+    """Return for each of some structures of the same elements the first with nearly its distances."""
     n_atoms = int(structures.counts[members[0]])
     groups = np.arange(len(members))
     if n_atoms == 1:
@@ -133,7 +133,7 @@ def _groups_by_distance(
 def _sorted_distances(
     structures: StructureSet, members: NDArray[np.int64], species: NDArray[np.int64], n_atoms: int
 ) -> NDArray[np.float32]:
-    """Distances between the atoms of each structure (m, n(n-1)/2) in Å, sorted within each pair of elements."""
+    """Return the distances between atoms of each structure (m, n(n-1)/2) in Å, sorted for each pair of elements."""
     atoms = structures.offsets[members][:, None] + np.arange(n_atoms)
     by_element = np.argsort(species[atoms], axis=1, kind='stable')
     atoms = np.take_along_axis(atoms, by_element, axis=1)

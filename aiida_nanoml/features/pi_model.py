@@ -1,4 +1,4 @@
-"""A tight-binding model of the pi electrons of flakes: levels of many flakes at once, and how they depend on it.
+"""Tight-binding model of the pi electrons of flakes: levels of many flakes at once, and their derivatives.
 
 One p_z orbital on every heavy atom; C gives one electron to the pi system, N two, B none. The bare Hamiltonian is
 diagonalised once; it is linear in its parameters. The charges that its levels leave on the atoms make a potential, and
@@ -130,7 +130,7 @@ class PiBlock:
         return energies, orbitals
 
     def frontier(self, parameters: NDArray[np.float64], least: int) -> Frontier:
-        """Give the levels around the gap by one diagonalisation and first-order perturbation theory among them.
+        """Return the levels around the gap by one diagonalisation and first-order perturbation theory among them.
 
         The field of the charges mixes the bare levels up to :data:`REACH_EV` from HOMO and LUMO; a smooth cutoff there
         keeps the result continuous and independent of the number of levels.
@@ -172,7 +172,7 @@ class PiBlock:
         )
 
     def gaps(self, parameters: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Give the gaps in the field of the charges (F,) in eV, and their derivatives (F, parameters).
+        """Return the gaps in the field of the charges (F,) in eV, and their derivatives (F, parameters).
 
         For the sake of exact derivatives the Hamiltonian is diagonalised again with the field added. The derivative by
         Hellmann-Feynman has a second part: the field follows the bare orbitals, by first-order perturbation theory.
@@ -227,7 +227,7 @@ class PiBlock:
         return matrix
 
     def _occupations(self, energies: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Number of electrons (F, n) in each level: a Fermi function around the middle of the gap."""
+        """Return the number of electrons (F, n) in each level: a Fermi function around the middle of the gap."""
         flakes = np.arange(len(energies))
         middle = 0.5 * (energies[flakes, self.homo] + energies[flakes, self.homo + 1])
         occupations: NDArray[np.float64] = 1.0 - np.tanh((energies - middle[:, None]) / (2 * TEMPERATURE_EV))
@@ -236,7 +236,7 @@ class PiBlock:
     def _field(
         self, parameters: NDArray[np.float64], orbitals: NDArray[np.float64], occupations: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Charges of the sites in e, and the energy of an electron in their field in eV, both (F, n)."""
+        """Return the charges of the sites in e, and the energy of an electron in their field in eV, both (F, n)."""
         charges = self.core_charges - (orbitals**2 @ occupations[:, :, None])[..., 0]
         far = (self.coulomb @ charges[:, :, None])[..., 0]
         return charges, -(parameters[-2] * charges + parameters[-1] * far)
@@ -349,7 +349,7 @@ def _block(
 
 
 def _pair_kinds(pairs: tuple[tuple[str, str], ...]) -> NDArray[np.int64]:
-    """Index of a pair of elements (4, 4) in ``pairs``, -1 where it is not there."""
+    """Return the index of each pair of elements (4, 4) in ``pairs``, -1 for the others."""
     kinds = np.full((4, 4), -1, dtype=np.int64)
     for kind, (first, second) in enumerate(pairs):
         one, other = ELEMENTS.index(first), ELEMENTS.index(second)

@@ -54,7 +54,7 @@ _BASES = {'fcc': ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0)), 'bcc': ((0, 0, 0)
 
 @dataclass(frozen=True)
 class AlloyParameters:
-    """What defines a set of alloy cells, completely.
+    """All parameters of a set of alloy cells.
 
     :param count: number of alloys; each has a cell in every phase.
     :param seed: seed of all draws, an integer >= 0.
@@ -101,7 +101,7 @@ class AlloyParameters:
             _check_fractions(self.composition, self.elements)
             fractions = {element: self.composition[element] for element in self.elements if element in self.composition}
             object.__setattr__(self, 'composition', fractions)
-            _fitted(fractions, self)
+            _fit_composition(fractions, self)
         if self.lattice_constants is None:
             _elemental_volumes(self.elements)
         elif set(self.lattice_constants) != set(self.phases):
@@ -114,7 +114,7 @@ class AlloyParameters:
             object.__setattr__(self, 'lattice_constants', in_order)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the parameters in types of JSON (tuples become lists)."""
+        """Return the parameters in types of JSON (tuples become lists)."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
@@ -138,8 +138,8 @@ def generate_alloys(parameters: AlloyParameters) -> StructureSet:
     :raises StructureError: if there are too few distinct cells with these parameters.
     """
     if parameters.composition is not None:
-        return _cells(itertools.repeat([_fitted(parameters.composition, parameters)]), parameters)
-    return _cells((_drawn(parameters, turn) for turn in itertools.count()), parameters)
+        return _cells(itertools.repeat([_fit_composition(parameters.composition, parameters)]), parameters)
+    return _cells((_draw_compositions(parameters, turn) for turn in itertools.count()), parameters)
 
 
 def composition_section(
@@ -242,7 +242,7 @@ def _check_phases(names: Sequence[str]) -> None:
 
 
 def _sizes(phases: Sequence[str]) -> range:
-    """Numbers of atoms of which all phases have conventional supercells."""
+    """Return the numbers of atoms of which all phases have conventional supercells."""
     step = math.lcm(*(PHASES[phase] for phase in phases))
     return range(-(-N_ATOMS[0] // step) * step, N_ATOMS[1] + 1, step)
 
@@ -266,12 +266,13 @@ def _check_fractions(fractions: Mapping[str, float], elements: Sequence[str]) ->
     total = sum(fractions.values())
     if abs(total - 1) > _ROUNDING * len(fractions) + 1e-9:
         raise StructureError(
-            f'the fractions of composition sum to {total:g}, not to 1: {_shown(fractions)}; amounts are no fractions'
+            f'the fractions of composition sum to {total:g}, not to 1: {_format_fractions(fractions)}; '
+            'amounts are no fractions'
         )
 
 
-def _fitted(fractions: Mapping[str, float], parameters: AlloyParameters) -> Composition:
-    """Number of atoms of each element, in the order of the elements."""
+def _fit_composition(fractions: Mapping[str, float], parameters: AlloyParameters) -> Composition:
+    """Return the number of atoms of each element, in the order of the elements."""
     shares = [fractions.get(element, 0.0) for element in parameters.elements]
     composition = _nearest(shares, parameters.n_atoms)
     if parameters.round_composition or _fits(shares, parameters.n_atoms):
@@ -283,8 +284,8 @@ def _fitted(fractions: Mapping[str, float], parameters: AlloyParameters) -> Comp
     }
     sizes = [size for size in _sizes(parameters.phases) if _fits(shares, size)]
     raise StructureError(
-        f'the composition {_shown(fractions)} does not fit a cell of {parameters.n_atoms} atoms; the nearest that does '
-        f'is {_shown(possible)} (taken with round_composition); '
+        f'the composition {_format_fractions(fractions)} does not fit a cell of {parameters.n_atoms} atoms; '
+        f'the nearest that does is {_format_fractions(possible)} (taken with round_composition); '
         + (f'it fits cells of {", ".join(map(str, sizes))} atoms' if sizes else 'it fits no cell')
     )
 
@@ -307,12 +308,12 @@ def _nearest(shares: Sequence[float], n_atoms: int) -> Composition:
     return tuple(amounts)
 
 
-def _shown(fractions: Mapping[str, float]) -> str:
+def _format_fractions(fractions: Mapping[str, float]) -> str:
     return ' '.join(f'{element}={round(fraction, 4):g}' for element, fraction in fractions.items())
 
 
 def _elemental_volumes(elements: Iterable[str]) -> dict[str, float]:
-    """Volume per atom of each element in its own crystal, Å³."""
+    """Return the volume per atom of each element in its own crystal, Å³."""
     from ase.data import reference_states
 
     volumes = {}
@@ -334,8 +335,8 @@ def _elemental_volumes(elements: Iterable[str]) -> dict[str, float]:
 # Compositions ---------------------------------------------------------------------------------------------------------
 
 
-def _drawn(parameters: AlloyParameters, turn: int) -> Iterator[Composition]:
-    """Draw all compositions, each once, in an order of chance that is another one at each turn."""
+def _draw_compositions(parameters: AlloyParameters, turn: int) -> Iterator[Composition]:
+    """Draw all compositions, each once, in a random order that differs from turn to turn."""
     n_atoms, n_elements, least = parameters.n_atoms, len(parameters.elements), parameters.min_elements
     total = sum(_compositions_of(n_atoms, n_elements, kinds) for kinds in range(least, n_elements + 1))
     stream = np.random.PCG64(np.random.SeedSequence(parameters.seed, spawn_key=(0, turn)))
@@ -349,12 +350,12 @@ def _drawn(parameters: AlloyParameters, turn: int) -> Iterator[Composition]:
 
 
 def _compositions_of(n_atoms: int, n_elements: int, kinds: int) -> int:
-    """Number of compositions with a number of different elements."""
+    """Return the number of compositions with a number of different elements."""
     return math.comb(n_elements, kinds) * math.comb(n_atoms - 1, kinds - 1)
 
 
 def _composition(rank: int, n_atoms: int, n_elements: int, least: int) -> Composition:
-    """Composition with a rank among all that have at least a number of different elements."""
+    """Return the composition with a rank among all that have at least a number of different elements."""
     kinds = least
     while rank >= _compositions_of(n_atoms, n_elements, kinds):
         rank -= _compositions_of(n_atoms, n_elements, kinds)
@@ -369,7 +370,7 @@ def _composition(rank: int, n_atoms: int, n_elements: int, least: int) -> Compos
 
 
 def _combination(rank: int, n: int, k: int) -> list[int]:
-    """Combination of k of the numbers 0 ... n - 1 with a rank in the combinatorial number system."""
+    """Return the combination of k of the numbers 0 ... n - 1 with a rank in the combinatorial number system."""
     chosen = []
     for size in range(k, 0, -1):
         n = next(number for number in range(n - 1, -1, -1) if math.comb(number, size) <= rank)
@@ -423,7 +424,7 @@ def _lattice(phase: str, n_atoms: int) -> _Lattice:
 
 
 def _symmetries(repeats: NDArray[np.int64], sites: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Permutations of the sites by the point operations of the cube that keep the cell, and all translations."""
+    """Return the permutations of the sites by all translations and the cubic point operations that keep the cell."""
     edges = 2 * repeats
     index = np.full(edges, -1, dtype=np.int64)
     index[tuple(sites.T)] = np.arange(len(sites))
@@ -443,7 +444,7 @@ def _cells(turns: Iterable[Iterable[Composition]], parameters: AlloyParameters) 
 
     :param turns: compositions, to be taken in this order; a turn in which no new cell is found is the last one.
     """
-    species, compositions = _arranged(turns, parameters)
+    species, compositions = _arrange_atoms(turns, parameters)
     if len(compositions) < parameters.count:
         raise StructureError(
             f'only {len(compositions)} of {parameters.count} distinct alloys were found in cells of '
@@ -473,10 +474,10 @@ def _cells(turns: Iterable[Iterable[Composition]], parameters: AlloyParameters) 
     )
 
 
-def _arranged(
+def _arrange_atoms(
     turns: Iterable[Iterable[Composition]], parameters: AlloyParameters
 ) -> tuple[NDArray[np.int64], list[Composition]]:
-    """Element on each site (alloys, phases, A), and the composition of each alloy."""
+    """Return the element on each site (alloys, phases, A), and the composition of each alloy."""
     alloys: list[list[NDArray[np.int64]]] = []
     compositions: list[Composition] = []
     seen: set[tuple[str, bytes]] = set()
@@ -504,7 +505,7 @@ def _arranged(
 def _new_cell(
     composition: Composition, phase: str, alloy: int, seen: set[tuple[str, bytes]], parameters: AlloyParameters
 ) -> tuple[NDArray[np.int64], bytes] | None:
-    """Element on each site (A,) of a cell that was not yet seen, and its key; None if none was found."""
+    """Return the element on each site (A,) of a cell that was not yet seen, and its key; None if none was found."""
     lattice = _lattice(phase, parameters.n_atoms)
     key = (1, alloy, list(PHASES).index(phase))
     stream = np.random.PCG64(np.random.SeedSequence(parameters.seed, spawn_key=key))
@@ -520,7 +521,7 @@ def _new_cell(
 
 
 def _random(composition: Composition, stream: np.random.PCG64, count: int) -> NDArray[np.int64]:
-    """Arrangements of the atoms (count, A), all equally likely."""
+    """Return arrangements of the atoms (count, A), all equally likely."""
     ordered = np.repeat(np.arange(len(composition)), composition)
     words = stream.random_raw(count * len(ordered)).reshape(count, len(ordered))
     return ordered[np.argsort(words, axis=1, kind='stable')]
@@ -529,7 +530,7 @@ def _random(composition: Composition, stream: np.random.PCG64, count: int) -> ND
 def _quasi_random(
     composition: Composition, lattice: _Lattice, stream: np.random.PCG64, iterations: int
 ) -> NDArray[np.int64]:
-    """Arrangements of the atoms (K, A), from the one that is nearest to a random alloy on.
+    """Return arrangements of the atoms (K, A), the nearest to a random alloy first.
 
     From some random arrangements, two atoms at a time are exchanged, and put back if the arrangement becomes worse.
     Libraries for this look at the nearest image of a pair only: wrong in cells of 8 atoms, where an atom meets several
@@ -554,7 +555,7 @@ def _quasi_random(
 
 
 def _disorder(candidates: NDArray[np.int64], composition: Composition, lattice: _Lattice) -> NDArray[np.int64]:
-    """How far the pairs of arrangements (K, A) are from those of a random alloy (K,): an integer, 0 for equal.
+    """Measure how far the pairs of arrangements (K, A) are from a random alloy (K,): an integer, 0 for equal.
 
     The sum over two shells and all pairs of elements of the squared difference between the share of this pair and the
     product of the two fractions, as of A. Zunger et al., Phys. Rev. Lett. 65, 353 (1990): an exact integer, since sums
@@ -571,7 +572,7 @@ def _disorder(candidates: NDArray[np.int64], composition: Composition, lattice: 
 
 
 def _canonical(species: NDArray[np.int64], symmetries: NDArray[np.int64]) -> bytes:
-    """One key for all arrangements that the symmetry operations of the cell map on each other: the first of them."""
+    """Return one key for all arrangements that the symmetry operations map on each other."""
     for site in range(len(species)):
         images = species[symmetries[:, site]]
         symmetries = symmetries[images == images.min()]

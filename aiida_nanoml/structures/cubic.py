@@ -92,11 +92,11 @@ def phases_of(structures: StructureSet) -> NDArray[np.str_]:
     :returns: (n,) keys of :data:`PHASES`.
     :raises StructureError: naming the first row that is none of the known phases.
     """
-    return _recognised(structures, geometries(structures))
+    return _find_phases(structures, geometries(structures))
 
 
 def lattice_constants(structures: StructureSet) -> NDArray[np.float64]:
-    """Lattice constant of the conventional cubic cell of each structure (n,), in Å, from the volume per atom.
+    """Return the lattice constant of the conventional cubic cell of each structure (n,), in Å, by its volume.
 
     :raises StructureError: naming the first row that is none of the known phases.
     """
@@ -104,12 +104,12 @@ def lattice_constants(structures: StructureSet) -> NDArray[np.float64]:
 
 
 def volumes_per_atom(structures: StructureSet) -> NDArray[np.float64]:
-    """Volume of each periodic structure (n,), Å³ per atom."""
+    """Return the volume of each periodic structure (n,), Å³ per atom."""
     return np.asarray(np.abs(np.linalg.det(structures.cells)) / structures.counts)
 
 
 def constants_from_volumes(volumes_ang3: NDArray[np.float64], phases: NDArray[np.str_]) -> NDArray[np.float64]:
-    """Lattice constant of the conventional cubic cell.
+    """Return the lattice constant of the conventional cubic cell.
 
     :param volumes_ang3: (n,) Å³ per atom.
     :param phases: (n,) keys of :data:`PHASES`.
@@ -129,7 +129,7 @@ def pair_counts(structures: StructureSet, elements: Sequence[str]) -> NDArray[np
     """
     species = species_of(structures, elements)
     shapes = geometries(structures)
-    _recognised(structures, shapes)
+    _find_phases(structures, shapes)
     counts = np.empty((len(structures), 2, len(elements), len(elements)), dtype=np.int64)
     for shape in shapes:
         counts[shape.rows] = count_pairs(species[shape.atoms], shape.neighbours, len(elements))
@@ -157,7 +157,7 @@ def count_pairs(species: NDArray[np.int64], neighbours: NDArray[np.int64], n_ele
 
 
 def warren_cowley(structures: StructureSet, elements: Sequence[str]) -> NDArray[np.float64]:
-    """Warren-Cowley parameters of the first two shells: 0 for a random alloy, negative for pairs that are preferred.
+    """Compute the Warren-Cowley parameters of two shells: 0 for a random alloy, negative for preferred pairs.
 
     The parameter of elements A and B is 1 - P(B|A) / c(B): P(B|A) is the share of B among the neighbours of A, c(B)
     among all atoms. J. M. Cowley, Phys. Rev. 77, 669 (1950).
@@ -176,7 +176,7 @@ def warren_cowley(structures: StructureSet, elements: Sequence[str]) -> NDArray[
 
 
 def species_of(structures: StructureSet, elements: Sequence[str]) -> NDArray[np.int64]:
-    """Index of the element of each atom (A,) into a list of elements.
+    """Return the index of the element of each atom (A,) into a list of elements.
 
     :raises StructureError: naming the first row and element that is not in the list.
     """
@@ -192,7 +192,7 @@ def species_of(structures: StructureSet, elements: Sequence[str]) -> NDArray[np.
 
 
 def amounts_of(structures: StructureSet, elements: Sequence[str]) -> NDArray[np.int64]:
-    """Number of atoms of each element in each structure (n, E).
+    """Return the number of atoms of each element in each structure (n, E).
 
     :raises StructureError: as :func:`species_of`.
     """
@@ -202,7 +202,7 @@ def amounts_of(structures: StructureSet, elements: Sequence[str]) -> NDArray[np.
 
 
 def scale_cells(structures: StructureSet, factors: ArrayLike) -> StructureSet:
-    """Give every cell at several lattice constants.
+    """Scale every cell to several lattice constants.
 
     :param structures: n cells; they keep their names and families.
     :param factors: (m,) lattice constants in units of that of each cell.
@@ -213,11 +213,11 @@ def scale_cells(structures: StructureSet, factors: ArrayLike) -> StructureSet:
     scales = _numbers(factors, 'Factors of lattice constants')
     n, m = len(structures), len(scales)
     _check_constants(structures, lattice_constants(structures)[:, None] * scales)
-    return _scaled(structures.select(np.repeat(np.arange(n), m)), np.tile(scales, n))
+    return _scale(structures.select(np.repeat(np.arange(n), m)), np.tile(scales, n))
 
 
 def with_lattice_constants(structures: StructureSet, constants: ArrayLike) -> StructureSet:
-    """Give every cell at another lattice constant.
+    """Scale every cell to a lattice constant of its own.
 
     :param structures: n cells; they keep their names and families.
     :param constants: (n,) lattice constants in Å.
@@ -229,7 +229,7 @@ def with_lattice_constants(structures: StructureSet, constants: ArrayLike) -> St
     if wanted.shape != (len(structures),):
         raise StructureError(f'{len(wanted)} lattice constants do not fit a set of {len(structures)} structures')
     _check_constants(structures, wanted[:, None])
-    return _scaled(structures, wanted / lattice_constants(structures))
+    return _scale(structures, wanted / lattice_constants(structures))
 
 
 def name_alloys(structures: StructureSet) -> StructureSet:
@@ -242,7 +242,7 @@ def name_alloys(structures: StructureSet) -> StructureSet:
     :raises StructureError: naming the first row that is none of the known phases.
     """
     shapes = geometries(structures)
-    phases = _recognised(structures, shapes)
+    phases = _find_phases(structures, shapes)
     curves = np.empty(len(structures), dtype=np.int64)
     n_curves = 0
     for shape in shapes:
@@ -258,7 +258,7 @@ def name_alloys(structures: StructureSet) -> StructureSet:
         if curve not in known:
             known.append(curve)
         names.append(alloy_name(alloys.setdefault((formula, known.index(curve)), len(alloys))))
-    return _replaced(structures, names=np.array(names, dtype=np.str_), families=phases)
+    return _replace_arrays(structures, names=np.array(names, dtype=np.str_), families=phases)
 
 
 def alloy_name(number: int) -> str:
@@ -266,7 +266,7 @@ def alloy_name(number: int) -> str:
     return f'alloy-{number:04d}'
 
 
-def _recognised(structures: StructureSet, shapes: list[Geometry]) -> NDArray[np.str_]:
+def _find_phases(structures: StructureSet, shapes: list[Geometry]) -> NDArray[np.str_]:
     phases = np.empty(len(structures), dtype='<U3')
     for shape in shapes:
         phases[shape.rows] = shape.phase
@@ -281,7 +281,7 @@ def _recognised(structures: StructureSet, shapes: list[Geometry]) -> NDArray[np.
 
 
 def _shells(cell: NDArray[np.float64], points: NDArray[np.float64]) -> tuple[str, NDArray[np.int64]]:
-    """Phase of one periodic cell, empty for an unknown one, and its neighbours (3, P)."""
+    """Return the phase of one periodic cell, empty for an unknown one, and its neighbours (3, P)."""
     from ase.neighborlist import primitive_neighbor_list
 
     n = len(points)
@@ -305,7 +305,7 @@ def _shells(cell: NDArray[np.float64], points: NDArray[np.float64]) -> tuple[str
 
 
 def _as_bytes(keys: NDArray[Any]) -> NDArray[Any]:
-    """One item for each row of a matrix, for comparisons of whole rows."""
+    """Return one item for each row of a matrix, for comparisons of whole rows."""
     rows = np.ascontiguousarray(keys)
     return rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
 
@@ -334,15 +334,15 @@ def _check_constants(structures: StructureSet, constants: NDArray[np.float64]) -
         )
 
 
-def _scaled(structures: StructureSet, factors: NDArray[np.float64]) -> StructureSet:
-    return _replaced(
+def _scale(structures: StructureSet, factors: NDArray[np.float64]) -> StructureSet:
+    return _replace_arrays(
         structures,
         positions=structures.positions * factors[structures.rows, None],
         cells=structures.cells * factors[:, None, None],
     )
 
 
-def _replaced(structures: StructureSet, **arrays: NDArray[Any]) -> StructureSet:
+def _replace_arrays(structures: StructureSet, **arrays: NDArray[Any]) -> StructureSet:
     # Atoms of a known phase cannot come too near to each other at the lattice constants that are possible.
     return StructureSet._from_checked(**{**structures.to_arrays(), **arrays})
 

@@ -1,4 +1,4 @@
-"""Reading and writing structure sets as files."""
+"""Readers and writers of files of structures."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _extended_xyz(structures: StructureSet) -> list[str]:
         comment.append('Properties=species:S:1:pos:R:3')
         for key, text in (('name', structures.names[row]), ('family', structures.families[row])):
             if text:
-                comment.append(f'{key}={_quoted(str(text))}')
+                comment.append(f'{key}={_quote(str(text))}')
         comment.append(f'pbc="{" ".join("FT"[periodic] for periodic in part.pbc.tolist())}"')
         atoms = zip(part.symbols, part.positions.tolist(), strict=True)
         lines = [f'{symbol} {x!r} {y!r} {z!r}' for symbol, (x, y, z) in atoms]
@@ -89,7 +89,7 @@ def _extended_xyz(structures: StructureSet) -> list[str]:
     return frames
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     """Quote a text for the comment line; as JSON where a reader would take it for a number, a truth value or a list."""
     from ase.io.extxyz import key_val_str_to_dict
 

@@ -52,7 +52,7 @@ _DOMAIN_BITS = 16  # the low bits of an arrival time hold the domain
 
 @dataclass(frozen=True)
 class FlakeParameters:
-    """What defines a set of flakes, completely.
+    """All parameters of a set of flakes.
 
     :param family: key of :data:`FAMILIES`.
     :param size: size of the lattice, as :data:`FAMILIES` says: an integer, or a pair for the family ``s``.
@@ -105,7 +105,7 @@ class FlakeParameters:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the parameters in types of JSON (pairs become lists)."""
+        """Return the parameters in types of JSON (pairs become lists)."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
@@ -118,7 +118,7 @@ class FlakeParameters:
 
 
 def flake_lattice(family: str, size: Size, bond_length: float = 1.42, ch_length: float = 1.09) -> Structure:
-    """Give the pure carbon flake of a lattice, planar at z = 0, centred at the origin, with H at every open bond.
+    """Return the pure carbon flake of a lattice, planar at z = 0, centred at the origin, with H at every open bond.
 
     :param family: key of :data:`FAMILIES`.
     :param size: size of the lattice, as :data:`FAMILIES` says.
@@ -139,7 +139,7 @@ def flake_lattice(family: str, size: Size, bond_length: float = 1.42, ch_length:
 
 
 def lattice_formula(family: str, size: Size) -> str:
-    """Give the formula of the pure carbon flake of a lattice, for example ``C42H18``.
+    """Return the formula of the pure carbon flake of a lattice, for example ``C42H18``.
 
     :raises StructureError: if there is no such lattice.
     """
@@ -214,7 +214,7 @@ class _Lattice:
 
     :param sites: (n, 2) integers; the site is at x = sites[0] √3/4 and y = sites[1] / 4 bond lengths from the centre.
     :param sublattice: (n,) 0 or 1.
-    :param neighbours: (n, 3) bonded sites; n where there is none.
+    :param neighbours: (n, 3) bonded sites; n fills the places that are left.
     :param pairs: (P, 2) sites that are bonded or bonded to the same site.
     :param hosts: (H,) sites of the hydrogen atoms.
     :param directions: (H, 3) unit vectors from the hosts to the hydrogen atoms.
@@ -230,7 +230,7 @@ class _Lattice:
     symmetries: NDArray[np.int64]
 
     def positions(self, bond_length: float) -> NDArray[np.float64]:
-        """Coordinates of the sites in Å (n, 3)."""
+        """Return the coordinates of the sites in Å (n, 3)."""
         points = np.zeros((len(self.sites), 3))
         points[:, 0] = self.sites[:, 0] * (0.5 * _HALF_SQRT3 * bond_length)
         points[:, 1] = self.sites[:, 1] * (0.25 * bond_length)
@@ -281,7 +281,7 @@ def _lattice(family: str, size: Size) -> _Lattice:
 
 
 def _hexagon_sites(family: str, size: int) -> set[tuple[int, int, int]]:
-    """Sites (x, y, sublattice) of the rings whose centres form a hexagon of `size` centres along an edge.
+    """Return the sites (x, y, sublattice) of the rings whose centres form a hexagon of `size` centres along an edge.
 
     Zigzag edges: all ring centres of the honeycomb. Armchair edges: the centres of the sextets that share no atom.
     """
@@ -306,7 +306,7 @@ def _square_sites(size: tuple[int, int]) -> set[tuple[int, int, int]]:
 
 
 def _symmetries(sites: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Permutations of the sites by those of the 12 point operations of the honeycomb that map the flake on itself."""
+    """Return the permutations of the sites by the point operations of the honeycomb that map the flake on itself."""
     index = {site: number for number, site in enumerate(map(tuple, sites.tolist()))}
     found = []
     for mirror in (1, -1):
@@ -326,7 +326,7 @@ def _symmetries(sites: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _formula(family: str, size: Any) -> tuple[int, int]:
-    """Numbers of C and H atoms of a lattice."""
+    """Return the numbers of C and H atoms of a lattice."""
     if family == 's':
         width, n_rows = size
         return width * n_rows, 2 * n_rows + width - 1
@@ -336,7 +336,7 @@ def _formula(family: str, size: Any) -> tuple[int, int]:
 
 
 def _check_size(family: Any, size: Any) -> tuple[int, int]:
-    """Numbers of C and H atoms of a lattice, after the check that there is one."""
+    """Check that there is a lattice of this size, and return its numbers of C and H atoms."""
     if not isinstance(family, str) or family not in FAMILIES:
         raise StructureError(f'there is no family {family!r} of flakes; choose one of {", ".join(FAMILIES)}')
     if family == 's':
@@ -360,7 +360,7 @@ def _size_key(size: Any) -> Size:
 
 
 def _size_of(family: str, n_carbon: int, n_hydrogen: int) -> Size | None:
-    """Size of the lattice of a family with a formula; None if there is none."""
+    """Return the size of the lattice of a family with a formula; None if there is none."""
     sizes: list[Size] = [(n_hydrogen + 6) // 12] if family == 'h' else [n_hydrogen // 6]
     if family == 's':
         # w m = C and 2 m + w - 1 = H: with w odd and m even there is at most one solution.
@@ -369,7 +369,7 @@ def _size_of(family: str, n_carbon: int, n_hydrogen: int) -> Size | None:
 
 
 def _allowed_amounts(n_heavy: int, parameters: FlakeParameters) -> NDArray[np.int64]:
-    """Numbers of B and N atoms that the parameters allow."""
+    """Return the numbers of B and N atoms that the parameters allow."""
     smallest, largest = parameters.bn_fraction
     # A share given as a rounded decimal (0.3 of 10) must count as the exact one.
     amounts = np.arange(math.ceil(smallest * n_heavy - 1e-9), math.floor(largest * n_heavy + 1e-9) + 1)
@@ -420,7 +420,7 @@ def _distinct_species(lattice: _Lattice, parameters: FlakeParameters) -> NDArray
 
 
 def _canonical(lattice: _Lattice, species: NDArray[np.uint8]) -> list[bytes]:
-    """One key for all flakes that the point operations of the lattice map on each other."""
+    """Return one key for all arrangements that the symmetry operations map on each other."""
     images = species[:, lattice.symmetries]
     return [min(image.tobytes() for image in flake) for flake in images]
 
@@ -453,7 +453,7 @@ def _draw_species(lattice: _Lattice, parameters: FlakeParameters, draws: list[tu
 
     domains = np.where(inside, domains, 0)
     swapped = np.take_along_axis(
-        (signs >> 63).astype(np.int64), _merged(lattice, inside, domains, most_domains), axis=1
+        (signs >> 63).astype(np.int64), _first_touching(lattice, inside, domains, most_domains), axis=1
     )
     boron = lattice.sublattice == np.take_along_axis(swapped, domains, axis=1)
     return np.where(inside, np.where(boron, _BORON, _NITROGEN), _CARBON).astype(np.uint8)
@@ -467,7 +467,7 @@ def _below(words: NDArray[np.uint64], bound: int) -> NDArray[np.int64]:
 def _growth_times(
     lattice: _Lattice, centres: NDArray[np.int64], used: NDArray[np.bool_], noise: NDArray[np.uint64]
 ) -> NDArray[np.int64]:
-    """Time at which growing domains reach each site (rows, n), with the domain in the low bits.
+    """Return the time at which growing domains reach each site (rows, n), with the domain in the low bits.
 
     First-passage percolation: leaving a site takes a time drawn uniformly for each site, and a site belongs to the
     domain that comes first. What is reached until any given time is compact, and connected for each domain.
@@ -491,7 +491,7 @@ def _growth_times(
 def _rectangle_times(
     lattice: _Lattice, centres: NDArray[np.int64], used: NDArray[np.bool_], noise: NDArray[np.uint64]
 ) -> NDArray[np.int64]:
-    """Time at which growing rectangles reach each site (rows, n), with the domain in the low bits.
+    """Return the time at which growing rectangles reach each site (rows, n), with the domain in the low bits.
 
     A line of sites that an edge reaches at once is filled from its lower or left end.
     """
@@ -508,10 +508,10 @@ def _rectangle_times(
     return times
 
 
-def _merged(
+def _first_touching(
     lattice: _Lattice, inside: NDArray[np.bool_], domains: NDArray[np.int64], most_domains: int
 ) -> NDArray[np.int64]:
-    """For each domain (rows, most_domains), the first of those that it touches, directly or through others."""
+    """Find for each domain (rows, most_domains) the first of those that it touches, directly or through others."""
     first, second = lattice.pairs.T
     rows, pairs = np.nonzero(inside[:, first] & inside[:, second] & (domains[:, first] != domains[:, second]))
     touching = np.zeros((len(inside), most_domains, most_domains), dtype=bool)

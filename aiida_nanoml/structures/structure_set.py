@@ -1,4 +1,4 @@
-"""Many structures as a few flat arrays: the form in which every floor above receives and returns structures."""
+"""Set of many structures in a few flat arrays: the form in which every floor above receives structures."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class StructureSet:
     :param pbc: (n, 3) periodicity along each lattice vector. Default: none.
     :param names: (n,) name of each structure. Default: empty.
     :param families: (n,) family of each structure; empty for an unknown one. Default: empty.
-    :raises StructureError: with the row, and the atoms where there are any, that cannot be used.
+    :raises StructureError: naming the row, and the atoms if any, that cannot be used.
     """
 
     numbers: NDArray[np.uint8]
@@ -236,7 +236,7 @@ class StructureSet:
         return int(self.offsets[np.searchsorted(self.offsets, atom, side='right') - 1])
 
     def _place(self, atom: int) -> str:
-        """Say where an atom of the flat arrays is: its row, its name and its index inside the structure."""
+        """Describe where an atom of the flat arrays is: its row, its name and its index inside the structure."""
         row = int(np.searchsorted(self.offsets, atom, side='right')) - 1
         return f'{self._row(row)}: atom {atom - self._start(atom)}'
 
@@ -247,7 +247,7 @@ class StructureSet:
         return (self[row] for row in range(len(self)))
 
     def __getitem__(self, row: int) -> Structure:
-        """Give one structure, counted from the end if the row is negative.
+        """Return one structure, counted from the end if the row is negative.
 
         :raises IndexError: if there is no such row.
         """
@@ -258,7 +258,7 @@ class StructureSet:
         return Structure(self.numbers[atoms], self.positions[atoms], self.cells[row], self.pbc[row])
 
     def __eq__(self, other: object) -> bool:
-        """Two sets are equal if all arrays are, the names and families included."""
+        """Return whether all arrays of two sets are equal, the names and families included."""
         if not isinstance(other, StructureSet):
             return NotImplemented
         return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in _ARRAYS)
@@ -269,7 +269,7 @@ class StructureSet:
         return f'<StructureSet: {len(self)} structures, {len(self.numbers)} atoms, {"-".join(self.elements)}>'
 
     def select(self, rows: slice | Sequence[int] | NDArray[np.integer] | NDArray[np.bool_]) -> StructureSet:
-        """Take some structures, in the order given, as a new set.
+        """Return some structures, in the order given, as a new set.
 
         :param rows: a slice, row numbers (m,), or a mask (n,).
         :raises StructureError: if a row does not exist, or a mask has not one entry for each structure.
@@ -367,10 +367,10 @@ class StructureSet:
             for part in (numbers[start:end], points[start:end], cells[row], self.pbc[row]):
                 content.update(part.tobytes())
             digests.append(content.hexdigest())
-        return _fixed(np.array(digests, dtype='<U64'))
+        return _freeze(np.array(digests, dtype='<U64'))
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Give the arrays of the set by name; :meth:`from_arrays` is the way back, also through an NPZ file."""
+        """Return the arrays of the set by name; :meth:`from_arrays` is the way back, also through an NPZ file."""
         return {name: getattr(self, name) for name in _ARRAYS}
 
     @classmethod
@@ -422,7 +422,7 @@ class StructureSet:
         )
 
     def to_ase(self) -> list[Atoms]:
-        """Give ASE ``Atoms`` objects, with ``name`` and ``family`` in ``info`` where they are known."""
+        """Return ASE ``Atoms`` objects, with ``name`` and ``family`` in ``info`` if they are known."""
         from ase import Atoms
 
         found = []
@@ -450,7 +450,7 @@ class StructureSet:
         return cls.from_structures(parts, names, families)
 
     def to_pymatgen(self) -> list[Any]:
-        """Give pymatgen objects: a ``Molecule`` for a structure without periodicity, a ``Structure`` otherwise.
+        """Return pymatgen objects: a ``Molecule`` for a structure without periodicity, a ``Structure`` otherwise.
 
         A molecule has no box: the cell of a structure without periodicity is lost.
         """
@@ -493,7 +493,7 @@ def atomic_numbers(symbols: Iterable[str]) -> NDArray[np.uint8]:
     return np.array([ATOMIC_NUMBERS[symbol] for symbol in wanted], dtype=np.uint8)
 
 
-def _fixed(values: NDArray[np.str_]) -> NDArray[np.str_]:
+def _freeze(values: NDArray[np.str_]) -> NDArray[np.str_]:
     values.flags.writeable = False
     return values
 

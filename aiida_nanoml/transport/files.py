@@ -1,4 +1,4 @@
-"""The text file of a transmission, read and written, and the table of its result.
+"""Reader and writer of the text file of a transmission, and writer of the table of its result.
 
 The input names each number: ``Effective_mass`` (m0), ``Nb``, ``Nx``, ``nxl``, ``nxr``, ``d1``, ``d2`` (nm),
 ``N_energies``, ``E_min``, ``E_max`` (eV), in this order, then ``BLOCK Potential``, Nx values in eV, and
@@ -27,7 +27,7 @@ from aiida_nanoml.transport.potential import ENERGIES, LENGTHS, MASSES, MOST_CEL
 from aiida_nanoml.transport.settings import MOST_COSINES, MOST_ENERGIES
 
 EXAMPLE = Path(__file__).with_name('barrier.txt')
-"""The example of the source: a barrier of 100 nm and 0.1 eV for electrons of 0.023 m0."""
+"""An example of such a file: a barrier of 100 nm and 0.1 eV for electrons of 0.023 m0."""
 
 LARGEST_FILE = 64 * 2**20
 """Files beyond this size (bytes) are not read."""
@@ -138,20 +138,20 @@ def parse_input(content: bytes, name: str = 'input') -> TransmissionInput:
     lines = {key: line for key, (_, line) in numbers.items()}
     n_cells = int(found['Nx'])
     if found['nxl'] + found['nxr'] > n_cells:
-        words.refuse(
+        words.fail(
             lines['nxr'], f'nxl + nxr is {int(found["nxl"] + found["nxr"])}, more than the {n_cells} cells of Nx'
         )
     if not (found['d1'] <= 0 < found['d2'] or (found['d1'] > 0 and found['d2'] > 0)):
-        words.refuse(
+        words.fail(
             lines['d2'],
             f'd1 = {found["d1"]:g} and d2 = {found["d2"]:g} are no region: either d1 <= 0 < d2 (length d2 - d1), or '
             'both positive (length d1 + d2)',
         )
     n_energies = int(found['N_energies'])
     if n_energies == 1 and found['E_min'] != found['E_max']:
-        words.refuse(lines['E_max'], 'N_energies is 1, so that E_min and E_max must be equal')
+        words.fail(lines['E_max'], 'N_energies is 1, so that E_min and E_max must be equal')
     if n_energies > 1 and not found['E_min'] < found['E_max']:
-        words.refuse(lines['E_max'], f'E_max = {found["E_max"]:g} must be above E_min = {found["E_min"]:g}')
+        words.fail(lines['E_max'], f'E_max = {found["E_max"]:g} must be above E_min = {found["E_min"]:g}')
     values = words.block(n_cells)
     words.end()
     made = TransmissionInput(
@@ -233,7 +233,7 @@ class _Words:
             text = content.decode('utf-8')
         except UnicodeDecodeError as error:
             line = content.count(b'\n', 0, error.start) + 1
-            self.refuse(line, f'byte {content[error.start]:#04x} is no text')
+            self.fail(line, f'byte {content[error.start]:#04x} is no text')
         self._words = self._split(text)
         self._last = text.count('\n') + (not text.endswith('\n'))
 
@@ -243,20 +243,20 @@ class _Words:
             for word in line.partition('#')[0].split():
                 yield word, number
 
-    def refuse(self, line: int, reason: str) -> NoReturn:
+    def fail(self, line: int, reason: str) -> NoReturn:
         """Raise the error of a line."""
         raise TransportError(f'{self._name}, line {line}: {reason}')
 
     def _next(self, expected: str) -> tuple[str, int]:
         word, line = next(self._words, ('', 0))
         if not line:
-            self.refuse(self._last, f'the file ends where {expected} is expected')
+            self.fail(self._last, f'the file ends where {expected} is expected')
         return word, line
 
     def _keyword(self, expected: str) -> None:
         word, line = self._next(expected)
         if word != expected:
-            self.refuse(line, f'{_shown(word)} stands where {expected} is expected')
+            self.fail(line, f'{_quote_word(word)} found where {expected} is expected')
 
     def number(self, name: str) -> tuple[float, int]:
         """Read a name and its number; return the number and its line."""
@@ -266,16 +266,16 @@ class _Words:
             return self._value(name, word, line), line
         low, high = _COUNTS[name]
         if not _COUNT.fullmatch(word) or not low <= int(word) <= high:
-            self.refuse(line, f'{name} is {_shown(word)}: it must be a whole number from {low} to {high}')
+            self.fail(line, f'{name} is {_quote_word(word)}: it must be a whole number from {low} to {high}')
         return int(word), line
 
     def _value(self, name: str, word: str, line: int) -> float:
         low, high = _BOUNDS[name]
         if not _NUMBER.fullmatch(word):
-            self.refuse(line, f'{name} is {_shown(word)}: this is no number')
+            self.fail(line, f'{name} is {_quote_word(word)}: this is no number')
         value = float(word.replace('d', 'e').replace('D', 'e'))
         if not low <= value <= high:
-            self.refuse(line, f'{name} is {_shown(word)}: it must be from {low:g} to {high:g}')
+            self.fail(line, f'{name} is {_quote_word(word)}: it must be from {low:g} to {high:g}')
         return value
 
     def block(self, n_cells: int) -> Floats:
@@ -286,24 +286,24 @@ class _Words:
         for count in range(n_cells):
             word, line = self._next(f'value {count + 1} of the {n_cells} of the potential (Nx)')
             if word == 'END_BLOCK':
-                self.refuse(line, f'the block ends after {count} values, Nx is {n_cells}')
+                self.fail(line, f'the block ends after {count} values, Nx is {n_cells}')
             values.append(self._value('V', word, line))
         word, line = self._next('END_BLOCK')
         if word != 'END_BLOCK':
-            self.refuse(
+            self.fail(
                 line,
-                f'{_shown(word)} stands where END_BLOCK is expected: the block has more than Nx = {n_cells} values',
+                f'{_quote_word(word)} found where END_BLOCK is expected: the block has more than Nx = {n_cells} values',
             )
         self._keyword(BLOCK)
         return np.array(values)
 
     def end(self) -> None:
-        """Refuse anything behind the block."""
+        """Check that nothing follows the block."""
         word, line = next(self._words, ('', 0))
         if line:
-            self.refuse(line, f'{_shown(word)} stands behind the end of the block')
+            self.fail(line, f'{_quote_word(word)} found after the end of the block')
 
 
-def _shown(word: str) -> str:
+def _quote_word(word: str) -> str:
     """Quote a word of a file for a message, without what a terminal would obey."""
     return repr(word if len(word) <= 40 else f'{word[:37]}...')

@@ -1,9 +1,9 @@
-"""Planar-averaged potentials of SIESTA as one-dimensional potentials.
+"""Planar averages of the potentials of SIESTA, as one-dimensional potentials.
 
 SIESTA writes its potentials on a mesh, as the energy of an electron: the electrostatic one (``SystemLabel.VH``, with
 ``SaveElectrostaticPotential``) and, with exchange and correlation, the total one (``SystemLabel.VT``, with
 ``SaveTotalPotential``), which is the one that electrons move in. Their mean over the planes along a lattice vector is a
-potential in one dimension. Its zero is arbitrary: count from the Fermi level, which stands in the output and on the
+potential in one dimension. Its zero is arbitrary: count from the Fermi level, which is in the output and on the
 first line of ``SystemLabel.EIG``.
 
 A transmission through it is a model, and leaves out

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
 
 from aiida_nanoml.errors import TransportError
@@ -70,7 +70,7 @@ def plot_transmission(
     given energies above and below them at most: of a potential beyond, the extreme is written instead.
 
     A resonance is a horizontal line in the potential, over the stretches in which a classical particle of its energy
-    would be caught, or over the whole region where there is none, and a triangle beside T(E), open where its width is
+    would be caught, or over the whole region if there are none, and a triangle beside T(E), open where its width is
     below the step of the energies, so that the curve does not show its height. The narrowest :data:`MOST_LABELS` are
     labelled.
 
@@ -85,7 +85,7 @@ def plot_transmission(
         are no probabilities, or a logarithmic scale for no transmission above :data:`LEAST`.
     :raises DatasetError: the ending of the path names no format.
     """
-    grid, probabilities = _checked_transmissions(energies, transmission, None)
+    grid, probabilities = _check_transmissions(energies, transmission, None)
     found = _pair(resonances, 'the energies of the resonances', 'their widths')
     if (found[1] < 0).any():
         raise TransportError(f'the width of a resonance is {found[1].min():g} eV: it must not be negative')
@@ -100,14 +100,7 @@ def plot_transmission(
         right.tick_params(labelleft=False)
         left.set_ylim(low, high)
         _draw_potential(left, potential, found[0])
-        threshold = potential.leads.max()
-        if threshold > low:
-            right.axhspan(low, min(threshold, high), **CLOSED, zorder=0, label=CLOSED_LABEL)
-        places, heights = _curve(grid, probabilities[0], logarithmic)
-        marker = 'o' if len(grid) == 1 else ''
-        right.plot(heights, places, color=BLUE, linewidth=1.2, marker=marker, markersize=5, label='T(E)')
-        _scale_transmission(right, 'x', probabilities, logarithmic)
-        right.set_xlabel('Transmission')
+        _draw_transmission(right, float(potential.leads.max()), grid, probabilities, logarithmic)
         _mark_resonances(right, grid, *found)
         # By label: both leads, and T(E) below their edges, are shaded alike.
         handles = {
@@ -149,14 +142,8 @@ def plot_scan(
         was not computed.
     :raises DatasetError: the ending of the path names no format.
     """
-    parameter = _numbers(values, 'the values of the parameter')
-    if not len(parameter):
-        raise TransportError('there is no value of the parameter: there is nothing to draw')
-    order = np.argsort(parameter, kind='stable')
-    parameter = parameter[order]
-    if (np.diff(parameter) == 0).any():
-        raise TransportError(f'the parameter has a value twice: {parameter[1:][np.diff(parameter) == 0][0]:g}')
-    grid, probabilities = _checked_transmissions(energies, transmissions, len(parameter))
+    parameter, order = _sort_parameter(values)
+    grid, probabilities = _check_transmissions(energies, transmissions, len(parameter))
     probabilities = probabilities[order]
     found = _pair(resonances, 'the values of the parameter at resonances', 'the energies of the resonances')
     strange = found[0][~np.isin(found[0], parameter)]
@@ -201,8 +188,32 @@ def _numbers(given: Any, title: str, shape: tuple[int, ...] | None = None) -> Fl
     return array
 
 
-def _checked_transmissions(energies: Any, transmissions: Any, n_values: int | None) -> tuple[Floats, Floats]:
-    """Return energies (n,) and transmissions (p, n); without a number of values, one row is expected."""
+def _sort_parameter(values: ArrayLike) -> tuple[Floats, NDArray[np.int64]]:
+    """Return the values of a parameter in ascending order, and their order; each must be there once."""
+    parameter = _numbers(values, 'the values of the parameter')
+    if not len(parameter):
+        raise TransportError('there is no value of the parameter: there is nothing to draw')
+    order = np.argsort(parameter, kind='stable')
+    parameter = parameter[order]
+    if (np.diff(parameter) == 0).any():
+        raise TransportError(f'the parameter has a value twice: {parameter[1:][np.diff(parameter) == 0][0]:g}')
+    return parameter, order
+
+
+def _draw_transmission(axes: Any, threshold: float, grid: Floats, probabilities: Floats, logarithmic: bool) -> None:
+    """Draw T(E) with E upwards, and shade the energies below a threshold (eV), where a lead is closed."""
+    low, high = axes.get_ylim()
+    if threshold > low:
+        axes.axhspan(low, min(threshold, high), **CLOSED, zorder=0, label=CLOSED_LABEL)
+    places, heights = _curve(grid, probabilities[0], logarithmic)
+    marker = 'o' if len(grid) == 1 else ''
+    axes.plot(heights, places, color=BLUE, linewidth=1.2, marker=marker, markersize=5, label='T(E)')
+    _scale_transmission(axes, 'x', probabilities, logarithmic)
+    axes.set_xlabel('Transmission')
+
+
+def _check_transmissions(energies: Any, transmissions: Any, n_values: int | None) -> tuple[Floats, Floats]:
+    """Check energies (n,) and transmissions (p, n), and return them; without a number of values, expect one row."""
     grid = _numbers(energies, 'the energies')
     if not len(grid):
         raise TransportError('there is no energy: there is nothing to draw')
@@ -248,12 +259,12 @@ def _energy_limits(potential: Potential, grid: Floats) -> tuple[float, float]:
 
 
 def _curve(places: Floats, probabilities: Floats, logarithmic: bool) -> tuple[Floats, Floats]:
-    """Return what can be drawn of a curve, with gaps where there is nothing."""
-    kept, shown = _thinned(places, probabilities)
+    """Return the part of a curve that can be drawn, with gaps for the rest."""
+    kept, shown = _thin_out(places, probabilities)
     return kept, np.where(shown >= LEAST, shown, np.nan) if logarithmic else shown
 
 
-def _thinned(places: Floats, values: Floats) -> tuple[Floats, Floats]:
+def _thin_out(places: Floats, values: Floats) -> tuple[Floats, Floats]:
     """Leave out points of a long curve that make no difference to the eye.
 
     The first, last, lowest and highest point in each interval remain (U. Jugel, Z. Jerzak, G. Hackenbroich, V. Markl,
@@ -276,7 +287,7 @@ def _draw_potential(axes: Any, potential: Potential, resonances: Floats) -> None
     low, high = axes.get_ylim()
     length, pad = potential.length, 0.15 * potential.length
     first = np.concatenate([[True], np.diff(potential.values) != 0])
-    begins, cells = _thinned(potential.edges[:-1][first], potential.values[first])
+    begins, cells = _thin_out(potential.edges[:-1][first], potential.values[first])
     places = np.concatenate([[-pad], begins, [length, length + pad]])
     values = np.concatenate([[potential.left], cells, [potential.right, potential.right]])
     axes.plot(places, values, drawstyle='steps-post', color='black', linewidth=1.3, label='V(x)', zorder=3)
@@ -357,7 +368,7 @@ def _mark_resonances(axes: Any, grid: Floats, energies: Floats, widths: Floats) 
     named = np.sort(np.argsort(widths, kind='stable')[:MOST_LABELS])
     named = named[np.argsort(energies[named], kind='stable')]
     low, high = axes.get_ylim()
-    places = _apart((energies[named] - low) / (high - low), 0.105)
+    places = _spread_apart((energies[named] - low) / (high - low), 0.105)
     for row, place, text in zip(named, places, _energy_texts(energies[named], high - low), strict=True):
         axes.annotate(
             f'{text} eV\n{_width_text(widths[row])}',
@@ -373,7 +384,7 @@ def _mark_resonances(axes: Any, grid: Floats, energies: Floats, widths: Floats) 
         )
 
 
-def _apart(places: Floats, gap: float) -> Floats:
+def _spread_apart(places: Floats, gap: float) -> Floats:
     """Move ascending places between 0 and 1 as little as possible, to be a gap apart."""
     if not len(places):
         return places

@@ -52,10 +52,10 @@ class Potential:
         right_mass: float | None = None,
         name: str = '',
     ) -> None:
-        self.values = _checked(values, ENERGIES, 'the potential', 'eV')
+        self.values = _check_numbers(values, ENERGIES, 'the potential', 'eV')
         if len(self.values) > MOST_CELLS:
             raise TransportError(f'a potential has at most {MOST_CELLS:,} cells, this one has {len(self.values):,}')
-        masses = _checked(mass, MASSES, 'the effective mass', 'm0')
+        masses = _check_numbers(mass, MASSES, 'the effective mass', 'm0')
         if len(masses) not in (1, len(self)):
             raise TransportError(
                 f'there are {len(masses)} effective masses for {len(self)} cells: give one, or one for each cell'
@@ -96,7 +96,7 @@ class Potential:
         return bool((self.masses == self.left_mass).all() and self.right_mass == self.left_mass)
 
     def without_flat_ends(self) -> tuple[Potential, Floats]:
-        """Give the cells at both ends that only continue a lead to that lead: no transmission changes.
+        """Join the cells at both ends that only continue a lead to that lead: no transmission changes.
 
         :returns: the potential between them, and (2,) what was cut off at the left and at the right, in nm. A potential
             that is all lead stays as it is.
@@ -235,7 +235,7 @@ def check_names(title: str, given: Iterable[str], known: Sequence[str], required
         )
 
 
-def _checked(numbers: ArrayLike, bounds: tuple[float, float], title: str, unit: str) -> Floats:
+def _check_numbers(numbers: ArrayLike, bounds: tuple[float, float], title: str, unit: str) -> Floats:
     """Return numbers (n,), read-only; one number becomes (1,)."""
     try:
         array = np.array(numbers, dtype=np.float64, ndmin=1)
@@ -259,7 +259,7 @@ def checked_number(given: Any, bounds: tuple[float, float], title: str, unit: st
     :param title: what to call it in an error.
     :raises TransportError: it is no number, not one, or out of the bounds.
     """
-    array = _checked(given, bounds, title, unit)
+    array = _check_numbers(given, bounds, title, unit)
     if len(array) != 1:
         raise TransportError(f'{title} must be one number, there are {len(array)}')
     return float(array[0])

@@ -1,4 +1,4 @@
-"""Potentials by name: barriers, wells, ramps, and any sequence of layers."""
+"""Generators of potentials by name: barriers, wells, ramps, and any sequence of layers."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def vary_preset(name: str, parameters: Mapping[str, Any], parameter: str, values
     :raises TransportError: as of :func:`make_potential`, and where a value is no number.
     """
     made = [make_potential(name, {**parameters, parameter: _value(parameter, value)}) for value in values]
-    return PotentialSet(_titled(made, parameter, values))
+    return PotentialSet(_add_titles(made, parameter, values))
 
 
 def vary_potential(potential: Potential, parameter: str, values: Sequence[float]) -> PotentialSet:
@@ -205,10 +205,10 @@ def vary_potential(potential: Potential, parameter: str, values: Sequence[float]
     :raises TransportError: as of :func:`change_potential`, and where a value is no number.
     """
     made = [change_potential(potential, parameter, _value(parameter, value)) for value in values]
-    return PotentialSet(_titled(made, parameter, values))
+    return PotentialSet(_add_titles(made, parameter, values))
 
 
-def _titled(potentials: Sequence[Potential], parameter: str, values: Sequence[float]) -> list[Potential]:
+def _add_titles(potentials: Sequence[Potential], parameter: str, values: Sequence[float]) -> list[Potential]:
     unit = UNITS.get(parameter, '')
     return [
         potential.changed(name=f'{potential.name or "potential"}, {parameter} = {value:g} {unit}'.rstrip())

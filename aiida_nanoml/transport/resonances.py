@@ -98,7 +98,7 @@ def _poles(rmatrix: RMatrix, lowest: float, highest: float) -> Complexes:
     chosen = np.arange(max(0, begin - _NEIGHBOURS), min(len(rmatrix.levels), end + _NEIGHBOURS))
     change = 1e-4 * (highest - lowest) + 1e-9
     starts = [_eigenvalues(rmatrix, chosen, energy, change) for energy in np.linspace(lowest, highest, _EXPANSIONS)]
-    found = _refined(rmatrix, np.concatenate(starts))
+    found = _refine_poles(rmatrix, np.concatenate(starts))
     return found[(lowest <= found.real) & (found.real <= highest)]
 
 
@@ -127,7 +127,7 @@ def _eigenvalues(rmatrix: RMatrix, chosen: NDArray[np.intp], energy: float, chan
     return eigenvalues
 
 
-def _refined(rmatrix: RMatrix, poles: Complexes) -> Complexes:
+def _refine_poles(rmatrix: RMatrix, poles: Complexes) -> Complexes:
     """Refine poles by Newton's method; those that do not converge, or come to the place of another, are left out."""
     first = np.clip(np.searchsorted(rmatrix.levels, poles.real) - 1, 0, len(rmatrix.levels) - 2)
     skip = np.stack([first, first + 1], axis=1)

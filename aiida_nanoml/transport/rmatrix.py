@@ -228,13 +228,7 @@ def solve(
         cosine, and :data:`MOST_COUPLED` at most.
     :raises TransportError: bounds, basis or correction that cannot be used.
     """
-    bounds = _energies([lowest, highest])
-    if lowest > highest:
-        raise TransportError(f'the lowest energy, {lowest:g} eV, is above the highest, {highest:g} eV')
-    if correction not in CORRECTIONS:
-        raise TransportError(f'there is no correction {correction!r}: choose {", ".join(CORRECTIONS)}')
-    if not 2 <= n_basis <= MOST_COSINES:
-        raise TransportError(f'the basis must have 2 to {MOST_COSINES} cosines, got {n_basis}')
+    bounds = _check_request(lowest, highest, n_basis, correction)
     potential, cut = potential.without_flat_ends()
     _require_basis(potential, n_basis, bounds)
     n_coupled = coupled_functions(n_basis, correction) if n_coupled is None else n_coupled
@@ -283,6 +277,18 @@ def solve(
     return RMatrix(potential, cut, centre + shifts, amplitudes, centre, constants, tail)
 
 
+def _check_request(lowest: float, highest: float, n_basis: int, correction: str) -> Floats:
+    """Check the arguments of :func:`solve`, and return the bounds of the energies (2,)."""
+    bounds = _energies([lowest, highest])
+    if lowest > highest:
+        raise TransportError(f'the lowest energy, {lowest:g} eV, is above the highest, {highest:g} eV')
+    if correction not in CORRECTIONS:
+        raise TransportError(f'there is no correction {correction!r}: choose {", ".join(CORRECTIONS)}')
+    if not 2 <= n_basis <= MOST_COSINES:
+        raise TransportError(f'the basis must have 2 to {MOST_COSINES} cosines, got {n_basis}')
+    return bounds
+
+
 def coupled_functions(n_basis: int, correction: str) -> int:
     """Return how many functions beyond a basis are coupled to it."""
     return min(COUPLED_PER_COSINE * n_basis, MOST_COUPLED) if correction == 'coupled' else 0
@@ -293,7 +299,7 @@ class Truncation:
     """What the finite basis costs, by estimate.
 
     :param error: largest error of a transmission.
-    :param floor: transmissions at or below are noise; zero where there are none.
+    :param floor: transmissions at or below are noise; zero if there are none.
     """
 
     error: float
@@ -301,7 +307,7 @@ class Truncation:
 
 
 UNKNOWN = Truncation(1.0, 1.0)
-"""Of a basis that cannot be judged: half of it cannot carry the energies, or it does not resolve the potential."""
+"""Estimate for a basis that is too small for one: half of it cannot carry the energies, or resolve the potential."""
 
 
 def estimate_truncation(
@@ -450,7 +456,7 @@ def _kinetic_energies(potential: Potential, numbers: Any) -> Any:
 
 
 def _resolves(potential: Potential, n_basis: int, energies: Floats) -> bool:
-    """Say whether the cosines beyond a basis are faster than the potential is high, so that its effect is small."""
+    """Return whether the cosines beyond a basis are faster than the potential is high, so that its effect is small."""
     region, _ = potential.without_flat_ends()
     weights = region.masses.mean() / region.masses
     heights = np.abs(weights * (region.values - 0.5 * (energies.min() + energies.max())))

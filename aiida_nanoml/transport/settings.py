@@ -1,4 +1,4 @@
-"""What is asked of a transmission: energies, basis, correction."""
+"""Settings of a transmission: energies, basis, correction."""
 
 from __future__ import annotations
 

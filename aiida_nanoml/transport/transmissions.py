@@ -24,7 +24,7 @@ class Transmissions:
     :param resonances: of each potential.
     :param levels: (n_basis,) Wigner-Eisenbud energies in eV, of each potential.
     :param truncation_errors: (p,) estimated error by the finite basis, of the transmission on the regular grid.
-    :param noise_floors: (p,) transmissions at or below are noise; zero where there are none.
+    :param noise_floors: (p,) transmissions at or below are noise; zero if there are none.
     """
 
     energies: Floats

@@ -79,9 +79,9 @@ def test_the_length_of_the_region(old: str, new: str, length: float) -> None:
 @pytest.mark.parametrize(
     ('old', 'new', 'line', 'reason'),
     [
-        ('Effective_mass', 'Effective_Mass', 2, "'Effective_Mass' stands where Effective_mass is expected"),
+        ('Effective_mass', 'Effective_Mass', 2, "'Effective_Mass' found where Effective_mass is expected"),
         ('0.067', '0', 2, "Effective_mass is '0'"),
-        ('0.067', '0.067 0.07', 2, "'0.07' stands where Nb is expected"),
+        ('0.067', '0.067 0.07', 2, "'0.07' found where Nb is expected"),
         ('Nb 24', 'Nb 24.0', 3, 'whole number'),
         ('Nb 24', 'Nb 1', 3, 'from 2 to'),
         ('Nb 24', 'Nb ２４', 3, 'whole number'),
@@ -95,12 +95,12 @@ def test_the_length_of_the_region(old: str, new: str, length: float) -> None:
         ('d2 4.5', 'd2 1e9', 8, 'it must be from'),
         ('N_energies 5', 'N_energies 1', 11, 'E_min and E_max must be equal'),
         ('E_max 0.4', 'E_max 0.01', 11, 'must be above'),
-        ('E_max 0.4\n', '', 11, "'BLOCK' stands where E_max is expected"),
-        ('BLOCK Potential\n0', 'BLOCK Charge\n0', 12, "'Charge' stands where Potential is expected"),
+        ('E_max 0.4\n', '', 11, "'BLOCK' found where E_max is expected"),
+        ('BLOCK Potential\n0', 'BLOCK Charge\n0', 12, "'Charge' found where Potential is expected"),
         ('-1d-2', 'inf', 14, "V is 'inf': this is no number"),
         ('-1d-2', '1e7', 14, 'it must be from'),
         ('END_BLOCK Potential\n', 'END_BLOCK\n', 15, 'the file ends where Potential is expected'),
-        ('END_BLOCK Potential\n', 'END_BLOCK Potential\n0.1\n', 16, 'stands behind the end of the block'),
+        ('END_BLOCK Potential\n', 'END_BLOCK Potential\n0.1\n', 16, 'found after the end of the block'),
     ],
 )
 def test_a_word_that_cannot_be_used_is_named_with_its_line(old: str, new: str, line: int, reason: str) -> None:

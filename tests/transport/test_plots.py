@@ -231,7 +231,7 @@ def test_labels_tell_near_resonances_apart(tmp_path, figures):
 
 @given(st.lists(st.floats(0, 1), max_size=6).map(sorted))
 def test_labels_are_moved_apart(places):
-    moved = plots._apart(np.array(places), 0.1)
+    moved = plots._spread_apart(np.array(places), 0.1)
     assert (np.diff(moved) > 0.1 - 1e-9).all()
     assert ((moved >= 0.05 - 1e-9) & (moved <= 0.95 + 1e-9)).all()
     if (np.diff([0.05 - 0.1, *places, 0.95 + 0.1]) >= 0.1).all():
@@ -323,7 +323,7 @@ def test_long_curves_keep_what_is_seen(tmp_path):
     n = 50_000
     places, values = np.sort(rng.random(n)), rng.random(n)
     values[30_000] = 7.0
-    kept, shown = plots._thinned(places, values)
+    kept, shown = plots._thin_out(places, values)
     assert len(kept) <= 4 * plots.INTERVALS + 4
     assert (np.diff(kept) > 0).all()
     np.testing.assert_array_equal(np.interp(kept, places, values), shown)
