@@ -13,6 +13,7 @@ from aiida_nanoml.actions.fields import comma_separated, option
 from aiida_nanoml.actions.show_structures import StructuresResult
 
 Domains = Annotated[int, Field(ge=0, le=1000)]
+Side = Annotated[int, Field(ge=1, le=1000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -25,7 +26,7 @@ class GenerateFlakes(NamedAction):
     short: ClassVar[str] = 'Generate flakes with random domains of boron nitride.'
 
     family: str | None = option(None, 'h: hexagonal, armchair edges; s: square; z: hexagonal, zigzag edges.')
-    size: tuple[int, ...] | None = option(
+    size: tuple[Side, ...] | None = option(
         None,
         'Size of the lattice: one number, two for the family s (9,6).',
         **comma_separated(int, '9,6'),

@@ -28,8 +28,10 @@ class Taint(ArchiveAction):
     example: ClassVar[str] = 'aiida-nanoml taint RUN\naiida-nanoml taint --engine siesta --engine-version 4.1-b4-133'
 
     nodes: tuple[AnyNode, ...] = argument('What is wrong.', (), metavar='NODE...')
-    engine: str | None = option(None, 'In place of NODE: all labelling runs of this engine …')
-    engine_version: str | None = option(None, '… in this version, as `trace` shows it.')
+    engine: str | None = option(
+        None, 'In place of NODE: an engine, with --engine-version; all its labelling runs are followed.'
+    )
+    engine_version: str | None = option(None, 'Version of the engine, as `trace` shows it.')
 
     @model_validator(mode='after')
     def check_choice(self) -> Self:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from aiida_nanoml.actions.base import Estimate, JobAction, Result, Session, Step, given, record, step
 from aiida_nanoml.actions.common import MAX_SEED, settings_option
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
     from aiida_nanoml.data.dataset import DatasetData
     from aiida_nanoml.data.model import ModelData
+
+Neurons = Annotated[int, Field(ge=1)]
 
 NAMED = ('epochs', 'batch_size', 'hidden_layers', 'learning_rate', 'seed')
 """Hyperparameters that have a field of their own."""
@@ -54,7 +58,7 @@ class Train(JobAction):
     allow_leakage: bool = option(False, 'Accept structures that are in two parts of the split.')
     epochs: int | None = option(None, 'Largest number of passes over the training rows.', ge=1)
     batch_size: int | None = option(None, 'Rows of one step.', ge=1)
-    hidden_layers: tuple[int, ...] | None = option(
+    hidden_layers: tuple[Neurons, ...] | None = option(
         None, 'Neurons of each hidden layer, for example 300,50,25.', **comma_separated(int, '300,50,25')
     )
     learning_rate: float | None = option(None, 'Learning rate of Adam.', gt=0)
