@@ -1,4 +1,4 @@
-"""Sphinx directives that read tables from the code: attributes, ports, hyperparameters, targets."""
+"""Sphinx directives that read tables from the code: attributes, ports, hyperparameters, targets, fields of actions."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
 
+from aiida_nanoml.actions.base import Action, first_sentence
+from aiida_nanoml.actions.fields import FieldSpec, fields_of, format_value
+from aiida_nanoml.actions.registry import action_class, action_names
 from aiida_nanoml.learning.registry import hyperparameters
 from aiida_nanoml.learning.targets import TARGETS
 
@@ -52,6 +55,44 @@ class TargetTable(Directive):
         """Make the table."""
         rows = ((target.name, target.unit, target.description) for target in TARGETS.values())
         return [_table(('target', 'unit', 'meaning'), rows)]
+
+
+class Actions(Directive):
+    """All actions of this package, each with a table of its fields."""
+
+    heads: ClassVar[tuple[str, ...]] = ('field', 'option', 'type', 'default', 'meaning')
+
+    def run(self) -> list[nodes.Node]:
+        """Make a section for each action."""
+        return [self._section(action_class(name)) for name in action_names()]
+
+    def _section(self, action: type[Action]) -> nodes.section:
+        section = nodes.section(ids=[f'action-{action.action.replace("_", "-")}'])
+        section += nodes.title(text=action.action)
+        command = f'aiida-nanoml {" ".join(action.command)}'
+        choice = '' if action.choice_field is None else f' {action.choice_field.upper()}'
+        section += nodes.paragraph('', '', nodes.literal(text=command + choice))
+        section += nodes.paragraph(text=f'{first_sentence(action.describe({}))}.')
+        section += _table(self.heads, map(_field_row, fields_of(action)))
+        return section
+
+
+def _field_row(spec: FieldSpec) -> tuple[str, ...]:
+    unit = '' if spec.display.unit is None else f', in {spec.display.unit}'
+    default = 'required' if spec.required else spec.shown_default or ''
+    return spec.name, spec.option, _field_type(spec), default, f'{spec.help.removesuffix(".")}{unit}.'
+
+
+def _field_type(spec: FieldSpec) -> str:
+    """Return the type of a field, its choices or its bounds."""
+    kind = ', '.join(spec.choices) or (', '.join(spec.node.entry_points) if spec.node else '') or spec.kind
+    bounds = []
+    if spec.minimum is not None:
+        bounds.append(f'{">" if spec.excludes_minimum else "≥"} {format_value(spec.minimum)}')
+    if spec.maximum is not None:
+        bounds.append(f'{"<" if spec.excludes_maximum else "≤"} {format_value(spec.maximum)}')
+    several = ' …' if spec.repeatable else f' × {spec.length}' if spec.length > 1 else ''
+    return ' '.join([kind + several, *bounds])
 
 
 class ProcessPorts(Directive):
@@ -127,4 +168,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive('process-ports', ProcessPorts)
     app.add_directive('hyperparameters', Hyperparameters)
     app.add_directive('targets', TargetTable)
+    app.add_directive('actions', Actions)
     return {'parallel_read_safe': True, 'parallel_write_safe': True}

@@ -155,7 +155,11 @@ class FieldSpec:
     :param default: value if it is left out.
     :param repeatable: any number of values.
     :param length: number of values of a tuple; 1 otherwise.
-    :param minimum, maximum: bounds, with whether they are excluded.
+    :param minimum: lower bound.
+    :param maximum: upper bound.
+    :param excludes_minimum: the lower bound itself is not allowed.
+    :param excludes_maximum: the upper bound itself is not allowed.
+    :param literals: the values allowed, of a literal type.
     :param node: what a node must be.
     :param display: options, unit, group and the like.
     """
