@@ -60,7 +60,10 @@ def test_from_structures_to_judged_predictions(code: orm.InstalledCode) -> None:
     ('change', 'message'),
     [
         ({}, 'either flakes to generate or structures'),
-        ({'flakes': {'z': {'family': 'z', 'size': 2, 'count': 2, 'seed': '1'}}}, 'flakes.z: `seed` must be an integer'),
+        (
+            {'flakes': {'z': {'family': 'z', 'size': 2, 'count': 2, 'seed': '1'}}},
+            "flakes.z: parameter seed='1' of FlakeParameters",
+        ),
         ({'structures': True, 'judged': {'bigger': True}}, 'has the parts unseen, larger, not bigger'),
         ({'structures': True, 'larger': {'z': {}}}, '`larger` goes with `flakes`'),
         ({'structures': True, 'engine': 'xtb'}, "engine 'xtb' computes no density"),
