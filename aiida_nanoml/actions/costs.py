@@ -89,7 +89,7 @@ def estimate_features(sets: Sequence[StructureSet], descriptor: Mapping[str, Any
         return None
     n_atoms = sum(int(structures.offsets[-1]) for structures in sets)
     name = '+'.join(wanted)
-    basis = f'{len(ratios)} data sets with the descriptor {name} in this profile, scaled by the number of atoms'
+    basis = f'data sets with the descriptor {name} in this profile ({len(ratios)}), scaled by the number of atoms'
     return Estimate(0, float(np.mean(ratios)) * n_atoms, None, basis)
 
 
@@ -146,7 +146,7 @@ def _estimate_job(name: str, size: int, size_of: Callable[[CalcJobNode], int | N
             ratios.append(job_seconds(job.outputs.retrieved) / n_rows)
     if not ratios:
         return Estimate(1, None, None, f'there are no {what} in this profile')
-    basis = f'{len(ratios)} {what} in this profile, scaled by the number of rows'
+    basis = f'{what} in this profile ({len(ratios)}), scaled by the number of rows'
     return Estimate(1, float(np.mean(ratios)) * size, None, basis)
 
 
