@@ -125,6 +125,13 @@ def test_exit_codes_are_unique_banded_and_explained(point: EntryPoint) -> None:
         assert not code.message.endswith('.'), 'the reason stands at the end'
 
 
+def test_a_refused_step_has_one_exit_status() -> None:
+    """The input is at fault, whichever workflow ran the step."""
+    workflows = [point.load() for point in PROCESSES if point.group == 'aiida.workflows']
+    codes = [workflow.exit_codes.get('ERROR_STEP_REFUSED') for workflow in workflows]
+    assert {code.status for code in codes if code is not None} == {520}
+
+
 @pytest.mark.parametrize('point', PROCESSES, ids=identify)
 def test_every_port_has_help_and_a_type(point: EntryPoint) -> None:
     process = point.load()

@@ -41,12 +41,12 @@ IMPORTED, PRESENT, SKIPPED = 'imported', 'present', 'skipped'
 
 @dataclass
 class FoundRun:
-    """A folder, and what became of it.
+    """A run folder, and the result of its import.
 
-    :param folder: path, as the user will recognise it.
+    :param folder: path, as the user gave it.
     :param root: nothing outside this folder is read.
     :param name: name of the structure.
-    :param status: ``imported``, ``present`` (it was there already) or ``skipped``; empty while it waits.
+    :param status: ``imported``, ``present`` (imported before) or ``skipped``; empty before the import.
     :param reason: why it was skipped.
     :param uuid: process that imported it.
     :param hash: content hash of its structure.
@@ -67,7 +67,7 @@ class FoundRun:
     part: tuple[int, int] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what is told about it, in types of JSON."""
+        """Return what is reported about the run, in types of JSON."""
         return {
             'folder': str(self.folder),
             'status': self.status,
@@ -87,9 +87,9 @@ class _Batch:
 
 
 def find_runs(roots: Sequence[Path], family: Callable[[str], str]) -> list[FoundRun]:
-    """Find the run folders below some folders.
+    """Return the run folders below some folders.
 
-    :param family: gives the family of a run by its name.
+    :param family: returns the family of a run by its name.
     """
     found: dict[Path, FoundRun] = {}
     for root in roots:
@@ -106,12 +106,12 @@ def find_runs(roots: Sequence[Path], family: Callable[[str], str]) -> list[Found
 
 
 class RunImporter:
-    """Imports runs that are not in the graph yet.
+    """Import runs that are not in the graph yet.
 
     :param computer: where the folders lie: this machine.
     :param finder: finds their pseudopotentials.
     :param batch_size: runs that share a process; None: a process for each run.
-    :param vacuum_ang: vacuum that stands in the parameters of isolated structures; None: that of each run.
+    :param vacuum_ang: vacuum in the parameters of isolated structures; None: that of each run.
     """
 
     def __init__(

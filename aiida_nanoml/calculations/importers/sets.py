@@ -77,7 +77,7 @@ def collect(runs: Sequence[FoundRun], name: str = '') -> list[ImportedSet]:
 
 
 class DensityImporter:
-    """Imports the densities of runs whose labels are in the graph; what was imported before is found again.
+    """Import the densities of runs whose labels are in the graph; those imported before are found again.
 
     :param computer: where the folders lie: this machine.
     :param finder: finds their pseudopotentials.
