@@ -66,7 +66,12 @@ CHAINS = (
         'docs/howto/compare_models.md',
     ),
     ('docs/tutorials/python_api.md', 'docs/topics/features.md'),
-    ('docs/howto/own_engine.md', 'docs/howto/own_action.md', 'docs/reference/actions.md'),
+    (
+        'docs/howto/own_engine.md',
+        'docs/howto/own_action.md',
+        'docs/reference/actions.md',
+        'docs/howto/own_generator.md',
+    ),
     ('docs/tutorials/alloys.md',),
     ('docs/topics/engines.md',),
     ('docs/tutorials/density.md', 'docs/howto/warm_start.md', 'docs/topics/density.md'),
