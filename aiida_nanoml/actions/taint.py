@@ -13,7 +13,7 @@ from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import AnyNode, argument, option
 
 if TYPE_CHECKING:
-    from aiida_nanoml.provenance.taint import Taint as Touched
+    from aiida_nanoml.provenance.taint import Taint as Affected
 
 
 class Taint(ArchiveAction):
@@ -53,22 +53,22 @@ class Taint(ArchiveAction):
 class TaintResult(Result):
     """Everything that rests on something wrong.
 
-    :param touched: what is touched, and what must be rerun.
+    :param affected: what is affected, and what must be rerun.
     :param archive: archive that was asked.
     """
 
-    touched: Touched
+    affected: Affected
     archive: Path | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all touched nodes."""
-        return self.touched.to_dict()
+        """Return all affected nodes."""
+        return self.affected.to_dict()
 
     def lines(self) -> str:
-        """Return what is touched and what must be rerun as text."""
-        return self.touched.render()
+        """Return what is affected and what must be rerun as text."""
+        return self.affected.render()
 
     def next_step(self) -> Step | None:
-        """Trace the first model that is touched."""
-        models = self.touched.models
+        """Trace the first model that is affected."""
+        models = self.affected.models
         return step('trace', node=models[0].node.pk, archive=self.archive) if models else None

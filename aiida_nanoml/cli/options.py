@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -206,33 +205,6 @@ SUBMIT = click.option('--submit', is_flag=True, help='Hand the process to the da
 CODE = click.option(
     '--code', type=WorkerCode(), help=f'The executable nanoml-worker; default: the only code named {WORKER}.'
 )
-
-
-def _open_archive(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
-    if value is not None:
-        from aiida_nanoml.provenance.archives import open_archive
-
-        open_archive(value)
-
-
-ARCHIVE = click.option(
-    '--archive',
-    type=click.Path(path_type=Path, dir_okay=False),
-    is_eager=True,
-    expose_value=False,
-    callback=_open_archive,
-    help='Ask this archive (.aiida) in place of the profile; nothing is imported.',
-)
-
-
-def same_archive() -> str:
-    """Give the option that lets the next command ask the same archive; empty where a profile was asked."""
-    from aiida.manage import get_profile
-
-    profile = get_profile()
-    if profile is None or profile.storage_backend != 'core.sqlite_zip':
-        return ''
-    return f' --archive {shlex.quote(str(profile.storage_config["filepath"]))}'
 
 
 WALLCLOCK = click.option('--wallclock', type=click.IntRange(1), help='Wall time of a job in seconds.')

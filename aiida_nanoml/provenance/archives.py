@@ -1,4 +1,4 @@
-"""Archives of AiiDA that are asked as they are, or imported, with clear words where they cannot be read."""
+"""Archives of AiiDA: opened as read-only profiles, with clear messages if they cannot be read."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from aiida_nanoml.errors import ProvenanceError
 
 
 def open_archive(archive: Path) -> None:
-    """Load an archive as a profile that can only be read.
+    """Load an archive as a read-only profile.
 
-    :param archive: file of the kind ``.aiida``.
+    :param archive: path of the ``.aiida`` file.
     :raises ProvenanceError: it cannot be read, or needs a migration.
     """
     from aiida import load_profile
@@ -30,7 +30,7 @@ def open_archive(archive: Path) -> None:
 
 @contextmanager
 def readable(archive: Path) -> Iterator[None]:
-    """Say in words why an archive cannot be read.
+    """Turn errors of reading an archive into messages that say what to do.
 
     :raises ProvenanceError: it cannot be read, or needs a migration.
     """
@@ -40,8 +40,8 @@ def readable(archive: Path) -> Iterator[None]:
         yield
     except exceptions.IncompatibleStorageSchema as error:
         raise ProvenanceError(
-            f'{archive} was written by another version of aiida-core. If that was an older one, rewrite it with `verdi '
-            f'archive migrate {archive} NEW`, and use NEW; else update aiida-core.'
+            f'{archive} was written by another version of aiida-core: if that was an older one, rewrite it with `verdi '
+            f'archive migrate {archive} NEW` and use NEW, else update aiida-core'
         ) from error
     except (
         exceptions.CorruptStorage,
@@ -54,7 +54,7 @@ def readable(archive: Path) -> Iterator[None]:
 
 @contextmanager
 def quiet_export(level: int) -> Iterator[None]:
-    """Keep the reports of an export, which would fill the screen, below a level of logging."""
+    """Suppress the reports of an export below a level of logging; they would fill the screen."""
     from aiida.tools.archive.create import EXPORT_LOGGER
 
     before = EXPORT_LOGGER.level

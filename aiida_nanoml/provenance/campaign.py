@@ -1,4 +1,4 @@
-"""How far a campaign of labelling is: what is done, what runs, what failed and why, and how long it will take."""
+"""Status of a labelling campaign: what is done, running or failed and why, and the time that is left."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SINGLE = 'single run'
 class CampaignJob:
     """A batch or a single run that has not ended.
 
-    :param state: of the process, and of the scheduler where it is known.
+    :param state: state of the process, and of the scheduler if known.
     """
 
     pk: int
@@ -33,9 +33,9 @@ class CampaignJob:
 
 @dataclass(frozen=True)
 class Failure:
-    """Structures that failed alike.
+    """Structures that failed with the same code.
 
-    :param message: of the first one.
+    :param message: message of the first one.
     """
 
     code: str
@@ -45,13 +45,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class Campaign:
-    """How far a campaign is.
+    """Status of a campaign.
 
-    :param state: of the process, with its exit message where it failed.
-    :param ended: whether nothing will happen any more unless it is resumed.
+    :param state: state of the process, with the exit message if it failed.
+    :param ended: whether the process has ended; it can be resumed.
     :param source: engine, version and protocol of the labels; empty before the first one.
     :param n_structures: distinct structures.
-    :param n_recovered: finished ones that needed other settings or a second run.
+    :param n_recovered: finished structures that needed other settings or a second run.
     :param n_running: structures in jobs that have not ended.
     :param n_waiting: structures without a label and without a job.
     :param seconds_each: mean wall time of the finished structures, None before the first one.
@@ -92,12 +92,12 @@ def campaigns() -> list[orm.WorkChainNode]:
 
 
 def campaign_status(node: orm.WorkChainNode) -> Campaign:
-    """Say how far a campaign is.
+    """Return the status of a campaign.
 
-    :param node: process of the workflow ``nanoml.label``.
+    :param node: a process of the workflow ``nanoml.label``.
     """
     hashes = set(node.inputs.structures.structures.hashes.tolist())
-    rows, source = _labelled(node)
+    rows, source = _latest_rows(node)
     rows = {digest: row for digest, row in rows.items() if digest in hashes and row.status != FailureCode.INTERRUPTED}
     jobs = tuple(_job(called) for called in node.called if _is_job(called) and not called.is_terminated)
     done = [row for row in rows.values() if row.status == FINISHED]
@@ -125,7 +125,7 @@ def campaign_status(node: orm.WorkChainNode) -> Campaign:
         failures=tuple(Failure(code, len(texts), texts[0]) for code, texts in sorted(failed.items())),
         jobs=jobs,
         seconds_each=each,
-        remaining_s=None if each is None else each * n_open / _parallel(node),
+        remaining_s=None if each is None else each * n_open / _n_parallel(node),
     )
 
 
@@ -136,8 +136,8 @@ class _Row:
     wall_s: float
 
 
-def _labelled(node: orm.WorkChainNode) -> tuple[dict[str, _Row], str]:
-    """Return the last word on every structure: of several labels, a finished one."""
+def _latest_rows(node: orm.WorkChainNode) -> tuple[dict[str, _Row], str]:
+    """Return one label of every structure, a finished one if there are several."""
     if 'labels' in node.outputs:
         sets = [node.outputs.labels]
     else:
@@ -173,12 +173,12 @@ def _state(node: orm.ProcessNode) -> str:
 
 
 def process_state(node: orm.ProcessNode) -> str:
-    """Say in which state a process is; it is stored, and linked to its caller, a moment before it has one."""
+    """Return the state of a process; it is stored, and linked to its caller, a moment before it has one."""
     return str(node.process_state.value) if node.process_state else 'created'
 
 
-def _parallel(node: orm.WorkChainNode) -> int:
-    """How many structures are computed at the same time when all jobs run."""
+def _n_parallel(node: orm.WorkChainNode) -> int:
+    """Return the number of structures that are computed at the same time when all jobs run."""
     single = node.inputs.mode.value == 'single'
     resources = node.inputs.options.get_dict().get('resources') or {}
     each = node.inputs.program_processes.value if 'program_processes' in node.inputs else 1

@@ -1,4 +1,4 @@
-"""How trained models differ: data, hyperparameters, labels, lineage; and whether their metrics may be compared."""
+"""Comparison of trained models: how they differ, and whether their test metrics may be compared."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Facts = dict[str, dict[str, Any]]
 _SHOWN_PAIRS = 6
 _WIDTH = 112
 _CELLS = {2: 44, 3: 32}
-"""Letters in a cell, by the number of models; with more of them the last."""
+"""Width of a cell in characters, by the number of models."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ class Overlap:
 
     :param one: PK of a model.
     :param other: PK of another one.
-    :param trained: that both learnt from.
-    :param tested: that both were judged by.
-    :param other_tested: that the other one was judged by, and the one learnt from.
-    :param one_tested: that the one was judged by, and the other one learnt from.
+    :param trained: number of common training rows.
+    :param tested: number of common test rows.
+    :param other_tested: number of test rows of the other that are training rows of the one.
+    :param one_tested: number of test rows of the one that are training rows of the other.
     """
 
     one: int
@@ -73,10 +73,10 @@ class Comparison:
     """Models side by side.
 
     :param comparable: whether their test metrics may be compared: the same target, labels and test rows.
-    :param reasons: why not.
-    :param overlaps: of each pair whose rows are known.
+    :param reasons: why they may not be compared.
+    :param overlaps: common structures of each pair whose rows are known.
     :param same: what is the same for all, by section and name.
-    :param differences: values in the order of the models, by section and name; None where a model has no such thing.
+    :param differences: values in the order of the models, by section and name; None if a model has no such value.
     """
 
     models: tuple[ModelRow, ...]
@@ -106,14 +106,19 @@ class Comparison:
         for section, values in self.differences.items():
             table += [['', *('' for _ in self.models)], [section, *('' for _ in self.models)]]
             table += [
-                [f'  {name}', *(textwrap.shorten(_told(value), width, placeholder=' …') or '-' for value in row)]
+                [
+                    f'  {name}',
+                    *(textwrap.shorten(_format_value(value), width, placeholder=' …') or '-' for value in row),
+                ]
                 for name, row in values.items()
             ]
         lines += ['', aligned(table, '  '), '', 'the same for all:']
         for section, facts in self.same.items():
-            told = ', '.join(f'{name} {_told(value)}' for name, value in facts.items() if _told(value))
-            if told:
-                lines += textwrap.wrap(f'{section}: {told}', _WIDTH, initial_indent='  ', subsequent_indent='    ')
+            texts = [f'{name} {_format_value(value)}' for name, value in facts.items() if _format_value(value)]
+            if texts:
+                lines += textwrap.wrap(
+                    f'{section}: {", ".join(texts)}', _WIDTH, initial_indent='  ', subsequent_indent='    '
+                )
         return '\n'.join(lines)
 
     def _pairs(self) -> list[str]:
@@ -128,15 +133,15 @@ class Comparison:
                 + (f' and {pair.tested} test rows' if 'test' in one.n_rows and 'test' in other.n_rows else '')
             ]
             shared += [
-                f'{n} of the {judged.n_rows["test"]} test rows of {judged.name} are training rows of {learnt.name}'
-                for n, judged, learnt in ((pair.one_tested, one, other), (pair.other_tested, other, one))
+                f'{n} of the {tested.n_rows["test"]} test rows of {tested.name} are training rows of {trained.name}'
+                for n, tested, trained in ((pair.one_tested, one, other), (pair.other_tested, other, one))
                 if n
             ]
             lines.append(f'{one.name}, {other.name}: {"; ".join(shared)}')
         if self.overlaps and not lines:
             return [f'all learnt from the same {counted(self.models[0].n_rows["train"], "row")}']
         left_out = len(lines) - _SHOWN_PAIRS
-        return [*lines[:_SHOWN_PAIRS], *([f'and {counted(left_out, "pair")} more'] if left_out > 0 else [])]
+        return [*lines[:_SHOWN_PAIRS], *([f'and {counted(left_out, "more pair")}'] if left_out > 0 else [])]
 
 
 def compare(*nodes: orm.Node) -> Comparison:
@@ -147,7 +152,7 @@ def compare(*nodes: orm.Node) -> Comparison:
     """
     for node in nodes:
         if not isinstance(node, ModelData | DensityModelData):
-            raise ProvenanceError(f'pk {node.pk} is no model but {type(node).__name__}: give models to compare')
+            raise ProvenanceError(f'pk {node.pk} ({type(node).__name__}) is no model: name models to compare')
         if not node.is_stored:
             raise ProvenanceError('a model that is not stored has no provenance yet: store it')
     pks = [node.pk for node in nodes]
@@ -155,8 +160,8 @@ def compare(*nodes: orm.Node) -> Comparison:
         raise ProvenanceError('a comparison needs two models or more, each of them once')
     found = {row.pk: row for row in model_rows(pks)}
     rows = [found[pk] for pk in pks]
-    behind = _Behind(rows)
-    facts = [behind.facts(row) for row in rows]
+    lineages = _Lineages(rows)
+    facts = [lineages.facts(row) for row in rows]
     same: Facts = defaultdict(dict)
     differences: dict[str, dict[str, list[Any]]] = defaultdict(dict)
     for section in dict.fromkeys(name for one in facts for name in one):
@@ -166,12 +171,12 @@ def compare(*nodes: orm.Node) -> Comparison:
                 same[section][name] = values[0]
             else:
                 differences[section][name] = values
-    reasons = [*_reasons(rows, behind.parts), *behind.imported()]
+    reasons = [*_why_not_comparable(rows, lineages.parts), *lineages.imported()]
     return Comparison(
         models=tuple(rows),
         comparable=not reasons,
         reasons=tuple(reasons),
-        overlaps=_overlaps(behind.parts),
+        overlaps=_overlaps(lineages.parts),
         same=dict(same),
         differences=dict(differences),
     )
@@ -181,30 +186,30 @@ Parts = dict[int, dict[str, NDArray[np.str_]]]
 """Hashes of the structures in each part, by PK of the model."""
 
 
-def _reasons(rows: Sequence[ModelRow], parts: Parts) -> list[str]:
-    """Why the test metrics of models are not comparable; none when they are."""
+def _why_not_comparable(rows: Sequence[ModelRow], parts: Parts) -> list[str]:
+    """Return why the test metrics of models are not comparable; nothing if they are."""
     reasons = []
     targets: dict[str, list[ModelRow]] = defaultdict(list)
     for row in rows:
         targets[quantity(row.target, row.unit)].append(row)
     if len(targets) > 1:
-        told = '; '.join(f'{target} by {names_of(members)}' for target, members in targets.items())
-        reasons.append(f'they predict different quantities: {told}')
+        text = '; '.join(f'{target} by {names_of(members)}' for target, members in targets.items())
+        reasons.append(f'they predict different quantities: {text}')
     if not all(same_labels(rows[0], row) for row in rows[1:]):
         sources: dict[str, list[ModelRow]] = defaultdict(list)
         for row in rows:
             sources[row.labels].append(row)
-        told = '; '.join(f'{source}: {names_of(members)}' for source, members in sources.items())
+        text = '; '.join(f'{source}: {names_of(members)}' for source, members in sources.items())
         detail = ' with other parameters or pseudopotentials' if len(sources) == 1 else ''
-        reasons.append(f'their labels are of different origin: {told}{detail}')
+        reasons.append(f'their labels have different origins: {text}{detail}')
     untested = [row for row in rows if not row.test_rows]
     tested = [row for row in rows if row.test_rows]
     if untested:
-        reasons.append(f'the test rows of {names_of(untested)} are not known, or there are none')
+        reasons.append(f'{names_of(untested)}: the test rows are unknown, or there are none')
     if len({row.test_rows for row in tested}) > 1:
         common = set.intersection(*(set(parts[row.pk]['test'].tolist()) for row in tested))
-        told = ', '.join(f'{row.name} {row.n_rows["test"]}' for row in tested)
-        reasons.append(f'they were judged by different test rows: {told}; {len(common)} are common to all')
+        text = ', '.join(f'{row.name} {row.n_rows["test"]}' for row in tested)
+        reasons.append(f'they were evaluated on different test rows: {text}; {len(common)} are common to all')
     return reasons
 
 
@@ -225,8 +230,8 @@ def _overlaps(parts: Parts) -> tuple[Overlap, ...]:
     )
 
 
-class _Behind:
-    """What stands behind some models: the graph is walked once for all of them.
+class _Lineages:
+    """Lineages of some models, from one walk of the graph for all of them.
 
     :param rows: the models.
     """
@@ -234,7 +239,7 @@ class _Behind:
     def __init__(self, rows: Sequence[ModelRow]) -> None:
         self._rows = rows
         self._graph = LineageGraph.ancestors([row.pk for row in rows])
-        self._of = {row.pk: self._graph.behind(row.pk) for row in rows}
+        self._of = {row.pk: self._graph.ancestors_of(row.pk) for row in rows}
         self._labelling, self._claims = self._graph.label_origins(), self._graph.claims()
         self._structures, self._seeds = self._graph.structure_origins(), self._graph.seeds()
         self._executables = self._graph.executables()
@@ -245,7 +250,7 @@ class _Behind:
         self.parts: Parts = {row.pk: sets.parts(row.dataset, row.tested) for row in rows}
 
     def imported(self) -> list[str]:
-        """Say which rows are known by their features only, beside others that are known by their structures."""
+        """Return a reason if only some of the models have imported rows, which are known by their features only."""
         found = [
             row for row in self._rows if any(self._graph.type_name(pk) == DATASET_IMPORT for pk in self._of[row.pk])
         ]
@@ -253,19 +258,19 @@ class _Behind:
             return []
         return [
             f'the rows of {names_of(found)} were imported and are known by their features only: whether they are '
-            'structures of the others cannot be told'
+            'structures of the others is unknown'
         ]
 
     def facts(self, row: ModelRow) -> Facts:
-        """Everything about a model that can be the same for another one, or differ."""
+        """Return everything about a model that is compared, by section and name."""
         attributes = self._graph.attributes(row.pk)
         return {
             'metrics': _metrics(row),
             'data': self._data(row),
             'descriptor': _descriptor(attributes.get('descriptor') or {}),
             'hyperparameters': _hyperparameters(row.kind, with_current_names(attributes['parameters'])),
-            'labels': _source(row.source),
-            'baseline': _source(row.baseline),
+            'labels': _source_facts(row.source),
+            'baseline': _source_facts(row.baseline),
             'lineage': self._lineage(row),
             'training': self._training(row, attributes),
         }
@@ -273,14 +278,17 @@ class _Behind:
     def _data(self, row: ModelRow) -> dict[str, Any]:
         if row.dataset is None:
             return {'data set': 'unknown'}
-        told = self._graph.attributes(row.dataset)
-        facts: dict[str, Any] = {'data set': row.dataset_name, 'rows': told.get('n_rows', told.get('n_densities'))}
+        attributes = self._graph.attributes(row.dataset)
+        facts: dict[str, Any] = {
+            'data set': row.dataset_name,
+            'rows': attributes.get('n_rows', attributes.get('n_densities')),
+        }
         for part in PARTS:
             hashes = self.parts[row.pk].get(part)
             if hashes is not None:
                 facts[f'{part} rows'] = len(hashes)
         for key in ('families', 'excluded', 'unknown_classes', 'split_by', 'learnt_rows', 'selection', 'others'):
-            facts |= flattened({key.replace('_', ' '): told.get(key)})
+            facts |= flattened({key.replace('_', ' '): attributes.get(key)})
         for process, inputs in self._graph.inputs.items():
             for function, label in SPLITS:
                 if process in self._of[row.pk] and self._graph.type_name(process) == function and label in inputs:
@@ -288,10 +296,10 @@ class _Behind:
         return facts
 
     def _lineage(self, row: ModelRow) -> dict[str, Any]:
-        behind = self._of[row.pk]
+        ancestors = self._of[row.pk]
         facts: dict[str, list[Any]] = defaultdict(list)
         for origin in self._labelling:
-            jobs = [job for job in origin.jobs if job.pk in behind]
+            jobs = [job for job in origin.jobs if job.pk in ancestors]
             if jobs:
                 n_imported = sum(bool(job.imported) for job in jobs)
                 facts[f'labelled by {origin.name}'].append(
@@ -300,19 +308,20 @@ class _Behind:
                     + (f', {n_imported} of them imported' if n_imported else '')
                 )
         for claim in self._claims:
-            if claim.node.pk in behind:
+            if claim.node.pk in ancestors:
                 facts[f'{claim.role} from outside'].append(f'{claim.way} pk {claim.node.pk}: {claim.source}')
         for structures in self._structures:
-            if any(node.pk in behind for node in structures.nodes):
-                told = ', '.join(f'{key} {value}' for key, value in structures.parameters.items())
-                facts['structures'].append(f'{structures.n_structures} {structures.way}{f": {told}" if told else ""}')
+            if any(node.pk in ancestors for node in structures.nodes):
+                parameters = ', '.join(f'{key} {value}' for key, value in structures.parameters.items())
+                detail = f': {parameters}' if parameters else ''
+                facts['structures'].append(f'{structures.n_structures} {structures.way}{detail}')
         for seed in self._seeds:
-            if seed.pk in behind:
+            if seed.pk in ancestors:
                 facts[f'seed of {seed.of}'].append(seed.value)
         for code in self._executables:
-            if code.pk in behind:
+            if code.pk in ancestors:
                 facts['executables'].append(f'{code.label} ({code.path})')
-        records = [self._graph.nodes[pk] for pk in behind]
+        records = [self._graph.nodes[pk] for pk in ancestors]
         return dict(facts) | {
             'oldest node': min(record.ctime for record in records)[:10],
             'users': sorted({record.user for record in records}),
@@ -352,11 +361,11 @@ _DENSITY_METRICS = {
     'max_error': ('largest error', 'electrons/Å³'),
     'largest_charge_defect': ('largest charge defect', 'electrons'),
 }
-"""What metrics are called, and their units."""
+"""Names of metrics and their units."""
 
 
 def _metrics(row: ModelRow) -> dict[str, Any]:
-    """Metrics by part, not by family; the name tells target and unit, so that no two of different ones meet."""
+    """Return metrics by part, not by family; each name has target and unit, so that only equal ones are compared."""
     facts: dict[str, Any] = {}
     order = ['test', 'validation', HELD_OUT, 'train']
     for key in sorted(row.metrics, key=lambda key: next((n for n, part in enumerate(order) if part in key), 9)):
@@ -379,32 +388,32 @@ def _metrics(row: ModelRow) -> dict[str, Any]:
 
 
 def _descriptor(descriptor: Mapping[str, Any]) -> dict[str, Any]:
-    told = {key: descriptor[key] for key in ('name', 'n_features') if key in descriptor}
-    return told | flattened(descriptor.get('params', {}))
+    facts = {key: descriptor[key] for key in ('name', 'n_features') if key in descriptor}
+    return facts | flattened(descriptor.get('params', {}))
 
 
 def _hyperparameters(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """All of them, and which are not those that the kind of model begins with."""
+    """Return all hyperparameters, and those that differ from the defaults of the kind of model."""
     try:
-        start = DensitySettings().model_dump() if kind == DENSITY else hyperparameters(kind)
+        own = DensitySettings().model_dump() if kind == DENSITY else hyperparameters(kind)
     except ModelError:  # of another version of this package
         return dict(given)
-    defaults = json.loads(json.dumps(start))
+    defaults = json.loads(json.dumps(own))
     changed = [
-        f'{name} {_told(value)} (default {_told(defaults[name])})'
+        f'{name} {_format_value(value)} (default {_format_value(defaults[name])})'
         for name, value in given.items()
         if name in defaults and value != defaults[name]
     ]
     return {**given, 'not the default': changed or ['none']}
 
 
-def _source(source: Mapping[str, Any]) -> dict[str, Any]:
+def _source_facts(source: Mapping[str, Any]) -> dict[str, Any]:
     if not source:
         return {}
     return flattened(source) | {'theory': theory_of(source['engine'])}
 
 
-def _told(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if value is None:
         return ''
     if isinstance(value, bool):
@@ -412,5 +421,5 @@ def _told(value: Any) -> str:
     if isinstance(value, float):
         return f'{value:.4g}'
     if isinstance(value, list | tuple):
-        return ', '.join(map(_told, value))
+        return ', '.join(map(_format_value, value))
     return str(value)

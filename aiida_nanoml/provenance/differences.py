@@ -1,4 +1,4 @@
-"""What is the same and what differs between a recorded result and the same calculation run again."""
+"""Differences between the recorded outputs of a calculation and those of a rerun."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Quantity:
     """One array, attribute or file of an output, recorded and computed again.
 
     :param output: label of the link from the process to the output.
-    :param name: of the array, attribute or file.
+    :param name: name of the array, attribute or file.
     :param verdict: ``identical`` (the same type, shape and value of every number), ``within tolerance`` or ``differs``.
-    :param n_values: numbers, texts or truth values that were compared.
-    :param n_different: how many of them are not the same.
-    :param max_abs: largest absolute difference, in the unit of the quantity; None where numbers cannot be subtracted.
-    :param max_rel: largest difference relative to the recorded value, which is not zero there.
-    :param detail: what else there is to say about a difference.
+    :param n_values: numbers, texts or booleans that were compared.
+    :param n_different: how many of them differ.
+    :param max_abs: largest absolute difference, in the unit of the quantity; None if the values cannot be subtracted.
+    :param max_rel: largest difference relative to the recorded value, where this is not zero.
+    :param detail: further description of a difference.
     """
 
     output: str
@@ -60,17 +60,17 @@ class Quantity:
     detail: str = ''
 
     def __str__(self) -> str:
-        """Say in one line what differs."""
+        """Return in one line what differs."""
         parts = [f'{self.n_different} of {self.n_values} differ'] if self.n_values > 1 else []
         if self.max_abs is not None:
             relative = '' if self.max_rel is None else f' (relative {self.max_rel:.2g})'
             parts.append(f'by {"at most " * (self.n_different > 1)}{self.max_abs:.3g}{relative}')
-        told = ' '.join(parts) or self.verdict
-        return f'{told}, {self.detail}' if self.detail else told
+        text = ' '.join(parts) or self.verdict
+        return f'{text}, {self.detail}' if self.detail else text
 
 
 def created(process: orm.ProcessNode) -> dict[str, orm.Data]:
-    """Outputs of a calculation, by the label of the link."""
+    """Return the outputs of a calculation, by the label of the link."""
     return {link.link_label: link.node for link in process.base.links.get_outgoing(link_type=LinkType.CREATE).all()}
 
 
@@ -79,11 +79,11 @@ def compare_outputs(
 ) -> tuple[Quantity, ...]:
     """Compare the outputs of a calculation with those of the same calculation run again.
 
-    Versions of libraries and engines are not judged, see :func:`versions`; nor is anything in ``NOT_COMPARED``.
+    Versions of libraries and engines are not compared, see :func:`versions`; nor is anything in ``NOT_COMPARED``.
 
     :param tolerance: absolute difference of real numbers that counts as none, each in its own unit; 0: none at all.
-        Counts, texts and hashes have to be equal. With a tolerance, other weights of a model, known by its fingerprint,
-        do not count: the numbers that the model gives are judged.
+        Counts, texts and hashes have to be equal. With a tolerance, different weights of a model (by its fingerprint)
+        do not count: the numbers that the model computes are compared.
     """
     found: list[Quantity] = []
     for name in sorted({*recorded, *again} - set(_FILES_OF_JOBS)):
@@ -99,17 +99,17 @@ def compare_outputs(
 
 
 def worst(verdicts: Iterator[str]) -> str:
-    """Sum up verdicts; nothing compared means that nothing differs."""
+    """Return the worst of some verdicts; without any, nothing differs."""
     return max(verdicts, key=VERDICTS.index, default=IDENTICAL)
 
 
 def versions(node: orm.Data) -> dict[str, str]:
-    """Versions of the libraries and engines that made a node, as far as it tells."""
+    """Return the versions of the libraries and engines that made a node, as far as it records them."""
     attributes = node.base.attributes.all
-    told = {name: str(version) for name, version in (attributes.get('versions') or {}).items()}
+    found = {name: str(version) for name, version in (attributes.get('versions') or {}).items()}
     if 'engine_version' in attributes:
-        told[f'engine {attributes["engine"]}'] = str(attributes['engine_version'])
-    return told
+        found[f'engine {attributes["engine"]}'] = str(attributes['engine_version'])
+    return found
 
 
 def _compare_nodes(output: str, recorded: orm.Data, again: orm.Data, tolerance: float) -> Iterator[Quantity]:
@@ -129,7 +129,7 @@ def _compare_nodes(output: str, recorded: orm.Data, again: orm.Data, tolerance: 
 
 
 def _content(node: orm.Data) -> dict[str, Any]:
-    """Everything in a node that is compared: arrays, attributes as they are, content of files."""
+    """Return everything in a node that is compared: arrays, attributes, content of files."""
     content: dict[str, Any] = {}
     if isinstance(node, StructureSetData):
         content['hashes'] = node.structures.hashes
@@ -140,7 +140,7 @@ def _content(node: orm.Data) -> dict[str, Any]:
     content |= {key: value for key, value in node.base.attributes.all.items() if '|' not in key}
     if isinstance(node, ModelData):
         content['parameters'] = with_current_names(content['parameters'])
-    return {name: value for name, value in content.items() if _compared(name)}
+    return {name: value for name, value in content.items() if _is_compared(name)}
 
 
 def _files(node: orm.Data) -> dict[str, Any]:
@@ -160,8 +160,8 @@ def _files(node: orm.Data) -> dict[str, Any]:
     return content
 
 
-def _compared(name: str) -> bool:
-    """Whether a name is of something that has to be the same; a word ``s`` in it is the unit of time."""
+def _is_compared(name: str) -> bool:
+    """Return whether a quantity of this name is compared; wall times, with the unit ``s`` in their name, are not."""
     word = PurePosixPath(name).name
     return word not in (*_VERSIONS, 'messages', 'speedup') and 's' not in word.split('_')
 
@@ -170,7 +170,7 @@ def _compare_arrays(
     output: str, name: str, old: NDArray[Any], new: NDArray[Any], tolerance: float, detail: str = ''
 ) -> Quantity:
     exact = old.dtype.kind not in 'iufc'
-    # Texts of another length have another type.
+    # The dtype of texts contains their length.
     if old.shape != new.shape or old.dtype.kind != new.dtype.kind or (not exact and old.dtype != new.dtype):
         changed = f'{old.dtype} {old.shape} became {new.dtype} {new.shape}'
         return Quantity(output, name, DIFFERS, old.size, old.size, detail=changed)
@@ -181,7 +181,7 @@ def _compare_arrays(
     wide = np.result_type(old.dtype, np.float64)
     gap = np.abs(new[different].astype(wide) - old[different].astype(wide))
     was = np.abs(old[different].astype(wide))
-    max_abs = float(gap.max())  # NaN where a number became none, or the other way round
+    max_abs = float(gap.max())  # NaN if a number became NaN, or the other way round
     relative = gap[was > 0] / was[was > 0]
     close = old.dtype.kind in 'fc' and max_abs <= tolerance
     return Quantity(
@@ -201,7 +201,9 @@ def _compare_fingerprints(output: str, name: str, old: Any, new: Any, tolerance:
         return Quantity(output, name, IDENTICAL, 1)
     detail = f'{str(old)[:12]} became {str(new)[:12]}'
     if tolerance > 0:
-        return Quantity(output, name, WITHIN, 1, 1, detail=f'{detail}: other weights, judged by the numbers they give')
+        return Quantity(
+            output, name, WITHIN, 1, 1, detail=f'{detail}: different weights, compared by the numbers they compute'
+        )
     return Quantity(output, name, DIFFERS, 1, 1, detail=detail)
 
 
@@ -212,9 +214,9 @@ def _compare_files(output: str, name: str, old: bytes, new: bytes, tolerance: fl
     try:
         texts = old.decode(), new.decode()
     except UnicodeDecodeError:
-        return Quantity(output, name, DIFFERS, 1, 1, detail='other bytes')
+        return Quantity(output, name, DIFFERS, 1, 1, detail='binary content differs')
     if _NUMBER.split(texts[0]) != _NUMBER.split(texts[1]):
-        return Quantity(output, name, DIFFERS, 1, 1, detail='another text')
+        return Quantity(output, name, DIFFERS, 1, 1, detail='text differs')
     numbers = (np.array(_NUMBER.findall(text), dtype=float) for text in texts)
     return _compare_arrays(output, name, *numbers, tolerance)
 
@@ -261,7 +263,7 @@ def _leaves(value: Any, path: str = '') -> Iterator[tuple[str, Any]]:
         yield path, value
         return
     for key, below in items:
-        if _compared(str(key)):
+        if _is_compared(str(key)):
             yield from _leaves(below, f'{path}.{key}' if path else str(key))
 
 

@@ -1,4 +1,4 @@
-"""The part of AiiDA's graph that a question is about: what some nodes depend on, or what depends on them."""
+"""Ancestors or descendants of nodes in AiiDA's graph, loaded with few queries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aiida.repository import Repository
 from numpy.typing import NDArray
 
 DATA_LINKS = (LinkType.INPUT_CALC.value, LinkType.CREATE.value)
-"""Links along which data flow; those of workflows only repeat what these say."""
+"""Links along which data flow; links of workflows add nothing to these."""
 
 _AT_ONCE = 10_000
 """PKs in one query: SQLite takes 32,766 parameters."""
@@ -44,7 +44,7 @@ class Record:
     :param computer: label, empty without one.
     :param exit_status: of a process that has ended.
     :param state: of a process, as AiiDA names it; empty for data.
-    :param cached_from: UUID of the process whose results were taken; empty for one that was really run, and for data.
+    :param cached_from: UUID of the process whose results were copied; empty for one that was really run, and for data.
     """
 
     pk: int
@@ -62,12 +62,12 @@ class Record:
 
 
 class ProvenanceGraph:
-    """Nodes that data flow connects with some nodes, and the links between them.
+    """Nodes that are connected with some nodes by the flow of data, and the links between them.
 
-    The graph is walked level by level, so that a node which is reached on many ways is looked at once. A query with
-    ``with_descendants`` lists every way by itself: in rounds of active learning, their number grows exponentially.
+    The graph is walked level by level, so that a node which is reached on many paths is visited once. A query with
+    ``with_descendants`` lists every path: in rounds of active learning, their number grows exponentially.
 
-    :param starts: PKs of the nodes that the walk began with.
+    :param starts: PKs of the nodes where the walk begins.
     :param links: (source, target, label) of every link that was walked.
     """
 
@@ -76,9 +76,9 @@ class ProvenanceGraph:
         self.inputs: dict[int, dict[str, int]] = defaultdict(dict)
         """Inputs of each process, by the label of the link."""
         self.outputs: dict[int, dict[str, int]] = defaultdict(dict)
-        """What each process made, by the label of the link."""
+        """Outputs of each process, by the label of the link."""
         self.creator: dict[int, int] = {}
-        """Process that made a data node."""
+        """Process that made each data node."""
         found = list(links)
         self.nodes = load_records({*starts, *(pk for link in found for pk in link[:2])})
         """Nodes by PK, in the order in which they were made."""
@@ -96,21 +96,21 @@ class ProvenanceGraph:
 
     @classmethod
     def ancestors(cls, pks: Collection[int]) -> Self:
-        """Walk back from some nodes to everything that they depend on."""
+        """Return the graph of some nodes and of everything that they depend on."""
         return cls(pks, walk(pks, forward=False))
 
     def type_name(self, pk: int) -> str:
-        """Entry point of a data node (``nanoml.model``), name of the class or function of a process."""
+        """Return the entry point of a data node (``nanoml.model``), or the name of a process class or function."""
         return self.nodes[pk].type
 
     def of_type(self, *names: str) -> list[int]:
-        """PKs of the nodes of these types, in the order in which they were made."""
+        """Return the PKs of the nodes of these types, in the order in which they were made."""
         found = (pk for name in names for pk in self._by_type.get(name, ()))
         return sorted(found, key=self._position.__getitem__)
 
     @property
     def processes(self) -> list[int]:
-        """PKs of all processes, in the order in which they were made."""
+        """Return the PKs of all processes, in the order in which they were made."""
         return [pk for pk, node in self.nodes.items() if node.is_process]
 
     def process_depths(self) -> dict[int, int]:
@@ -126,11 +126,11 @@ class ProvenanceGraph:
         return depths
 
     def jobs(self, *process_types: str) -> list[int]:
-        """PKs of the processes behind entry points, in the order in which they were made."""
+        """Return the PKs of the processes with these entry points, in the order in which they were made."""
         return [pk for pk, node in self.nodes.items() if node.process_type in process_types]
 
-    def behind(self, pk: int) -> set[int]:
-        """PKs of a node and of all that it depends on, as far as the graph reaches."""
+    def ancestors_of(self, pk: int) -> set[int]:
+        """Return the PKs of a node and of all that it depends on, as far as the graph reaches."""
         found, waiting = {pk}, [pk]
         while waiting:
             here = waiting.pop()
@@ -142,13 +142,13 @@ class ProvenanceGraph:
         return found
 
     def used_sets(self, kind: str, *process_types: str) -> list[int]:
-        """PKs of the nodes of a type that one of these jobs used, or nothing here; not what sets were made from."""
+        """Return the PKs of the nodes of a type that one of these jobs used, or that nothing here used."""
         by_jobs = {pk for job in self.jobs(*process_types) for pk in self.inputs[job].values()}
         used = {pk for inputs in self.inputs.values() for pk in inputs.values()}
         return [pk for pk in self.of_type(kind) if pk in by_jobs or pk not in used]
 
     def users(self) -> dict[int, set[int]]:
-        """Processes that took a data node as input, by its PK."""
+        """Return the processes that took a data node as input, by its PK."""
         found: dict[int, set[int]] = defaultdict(set)
         for process, inputs in self.inputs.items():
             for source in inputs.values():
@@ -156,14 +156,14 @@ class ProvenanceGraph:
         return found
 
     def attributes(self, pk: int) -> dict[str, Any]:
-        """Give the attributes of a node; those of all nodes of its type are loaded at once."""
+        """Return the attributes of a node; those of all nodes of its type are loaded at once."""
         if pk not in self._attributes:
             members = self._by_type[self.nodes[pk].type]
             self._attributes.update(select(members, 'attributes'))
         return self._attributes[pk]
 
     def add(self, pk: int, creator: int, label: str) -> None:
-        """Add what a process made beside the data on the way."""
+        """Add another output of a process, which the walk did not reach."""
         [node] = load_records([pk]).values()
         self.nodes[pk] = node
         self._by_type[node.type].append(pk)
@@ -175,8 +175,8 @@ class ProvenanceGraph:
 def walk(pks: Collection[int], *, forward: bool) -> Iterator[tuple[int, int, str]]:
     """Follow the links of data level by level.
 
-    :param pks: where to begin.
-    :param forward: to what depends on them; else to what they depend on.
+    :param pks: PKs of the first nodes.
+    :param forward: follow links to what depends on the nodes; else to what they depend on.
     :yields: (source, target, label) of each link, once.
     """
     seen, level = set(pks), set(pks)
@@ -201,14 +201,14 @@ def walk(pks: Collection[int], *, forward: bool) -> Iterator[tuple[int, int, str
 
 
 def in_parts(pks: Collection[int]) -> Iterator[dict[str, Any]]:
-    """Give filters of queries for some nodes, as many at once as SQLite takes."""
+    """Yield filters of queries for some nodes, as many at once as SQLite takes."""
     chosen = sorted(pks)
     for begin in range(0, len(chosen), _AT_ONCE):
         yield {'id': {'in': chosen[begin : begin + _AT_ONCE]}}
 
 
 def select(pks: Collection[int], *columns: Any) -> list[list[Any]]:
-    """Give the PK and some columns of nodes, as projections of the query builder."""
+    """Return the PK and some columns of nodes, as projections of the query builder."""
     rows: list[list[Any]] = []
     for filters in in_parts(pks):
         rows += orm.QueryBuilder().append(orm.Node, filters=filters, project=['id', *columns]).all()
@@ -216,16 +216,16 @@ def select(pks: Collection[int], *columns: Any) -> list[list[Any]]:
 
 
 def load_records(pks: Collection[int]) -> dict[int, Record]:
-    """Load nodes without their attributes, in the order in which they were made."""
+    """Return nodes without their attributes, in the order in which they were made."""
     users = dict(orm.QueryBuilder().append(orm.User, project=['id', 'email']).all())
     computers = dict(orm.QueryBuilder().append(orm.Computer, project=['id', 'label']).all())
     rows = select(pks, *_COLUMNS)
     processes = [row[0] for row in rows if row[2].startswith('process.')]
-    told = {row[0]: row[1:] for row in select(processes, *_OF_PROCESSES)}
+    details = {row[0]: row[1:] for row in select(processes, *_OF_PROCESSES)}
     records = {}
-    # PKs are given anew when an archive is imported; the time of creation stays.
+    # An import of an archive changes the PKs, but not the time of creation.
     for pk, uuid, node_type, label, ctime, user, computer in sorted(rows, key=lambda row: (row[4], row[1])):
-        process_type, name, exit_status, state, cached_from = told.get(pk, (None,) * 5)
+        process_type, name, exit_status, state, cached_from = details.get(pk, (None,) * 5)
         records[pk] = Record(
             pk=pk,
             uuid=uuid,
@@ -235,7 +235,7 @@ def load_records(pks: Collection[int]) -> dict[int, Record]:
             ctime=ctime.isoformat(),
             user=users[user],
             computer=computers.get(computer, ''),
-            is_process=pk in told,
+            is_process=pk in details,
             exit_status=exit_status,
             state=state or '',
             cached_from=cached_from or '',
@@ -244,18 +244,18 @@ def load_records(pks: Collection[int]) -> dict[int, Record]:
 
 
 def type_name(node_type: str, process_label: str | None = None) -> str:
-    """Entry point of a data node (``nanoml.model``), name of the class or function of a process."""
+    """Return the entry point of a data node (``nanoml.model``), or the name of a process class or function."""
     if node_type.startswith('process.'):
         return process_label or node_type.split('.')[-2]
     return node_type.removeprefix('data.').rpartition('.')[0].rpartition('.')[0]
 
 
 def read_arrays(pks: Collection[int], name: str) -> dict[int, NDArray[Any]]:
-    """Read an array of many nodes at once.
+    """Read one array of many nodes at once.
 
-    :param pks: nodes that keep arrays.
-    :param name: of the array; nodes that have none of this name are left out.
-    :returns: array by PK.
+    :param pks: PKs of array nodes.
+    :param name: name of the array; nodes without it are left out.
+    :returns: arrays by PK.
     """
     backend = get_manager().get_profile_storage().get_repository()
     keys: dict[str, list[int]] = defaultdict(list)

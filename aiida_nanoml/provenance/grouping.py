@@ -1,4 +1,4 @@
-"""Large graphs made small, and laid out in layers: plain functions on plain numbers."""
+"""Grouping of the nodes of a graph, and layout of the groups in layers."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Edge = tuple[int, int]
 _SWEEPS = 12
 _MOVES = 25
 _LANE_WEIGHT = 8.0
-"""How much more a long edge wants to run straight than a box wants to stand below its neighbours."""
+"""Weight of straight long edges, relative to that of boxes close to their neighbours."""
 
 
 @dataclass(frozen=True)
 class Grouping:
     """Nodes of a graph in groups; without the repeats, the groups have no cycle.
 
-    :param members: nodes of each group, in the order that they were given in.
+    :param members: nodes of each group, in the order in which they were given.
     :param edges: number of links from group to group.
-    :param repeats: number of links that lead back to a group which stands before: those from one round to the next.
-    :param steps: rounds that each group stands for; 1 outside of rounds.
+    :param repeats: number of links that lead back to an earlier group: those from one round to the next.
+    :param steps: number of rounds in each group; 1 outside of rounds.
     """
 
     members: tuple[tuple[int, ...], ...]
@@ -35,15 +35,15 @@ class Grouping:
 
 
 def group_nodes(roles: Mapping[int, Hashable], links: Sequence[Edge], most: int) -> Grouping:
-    """Put the nodes that play the same role together.
+    """Group the nodes that have the same role.
 
-    Where a role depends on itself, as labels of one round on those of the round before, its nodes are kept apart by
-    their depth, the number of links on the longest way to them, as long as there are not too many groups then. Else
-    they are one group, and the links from round to round are its repeats.
+    If a role depends on itself, as labels of one round on those of the round before, its nodes are grouped by depth,
+    the number of links on the longest path to them, unless this makes too many groups. Else they are one group, and
+    the links from round to round are its repeats.
 
     :param roles: role of each node.
     :param links: (source, target) of a graph without cycles.
-    :param most: groups above which rounds are not kept apart.
+    :param most: number of groups above which rounds are merged.
     :raises ValueError: the links have a cycle.
     """
     depth = depths(roles, links)
@@ -77,11 +77,11 @@ def group_nodes(roles: Mapping[int, Hashable], links: Sequence[Edge], most: int)
 
 
 def with_products(grouping: Grouping, makers: Collection[int]) -> list[tuple[int, ...]]:
-    """Put groups that make one thing together with it, where nothing else makes it.
+    """Join each group that makes one thing with its product, if nothing else makes it.
 
     :param grouping: the groups.
     :param makers: numbers of the groups that make something.
-    :returns: pairs (maker, product), and all other groups alone, in the order of their first.
+    :returns: pairs (maker, product) and single groups, in the order of their first member.
     """
     after: dict[int, list[int]] = defaultdict(list)
     before: dict[int, list[int]] = defaultdict(list)
@@ -102,7 +102,7 @@ def with_products(grouping: Grouping, makers: Collection[int]) -> list[tuple[int
 
 
 def depths(nodes: Mapping[int, object], links: Sequence[Edge]) -> dict[int, int]:
-    """Give the number of links on the longest way to each node.
+    """Return the number of links on the longest path to each node.
 
     :raises ValueError: the links have a cycle.
     """
@@ -124,7 +124,7 @@ def depths(nodes: Mapping[int, object], links: Sequence[Edge]) -> dict[int, int]
 
 
 def _cycles(keys: Mapping[int, Hashable], links: Sequence[Edge]) -> list[set[Hashable]]:
-    """Sets of keys that depend on each other, or on themselves."""
+    """Return sets of keys that depend on each other, or on themselves."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
 
@@ -144,11 +144,11 @@ def _cycles(keys: Mapping[int, Hashable], links: Sequence[Edge]) -> list[set[Has
 
 @dataclass(frozen=True)
 class Layout:
-    """Where boxes stand, and edges run.
+    """Positions of boxes and edges.
 
     :param layers: layer of each box, from the top.
     :param centres: horizontal position of the centre of each box.
-    :param routes: of each edge, horizontal positions in the layers from its source to its target.
+    :param routes: horizontal positions of each edge in the layers from its source to its target.
     """
 
     layers: tuple[int, ...]
@@ -159,17 +159,17 @@ class Layout:
 def lay_out(widths: Sequence[float], edges: Sequence[Edge], most: int, gap: float) -> Layout:
     """Arrange boxes in layers, so that every edge leads downwards and few of them cross.
 
-    Layers are those of the longest way to the end, with no more than some boxes in each (Coffman and Graham); boxes are
-    ordered by the medians of their neighbours, and then stand as near to these as there is room (Sugiyama's method).
+    Layers follow the longest path to the end, with a maximal number of boxes in each (Coffman and Graham); boxes are
+    ordered by the medians of their neighbours, and placed as close to these as there is room (Sugiyama's method).
 
-    :param widths: of the boxes.
+    :param widths: widths of the boxes.
     :param edges: (source, target), without cycles.
-    :param most: boxes in a layer.
-    :param gap: between boxes.
+    :param most: largest number of boxes in a layer.
+    :param gap: distance between boxes.
     :raises ValueError: the edges have a cycle.
     """
     layers = _layers(len(widths), edges, most)
-    # A long edge gets a place in every layer on its way.
+    # A long edge gets a place in every layer that it crosses.
     places = list(widths)
     place_layers = list(layers)
     chains: dict[Edge, list[int]] = {}
@@ -187,8 +187,8 @@ def lay_out(widths: Sequence[float], edges: Sequence[Edge], most: int, gap: floa
     rows: list[list[int]] = [[] for _ in range(max(layers, default=-1) + 1)]
     for place, layer in enumerate(place_layers):
         rows[layer].append(place)
-    rows = _ordered(rows, above, below)
-    centres = _centres(rows, np.array(places), above, below, gap)
+    rows = _order_rows(rows, above, below)
+    centres = _place_centres(rows, np.array(places), above, below, gap)
     return Layout(
         layers=tuple(layers),
         centres=tuple(centres[: len(widths)].tolist()),
@@ -213,8 +213,10 @@ def _layers(n: int, edges: Sequence[Edge], most: int) -> list[int]:
     return [top - level for level in height]
 
 
-def _ordered(rows: list[list[int]], above: Mapping[int, list[int]], below: Mapping[int, list[int]]) -> list[list[int]]:
-    """Order the places of each layer by the medians of their neighbours, sweep by sweep; the best order is kept."""
+def _order_rows(
+    rows: list[list[int]], above: Mapping[int, list[int]], below: Mapping[int, list[int]]
+) -> list[list[int]]:
+    """Return the places of each layer ordered by the medians of their neighbours; of all sweeps, the best order."""
     best, fewest = rows, crossings(rows, below)
     for sweep in range(_SWEEPS):
         rows = [list(row) for row in rows]
@@ -245,33 +247,33 @@ def crossings(rows: Sequence[Sequence[int]], below: Mapping[int, Sequence[int]])
     return number
 
 
-def _centres(
+def _place_centres(
     rows: Sequence[Sequence[int]],
     widths: NDArray[np.float64],
     above: Mapping[int, Sequence[int]],
     below: Mapping[int, Sequence[int]],
     gap: float,
 ) -> NDArray[np.float64]:
-    """Put each place near the middle of its neighbours, in the given order and without overlap."""
+    """Return positions near the middle of the neighbours, in the given order and without overlap."""
     centres = np.zeros(len(widths))
     weights = np.where(widths > 0, 1.0, _LANE_WEIGHT)
     for row in rows:
-        centres[row] = _apart(np.zeros(len(row)), widths[row], weights[row], gap)
+        centres[row] = _separate(np.zeros(len(row)), widths[row], weights[row], gap)
     for sweep in range(_MOVES):
-        # Below those before in one sweep, above those behind in the next: chains end up straight.
+        # Downwards in one sweep, upwards in the next: chains become straight.
         down = sweep % 2 == 0
         neighbours = above if down else below
         for row in rows if down else rows[::-1]:
             near = [neighbours.get(place) or [place] for place in row]
             wanted = np.array([centres[places].mean() for places in near])
-            centres[row] = _apart(wanted, widths[row], weights[row], gap)
+            centres[row] = _separate(wanted, widths[row], weights[row], gap)
     return centres
 
 
-def _apart(
+def _separate(
     wanted: NDArray[np.float64], widths: NDArray[np.float64], weights: NDArray[np.float64], gap: float
 ) -> NDArray[np.float64]:
-    """Find the positions next to the wanted ones (least squares) that keep the order and the distances."""
+    """Return the positions closest to the wanted ones (least squares) that keep order and distances."""
     if not len(wanted):
         return wanted
     offsets = np.concatenate([[0.0], np.cumsum((widths[:-1] + widths[1:]) / 2 + gap)])

@@ -1,4 +1,4 @@
-"""Where a node comes from: the way from a prediction back to every labelling job."""
+"""Lineage of a node: everything that it depends on, from a prediction back to every labelling job."""
 
 from __future__ import annotations
 
@@ -46,29 +46,29 @@ from aiida_nanoml.text import counted
 class Lineage:
     """The origin of a node.
 
-    :param node: the node that was asked about.
+    :param node: the node itself.
     :param transmission_jobs: jobs that computed transmissions.
-    :param potentials: of these transmissions.
+    :param potentials: potentials of these transmissions.
     :param prediction_jobs: jobs that made predictions.
     :param models: trained models; the ``facts`` hold kind, fingerprint and metrics.
     :param training_jobs: jobs that trained them.
     :param datasets: data sets that a model was trained on or applied to, or the node itself.
-    :param densities: densities of an engine that a model was trained on or judged by, or the node itself.
+    :param densities: densities of an engine that a model was trained or tested on, or the node itself.
     :param labelling: the labelling jobs, by engine, version, protocol and parameters.
     :param claims: labels from outside, with what they are said to come from.
-    :param structures: how the structures came about.
+    :param structures: origin of the structures.
     :param executables: codes that ran.
-    :param pseudopotentials: that labels were made with.
+    :param pseudopotentials: pseudopotentials of the labels.
     :param computers: host name of each computer, by label.
-    :param seeds: of everything random.
-    :param orphans: models and predictions that no process made here, though only processes make such.
+    :param seeds: seeds of all random numbers.
+    :param orphans: models and predictions that no process in the graph made.
     :param began: time of creation of the oldest node, ISO 8601.
-    :param ended: of the newest one.
-    :param users: e-mail addresses of those who stored a node on the way.
-    :param n_nodes: number of nodes on the way, the node itself included.
+    :param ended: time of creation of the newest node.
+    :param users: e-mail addresses of the users who stored the nodes.
+    :param n_nodes: number of nodes, the node itself included.
     :param statement: one sentence about the labels.
     :param rests_on_dft: whether all labels (not the baseline) come from runs of density-functional theory in the graph.
-    :param dft: one sentence about that: which runs, or why there is no provenance to any.
+    :param dft: one sentence about these runs, or why there are none.
     """
 
     node: DataStep | ProcessStep
@@ -126,13 +126,13 @@ class Lineage:
         return '\n'.join([*lines, *self._summary()])
 
     def _summary(self) -> list[str]:
-        ran = ', '.join(f'{code.label} ({code.path}, {_jobs(code.n_jobs)})' for code in self.executables)
+        ran = ', '.join(f'{code.label} ({code.path}, {counted(code.n_jobs, "job")})' for code in self.executables)
         seeds = dict.fromkeys(f'{seed.of} {seed.value}{" (default)" if seed.default else ""}' for seed in self.seeds)
         days = dict.fromkeys((self.began[:10], self.ended[:10]))
         lines = [f'{self.statement}; by {", ".join(self.users)}', self.dft]
         lines += [
-            f'{step.type} pk {step.pk} was made by no process here: stored by hand, or the process was deleted or left '
-            'out of an archive'
+            f'{step.type} pk {step.pk} was made by no process in the graph: stored by hand, or its process was '
+            'deleted or left out of an archive'
             for step in self.orphans
         ]
         lines += [f'executables: {ran}'] if ran else []
@@ -141,22 +141,19 @@ class Lineage:
 
 
 def trace(node: orm.Node, *beside: orm.Node) -> Lineage:
-    """Follow a node back along the links of data to every process and input that it depends on.
-
-    The graph is walked level by level, so that a node which is reached on many ways is looked at once. A query with
-    ``with_descendants`` lists every way by itself: in rounds of active learning, their number grows exponentially.
+    """Return the lineage of a node: every process and input that it depends on.
 
     :param node: a stored node. Of a workflow, the results are followed; of a calculation, its inputs.
-    :param beside: nodes that are told together with it, as what is published in one folder.
+    :param beside: nodes whose lineage is included, such as others that are published in the same folder.
     :raises ProvenanceError: a node is not stored.
     """
     return lineage_of(LineageGraph.ancestors({pk for start in (node, *beside) for pk in starts(start)}), node)
 
 
 def lineage_of(graph: LineageGraph, node: orm.Node) -> Lineage:
-    """Tell the lineage of a node whose graph was walked already.
+    """Return the lineage of a node whose graph is loaded already.
 
-    :param graph: its ancestors. Labels of runs of which only something else was used are added to it.
+    :param graph: ancestors of the node. Labels of runs of which only another output was used are added to it.
     :param node: as of :func:`trace`.
     """
     made = [record.ctime for record in graph.nodes.values()]
@@ -164,7 +161,7 @@ def lineage_of(graph: LineageGraph, node: orm.Node) -> Lineage:
     n_nodes = len(graph.nodes)
     labelling, claims, orphans = graph.label_origins(), graph.claims(), graph.orphans()
     scattered = bool(graph.of_type(POTENTIALS))
-    rests_on_dft, dft = _dft(graph.step(node.pk), labelling, claims, orphans, scattered)
+    rests_on_dft, dft = _describe_dft(graph.step(node.pk), labelling, claims, orphans, scattered)
     return Lineage(
         node=graph.step(node.pk),
         transmission_jobs=tuple(map(graph.process_step, graph.jobs(RMATRIX_JOB))),
@@ -197,7 +194,7 @@ TABLE = ('uuid', 'type', 'label', 'made_by', 'created', 'user', 'computer', 'cod
 
 
 def lineage_table(node: orm.Node) -> list[tuple[Any, ...]]:
-    """Give every node that a node depends on in one row, in the order in which they were made.
+    """Return a row for every node that a node depends on, in the order in which they were made.
 
     :param node: as of :func:`trace`.
     :returns: rows with the columns :data:`TABLE`; ``made_by`` is the UUID of the process that made a data node.
@@ -225,7 +222,7 @@ def lineage_table(node: orm.Node) -> list[tuple[Any, ...]]:
 
 
 def starts(node: orm.Node) -> list[int]:
-    """Say where a walk back from a node begins: a workflow makes nothing itself, it returns what its calculations made.
+    """Return the PKs where a walk back from a node begins: of a workflow, also what it returned.
 
     :raises ProvenanceError: the node is not stored.
     """
@@ -252,14 +249,14 @@ _NOUNS = {
 }
 
 
-def _dft(
+def _describe_dft(
     node: DataStep | ProcessStep,
     labelling: tuple[LabelOrigin, ...],
     claims: tuple[LabelClaim, ...],
     orphans: tuple[DataStep, ...],
     scattered: bool,
 ) -> tuple[bool, str]:
-    """Say whether a node rests on runs of density-functional theory, and if not, why."""
+    """Return whether a node rests on runs of density-functional theory, and a sentence about it."""
     noun = (
         'process' if isinstance(node, ProcessStep) else _NOUNS.get(node.type, 'transmission' if scattered else 'node')
     )
@@ -291,11 +288,11 @@ def _statement(labelling: tuple[LabelOrigin, ...], claims: tuple[LabelClaim, ...
         origins = [origin for origin in labelling if origin.role == role]
         if origins:
             n_structures = sum(origin.n_structures for origin in origins)
-            parts.append(f'{n_structures} structures {done} {_jobs(sum(origin.n_jobs for origin in origins))}')
+            parts.append(f'{n_structures} structures {done} {counted(sum(origin.n_jobs for origin in origins), "job")}')
     for claim in claims:
         what = {LABELS: 'labels', DATASET: 'data set', DENSITIES: 'densities'}[claim.node.type]
         parts.append(f'{claim.way} {what} (pk {claim.node.pk}), {claim.role} said to come from {claim.source}')
-    return '; '.join(parts) or ('transmissions rest on no labels' if scattered else 'no labels took part in it')
+    return '; '.join(parts) or ('transmissions rest on no labels' if scattered else 'it rests on no labels')
 
 
 _SHOWN_JOBS = 3
@@ -303,7 +300,7 @@ _SHOWN_JOBS = 3
 
 def _node_line(node: DataStep | ProcessStep) -> str:
     if isinstance(node, ProcessStep):
-        return f'{node.type} (pk {node.pk}, uuid {node.uuid}){_cached(node)}'
+        return f'{node.type} (pk {node.pk}, uuid {node.uuid}){_cache_note(node)}'
     name = f' {node.label}' if node.label else ''
     rows = f', {node.facts["n_rows"]} rows' if 'n_rows' in node.facts else ''
     if 'n_densities' in node.facts:
@@ -312,10 +309,10 @@ def _node_line(node: DataStep | ProcessStep) -> str:
 
 
 def _job_line(verb: str, job: ProcessStep) -> str:
-    return f'{verb} by {job.type} pk {job.pk} with {job.code}, {job.ctime[:19]}{_cached(job)}'
+    return f'{verb} by {job.type} pk {job.pk} with {job.code}, {job.ctime[:19]}{_cache_note(job)}'
 
 
-def _cached(job: ProcessStep) -> str:
+def _cache_note(job: ProcessStep) -> str:
     return f', cached from {job.cached_from}' if job.cached_from else ''
 
 
@@ -342,35 +339,31 @@ def _densities_line(densities: DataStep) -> str:
     return f'densities pk {densities.pk}: {structures}, mesh spacing {" to ".join(spacings)} Å'
 
 
-def _jobs(number: int) -> str:
-    return counted(number, 'job')
-
-
 def _label_lines(origin: LabelOrigin, all_jobs: bool) -> list[str]:
     computers = ', '.join(sorted({job.computer for job in origin.jobs}))
     cached = sum(bool(job.cached_from) for job in origin.jobs)
     imported = sum(bool(job.imported) for job in origin.jobs)
     line = (
         f'<- {origin.role} {origin.name}: {origin.n_structures} structures in '
-        f'{_jobs(origin.n_jobs)} on {computers}'
+        f'{counted(origin.n_jobs, "job")} on {computers}'
         + (f', {cached} of them cached' if cached else '')
         + (f', {imported} of them imported runs' if imported else '')
     )
     shown = origin.jobs if all_jobs else origin.jobs[:_SHOWN_JOBS]
     lines = [
-        f'     pk {job.pk} {job.uuid} {job.ctime[:19]} {_made_with(job)}: {job.n_finished} of '
-        f'{job.n_rows}, exit {job.exit_status}{_cached(job)}'
+        f'     pk {job.pk} {job.uuid} {job.ctime[:19]} {_program_text(job)}: {job.n_finished} of '
+        f'{job.n_rows}, exit {job.exit_status}{_cache_note(job)}'
         for job in shown
     ]
     if len(shown) < len(origin.jobs):
-        lines.append(f'     and {_jobs(len(origin.jobs) - len(shown))} more')
+        lines.append(f'     and {counted(len(origin.jobs) - len(shown), "job")} more')
     if origin.pseudopotentials:
         digests = ', '.join(f'{element} {md5[:8]}' for element, md5 in sorted(origin.pseudopotentials.items()))
         lines.append(f'     pseudopotentials (MD5): {digests}')
     return [line, *lines]
 
 
-def _made_with(job: LabelJob) -> str:
+def _program_text(job: LabelJob) -> str:
     if job.imported:
         return f'imported from {job.imported}'
     return f'{job.code} ({job.executable})' + (f' running {job.program}' if job.program else '')
@@ -379,7 +372,7 @@ def _made_with(job: LabelJob) -> str:
 def _structures_line(origin: StructureOrigin) -> str:
     pks = ', '.join(str(node.pk) for node in origin.nodes)
     formulas = ', '.join(sorted({formula for node in origin.nodes for formula in node.facts['formulas'][:1]}))
-    # Bond lengths are in `parameters`; hardly anybody changes them.
+    # Bond lengths are rarely changed; the JSON has them.
     shown = {key: value for key, value in origin.parameters.items() if not key.endswith('_length')}
     settings = ', '.join(f'{key} {value}' for key, value in shown.items()) or formulas
     return f'{origin.n_structures} structures {origin.way}: {settings} (pk {pks})'
@@ -389,6 +382,6 @@ def _potential_line(origin: PotentialOrigin) -> str:
     what = f'{counted(origin.node.facts["n_potentials"], "potential")} (pk {origin.node.pk})'
     if not origin.function:
         return f'{what}, stored without a process'
-    told = [f'{name} {value}' for name, value in origin.inputs.items() if value != {}]
-    inputs = ', '.join(textwrap.shorten(text, 100, placeholder=' …') for text in told)
+    texts = [f'{name} {value}' for name, value in origin.inputs.items() if value != {}]
+    inputs = ', '.join(textwrap.shorten(text, 100, placeholder=' …') for text in texts)
     return f'{what} made by {origin.function}: {inputs}'

@@ -1,4 +1,4 @@
-"""Trained models in a table: one line each, and in one section only those that were judged by the same labels."""
+"""Table of trained models: one line each, in sections of the same target and labels."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from aiida_nanoml.provenance.origins import DENSITY_MODEL
 from aiida_nanoml.text import aligned, counted, first_of
 
 DENSITY = 'density'
-"""What density networks predict, beside :data:`~aiida_nanoml.learning.targets.TARGETS`."""
+"""Target of density networks, in addition to :data:`~aiida_nanoml.learning.targets.TARGETS`."""
 
 SORTS: Mapping[str, int] = {'mae': 1, 'rmse': 1, 'r2': -1}
-"""Test metrics of a table by which it can be sorted, and whether small or large ones are good."""
+"""Test metrics by which a table can be sorted: 1 if small values are good, -1 if large ones are."""
 
 _MEASURES = {False: ('r2', 'mae', 'rmse'), True: ('nmae', 'nmae_free', 'worst_nmae')}
-"""Test metrics that a table shows, of densities or not."""
+"""Test metrics that a table shows: for densities (True) or other targets."""
 
 _COLUMNS = (
     *('pk', 'uuid', 'label', 'type', 'kind', 'descriptor', 'n_features', 'target', 'unit', 'labels', 'baseline'),
@@ -48,21 +48,21 @@ _COLUMNS = (
 class ModelRow:
     """A trained model.
 
-    :param kind: of the model; of a density network :data:`DENSITY`.
-    :param descriptor: names of the parts joined by ``+``; empty where there is none, or an unknown one.
-    :param unit: of the target; empty for densities, whose errors are shares of the number of electrons.
+    :param kind: kind of the model; :data:`DENSITY` for a density network.
+    :param descriptor: names of the parts joined by ``+``; empty if there is none, or it is unknown.
+    :param unit: unit of the target; empty for densities, whose errors are shares of the number of electrons.
     :param source: engine, version, protocol, parameters and pseudopotentials of the labels; empty when unknown.
-    :param baseline: of a correction: the same of what is corrected; else empty.
-    :param training: PK of the process that made it; None when there is none here.
-    :param dataset: PK of what it learnt from; None when that is not known.
-    :param dataset_name: its label, or its PK.
-    :param tested: PK of what it was judged by.
-    :param n_rows: rows of each part.
-    :param test_rows: hash of the set of structures that it was judged by; empty when it is not known, or there is none.
-    :param metrics: by part, as the model keeps them.
-    :param mae_standard_error: of the mean absolute error of the test rows, in the unit of the target.
-    :param leakage: whether it was accepted that it is judged on structures which it learnt from.
-    :param unknown: what is not known about it, and why; empty when all is.
+    :param baseline: the same of the baseline, if the model corrects one; else empty.
+    :param training: PK of the process that made it; None: not in the graph.
+    :param dataset: PK of its training data; None: unknown.
+    :param dataset_name: label or PK of the training data.
+    :param tested: PK of its test data.
+    :param n_rows: number of rows of each part.
+    :param test_rows: hash of the set of test structures; empty if unknown, or there are none.
+    :param metrics: metrics by part, as the model records them.
+    :param mae_standard_error: standard error of the mean absolute test error, in the unit of the target.
+    :param leakage: whether leakage between the parts was accepted.
+    :param unknown: what is unknown about it, and why; empty if nothing is.
     """
 
     pk: int
@@ -92,12 +92,12 @@ class ModelRow:
 
     @property
     def name(self) -> str:
-        """How sentences call it: the label, or the PK."""
+        """Return how sentences name it: the label, or the PK."""
         return self.label or f'pk {self.pk}'
 
     @property
     def labels(self) -> str:
-        """Engine, version and protocol of its labels."""
+        """Return engine, version and protocol of its labels."""
         return str(LabelSource.from_dict(self.source)) if self.source else 'unknown labels'
 
     def to_dict(self) -> dict[str, Any]:
@@ -107,9 +107,9 @@ class ModelRow:
 
 @dataclass(frozen=True)
 class Section:
-    """Models of the same target, whose labels are of one engine, version, protocol and parameters.
+    """Models of the same target, whose labels have the same engine, version, protocol and parameters.
 
-    :param rows: in the order of their test sets, and among those of the same one by the metric, best first.
+    :param rows: models by test set, and within a test set by the metric, best first.
     """
 
     target: str
@@ -119,12 +119,12 @@ class Section:
 
     @property
     def title(self) -> str:
-        """What the metrics below are of."""
+        """Return target, unit and labels of the section."""
         return f'{quantity(self.target, self.unit)}, labels {self.labels}'
 
     @property
     def test_sets(self) -> tuple[str, ...]:
-        """Hashes of the test sets that occur, in the order of the rows."""
+        """Return the hashes of the test sets, in the order of the rows."""
         return tuple(dict.fromkeys(row.test_rows for row in self.rows if row.test_rows))
 
 
@@ -132,27 +132,29 @@ class Section:
 class ModelTable:
     """Models, one line each.
 
-    :param sections: metrics of two of them are never to be compared.
+    :param sections: sections whose metrics are not comparable with each other.
     """
 
     sections: tuple[Section, ...]
 
     @property
     def rows(self) -> tuple[ModelRow, ...]:
-        """All models."""
+        """Return all models."""
         return tuple(row for section in self.sections for row in section.rows)
 
     @property
     def statement(self) -> str:
-        """Which metrics may be compared."""
+        """Return which metrics may be compared."""
         n_sections = len(self.sections)
         parts = [counted(len(self.rows), 'model')]
         if n_sections > 1:
             parts.append(
-                f'in {n_sections} sections of other targets or labels: metrics of two sections are not comparable'
+                f'in {n_sections} sections by target and labels: metrics of different sections are not comparable'
             )
         if any(len(section.test_sets) > 1 for section in self.sections):
-            parts.append('where the number behind the test rows differs, the test rows do: then metrics are not either')
+            parts.append(
+                'a number in brackets marks the set of test rows: metrics of different sets are not comparable'
+            )
         return '; '.join(parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -204,17 +206,17 @@ class ModelTable:
                     for row in known
                 ]
         if not panels:
-            raise ProvenanceError('none of the models was judged on test rows: there is no test error to draw')
+            raise ProvenanceError('none of the models was evaluated on test rows: there is no test error to draw')
         plot_test_errors(path, panels)
 
 
 def quantity(target: str, unit: str) -> str:
-    """Name a target with its unit."""
+    """Return the name of a target with its unit."""
     return f'{target} ({unit})' if unit else target
 
 
 def find_models() -> list[int]:
-    """PKs of all models of the profile, in the order in which they were made."""
+    """Return the PKs of all models of the profile, in the order in which they were made."""
     query = orm.QueryBuilder().append((ModelData, DensityModelData), project=['id', 'ctime', 'uuid'])
     return [pk for pk, *_ in sorted(query.all(), key=lambda row: row[1:])]
 
@@ -222,14 +224,14 @@ def find_models() -> list[int]:
 def tabulate_models(
     pks: Collection[int] | None = None, target: str | None = None, kind: str | None = None, sort: str = 'mae'
 ) -> ModelTable:
-    """Put models into a table. The number of queries does not depend on how many there are.
+    """Return a table of models. The number of queries does not depend on the number of models.
 
-    :param pks: of models; None: all of the profile.
-    :param target: take only those that predict it, a key of :data:`~aiida_nanoml.learning.targets.TARGETS` or
+    :param pks: PKs of models; None: all of the profile.
+    :param target: only models that predict it, a key of :data:`~aiida_nanoml.learning.targets.TARGETS` or
         :data:`DENSITY`.
-    :param kind: take only those of this kind, a key of :data:`~aiida_nanoml.learning.registry.MODEL_KINDS`.
-    :param sort: metric of the test rows, a key of :data:`SORTS`; those of densities are sorted by ``nmae``.
-    :returns: those that are left; perhaps none.
+    :param kind: only models of this kind, a key of :data:`~aiida_nanoml.learning.registry.MODEL_KINDS`.
+    :param sort: test metric, a key of :data:`SORTS`; density models are sorted by ``nmae``.
+    :returns: the chosen models; perhaps none.
     :raises ProvenanceError: an unknown target or metric.
     """
     if target is not None and target not in (*TARGETS, DENSITY):
@@ -242,9 +244,9 @@ def tabulate_models(
 
 
 def model_rows(pks: Collection[int]) -> list[ModelRow]:
-    """Describe models, in the order in which they were made.
+    """Return a row for each model, in the order in which they were made.
 
-    :param pks: of nodes ``nanoml.model`` and ``nanoml.density_model``.
+    :param pks: PKs of nodes ``nanoml.model`` and ``nanoml.density_model``.
     """
     records = load_records(pks)
     attributes = dict(select(pks, 'attributes'))
@@ -256,25 +258,25 @@ def model_rows(pks: Collection[int]) -> list[ModelRow]:
     )
     rows = []
     for pk, record in records.items():
-        told, of_density = attributes[pk], record.type == DENSITY_MODEL
+        card, of_density = attributes[pk], record.type == DENSITY_MODEL
         training, inputs = trainings.get(pk, (None, {}))
         dataset = inputs.get('densities' if of_density else 'dataset')
         tested = inputs.get('test') if of_density else dataset
         parts = row_sets.parts(dataset, tested)
-        metrics = told.get('metrics') or {}
+        metrics = card.get('metrics') or {}
         rows.append(
             ModelRow(
                 pk=pk,
                 uuid=record.uuid,
                 type=record.type,
                 label=record.label,
-                kind=DENSITY if of_density else told['kind'],
-                descriptor=_descriptor_name(told.get('descriptor') or {}),
-                n_features=told.get('n_features'),
-                target=DENSITY if of_density else told.get('target', GAP),
-                unit='' if of_density else told.get('unit', TARGETS[GAP].unit),
-                source=told.get('labels') or {},
-                baseline=told.get('baseline') or {},
+                kind=DENSITY if of_density else card['kind'],
+                descriptor=_descriptor_name(card.get('descriptor') or {}),
+                n_features=card.get('n_features'),
+                target=DENSITY if of_density else card.get('target', GAP),
+                unit='' if of_density else card.get('unit', TARGETS[GAP].unit),
+                source=card.get('labels') or {},
+                baseline=card.get('baseline') or {},
                 training=training,
                 dataset=dataset,
                 dataset_name=row_sets.names.get(dataset, ''),
@@ -283,11 +285,11 @@ def model_rows(pks: Collection[int]) -> list[ModelRow]:
                 test_rows=content_hash(np.unique(parts['test'])) if 'test' in parts else '',
                 metrics=metrics,
                 mae_standard_error=mae_standard_error(metrics.get('test', {})),
-                leakage=bool(told.get('allow_leakage')),
+                leakage=bool(card.get('allow_leakage')),
                 created=record.ctime,
                 user=record.user,
-                fingerprint=told['fingerprint'],
-                unknown=_unknown(training, dataset, 'test' in parts),
+                fingerprint=card['fingerprint'],
+                unknown=_what_is_unknown(training, dataset, 'test' in parts),
             )
         )
     return rows
@@ -297,24 +299,24 @@ class RowSets:
     """Structures in the parts of data sets and densities, read at once.
 
     :param datasets: PKs of data sets.
-    :param densities: PKs of densities: each is a part as a whole.
+    :param densities: PKs of densities; each of them is one part.
     """
 
     def __init__(self, datasets: Collection[int], densities: Collection[int]) -> None:
         self._hashes = read_arrays(datasets, 'hashes')
         self._split = read_arrays(datasets, 'split')
         self.names = {pk: label or f'pk {pk}' for pk, label in select([*datasets, *densities], 'label')}
-        """Label, or PK, of each."""
+        """Label or PK of each data set."""
         self._densities: dict[int, NDArray[np.str_]] = {}
         for filters in in_parts(densities):
             for node in orm.QueryBuilder().append(orm.Node, filters=filters).all(flat=True):
                 self._densities[node.pk] = node.hashes
 
     def parts(self, dataset: int | None, tested: int | None) -> dict[str, NDArray[np.str_]]:
-        """Give the hashes of the structures in each part that has some.
+        """Return the hashes of the structures in each part that is not empty.
 
-        :param dataset: PK of what a model learnt from; None: nothing is known.
-        :param tested: PK of what it was judged by: the same data set, or other densities.
+        :param dataset: PK of the training data of a model; None: unknown.
+        :param tested: PK of its test data: the same data set, or other densities.
         """
         if dataset in self._hashes:
             split = self._split[dataset]
@@ -325,7 +327,7 @@ class RowSets:
 
 
 def _trainings(pks: Collection[int]) -> dict[int, tuple[int, dict[str, int]]]:
-    """The process that made each model, and its inputs by the label of the link."""
+    """Return the process that made each model, and its inputs by the label of the link."""
     found: dict[int, tuple[int, dict[str, int]]] = {}
     for filters in in_parts(pks):
         query = orm.QueryBuilder().append(orm.Node, filters=filters, project='id', tag='model')
@@ -354,12 +356,12 @@ def _descriptor_name(descriptor: Mapping[str, Any]) -> str:
     return str(descriptor.get('name', ''))
 
 
-def _unknown(training: int | None, dataset: int | None, tested: bool) -> str:
+def _what_is_unknown(training: int | None, dataset: int | None, tested: bool) -> str:
     if training is None:
-        return 'its data: no process made it here, it was stored by hand, or its training was deleted or not exported'
+        return 'unknown training data: it was stored by hand, or its training was deleted or not exported'
     if dataset is None:
-        return f'its data: the process pk {training} that made it has no data set as input'
-    return '' if tested else 'how good it is on rows that it did not see: there are no test rows'
+        return f'unknown training data: the process pk {training} that made it has no data set as input'
+    return '' if tested else 'unknown error on unseen rows: there are no test rows'
 
 
 def _sections(rows: Sequence[ModelRow], sort: str) -> tuple[Section, ...]:
@@ -380,42 +382,42 @@ def _sections(rows: Sequence[ModelRow], sort: str) -> tuple[Section, ...]:
         Section(
             target=members[0].target,
             unit=members[0].unit,
-            labels=_distinct(members[0], named[members[0].target, members[0].labels]),
-            rows=_ordered(members, sort),
+            labels=_distinct_name(members[0], named[members[0].target, members[0].labels]),
+            rows=_sort_rows(members, sort),
         )
         for members in groups
     )
 
 
 def same_labels(one: ModelRow, other: ModelRow) -> bool:
-    """Say whether the labels of two models may stand in one target."""
+    """Return whether the labels of two models may be mixed in one target."""
     if not one.source or not other.source:
         return one.source == other.source
     return LabelSource.from_dict(one.source).compatible(LabelSource.from_dict(other.source))
 
 
 def flattened(values: Mapping[str, Any], before: str = '') -> dict[str, Any]:
-    """Give nested mappings as one, with the keys on the way joined by dots."""
+    """Return nested mappings as one, with keys joined by dots."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= flattened(value, f'{before}{key}.') if isinstance(value, Mapping) else {f'{before}{key}': value}
     return flat
 
 
-def _distinct(row: ModelRow, sources: Sequence[Mapping[str, Any]]) -> str:
-    """Name labels, with what they do not have in common with others of the same name."""
+def _distinct_name(row: ModelRow, sources: Sequence[Mapping[str, Any]]) -> str:
+    """Return the name of labels, with the parameters that differ from others of the same name."""
     if len(sources) == 1:
         return row.labels
     flat = [flattened({key: source.get(key, {}) for key in ('parameters', 'pseudopotentials')}) for source in sources]
     names = sorted({name for found in flat for name in found})
     own = flat[sources.index(row.source)]
     different = [name for name in names if any(found.get(name) != own.get(name) for found in flat)]
-    told = ', '.join(f'{name.partition(".")[2]} {own.get(name)}' for name in different)
-    return f'{row.labels} ({textwrap.shorten(told, 80, placeholder=" …")})'
+    values = ', '.join(f'{name.partition(".")[2]} {own.get(name)}' for name in different)
+    return f'{row.labels} ({textwrap.shorten(values, 80, placeholder=" …")})'
 
 
-def _ordered(rows: Sequence[ModelRow], sort: str) -> tuple[ModelRow, ...]:
-    """Put the models of one test set together, the best first; test sets in the order of their best model."""
+def _sort_rows(rows: Sequence[ModelRow], sort: str) -> tuple[ModelRow, ...]:
+    """Return models by test set, the best first; test sets in the order of their best model."""
 
     def rank(row: ModelRow) -> tuple[bool, float, int]:
         measure, sign = ('nmae', 1) if row.target == DENSITY else (sort, SORTS[sort])
@@ -434,7 +436,7 @@ _HEADERS = {'r2': 'R2', 'mae': 'MAE', 'rmse': 'RMSE', 'nmae': 'NMAE', 'nmae_free
 
 
 def _section_lines(section: Section) -> list[list[str]]:
-    """A table: the header, and a line for each model."""
+    """Return the header and a line for each model."""
     of_density = section.target == DENSITY
     measures = _MEASURES[of_density]
     unit = '%' if of_density else section.unit
@@ -453,7 +455,7 @@ def _section_lines(section: Section) -> list[list[str]]:
                 row.descriptor or '-',
                 counts[0],
                 counts[1] + numbers.get(row.test_rows, ''),
-                *(_measured(row, name) for name in measures),
+                *(_format_metric(row, name) for name in measures),
                 row.dataset_name or '?',
                 row.created[:10],
             ]
@@ -461,7 +463,7 @@ def _section_lines(section: Section) -> list[list[str]]:
     return [line if not of_density else [*line[:3], *line[4:]] for line in lines]
 
 
-def _measured(row: ModelRow, name: str) -> str:
+def _format_metric(row: ModelRow, name: str) -> str:
     value = row.metrics.get('test', {}).get(name)
     if value is None:
         return '-'
@@ -473,38 +475,38 @@ def _measured(row: ModelRow, name: str) -> str:
 
 
 def notes(rows: Sequence[ModelRow]) -> list[str]:
-    """Say what has to be known beside the numbers: what is unknown, leakage, baselines, equal weights."""
+    """Return what must be known with the numbers: what is unknown, leakage, baselines, equal weights."""
     lines = []
-    for why, members in _by(rows, lambda row: row.unknown).items():
-        lines += [f'unknown of {names_of(members)}: {why}'] if why else []
+    for why, members in _group_by(rows, lambda row: row.unknown).items():
+        lines += [f'{names_of(members)}: {why}'] if why else []
     leaking = [row for row in rows if row.leakage]
     if leaking:
-        lines.append(f'{names_of(leaking)}: leakage between the parts was accepted, the metrics flatter')
-    for corrected, members in _by(rows, _corrected).items():
+        lines.append(f'{names_of(leaking)}: leakage between the parts was accepted: the metrics may be too good')
+    for corrected, members in _group_by(rows, _corrected_labels).items():
         lines += [f'{names_of(members)}: correction to {corrected}'] if corrected else []
-    for members in _by(rows, lambda row: row.fingerprint).values():
+    for members in _group_by(rows, lambda row: row.fingerprint).values():
         lines += [f'{names_of(members)}: the same weights'] if len(members) > 1 else []
     return lines
 
 
-def _by(rows: Sequence[ModelRow], key: Callable[[ModelRow], str]) -> dict[str, list[ModelRow]]:
+def _group_by(rows: Sequence[ModelRow], key: Callable[[ModelRow], str]) -> dict[str, list[ModelRow]]:
     found: dict[str, list[ModelRow]] = defaultdict(list)
     for row in rows:
         found[key(row)].append(row)
     return found
 
 
-def _corrected(row: ModelRow) -> str:
+def _corrected_labels(row: ModelRow) -> str:
     return str(LabelSource.from_dict(row.baseline)) if row.baseline else ''
 
 
 def names_of(rows: Sequence[ModelRow]) -> str:
-    """Name models in a sentence, the first ones when they are many."""
+    """Return the names of models for a sentence; of many, the first ones."""
     return first_of([row.name for row in rows], _SHOWN)
 
 
 def _csv_line(row: ModelRow) -> list[Any]:
-    told = row.to_dict() | {f'n_{part}': row.n_rows.get(part) for part in SPLITS}
-    told |= {'baseline': _corrected(row), 'dataset': row.dataset_name}
-    told |= {name: row.metrics.get('test', {}).get(name) for name in _HEADERS}
-    return ['' if told[name] is None else told[name] for name in _COLUMNS]
+    values = row.to_dict() | {f'n_{part}': row.n_rows.get(part) for part in SPLITS}
+    values |= {'baseline': _corrected_labels(row), 'dataset': row.dataset_name}
+    values |= {name: row.metrics.get('test', {}).get(name) for name in _HEADERS}
+    return ['' if values[name] is None else values[name] for name in _COLUMNS]

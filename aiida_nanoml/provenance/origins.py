@@ -1,4 +1,4 @@
-"""What stands behind a node, each part of it told in one record."""
+"""Origins of a node: labelling jobs, structures, potentials, codes and seeds, each described by one record."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ RUN_READERS = ('import_siesta_runs', 'collect_runs')
 DATASET_IMPORT = 'import_dataset'
 
 SPLITS = (('split_dataset', 'parameters'), ('assemble_dataset', 'split'))
-"""Functions and inputs that say how rows are split; a seed that is not given is the default."""
+"""Functions and inputs that define how rows are split; a seed that is not given is the default."""
 PATHS = ('filepath_executable', 'image_name', 'remote_exec_path', 'local_executable')
 CODE_INPUTS = ('code', 'engine_code')
 
@@ -50,9 +50,9 @@ DENSITY_MODEL = 'nanoml.density_model'
 
 @dataclass(frozen=True)
 class DataStep:
-    """A data node on the way.
+    """A data node in a lineage.
 
-    :param facts: its attributes that tell most: number of rows, metrics, fingerprint, …
+    :param facts: its most important attributes: number of rows, metrics, fingerprint, …
     """
 
     pk: int
@@ -64,10 +64,10 @@ class DataStep:
 
 @dataclass(frozen=True)
 class ProcessStep:
-    """A process on the way.
+    """A process in a lineage.
 
     :param code: ``label@computer`` of the executable, and its path in ``executable``; empty for a function.
-    :param cached_from: UUID of the process whose results were taken, empty when this one was really run.
+    :param cached_from: UUID of the process whose results were copied from the cache; empty if this one was really run.
     """
 
     pk: int
@@ -84,10 +84,10 @@ class ProcessStep:
 
 @dataclass(frozen=True)
 class LabelJob(ProcessStep):
-    """A labelling job, with the rows that it was given and the rows that it finished.
+    """A labelling job, with the number of rows that it was given and that it finished.
 
-    :param program: ``label@computer`` of the program that the engine ran, empty for an engine without one.
-    :param imported: folder that the results were taken from, where the program had run without AiiDA; else empty.
+    :param program: ``label@computer`` of the program that the engine ran; empty for an engine without one.
+    :param imported: folder of an imported run, which the program did without AiiDA; else empty.
     """
 
     n_rows: int
@@ -98,11 +98,11 @@ class LabelJob(ProcessStep):
 
 @dataclass(frozen=True)
 class LabelOrigin:
-    """Jobs that labelled alike: the same engine, version, protocol and parameters.
+    """Labelling jobs with the same engine, version, protocol and parameters.
 
-    :param pseudopotentials: MD5 of the file of each element, where the engine takes some.
+    :param pseudopotentials: MD5 of the file of each element, if the engine uses pseudopotentials.
     :param n_structures: finished rows of all jobs together.
-    :param role: ``labels``, or ``baseline`` when a data set or a model on the way has these labels as baseline.
+    :param role: ``labels``, or ``baseline`` if a data set or a model of the lineage has these labels as its baseline.
     """
 
     engine: str
@@ -118,17 +118,17 @@ class LabelOrigin:
 
     @property
     def name(self) -> str:
-        """Title and version of the engine, and protocol, as sentences name them."""
+        """Return title and version of the engine, and the protocol, as sentences name them."""
         return f'{self.title} {self.version} / {self.protocol}'
 
 
 @dataclass(frozen=True)
 class LabelClaim:
-    """Labels that no labelling job here made.
+    """Labels that no labelling job in the graph made.
 
-    :param node: the data set, labels or densities that came in.
+    :param node: the data set, labels or densities.
     :param way: ``imported`` or ``stored without a process``.
-    :param source: what they are said to come from.
+    :param source: origin that the node states.
     :param role: as of :class:`LabelOrigin`.
     """
 
@@ -144,7 +144,7 @@ class StructureOrigin:
 
     :param way: ``generated``, ``imported``, ``read from finished runs``, ``made by`` another function, or ``stored``
         without a process.
-    :param parameters: of the generator with its seed, or the name of the file.
+    :param parameters: parameters of the generator with its seed, or the name of the file.
     """
 
     way: str
@@ -156,10 +156,10 @@ class StructureOrigin:
 
 @dataclass(frozen=True)
 class PotentialOrigin:
-    """Potentials of transmissions, and what they were made of.
+    """Potentials of transmissions, and how they were made.
 
-    :param function: that made them; empty where no process did.
-    :param inputs: of the function: numbers and texts as they are, the name of a file, or the PK of another node.
+    :param function: function that made them; empty if no process did.
+    :param inputs: inputs of the function: numbers and texts as they are, the name of a file, or the PK of another node.
     """
 
     node: DataStep
@@ -169,12 +169,12 @@ class PotentialOrigin:
 
 @dataclass(frozen=True)
 class Executable:
-    """A code that ran on the way.
+    """A code that a job of the lineage ran.
 
     :param label: ``label@computer``.
-    :param path: of the executable, or of the image of a container.
-    :param hostname: of the computer.
-    :param n_jobs: jobs that ran it, itself or as the program of an engine.
+    :param path: path of the executable, or of the image of a container.
+    :param hostname: host name of the computer.
+    :param n_jobs: jobs that ran it, directly or as the program of an engine.
     """
 
     pk: int
@@ -187,9 +187,9 @@ class Executable:
 
 @dataclass(frozen=True)
 class Pseudopotential:
-    """A file of a pseudopotential that labels were made with.
+    """A pseudopotential file that labels were made with.
 
-    :param uuid: of its node, empty where the labels name it by its MD5 only.
+    :param uuid: UUID of its node; empty if the labels name it by its MD5 only.
     """
 
     element: str
@@ -202,8 +202,8 @@ class Pseudopotential:
 class Seed:
     """A seed of random numbers.
 
-    :param of: function or job that took it.
-    :param default: whether it was not given and is the one that is then used.
+    :param of: function or job that used it.
+    :param default: whether it was not given, so that the default was used.
     """
 
     of: str
@@ -213,7 +213,7 @@ class Seed:
 
 
 def theory_of(engine: str) -> str:
-    """Say what kind of theory an engine computes with; an engine that is not installed is unknown."""
+    """Return the kind of theory of an engine, or that the engine is not installed."""
     return get_engine(engine).theory if engine in engine_names() else f'the engine {engine}, which is not installed'
 
 
@@ -249,7 +249,7 @@ _FACTS = {
     DENSITY_MODEL: ('fingerprint', 'metrics', 'parameters', 'elements', 'n_free_weights', 'versions', 'labels'),
     PREDICTION: ('n_rows', 'target', 'unit', 'model_kind', 'model_fingerprint', 'max_distance', 'baseline'),
 }
-"""Attributes that tell most about a data node, by type."""
+"""Most important attributes of a data node, by type."""
 
 
 def data_step(graph: ProvenanceGraph, pk: int) -> DataStep:
@@ -260,7 +260,7 @@ def data_step(graph: ProvenanceGraph, pk: int) -> DataStep:
 
 
 class LineageGraph(ProvenanceGraph):
-    """What stands behind a node, and how each part of it is told."""
+    """Ancestors of a node, and records that describe each part of them."""
 
     def step(self, pk: int) -> DataStep | ProcessStep:
         """Describe a node."""
@@ -288,20 +288,20 @@ class LineageGraph(ProvenanceGraph):
         }
 
     def path(self, code: int) -> str:
-        """Give the path of an executable, as the different kinds of codes, also those of aiida-core 1, keep it."""
+        """Return the path of an executable, from any kind of code, those of aiida-core 1 included."""
         attributes = self.attributes(code)
         return next((str(attributes[key]) for key in PATHS if attributes.get(key)), '')
 
     def full_label(self, code: int | None) -> str:
-        """Name a code as AiiDA does, ``label@computer``; empty without one."""
+        """Return ``label@computer`` of a code; empty without one."""
         return '' if code is None else f'{self.nodes[code].label}@{self.nodes[code].computer}'.rstrip('@')
 
     def datasets(self, start: int) -> list[int]:
-        """Data sets that a job used, or that nothing on the way used any more; not their unsplit precursors."""
+        """Return the PKs of data sets that a job used, or that nothing used; not those from which they were split."""
         return self._used_sets(DATASET, start, TRAIN_JOB, PREDICT_JOB)
 
     def densities(self, start: int) -> list[int]:
-        """Densities of an engine that a job used, or that nothing on the way used any more; not the parts of a set."""
+        """Return the PKs of computed densities that a job used, or that nothing used; not the parts of a joined set."""
         found = self._used_sets(DENSITIES, start, DENSITY_TRAIN_JOB, DENSITY_PREDICT_JOB)
         return [pk for pk in found if not self.attributes(pk)['model_fingerprint']]
 
@@ -310,19 +310,19 @@ class LineageGraph(ProvenanceGraph):
         return [pk for pk in self.of_type(kind) if pk in used]
 
     def label_origins(self) -> tuple[LabelOrigin, ...]:
-        """Labelling jobs, by what made their labels."""
-        self._look_beside()
-        made = {pk: self._labelled(pk) for pk in self.jobs(*LABEL_JOBS)}
+        """Return the labelling jobs, grouped by engine, version, protocol and parameters."""
+        self._add_labels_of_single_runs()
+        made = {pk: self._labels_of_job(pk) for pk in self.jobs(*LABEL_JOBS)}
         labelled = _label_facts([pk for pk in made.values() if pk is not None])
         groups: dict[str, list[tuple[dict[str, Any], dict[str, str], LabelJob]]] = defaultdict(list)
         for pk, result in made.items():
-            if result is None:  # the start of the search, which failed or whose results were not asked for
+            if result is None:  # the node itself, which failed or whose results are not in the lineage
                 continue
             source, pseudopotentials, counts = labelled[result]
             folder = self.inputs[pk].get('remote_folder')
             job = LabelJob(
                 **self._process_fields(pk),
-                n_rows=self._n_asked(pk, counts['n_densities']) if counts['n_rows'] is None else counts['n_rows'],
+                n_rows=self._n_given(pk, counts['n_densities']) if counts['n_rows'] is None else counts['n_rows'],
                 n_finished=counts['n_densities'] if counts['n_finished'] is None else counts['n_finished'],
                 program=self.full_label(self.inputs[pk].get('engine_code')),
                 imported='' if folder is None else str(self.attributes(folder)['remote_path']),
@@ -340,15 +340,15 @@ class LineageGraph(ProvenanceGraph):
             for members in groups.values()
         )
 
-    def _labelled(self, job: int) -> int | None:
-        """What a labelling job made: labels, or densities where the labels beside them are not on the way."""
+    def _labels_of_job(self, job: int) -> int | None:
+        """Return the PK of the labels that a job made, or of its densities if the labels are not in the graph."""
         made = self.outputs[job]
         kinds = {self.type_name(pk): pk for pk in made.values()}
         return kinds.get(LABELS, kinds.get(DENSITIES))
 
-    def _look_beside(self) -> None:
-        """Add the labels of single runs of which something else was used, as the files that starts are compared by."""
-        pks = [pk for pk in self.jobs(SINGLE_RUN) if self.outputs[pk] and self._labelled(pk) is None]
+    def _add_labels_of_single_runs(self) -> None:
+        """Add the labels of single runs of which only another output was used, such as files to compare starts."""
+        pks = [pk for pk in self.jobs(SINGLE_RUN) if self.outputs[pk] and self._labels_of_job(pk) is None]
         if pks:
             query = orm.QueryBuilder().append(orm.Node, filters={'id': {'in': pks}}, project='id', tag='run')
             query.append(
@@ -357,15 +357,15 @@ class LineageGraph(ProvenanceGraph):
             for run, labels in query.all():
                 self.add(labels, run, 'labels')
 
-    def _n_asked(self, job: int, n_made: int) -> int:
-        """Number of structures that a labelling job was given."""
+    def _n_given(self, job: int, n_made: int) -> int:
+        """Return the number of structures that a labelling job was given."""
         inputs = self.inputs[job]
         if 'rows' in inputs:
             return len(self.attributes(inputs['rows'])['list'])
         return int(self.attributes(inputs['structures'])['n_structures']) if 'structures' in inputs else n_made
 
     def claims(self) -> tuple[LabelClaim, ...]:
-        """Data sets, labels and densities that came in from outside, with what they are said to be."""
+        """Return data sets, labels and densities from outside, with the origin that they state."""
         claims = []
         for pk in self.of_type(LABELS, DATASET, DENSITIES):
             creator = self.creator.get(pk)
@@ -378,21 +378,21 @@ class LineageGraph(ProvenanceGraph):
             else:
                 source = {'title': attributes['engine_title'], 'version': attributes['engine_version']}
                 source['protocol'] = attributes['protocol']
-            said = f'{source.get("title", "?")} {source.get("version", "")}'.strip()
-            told = f'{said}, protocol {source.get("protocol", "?")}'
+            engine = f'{source.get("title", "?")} {source.get("version", "")}'.strip()
+            stated = f'{engine}, protocol {source.get("protocol", "?")}'
             if attributes.get('model_fingerprint'):
-                told = f'the model {attributes["model_fingerprint"][:12]}, which learnt from {told}'
-            claims.append(LabelClaim(data_step(self, pk), way, told, self.role(source)))
+                stated = f'the model {attributes["model_fingerprint"][:12]}, which learnt from {stated}'
+            claims.append(LabelClaim(data_step(self, pk), way, stated, self.role(source)))
         return tuple(claims)
 
     def role(self, source: dict[str, Any]) -> str:
-        """Say whether a data set or a model has labels of this origin as its baseline."""
+        """Return ``baseline`` if a data set or a model has labels of this origin as its baseline, else ``labels``."""
         baselines = [self.attributes(pk).get('baseline') or {} for pk in self.of_type(DATASET, MODEL)]
         same = any(all(found.get(key) == value for key, value in source.items()) for found in baselines)
         return 'baseline' if same and source else 'labels'
 
     def potential_origins(self) -> tuple[PotentialOrigin, ...]:
-        """Every set of potentials, with what the function behind it was given."""
+        """Return every set of potentials, with the inputs of the function that made it."""
         origins = []
         for pk in self.of_type(POTENTIALS):
             creator = self.creator.get(pk)
@@ -401,13 +401,13 @@ class LineageGraph(ProvenanceGraph):
                 PotentialOrigin(
                     node=data_step(self, pk),
                     function='' if creator is None else self.type_name(creator),
-                    inputs={name: self.told(source) for name, source in sorted(inputs.items())},
+                    inputs={name: self.short_value(source) for name, source in sorted(inputs.items())},
                 )
             )
         return tuple(origins)
 
-    def told(self, pk: int) -> Any:
-        """Say in short what a node is: a number or text, a dictionary, the name of a file, or else its PK."""
+    def short_value(self, pk: int) -> Any:
+        """Return a number, a text, a dictionary or the name of a file that a node holds, or else its PK."""
         attributes = self.attributes(pk)
         kind = self.type_name(pk)
         if kind == 'core.dict':
@@ -415,7 +415,7 @@ class LineageGraph(ProvenanceGraph):
         return attributes.get('value', attributes.get('filename', f'pk {pk}'))
 
     def structure_origins(self) -> tuple[StructureOrigin, ...]:
-        """Sets of structures that do not come from other sets, by the process that made them."""
+        """Return the sets of structures that do not come from other sets, by the process that made them."""
         origins = []
         by_creator: dict[int | None, list[int]] = defaultdict(list)
         placed = set(self.of_type('core.structure')) & self.creator.keys()  # single structures, taken out of a set
@@ -449,7 +449,7 @@ class LineageGraph(ProvenanceGraph):
         return tuple(origins)
 
     def executables(self) -> tuple[Executable, ...]:
-        """Codes that ran, with the number of their jobs."""
+        """Return the codes that ran, with the number of their jobs."""
         jobs = Counter(pk for inputs in self.inputs.values() for name, pk in inputs.items() if name in CODE_INPUTS)
         hosts = self.computers()
         return tuple(
@@ -466,13 +466,13 @@ class LineageGraph(ProvenanceGraph):
         )
 
     def computers(self) -> dict[str, str]:
-        """Host names of the computers, by label."""
+        """Return the host names of the computers, by label."""
         used = {record.computer for record in self.nodes.values()} - {''}
         rows = orm.QueryBuilder().append(orm.Computer, project=['label', 'hostname']).all()
         return {label: hostname for label, hostname in sorted(rows) if label in used}
 
     def pseudopotentials(self, labelling: tuple[LabelOrigin, ...]) -> tuple[Pseudopotential, ...]:
-        """Pseudopotentials that labels were made with: those in the graph, and those that labels name."""
+        """Return the pseudopotentials of the labels: those in the graph, and those that labels name."""
         found = {
             (attributes['element'], attributes['md5']): Pseudopotential(
                 attributes['element'], attributes['md5'], attributes.get('filename', ''), self.nodes[pk].uuid
@@ -487,7 +487,7 @@ class LineageGraph(ProvenanceGraph):
         return tuple(found[key] for key in sorted(found))
 
     def seeds(self) -> tuple[Seed, ...]:
-        """Seeds among the inputs of processes, and those that models were trained with."""
+        """Return the seeds among the inputs of processes, and those that models were trained with."""
         found = []
         for process, inputs in self.inputs.items():
             if self.nodes[process].process_type in LABEL_JOBS:
@@ -508,7 +508,7 @@ class LineageGraph(ProvenanceGraph):
         return tuple(sorted(unique.values(), key=lambda seed: self._position[seed.pk]))
 
     def orphans(self) -> tuple[DataStep, ...]:
-        """Models and predictions without the process that made them."""
+        """Return the models and predictions without the process that made them."""
         return tuple(
             data_step(self, pk) for pk in self.of_type(MODEL, DENSITY_MODEL, PREDICTION) if pk not in self.creator
         )
@@ -519,9 +519,9 @@ _SOURCE = {'engine': 'engine', 'version': 'engine_version', 'title': 'engine_tit
 
 
 def _label_facts(pks: list[int]) -> dict[int, tuple[dict[str, Any], dict[str, str], dict[str, int | None]]]:
-    """Give source, pseudopotentials and counts of labels or densities.
+    """Return source, pseudopotentials and counts of labels or densities.
 
-    Thousands of them have the same parameters: these are taken as text, and read once.
+    Thousands of them have the same parameters: these are queried as text, and parsed once.
     """
     names = [*_SOURCE.values(), *_COUNTS]
     texts = [{f'attributes.{name}': {'cast': 't'}} for name in ('parameters', 'pseudopotentials')]
@@ -529,7 +529,7 @@ def _label_facts(pks: list[int]) -> dict[int, tuple[dict[str, Any], dict[str, st
     facts = {}
     for pk, *found in select(pks, *(f'attributes.{name}' for name in names), *texts):
         *values, parameters, pseudopotentials = found
-        told = dict(zip(names, values, strict=True))
-        source = {key: told[name] for key, name in _SOURCE.items()} | {'parameters': read(parameters)}
-        facts[pk] = source, read(pseudopotentials or '{}'), {name: told[name] for name in _COUNTS}
+        columns = dict(zip(names, values, strict=True))
+        source = {key: columns[name] for key, name in _SOURCE.items()} | {'parameters': read(parameters)}
+        facts[pk] = source, read(pseudopotentials or '{}'), {name: columns[name] for name in _COUNTS}
     return facts

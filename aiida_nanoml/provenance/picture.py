@@ -1,4 +1,4 @@
-"""A picture of everything that a node rests on: a box for each group of nodes that play the same part."""
+"""Picture of the lineage of a node: a box for each group of nodes that have the same role."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ from aiida_nanoml.provenance.origins import (
 from aiida_nanoml.text import capitalised
 
 MOST_BOXES = 24
-"""Boxes above which the rounds of active learning are drawn as one: as many fit on a page."""
+"""Number of boxes that fit on a page; above it, the rounds of active learning are drawn as one."""
 
 _IN_LAYER = 4
 _LETTERS = 30
 _WIDTH, _LINE, _PAD, _GAP, _BETWEEN = 1.62, 0.115, 0.07, 0.12, 0.3
 """Inches: width of a box, height of a line, margin in a box, distance of boxes and of layers."""
 _COUNTS = ('structures', 'rows', 'potentials', 'densities')
-"""Facts that are added over the nodes of a box."""
+"""Facts that are summed over the nodes of a box."""
 _CACHED = 'from the cache'
 _MOST_VALUES = 5
 _LETTERS_PER_INCH = 17
 _PAGE = 7.0
-"""Inches that a picture is wide at least: the text width of a page of A4, with margins."""
+"""Smallest width of a picture in inches: the text width of a page of A4, with margins."""
 _FONT = 6.5
 
-_TOLD_IN_BOXES = ('core.dict', 'core.str', 'core.int', 'core.float', 'core.bool', 'core.list', 'core.remote')
-"""Types of inputs that are not drawn where no process made them, as codes are not."""
+_NOT_DRAWN = ('core.dict', 'core.str', 'core.int', 'core.float', 'core.bool', 'core.list', 'core.remote')
+"""Types of inputs that are not drawn if no process made them; codes are not drawn either."""
 
 _NAMES = {
     'SiestaCalculation': 'SIESTA run',
@@ -71,9 +71,9 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Role:
-    """What a node is in a picture: nodes with the same title and the same lines stand in one box.
+    """Role of a node in a picture: nodes with the same title and the same lines are in one box.
 
-    :param varying: told in the box of all, each value once, by name; numbers are added.
+    :param varying: values that may differ within a box, by name; each is shown once, numbers are summed.
     """
 
     title: str
@@ -88,8 +88,8 @@ class Role:
 class Box:
     """A group of nodes in a picture.
 
-    :param lines: of text, the first one with the number of nodes.
-    :param marked: whether it holds the node that was asked about.
+    :param lines: lines of text, the first one with the number of nodes.
+    :param marked: whether it contains the node whose lineage is drawn.
     """
 
     lines: tuple[str, ...]
@@ -98,15 +98,15 @@ class Box:
 
     @property
     def height(self) -> float:
-        """In inches."""
+        """Return the height in inches."""
         return len(self.lines) * _LINE + 2 * _PAD
 
 
 def draw_lineage(node: orm.Node, path: Path | str) -> int:
-    """Draw what a node rests on, in layers from the sources down to the node.
+    """Draw the lineage of a node, in layers from the sources down to the node.
 
-    Constant inputs (numbers, texts, parameters) and codes are told in the box of the process that took them. Numbers on
-    arrows count links; a dashed arrow leads to the next round. Equal graphs give equal files.
+    Constant inputs (numbers, texts, parameters) and codes are named in the box of the process that used them. Numbers
+    on arrows count links; a dashed arrow leads to the next round. Equal graphs give equal files.
 
     :param node: as of :func:`~aiida_nanoml.provenance.lineage.trace`.
     :param path: file to write; its ending chooses the format (png, pdf, svg).
@@ -115,9 +115,9 @@ def draw_lineage(node: orm.Node, path: Path | str) -> int:
     :raises DatasetError: there is no such format.
     """
     graph = LineageGraph.ancestors(starts(node))
-    on_the_way = list(graph.nodes)
+    ancestors = list(graph.nodes)
     lineage = lineage_of(graph, node)
-    drawn = [pk for pk in on_the_way if _is_drawn(graph, pk)]
+    drawn = [pk for pk in ancestors if _is_drawn(graph, pk)]
     if isinstance(node, orm.WorkflowNode) and len(drawn) > 1:
         drawn.remove(node.pk)  # it made nothing itself: what it returned is marked
     roles = _roles(graph, drawn, lineage)
@@ -136,7 +136,7 @@ def draw_lineage(node: orm.Node, path: Path | str) -> int:
     ]
     name = f'{_title(graph, node.pk)} {node.label or node.uuid[:8]}'
     caption = [
-        f'What the {name} rests on: {len(on_the_way):,} nodes.',
+        f'What the {name} rests on: {len(ancestors):,} nodes.',
         f'{capitalised(lineage.statement)}.',
         f'{capitalised(lineage.dft)}.',
     ]
@@ -148,12 +148,12 @@ def draw_lineage(node: orm.Node, path: Path | str) -> int:
 
 def _is_drawn(graph: ProvenanceGraph, pk: int) -> bool:
     kind = graph.type_name(pk)
-    told = kind in _TOLD_IN_BOXES or kind.startswith('core.code')
-    return not told or pk in graph.creator or pk in graph.starts
+    constant = kind in _NOT_DRAWN or kind.startswith('core.code')
+    return not constant or pk in graph.creator or pk in graph.starts
 
 
 def _roles(graph: LineageGraph, pks: Sequence[int], lineage: Lineage) -> dict[int, Role]:
-    """Say what each node is; data are told apart by the role of their makers."""
+    """Return the role of each node; data have different roles if their makers have."""
     seeds: dict[int, list[int]] = defaultdict(list)
     for seed in lineage.seeds:
         seeds[seed.pk].append(seed.value)
@@ -163,7 +163,7 @@ def _roles(graph: LineageGraph, pks: Sequence[int], lineage: Lineage) -> dict[in
     for pk in processes:
         lines, varying = _process_texts(graph, pk, *labelling.get(pk, (None, None)))
         if pk in seeds:
-            varying['seed'] = _listed(seeds[pk])
+            varying['seed'] = _join_values(seeds[pk])
         roles[pk] = Role(_title(graph, pk), True, tuple(lines), pk in graph.starts, None, varying)
     for pk in pks:
         if not graph.nodes[pk].is_process:
@@ -182,7 +182,7 @@ def _title(graph: ProvenanceGraph, pk: int) -> str:
 def _process_texts(
     graph: LineageGraph, pk: int, origin: LabelOrigin | None, job: LabelJob | None
 ) -> tuple[list[str], dict[str, Any]]:
-    """Lines that processes in one box have in common, and what may differ."""
+    """Return lines that processes in one box have in common, and values that may differ."""
     record, inputs = graph.nodes[pk], graph.inputs.get(pk, {})
     lines: list[str] = []
     varying: dict[str, Any] = {}
@@ -194,28 +194,28 @@ def _process_texts(
     elif 'code' in inputs:
         lines.append(f'with {graph.full_label(inputs["code"])}')
     if record.process_type == TRAIN_JOB:
-        varying['kind'] = graph.told(inputs['kind'])
+        varying['kind'] = graph.short_value(inputs['kind'])
     if record.type in GENERATORS:
         parameters = graph.attributes(inputs['parameters'])
-        varying |= {name: _listed(parameters[name]) for name in ('family', 'size') if name in parameters}
+        varying |= {name: _join_values(parameters[name]) for name in ('family', 'size') if name in parameters}
     varying[_CACHED] = bool(record.cached_from)
     lines += [f'exit status {record.exit_status}'] if record.exit_status else []
     return lines, varying
 
 
-def _listed(value: Any) -> str:
+def _join_values(value: Any) -> str:
     return ', '.join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _data_facts(graph: ProvenanceGraph, pk: int) -> dict[str, Any]:
-    """What tells most about data; the types that occur by the thousand are not looked at."""
+    """Return the most important attributes of data; types that occur by the thousand have none."""
     kind = graph.type_name(pk)
     if kind.startswith('pseudo.'):
-        told = graph.attributes(pk)
-        return {'MD5': f'{told["element"]}\N{NO-BREAK SPACE}{told["md5"][:8]}'}
+        attributes = graph.attributes(pk)
+        return {'MD5': f'{attributes["element"]}\N{NO-BREAK SPACE}{attributes["md5"][:8]}'}
     if kind == LABELS and pk not in graph.creator:
-        told = graph.attributes(pk)
-        return {'said to be': f'{told["engine_title"]} {told["engine_version"]}, protocol {told["protocol"]}'}
+        stated = graph.attributes(pk)
+        return {'said to be': f'{stated["engine_title"]} {stated["engine_version"]}, protocol {stated["protocol"]}'}
     if kind == 'core.singlefile':
         return {'file': graph.attributes(pk)['filename']}
     facts = {short: graph.attributes(pk).get(name) for short, name in _FACTS.get(kind, {}).items()}
@@ -230,11 +230,11 @@ _FACTS = {
     POTENTIALS: {'potentials': 'n_potentials'},
     DENSITIES: {'densities': 'n_densities', 'kind': 'kind'},
 }
-"""Attributes in the box of data, by what they are called there."""
+"""Attributes in the box of data, by their name there."""
 
 
 def _box(roles: Sequence[Role], steps: int) -> Box:
-    """Write what nodes of one role have in common, and what they are together."""
+    """Return the box of nodes of one role: what they have in common, and their sums."""
     role = roles[0]
     lines = [role.title if len(roles) == 1 else f'{len(roles):,} × {role.title}', *role.lines]
     found: dict[str, list[Any]] = defaultdict(list)
@@ -262,7 +262,7 @@ def _box(roles: Sequence[Role], steps: int) -> Box:
 
 @dataclass(frozen=True)
 class _Frame:
-    """Where everything is on the page, in inches, downwards.
+    """Vertical positions on the page, in inches, downwards.
 
     :param top: upper end of each layer.
     :param bottom: lower end of each layer.
@@ -283,12 +283,12 @@ class _Frame:
         return cls(layout, tuple(heights), tuple(ends[:-1]), bottom)
 
     def middle(self, unit: int) -> float:
-        """Height at which the middle of a box, or of two that touch, is."""
+        """Return the vertical position of the middle of a box, or of two that touch."""
         layer = self.layout.layers[unit]
         return (self.top[layer] + self.bottom[layer]) / 2
 
     def ports(self, *, outgoing: bool) -> dict[Edge, float]:
-        """Where edges leave or reach their boxes: beside each other, in the order in which they come."""
+        """Return where edges leave or reach their boxes: side by side, in the order of their routes."""
         edges: dict[int, list[Edge]] = defaultdict(list)
         for edge in self.layout.routes:
             edges[edge[0 if outgoing else 1]].append(edge)
@@ -301,7 +301,7 @@ class _Frame:
         return found
 
     def lines(self) -> dict[Edge, list[tuple[float, float]]]:
-        """Corners of each edge: straight past boxes, and from each second corner to the next between layers."""
+        """Return the corners of each edge: straight past boxes, curved between layers."""
         leave, reach = self.ports(outgoing=True), self.ports(outgoing=False)
         found = {}
         for edge, route in self.layout.routes.items():
@@ -328,8 +328,8 @@ def _draw(boxes: Sequence[Box], grouping: Grouping, caption: str, path: Path | s
     everywhere = [*layout.centres, *(x for route in layout.routes.values() for x in route)]
     left, right = min(everywhere) - _WIDTH / 2 - 0.2, max(everywhere) + _WIDTH / 2 + 0.2
     width, middle = max(_PAGE, right - left), (left + right) / 2
-    told = textwrap.wrap(caption, int(_LETTERS_PER_INCH * (width - 0.4)))
-    bottom = frame.bottom[-1] + 0.2 + (len(told) + 1) * 1.3 * _LINE
+    text = textwrap.wrap(caption, int(_LETTERS_PER_INCH * (width - 0.4)))
+    bottom = frame.bottom[-1] + 0.2 + (len(text) + 1) * 1.3 * _LINE
     with mpl.rc_context(RC):
         figure, axes = new_figure(width, bottom)
         figure.set_layout_engine('none')
@@ -349,7 +349,7 @@ def _draw(boxes: Sequence[Box], grouping: Grouping, caption: str, path: Path | s
             for group in unit:
                 _draw_box(axes, boxes[group], layout.centres[number], y)
                 y += boxes[group].height
-        axes.text(middle - width / 2 + 0.2, bottom - 0.1, '\n'.join(told), fontsize=_FONT + 0.5, va='bottom')
+        axes.text(middle - width / 2 + 0.2, bottom - 0.1, '\n'.join(text), fontsize=_FONT + 0.5, va='bottom')
         save_figure(figure, path)
 
 

@@ -1,4 +1,4 @@
-"""Does the graph suffice to compute a result again, and does the same come out?"""
+"""Compute a result again from the graph alone, and compare it with what is recorded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class Change:
-    """Something around a calculation that is not as it was.
+    """A version or executable that has changed since a calculation was recorded.
 
     :param what: library, engine or executable.
     """
@@ -47,10 +47,10 @@ class RerunStep:
 
     :param uuid: of the recorded calculation.
     :param type: name of its class or function.
-    :param wall_s: seconds that it took now.
-    :param processes: processes or threads that the job had, then and now.
+    :param wall_s: wall time of the rerun, in seconds.
+    :param processes: processes or threads of the job, the same as recorded.
     :param quantities: what was compared.
-    :param changes: versions of libraries and engines, and executables, that differ.
+    :param changes: versions of libraries and engines, and executables, that have changed.
     """
 
     uuid: str
@@ -62,7 +62,7 @@ class RerunStep:
 
     @property
     def verdict(self) -> str:
-        """The worst of the verdicts."""
+        """Return the worst verdict of its quantities."""
         return worst(quantity.verdict for quantity in self.quantities)
 
 
@@ -73,12 +73,12 @@ class Reproduction:
     :param uuid: of the node.
     :param type: its type.
     :param label: its label.
-    :param output: label of the link from its calculation; empty for the calculation itself, all of whose outputs count.
+    :param output: label of the link from its calculation; empty for the calculation itself, whose outputs all count.
     :param since: where the rerun began, as of :func:`reproduce`.
-    :param tolerance: absolute difference of real numbers that counted as none, each in its unit.
+    :param tolerance: absolute difference of real numbers that counts as none, each in its own unit.
     :param steps: the calculations, in order; the last one made the node.
     :param taken: data that were not computed again.
-    :param machine: Python, system, cores and threads of now. Those of then are not recorded.
+    :param machine: Python, system, cores and threads of the rerun; those of the recorded run are not known.
     :param not_compared: what is left out of every comparison.
     """
 
@@ -94,33 +94,33 @@ class Reproduction:
     not_compared: tuple[str, ...] = NOT_COMPARED
 
     @property
-    def judged(self) -> tuple[Quantity, ...]:
-        """Quantities of the node; of a node without any that is compared, all of its calculation."""
+    def compared(self) -> tuple[Quantity, ...]:
+        """Return the quantities of the node, or all of its calculation if none of the node is compared."""
         every = self.steps[-1].quantities
         return tuple(quantity for quantity in every if quantity.output == self.output) or every
 
     @property
     def verdict(self) -> str:
-        """``identical``, ``within tolerance`` or ``differs``: about the node, not about the steps before."""
-        return worst(quantity.verdict for quantity in self.judged)
+        """Return ``identical``, ``within tolerance`` or ``differs``, for the node and not for the steps before it."""
+        return worst(quantity.verdict for quantity in self.compared)
 
     @property
     def earlier(self) -> str | None:
-        """Where a longer rerun could begin; None: nothing is left that was taken because it was asked for."""
+        """Return where a longer rerun could begin; None: there is none."""
         if not any(taken.asked for taken in self.taken):
             return None
-        behind = all(taken.type in BOUNDARIES['labels'] for taken in self.taken if taken.asked)
-        return START if behind else 'labels'
+        from_labels = all(taken.type in BOUNDARIES['labels'] for taken in self.taken if taken.asked)
+        return START if from_labels else 'labels'
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything in types of JSON."""
         content = asdict(self) | {'verdict': self.verdict}
-        for step, told in zip(self.steps, content['steps'], strict=True):
-            told['verdict'] = step.verdict
+        for step, entry in zip(self.steps, content['steps'], strict=True):
+            entry['verdict'] = step.verdict
         return content
 
     def render(self) -> str:
-        """Return the calculations with what differs in each, what was taken as it is, and the verdict."""
+        """Return the calculations with what differs in each, what was taken as recorded, and the verdict."""
         name = f'{self.type} {self.label}'.rstrip()
         lines = [f'{name} (uuid {self.uuid})']
         for step in self.steps:
@@ -136,24 +136,24 @@ class Reproduction:
             lines.append(f'taken as recorded: {first_of(nodes, _SHOWN)} ({reason})')
         changes = dict.fromkeys(change for step in self.steps for change in step.changes)
         lines += [f'changed: {change.what}, {change.then} then, {change.now} now' for change in changes]
-        processes = max(step.processes for step in self.steps)
+        processes = counted(max(step.processes for step in self.steps), 'process', 'processes')
         lines.append(
             f'here: Python {self.machine["python"]}, {self.machine["cores"]} cores, OMP_NUM_THREADS '
-            f'{self.machine["OMP_NUM_THREADS"]}, at most {counted(processes, "process", "processes")} a job as recorded'
+            f'{self.machine["OMP_NUM_THREADS"]}, at most {processes} per job as recorded'
         )
         lines.append(f'not compared: {", ".join(self.not_compared)}')
         return '\n'.join([*lines, f'{self.verdict}: {self._statement()}'])
 
     def _statement(self) -> str:
-        n_values = sum(quantity.n_values for quantity in self.judged)
+        n_values = sum(quantity.n_values for quantity in self.compared)
         if self.verdict == IDENTICAL:
-            return f'{n_values} values of {self.label or self.type} came out again bit for bit'
-        different = sum(quantity.n_different for quantity in self.judged)
+            return f'{n_values} values of {self.label or self.type} were reproduced bit for bit'
+        different = sum(quantity.n_different for quantity in self.compared)
         if self.verdict == WITHIN:
             return (
                 f'{different} of {n_values} values of {self.label or self.type} differ, by at most {self.tolerance:g}'
             )
-        return f'{different} of {n_values} values of {self.label or self.type} came out otherwise'
+        return f'{different} of {n_values} values of {self.label or self.type} differ'
 
 
 def reproduce(
@@ -166,7 +166,7 @@ def reproduce(
 
     The calculations with their inputs are exported, and another interpreter imports them into a profile in memory,
     where they run with the ``nanoml-worker`` of this installation, without the cache. Nothing is written into the
-    profile of the node, which may also be an archive that :func:`.archives.open_archive` opened. Runs of SIESTA
+    profile of the node, which may also be an archive opened by :func:`.archives.open_archive`. Runs of SIESTA
     and other programs are never repeated: their labels are taken as recorded. xTB and PySCF run in the worker.
 
     :param node: data that a calculation of this package made, such a calculation, or a workflow that returned the
@@ -174,29 +174,20 @@ def reproduce(
     :param since: what is taken as recorded: the ``inputs`` of the calculation, so that it alone is run; or everything
         up to the ``dataset``, the ``labels`` or the ``structures``; with ``start`` nothing that can be computed again.
     :param tolerance: absolute difference of real numbers that counts as none, each in its own unit; 0: bit for bit.
-    :param progress: is told what is being done.
+    :param progress: called with a text before each calculation.
     :raises ProvenanceError: no calculation that can be run again made the node, or one failed now; or the tolerance is
-        no number.
+        negative or not finite.
     """
     if not (tolerance >= 0 and math.isfinite(tolerance)):
-        raise ProvenanceError(f'a tolerance is 0 or a positive number, got {tolerance}')
+        raise ProvenanceError(f'the tolerance must be 0 or a positive number, got {tolerance}')
     node = reproducible(node)
     plan = plan_rerun(node, since)
     with tempfile.TemporaryDirectory(prefix='aiida-nanoml-') as folder:
         archive = Path(folder) / 'recorded.aiida'
         _export([orm.load_node(pk) for pk in plan.steps], archive)
         request = Request(archive=archive, node=node.uuid, since=since, tolerance=tolerance)
-        result = _answer(request, folder, progress)
-    steps = tuple(
-        RerunStep(
-            **step
-            | {
-                'quantities': tuple(Quantity(**one) for one in step['quantities']),
-                'changes': tuple(Change(**one) for one in step['changes']),
-            }
-        )
-        for step in result['steps']
-    )
+        result = _run_elsewhere(request, folder, progress)
+    steps = tuple(map(_read_step, result['steps']))
     if not steps[-1].quantities:
         raise ProvenanceError(f'{steps[-1].type} {steps[-1].uuid} has no output that could be compared')
     return Reproduction(
@@ -209,8 +200,15 @@ def reproduce(
     )
 
 
-def _answer(request: Request, folder: str, progress: Callable[[str], None] | None) -> dict[str, Any]:
-    """Let another interpreter run the calculations, and give what it found."""
+def _read_step(content: dict[str, Any]) -> RerunStep:
+    """Read a step from the answer of the other interpreter."""
+    quantities = tuple(Quantity(**one) for one in content['quantities'])
+    changes = tuple(Change(**one) for one in content['changes'])
+    return RerunStep(**content | {'quantities': quantities, 'changes': changes})
+
+
+def _run_elsewhere(request: Request, folder: str, progress: Callable[[str], None] | None) -> dict[str, Any]:
+    """Run the calculations in another interpreter, and return its result."""
     result: dict[str, Any] | None = None
     with tempfile.TemporaryFile('w+', encoding='utf-8') as errors, _interpreter(folder, errors) as child:
         child.stdin.write(request.model_dump_json())
@@ -224,14 +222,14 @@ def _answer(request: Request, folder: str, progress: Callable[[str], None] | Non
             result = answer.get('result')
         if result is None:
             errors.seek(0)
-            said = errors.read().strip().splitlines() or [f'exit status {child.wait()}']
-            raise ProvenanceError(f'the rerun broke off: {said[-1]}')
+            output = errors.read().strip().splitlines() or [f'exit status {child.wait()}']
+            raise ProvenanceError(f'the rerun stopped: {output[-1]}')
     return result
 
 
 @contextmanager
 def _interpreter(folder: str, errors: Any) -> Iterator[subprocess.Popen[str]]:
-    """Start the interpreter that runs calculations again; it ends, with its jobs, when the caller does."""
+    """Start the interpreter that runs calculations again, and stop it with its jobs at the end."""
     child = subprocess.Popen(
         [sys.executable, '-P', '-m', 'aiida_nanoml.provenance.rerun'],
         stdin=subprocess.PIPE,
@@ -256,7 +254,7 @@ def _interpreter(folder: str, errors: Any) -> Iterator[subprocess.Popen[str]]:
 
 
 def _export(calculations: list[orm.CalculationNode], archive: Path) -> None:
-    """Write calculations with their inputs and outputs, and nothing before or beside them."""
+    """Export calculations with their inputs and outputs only."""
     from aiida.tools.archive import create_archive
 
     with quiet_export(logging.ERROR):

@@ -1,7 +1,7 @@
-"""Run calculations again in a fresh profile: what the interpreter does that :func:`.reproduce.reproduce` starts.
+"""Program that runs calculations again in a fresh profile; :func:`.reproduce.reproduce` starts it.
 
 It reads a :class:`Request` from the standard input and writes lines of JSON to the standard output: ``{"step": …}``
-before each calculation, at last ``{"result": …}`` or ``{"refused": …}``.
+before each calculation, and finally ``{"result": …}`` or ``{"refused": …}``.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from aiida_nanoml.provenance.differences import compare_outputs, created, versio
 from aiida_nanoml.provenance.rerun_plan import PARENT_FOLDER, plan_rerun, reproducible
 
 POLL_S = 0.5
-"""Seconds between two looks at a job."""
+"""Seconds between two queries of the state of a job."""
 
 _THREADS = re.compile(r'[A-Z]+_NUM_([A-Z]+_)?THREADS')
 
 
 class Request(BaseModel):
-    """What is run again.
+    """Request for a rerun.
 
     :param archive: file with the calculations that are run again, their inputs and outputs.
     :param node: UUID of the node.
@@ -48,7 +48,7 @@ class Request(BaseModel):
 def main() -> None:
     """Answer the request on the standard input."""
     request = Request.model_validate_json(sys.stdin.read())
-    # Whatever libraries print must not get between the lines of the answer.
+    # What libraries print must not get between the lines of the answer.
     answers = os.fdopen(os.dup(1), 'w', encoding='utf-8')
     os.dup2(2, 1)
 
@@ -79,7 +79,7 @@ def _rerun(request: Request, answer: Callable[..., None]) -> dict[str, Any]:
         if absent:
             raise ProvenanceError(
                 f'{plan.graph.type_name(step)} {plan.graph.nodes[step].uuid} lacks its input {absent[0]}: the '
-                'calculation before did not make it again'
+                'previous calculation did not make it again'
             )
         inputs = {label: made[pk] if pk in plan.recomputed else orm.load_node(pk) for label, pk in links.items()}
         steps.append(_run_step(orm.load_node(step), inputs, made, code, request.tolerance))
@@ -118,8 +118,8 @@ def _run_step(
 ) -> dict[str, Any]:
     """Run one calculation again and compare its results.
 
-    :param inputs: by the labels of their links.
-    :param made: data computed anew, by the PK of what they replace; those of this calculation are added.
+    :param inputs: inputs by the labels of their links.
+    :param made: recomputed data, by the PK of what they replace; those of this calculation are added.
     :raises ProvenanceError: it fails.
     """
     from aiida.engine import run_get_node
@@ -129,7 +129,7 @@ def _run_step(
     start = time.perf_counter()
     is_job = isinstance(recorded, orm.CalcJobNode)
     if is_job:
-        inputs = _nested(inputs) | {'code': code, 'metadata': {'options': _options(recorded)}}
+        inputs = _nest_inputs(inputs) | {'code': code, 'metadata': {'options': _options(recorded)}}
     with disable_caching():
         _, node = run_get_node(CalculationFactory(recorded.process_type.partition(':')[2]), **inputs)
     if not node.is_finished_ok:
@@ -144,14 +144,14 @@ def _run_step(
         'uuid': recorded.uuid,
         'type': recorded.process_label,
         'wall_s': time.perf_counter() - start,
-        'processes': _processes(recorded) if is_job else 1,
+        'processes': _count_processes(recorded) if is_job else 1,
         'quantities': [vars(quantity) for quantity in compare_outputs(before, after, tolerance)],
         'changes': _changes(recorded, node),
     }
 
 
-def _nested(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Put the inputs of a job into their namespaces, which the labels of links divide by ``__``."""
+def _nest_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Return the inputs of a job in their namespaces, which labels of links separate by ``__``."""
     nested: dict[str, Any] = {}
     for label, node in inputs.items():
         *namespaces, name = label.split('__')
@@ -163,22 +163,22 @@ def _nested(inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _options(recorded: orm.CalcJobNode) -> dict[str, Any]:
-    """Processes and threads of a job; its queue and its machine are not those of a rerun."""
-    resources = {'num_machines': 1, 'num_mpiprocs_per_machine': 1, 'num_cores_per_mpiproc': _processes(recorded)}
+    """Return processes and threads of a job; queue and machine are not those of a rerun."""
+    resources = {'num_machines': 1, 'num_mpiprocs_per_machine': 1, 'num_cores_per_mpiproc': _count_processes(recorded)}
     variables = recorded.get_option('environment_variables') or {}
     threads = {name: value for name, value in variables.items() if _THREADS.fullmatch(name)}
     return {'resources': resources, 'environment_variables': threads}
 
 
-def _processes(recorded: orm.CalcJobNode) -> int:
+def _count_processes(recorded: orm.CalcJobNode) -> int:
     from aiida_nanoml.calculations.base import count_processes
 
     return count_processes(recorded.get_option('resources') or {})
 
 
 def _changes(recorded: orm.CalculationNode, again: orm.CalculationNode) -> list[dict[str, str]]:
-    """Versions and executables that are not those of then."""
-    then, now = _surroundings(recorded), _surroundings(again)
+    """Return versions and executables that have changed since."""
+    then, now = _environment(recorded), _environment(again)
     return [
         {'what': what, 'then': then.get(what, 'not recorded'), 'now': now.get(what, 'not recorded')}
         for what in dict.fromkeys([*then, *now])
@@ -186,10 +186,10 @@ def _changes(recorded: orm.CalculationNode, again: orm.CalculationNode) -> list[
     ]
 
 
-def _surroundings(process: orm.CalculationNode) -> dict[str, str]:
-    told = process.base.attributes.get('version', {})
+def _environment(process: orm.CalculationNode) -> dict[str, str]:
+    recorded = process.base.attributes.get('version', {})
     names = {'core': 'aiida-core', 'plugin': 'aiida-nanoml'}
-    found = {names[key]: str(told[key]) for key in names if key in told}
+    found = {names[key]: str(recorded[key]) for key in names if key in recorded}
     if isinstance(process, orm.CalcJobNode):
         found['executable'] = str(process.inputs.code.filepath_executable)
     for node in created(process).values():
@@ -198,7 +198,7 @@ def _surroundings(process: orm.CalculationNode) -> dict[str, str]:
 
 
 def _machine() -> dict[str, str]:
-    """What else decides on the last digits of a result; AiiDA does not record it."""
+    """Return what else can change the last digits of a result; AiiDA does not record it."""
     return {
         'python': platform.python_version(),
         'system': platform.platform(),

@@ -1,4 +1,4 @@
-"""Which calculations have to be run again to compute a node anew, and what is taken as it is."""
+"""Plan of a rerun: which calculations run again to recompute a node, and which data are taken as recorded."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ BOUNDARIES: dict[str, tuple[str, ...]] = {
     'structures': _GEOMETRIES,
     START: (),
 }
-"""Types of data that are taken as they are; with ``inputs`` everything that the calculation was given is, with
-``start`` nothing that can be computed again."""
+"""Types of data that are taken as recorded; with ``inputs`` all inputs of the calculation are, with ``start`` only what
+cannot be computed again."""
 
 GIVEN = 'input of the calculation'
 _FROM = 'rerun from'
 
 PARENT_FOLDER = 'parent_folder'
-"""Input of a job that goes on with the work of one which was killed; the same is computed without it."""
+"""Input of a job that continues a killed one; without it, the same results are computed."""
 
 _PARAMETERS = frozenset(
     {'core.dict', 'core.list', 'core.str', 'core.int', 'core.float', 'core.bool', 'core.code.installed'}
@@ -66,7 +66,7 @@ class Taken:
 
     @property
     def asked(self) -> bool:
-        """Whether it was asked for to begin there; what is before may be computed again, too."""
+        """Return whether it was taken only because the rerun begins there; what is before may be recomputable, too."""
         return self.reason == GIVEN or self.reason.startswith(_FROM)
 
 
@@ -74,10 +74,10 @@ class Taken:
 class RerunPlan:
     """Calculations to run again.
 
-    :param graph: the node with everything behind it.
-    :param steps: PKs of the calculations, each after those whose results it takes; the last one made the node.
-    :param recomputed: PKs of the data that the steps take from each other.
-    :param taken: data that go in as they are, parameters left out.
+    :param graph: the node and everything that it depends on.
+    :param steps: PKs of the calculations, each after those whose results it uses; the last one made the node.
+    :param recomputed: PKs of the data that the steps pass on to each other.
+    :param taken: data that are taken as recorded, without parameters.
     """
 
     graph: ProvenanceGraph
@@ -87,7 +87,7 @@ class RerunPlan:
 
 
 def reproducible(node: orm.Node) -> orm.CalculationNode | orm.Data:
-    """Give what is reproduced: the node, or the calculation whose results a workflow returned.
+    """Return what is reproduced: the node, or the calculation whose results a workflow returned.
 
     :raises ProvenanceError: no calculation made the node, or a workflow returned results of several.
     """
@@ -103,22 +103,22 @@ def reproducible(node: orm.Node) -> orm.CalculationNode | orm.Data:
         )
     if isinstance(node, orm.Data) and node.creator is None:
         raise ProvenanceError(
-            f'{type(node).__name__} {node.uuid} was stored without a process: there is nothing to rerun. Name a '
-            'node that a calculation made, such as a model or a prediction.'
+            f'{type(node).__name__} {node.uuid} was stored without a process: there is nothing to rerun; name a '
+            'node that a calculation made, such as a model or a prediction'
         )
     return node
 
 
 def plan_rerun(node: orm.CalculationNode | orm.Data, since: str = INPUTS) -> RerunPlan:
-    """Walk back from the calculation that made a node to the data that are taken as they are.
+    """Plan a rerun, from the calculation that made a node back to the data that are taken as recorded.
 
-    :param node: as :func:`reproducible` gives it.
+    :param node: as :func:`reproducible` returns it.
     :param since: a key of :data:`BOUNDARIES`.
     :raises ProvenanceError: the calculation itself cannot be run again; the message says why. Calculations before it
         that cannot are left out, and their results are taken.
     """
     if since not in BOUNDARIES:
-        raise ProvenanceError(f'{since!r} is nothing to begin with: choose one of {", ".join(BOUNDARIES)}')
+        raise ProvenanceError(f'a rerun cannot begin from {since!r}: choose one of {", ".join(BOUNDARIES)}')
     process = node.creator if isinstance(node, orm.Data) else node
     graph = ProvenanceGraph.ancestors([process.pk])
     reason = _obstacle(graph, process.pk)
@@ -163,7 +163,7 @@ def _reason_to_take(graph: ProvenanceGraph, pk: int, since: str) -> str | None:
 
 
 def _obstacle(graph: ProvenanceGraph, process: int) -> str | None:
-    """Say why a calculation cannot be run again; None: it can."""
+    """Return why a calculation cannot be run again; None: it can."""
     node, inputs = graph.nodes[process], graph.inputs[process]
     if not node.process_type.startswith(OURS):
         return f'{node.type} is no calculation of aiida-nanoml'
@@ -176,9 +176,9 @@ def _obstacle(graph: ProvenanceGraph, process: int) -> str | None:
     if folders:
         return f'it read finished runs in the folder {graph.attributes(folders[0]).get("remote_path")}'
     if node.state != ProcessState.FINISHED.value:
-        return f'it did not finish, its state is {node.state or "unknown"}, so that there is no result to compare with'
+        return f'it did not finish (state {node.state or "unknown"}): there is no result to compare with'
     if node.exit_status:
-        return f'it failed with exit status {node.exit_status}, so that there is no whole result to compare with'
+        return f'it failed with exit status {node.exit_status}: there is no complete result to compare with'
     name = node.process_type.partition(':')[2]
     try:
         calculation = CalculationFactory(name)
@@ -201,9 +201,9 @@ def _missing_engine(name: str) -> str | None:
 
 
 def required_inputs(calculation: Any) -> list[str]:
-    """Name the inputs that a calculation cannot do without.
+    """Return the names of the required inputs of a calculation.
 
-    :param calculation: its class, or the function.
+    :param calculation: a class or a calculation function.
     """
     ports = calculation.spec().inputs.items()
     return [name for name, port in ports if isinstance(port, InputPort) and port.required and not port.has_default()]

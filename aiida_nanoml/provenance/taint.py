@@ -1,4 +1,4 @@
-"""What rests on something that turned out to be wrong, and what must be rerun."""
+"""Taint: what rests on something that turned out to be wrong, and what must be rerun."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ from aiida_nanoml.provenance.origins import (
 from aiida_nanoml.text import counted, first_of
 
 CHOOSING = frozenset({'structure', 'structures', 'rows', 'start'})
-"""Inputs of a labelling job that decide what it computes, or where it begins, but not what comes out of it."""
+"""Inputs of a labelling job that choose the structures or the start, but do not change the result."""
 
 CHOOSERS = ('choose_structures', 'hold_out')
-"""Functions that choose structures by what is known, or at random."""
+"""Functions that choose structures, by known results or at random."""
 
 _PARTS = ('', 'train', 'validation', 'test')
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class TouchedRows:
-    """A data set or a model, and how many rows of it are touched.
+class AffectedRows:
+    """A data set or a model, and how many rows of it are affected.
 
-    :param whole: it is touched by itself, as what made it is wrong, and not only some of its labels.
-    :param rows: touched rows by part of the split (``''`` without a split), out of how many: ``(touched, all)``. Of a
+    :param whole: it is affected as a whole, because what made it is wrong, and not only by some of its labels.
+    :param rows: by part of the split (``''`` without a split), the number of affected rows and of all rows. For a
         model, those of the data set it was trained on.
     """
 
@@ -61,7 +61,7 @@ class Rerun:
     """Processes of one kind that must be rerun together.
 
     :param process: name of the class or function.
-    :param uuids: of the processes, in the order in which they were made.
+    :param uuids: UUIDs of the processes, in the order in which they were made.
     """
 
     process: str
@@ -71,7 +71,7 @@ class Rerun:
 
 @dataclass(frozen=True)
 class Caller:
-    """A workflow that nothing called, and that made something of what is touched."""
+    """A top-level workflow whose calculations are affected."""
 
     pk: int
     uuid: str
@@ -81,25 +81,25 @@ class Caller:
 
 @dataclass(frozen=True)
 class Taint:
-    """Everything that rests on something.
+    """Everything that rests on something wrong.
 
-    :param wrong: nodes that the question is about.
-    :param alike: nodes with the same content, which are taken to be wrong as well: the same file of a pseudopotential,
+    :param wrong: nodes that are wrong.
+    :param alike: nodes with the same content, which are wrong as well: the same file of a pseudopotential,
         the same executable on the same computer, labels that name the pseudopotential by its MD5.
     :param n_runs: labelling jobs whose labels are wrong.
-    :param n_labelled: finished rows of these.
-    :param n_chosen: labelling jobs whose structures, or whose start, were chosen by something touched; their labels
-        stand.
-    :param computers: where the wrong labelling jobs ran, with their number.
-    :param n_cached: touched processes whose results were taken from another touched one.
-    :param n_label_sets: touched sets of labels.
-    :param datasets: touched data sets that a job used, or that nothing used any more.
-    :param models: touched models of gaps and other targets, and of densities.
-    :param predictions: touched predictions, the predicted densities among them.
-    :param others: number of other touched data nodes, by type.
+    :param n_labelled: finished rows of these jobs.
+    :param n_chosen: labelling jobs whose structures, or whose start, were chosen by affected results; their labels
+        stay valid.
+    :param computers: number of wrong labelling jobs, by the computer they ran on.
+    :param n_cached: affected processes whose results were copied from another affected one.
+    :param n_label_sets: affected sets of labels.
+    :param datasets: affected data sets that a job used, or that nothing used.
+    :param models: affected models of gaps and other targets, and of densities.
+    :param predictions: affected predictions, the predicted densities among them.
+    :param others: number of other affected data nodes, by type.
     :param reruns: what must be rerun, in this order.
-    :param callers: workflows that would do so when they are submitted again.
-    :param n_nodes: touched nodes, without the wrong ones.
+    :param callers: workflows that would rerun it when they are submitted again.
+    :param n_nodes: affected nodes, without the wrong ones.
     """
 
     wrong: tuple[DataStep, ...]
@@ -110,8 +110,8 @@ class Taint:
     computers: dict[str, int]
     n_cached: int
     n_label_sets: int
-    datasets: tuple[TouchedRows, ...]
-    models: tuple[TouchedRows, ...]
+    datasets: tuple[AffectedRows, ...]
+    models: tuple[AffectedRows, ...]
     predictions: tuple[DataStep, ...]
     others: dict[str, int]
     reruns: tuple[Rerun, ...]
@@ -123,28 +123,30 @@ class Taint:
         return asdict(self)
 
     def render(self) -> str:
-        """Return what is touched and what must be rerun, a line each."""
-        lines = [f'wrong: {_named(step)}' for step in self.wrong[:_SHOWN]]
-        lines += _more(self.wrong)
-        lines += [f'the same: {_named(step)}' for step in self.alike[:_SHOWN]]
-        lines += _more(self.alike)
+        """Return what is affected and what must be rerun, a line each."""
+        lines = [f'wrong: {_node_text(step)}' for step in self.wrong[:_SHOWN]]
+        lines += _more_line(self.wrong)
+        lines += [f'the same: {_node_text(step)}' for step in self.alike[:_SHOWN]]
+        lines += _more_line(self.alike)
         if not self.n_nodes:
             return '\n'.join([*lines, 'nothing rests on it'])
         if self.n_runs:
             where = ', '.join(f'{computer or "no computer"} {number}' for computer, number in self.computers.items())
             lines.append(f'labels: {counted(self.n_labelled, "structure")} in {counted(self.n_runs, "job")} ({where})')
         if self.n_chosen:
-            lines.append(f'labels that stand, of structures chosen by what is touched: {counted(self.n_chosen, "job")}')
+            lines.append(
+                f'labels that stay valid, of structures chosen by affected results: {counted(self.n_chosen, "job")}'
+            )
         if self.n_cached:
             lines.append(f'taken from the cache: {counted(self.n_cached, "result")}')
-        for title, touched in (('data set', self.datasets), ('model', self.models)):
-            lines += [f'{title}: {_named(found.node)}: {_rows(found)}' for found in touched[:_SHOWN]]
-            lines += _more(touched)
-        lines += [f'prediction: {_named(step)}, {_size(step)}' for step in self.predictions[:_SHOWN]]
-        lines += _more(self.predictions)
+        for title, affected in (('data set', self.datasets), ('model', self.models)):
+            lines += [f'{title}: {_node_text(found.node)}: {_rows_text(found)}' for found in affected[:_SHOWN]]
+            lines += _more_line(affected)
+        lines += [f'prediction: {_node_text(step)}, {_size(step)}' for step in self.predictions[:_SHOWN]]
+        lines += _more_line(self.predictions)
         others = {LABELS: self.n_label_sets} | self.others
-        lines.append('besides: ' + ', '.join(f'{number} {name}' for name, number in others.items() if number))
-        lines.append(f'{counted(self.n_nodes, "node")} touched; to rerun, in this order:')
+        lines.append('also affected: ' + ', '.join(f'{number} {name}' for name, number in others.items() if number))
+        lines.append(f'{counted(self.n_nodes, "node")} affected; to rerun, in this order:')
         lines += [
             f'  {number}. {rerun.process}' + (f' × {rerun.n_processes}' if rerun.n_processes > 1 else '')
             for number, rerun in enumerate(self.reruns, start=1)
@@ -156,55 +158,55 @@ class Taint:
 
 
 def taint(*nodes: orm.Node) -> Taint:
-    """Follow nodes on to everything that rests on them, along the links of data and through the cache.
+    """Find everything that rests on some nodes, along the links of data and through the cache.
 
     :param nodes: what is wrong: a pseudopotential, a code, a run, a workflow, or any data. What a process made is
         wrong with it, and so is what has the same content (see :class:`Taint`).
     :raises ProvenanceError: no node, or one that is not stored.
     """
     if not nodes or not all(node.is_stored for node in nodes):
-        raise ProvenanceError('taint needs nodes that are stored')
+        raise ProvenanceError('taint needs one stored node or more')
     wrong = {pk for node in nodes for pk in _made_by_workflow(node)}
     alike = {pk for node in nodes for pk in _same_content(node)} - wrong
-    touched = _Touched(wrong | alike)
-    named = {pk for node in nodes for pk in _named_by_md5(node)} - touched.reached
-    touched.add(named)
-    return _summary(touched, wrong, alike | named)
+    affected = _Affected(wrong | alike)
+    named = {pk for node in nodes for pk in _named_by_md5(node)} - affected.reached
+    affected.add(named)
+    return _summarise(affected, wrong, alike | named)
 
 
 def taint_version(engine: str, version: str) -> Taint:
-    """Follow all labels of a version of an engine, imported runs among them, on to everything that rests on them.
+    """Find everything that rests on labels of a version of an engine, imported runs included.
 
     :param engine: name of the engine.
-    :param version: as the labels tell it.
-    :raises ProvenanceError: no labels are from it; says which versions there are.
+    :param version: version that the labels record.
+    :raises ProvenanceError: no labels have this version; the message lists those that there are.
     """
     made = {'attributes.engine': engine}
     query = orm.QueryBuilder().append(orm.Node, filters=made, project=['attributes.engine_version', 'id'], tag='labels')
     query.append(orm.ProcessNode, with_outgoing='labels', filters={'process_type': {'in': LABEL_JOBS}}, project='id')
     jobs: dict[str, set[int]] = defaultdict(set)
-    for told, _, job in query.all():
-        jobs[told].add(job)
+    for recorded, _, job in query.all():
+        jobs[recorded].add(job)
     if version not in jobs:
         known = ', '.join(sorted(jobs)) or 'none'
         raise ProvenanceError(f'no labels here are from {engine} {version!r}; versions of {engine}: {known}')
-    return _summary(_Touched(jobs[version]), jobs[version], set())
+    return _summarise(_Affected(jobs[version]), jobs[version], set())
 
 
 def _made_by_workflow(node: orm.Node) -> list[int]:
-    """The node itself; of a workflow, the calculations below it, which made everything that it returned."""
+    """Return the PK of a node; of a workflow also those of all processes that it called."""
     if not isinstance(node, orm.WorkflowNode):
         return [node.pk]
     level, found = {node.pk}, {node.pk}
     while level:
-        called = _linked(level, forward=True)
+        called = _calls(level, forward=True)
         level = {pk for _, pk in called} - found
         found |= level
     return sorted(found)
 
 
 def _same_content(node: orm.Node) -> set[int]:
-    """Nodes that are wrong in the same way: the same pseudopotential, the same executable."""
+    """Return the PKs of nodes that are wrong in the same way: the same pseudopotential, the same executable."""
     query = orm.QueryBuilder()
     if _is_pseudopotential(node):
         same = {f'attributes.{key}': node.base.attributes.get(key) for key in ('element', 'md5')}
@@ -219,7 +221,7 @@ def _same_content(node: orm.Node) -> set[int]:
 
 
 def _named_by_md5(node: orm.Node) -> set[int]:
-    """Labels and densities that name a pseudopotential, whether or not its node was an input of their runs."""
+    """Return the PKs of labels and densities that name a pseudopotential by its MD5."""
     if not _is_pseudopotential(node):
         return set()
     element, md5 = (node.base.attributes.get(key) for key in ('element', 'md5'))
@@ -232,8 +234,8 @@ def _is_pseudopotential(node: orm.Node) -> bool:
     return isinstance(node, PseudoPotentialData)
 
 
-class _Touched:
-    """The links of everything that rests on some nodes, or on results that were taken from theirs."""
+class _Affected:
+    """Links of everything that rests on some nodes, or on results that were copied from theirs."""
 
     def __init__(self, starts: Collection[int]) -> None:
         self.starts: set[int] = set()
@@ -255,7 +257,7 @@ class _Touched:
 
 
 def _cached_from(pks: Collection[int]) -> set[int]:
-    """Processes whose results were taken from some processes."""
+    """Return the processes whose results were copied from some processes."""
     key = NodeCaching.CACHED_FROM_KEY
     query = orm.QueryBuilder()
     query.append(orm.ProcessNode, filters={'extras': {'has_key': key}}, project=['id', f'extras.{key}'])
@@ -266,8 +268,8 @@ def _cached_from(pks: Collection[int]) -> set[int]:
     return {pk for pk, source in copies if source in uuids}
 
 
-def _linked(pks: Collection[int], *, forward: bool) -> list[list[int]]:
-    """Pairs (caller, called) of processes, the callers or the called ones given."""
+def _calls(pks: Collection[int], *, forward: bool) -> list[list[int]]:
+    """Return pairs (caller, called) of processes, for given callers (forward) or called processes."""
     types = {'type': {'in': [LinkType.CALL_CALC.value, LinkType.CALL_WORK.value]}}
     pairs: list[list[int]] = []
     for given in in_parts(pks):
@@ -283,12 +285,12 @@ def _linked(pks: Collection[int], *, forward: bool) -> list[list[int]]:
     return pairs
 
 
-def _summary(touched: _Touched, wrong: set[int], alike: set[int]) -> Taint:
-    files, links = _set_files_aside(touched)
-    graph = ProvenanceGraph(touched.starts | touched.copies, links)
+def _summarise(affected: _Affected, wrong: set[int], alike: set[int]) -> Taint:
+    files, links = _leave_out_files(affected)
+    graph = ProvenanceGraph(affected.starts | affected.copies, links)
     given = wrong | alike
     direct = _reached_directly(graph, given)
-    runs, chosen = _labelling(graph, given, direct)
+    runs, chosen = _wrong_and_chosen(graph, given, direct)
     sets = {pk for job in runs for pk in graph.outputs[job].values()} | given
     labels = [pk for pk in graph.of_type(LABELS) if pk in sets]
     rows = _Rows(graph, labels, direct)
@@ -308,7 +310,7 @@ def _summary(touched: _Touched, wrong: set[int], alike: set[int]) -> Taint:
         n_labelled=sum(n_finished for _, n_finished in select(labels, 'attributes.n_finished')),
         n_chosen=len(chosen),
         computers=dict(sorted(where.items())),
-        n_cached=len(touched.copies),
+        n_cached=len(affected.copies),
         n_label_sets=sum(pk not in given for pk in graph.of_type(LABELS)),
         datasets=tuple(rows.of_dataset(pk) for pk in datasets),
         models=tuple(rows.of_model(pk) for pk in models),
@@ -320,20 +322,20 @@ def _summary(touched: _Touched, wrong: set[int], alike: set[int]) -> Taint:
     )
 
 
-def _set_files_aside(touched: _Touched) -> tuple[Counter[str], list[tuple[int, int, str]]]:
-    """Count what jobs made beside their results and nothing used, such as folders; give the links to all the rest.
+def _leave_out_files(affected: _Affected) -> tuple[Counter[str], list[tuple[int, int, str]]]:
+    """Count unused files of jobs, such as folders, and return the links to everything else.
 
-    In a campaign of single runs these are most of the nodes, and nothing but their number is told.
+    In a campaign of single runs these are most of the nodes, and only their number is reported.
     """
-    sources = {source for source, _, _ in touched.links}
-    leaves = {target for _, target, _ in touched.links} - sources - touched.starts - touched.copies
+    sources = {source for source, _, _ in affected.links}
+    leaves = {target for _, target, _ in affected.links} - sources - affected.starts - affected.copies
     types = dict(select(leaves, 'node_type'))
     aside = {pk: type_name(kind) for pk, kind in types.items() if kind.startswith('data.core.')}
-    return Counter(aside.values()), [link for link in touched.links if link[1] not in aside]
+    return Counter(aside.values()), [link for link in affected.links if link[1] not in aside]
 
 
 def _reached_directly(graph: ProvenanceGraph, starts: Collection[int]) -> set[int]:
-    """What is wrong by itself: reached on a way on which nothing is labelled and no structures are chosen."""
+    """Return what is wrong as a whole: reached without passing a labelling job or a choice of structures."""
     users = graph.users()
     found, level = set(starts), list(starts)
     while level:
@@ -348,13 +350,13 @@ def _reached_directly(graph: ProvenanceGraph, starts: Collection[int]) -> set[in
     return found
 
 
-def _labelling(graph: ProvenanceGraph, given: set[int], direct: set[int]) -> tuple[list[int], set[int]]:
-    """Labelling jobs whose labels are wrong, and those that only got structures, or a start, from what is touched."""
+def _wrong_and_chosen(graph: ProvenanceGraph, given: set[int], direct: set[int]) -> tuple[list[int], set[int]]:
+    """Return labelling jobs with wrong labels, and those that only got structures, or a start, from affected nodes."""
     runs, chosen = [], set()
     for job in graph.jobs(*LABEL_JOBS):
         inputs = graph.inputs[job]
-        deciding = any(name not in CHOOSING or pk in direct for name, pk in inputs.items())
-        if job in given or deciding or not inputs:
+        changes_result = any(name not in CHOOSING or pk in direct for name, pk in inputs.items())
+        if job in given or changes_result or not inputs:
             runs.append(job)
         else:
             chosen.add(job)
@@ -362,7 +364,7 @@ def _labelling(graph: ProvenanceGraph, given: set[int], direct: set[int]) -> tup
 
 
 class _Rows:
-    """Which rows of data sets stand on wrong labels."""
+    """Counts the rows of data sets that have wrong labels."""
 
     def __init__(self, graph: ProvenanceGraph, labels: Collection[int], direct: set[int]) -> None:
         self._graph = graph
@@ -371,29 +373,29 @@ class _Rows:
         self._hashes = read_arrays(graph.of_type(DATASET), 'hashes')
         self._split = read_arrays(graph.of_type(DATASET), 'split')
 
-    def of_dataset(self, pk: int) -> TouchedRows:
-        """Count the touched rows of a data set."""
-        return TouchedRows(data_step(self._graph, pk), pk in self._direct, self._count(pk))
+    def of_dataset(self, pk: int) -> AffectedRows:
+        """Count the affected rows of a data set."""
+        return AffectedRows(data_step(self._graph, pk), pk in self._direct, self._count(pk))
 
-    def of_model(self, pk: int) -> TouchedRows:
-        """Count the touched rows of the data set that a model learnt from."""
+    def of_model(self, pk: int) -> AffectedRows:
+        """Count the affected rows of the data set that a model learnt from."""
         inputs = self._graph.inputs[self._graph.creator[pk]] if pk in self._graph.creator else {}
         dataset = inputs.get('dataset')
         rows = {} if dataset is None else self._count(dataset)
-        return TouchedRows(data_step(self._graph, pk), pk in self._direct or not rows, rows)
+        return AffectedRows(data_step(self._graph, pk), pk in self._direct or not rows, rows)
 
     def _count(self, pk: int) -> dict[str, tuple[int, int]]:
-        touched = np.isin(self._hashes[pk], self._wrong) | (pk in self._direct)
+        affected = np.isin(self._hashes[pk], self._wrong) | (pk in self._direct)
         split = self._split[pk]
         return {
-            part: (int(touched[split == part].sum()), int((split == part).sum()))
+            part: (int(affected[split == part].sum()), int((split == part).sum()))
             for part in _PARTS
             if (split == part).any()
         }
 
 
 def _reruns(graph: ProvenanceGraph, processes: Sequence[int]) -> tuple[Rerun, ...]:
-    """Group processes by kind, each after those whose results it needs."""
+    """Return the processes by kind, each kind after those whose results it needs."""
     depth = graph.process_depths()
     ordered = sorted(processes, key=lambda pk: (depth.get(pk, 0), graph.nodes[pk].type))
     groups = itertools.groupby(ordered, key=lambda pk: graph.nodes[pk].type)
@@ -402,17 +404,17 @@ def _reruns(graph: ProvenanceGraph, processes: Sequence[int]) -> tuple[Rerun, ..
 
 
 def _callers(processes: Collection[int]) -> tuple[Caller, ...]:
-    """Workflows at the top that called some processes."""
+    """Return the top-level workflows that called some processes."""
     level, top = set(processes), set()
     while level:
-        pairs = _linked(level, forward=False)
+        pairs = _calls(level, forward=False)
         top |= level - {called for _, called in pairs}
         level = {caller for caller, _ in pairs}
     records = load_records(top - set(processes))
     return tuple(Caller(node.pk, node.uuid, node.type, node.label) for node in records.values())
 
 
-def _named(step: DataStep) -> str:
+def _node_text(step: DataStep) -> str:
     return f'{step.type}{f" {step.label}" if step.label else ""} pk {step.pk}'
 
 
@@ -421,11 +423,11 @@ def _size(step: DataStep) -> str:
     return f'{step.facts["n_densities"]} densities' if rows is None else f'{rows} rows'
 
 
-def _rows(found: TouchedRows) -> str:
+def _rows_text(found: AffectedRows) -> str:
     if found.whole:
-        return 'all of it'
-    return ', '.join(f'{touched} of {total} {part or "rows"}' for part, (touched, total) in found.rows.items())
+        return 'all rows'
+    return ', '.join(f'{affected} of {total} {part or "rows"}' for part, (affected, total) in found.rows.items())
 
 
-def _more(found: Sequence[Any]) -> list[str]:
+def _more_line(found: Sequence[Any]) -> list[str]:
     return [f'  and {len(found) - _SHOWN} more'] if len(found) > _SHOWN else []

@@ -403,7 +403,7 @@ def test_what_is_gone_from_the_graph_is_found(study, record_process):
     assert found(report) == {'missing-inputs': ['error']}
     assert report.findings[0].what == '1 assemble_dataset lost the input labels'
     told = {check.check: check.told for check in report.checks if check.outcome == 'not made'}
-    assert told['unconverged-labels'].startswith('no set of labels stands behind a data set')
+    assert told['unconverged-labels'].startswith('no data set here has its labels in the graph')
     assert 'no labelling job' in told['mixed-origins']
 
 

@@ -169,7 +169,7 @@ def test_labels_without_a_process_are_named(labels_node):
 
 def test_node_without_labels(generated):
     lineage = trace(generated)
-    assert lineage.statement == 'no labels took part in it'
+    assert lineage.statement == 'it rests on no labels'
     assert lineage.node.type == 'nanoml.structures'
 
 

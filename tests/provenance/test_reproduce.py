@@ -89,17 +89,17 @@ def test_a_prediction_comes_out_again_from_its_labels(rows, structures_node, lab
         assert step.changes == ()
     compared = {(one.output, one.name) for one in reproduction.steps[2].quantities}
     assert {('model', 'fingerprint'), ('model', 'metrics'), ('fitted', 'value'), ('metrics', 'test')} <= compared
-    assert {one.name: one.n_values for one in reproduction.judged}['value'] == structures_node.n_structures
+    assert {one.name: one.n_values for one in reproduction.compared}['value'] == structures_node.n_structures
     assert {taken.uuid for taken in reproduction.taken} == {structures_node.uuid, labels_node.uuid}
     assert orm.QueryBuilder().append(orm.Node).count() == n_nodes
     content = json.loads(json.dumps(reproduction.to_dict(), allow_nan=False))
     assert content['verdict'] == content['steps'][0]['verdict'] == IDENTICAL
-    assert 'came out again bit for bit' in reproduction.render().splitlines()[-1]
+    assert 'were reproduced bit for bit' in reproduction.render().splitlines()[-1]
 
 
 def test_a_changed_number_is_found_and_measured(tampered):
     reproduction = reproduce(tampered)
-    [wrong] = [one for one in reproduction.judged if one.n_different]
+    [wrong] = [one for one in reproduction.compared if one.n_different]
     assert (reproduction.verdict, wrong.name, wrong.n_different) == (DIFFERS, 'y', 1)
     assert wrong.max_abs == pytest.approx(1e-4, rel=1e-9)
     assert reproduction.steps[0].changes == (Change('aiida-core', '2.0.0', aiida.__version__),)

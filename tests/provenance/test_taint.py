@@ -89,7 +89,7 @@ def test_wrong_structures_and_wrong_choices_differ(generated, dataset, record_pr
     found = taint(job)
     assert (found.n_runs, found.n_chosen) == (1, 1)
     assert more.creator.uuid not in [uuid for rerun in found.reruns for uuid in rerun.uuids]
-    assert 'labels that stand' in found.render()
+    assert 'labels that stay valid' in found.render()
     assert taint(generated).n_chosen == 1, 'the choice among wrong structures stands beside what else is wrong'
 
 

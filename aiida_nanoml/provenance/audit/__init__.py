@@ -1,4 +1,4 @@
-"""What a referee would object to: findings in the graph behind a node, by severity."""
+"""Audit of a node: what a referee would object to, found in its provenance, by severity."""
 
 from aiida_nanoml.provenance.audit.findings import Finding, Outcome, Place, Row
 from aiida_nanoml.provenance.audit.report import CHECKS, Audit, audit

@@ -1,4 +1,4 @@
-"""What the checks of an audit look at: the graph behind a node, and the arrays in it, each read once."""
+"""Evidence for the checks of an audit: the ancestors of a node and their arrays, each read once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from aiida_nanoml.provenance.taint import CHOOSERS
 from aiida_nanoml.structures import StructureSet
 
 JOINING = ('merge_labels', 'collect_runs')
-"""Functions whose results hold all rows of the labels that they were given."""
+"""Functions that join sets of labels: the result has all of their rows."""
 
 _TRAININGS = (TRAIN_JOB, DENSITY_TRAIN_JOB)
 
@@ -44,10 +44,10 @@ _TRAININGS = (TRAIN_JOB, DENSITY_TRAIN_JOB)
 class Rows:
     """Rows of a data set, a prediction or densities.
 
-    :param pk: of the node that a finding names.
-    :param names: (n,).
+    :param pk: PK of the node that a finding names.
+    :param names: (n,) names.
     :param hashes: (n,) content hashes.
-    :param part: (n,) part of the split; empty where there is none.
+    :param part: (n,) part of the split; empty without a split.
     """
 
     pk: int
@@ -56,15 +56,15 @@ class Rows:
     part: NDArray[np.str_]
 
     def row(self, position: int, detail: str = '') -> Row:
-        """Name a row."""
+        """Return a row for a finding."""
         return Row((str(self.names[position]),), (str(self.hashes[position]),), detail)
 
 
 @dataclass(frozen=True)
 class LabelRows:
-    """The last word on each structure of the labels behind a data set.
+    """One label of each structure of a data set, a finished one if there are several.
 
-    :param pks: label sets.
+    :param pks: PKs of the sets of labels.
     """
 
     pks: tuple[int, ...]
@@ -76,11 +76,11 @@ class LabelRows:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Structures by their hash, relaxed where a run in the profile relaxed them.
+    """Structures by their hash, relaxed if a run in the profile relaxed them.
 
     :param structures: the structures.
-    :param hashes: (n,) of the structures as they were labelled.
-    :param n_relaxed: how many of them are relaxed.
+    :param hashes: (n,) content hashes of the structures as they were labelled.
+    :param n_relaxed: number of relaxed structures.
     """
 
     structures: StructureSet
@@ -89,11 +89,11 @@ class Geometry:
 
 
 class Evidence:
-    """The graph behind a node.
+    """The ancestors of a node, and what the checks need to know of them.
 
-    Models that only helped to choose structures, as those of earlier rounds of active learning, are not judged.
+    Models that only helped to choose structures, as those of earlier rounds of active learning, are not audited.
 
-    :param node: a stored node. Of a process, the results count; of what a training made, the model as well.
+    :param node: a stored node. Of a process, the results are audited; of any output of a training, the model as well.
     :raises ProvenanceError: the node is not stored.
     """
 
@@ -108,8 +108,8 @@ class Evidence:
         self._arrays: dict[tuple[int, str], NDArray[Any] | None] = {}
 
     @cached_property
-    def judged(self) -> frozenset[int]:
-        """PKs of everything that decides on values, not only on the choice of structures."""
+    def relevant(self) -> frozenset[int]:
+        """PKs of everything that values depend on, not only the choice of structures."""
         found, level = set(self.graph.starts), list(self.graph.starts)
         while level:
             fresh: set[int] = set()
@@ -124,20 +124,20 @@ class Evidence:
         return frozenset(found)
 
     def of_type(self, *names: str) -> list[int]:
-        """PKs of the nodes of these types that are judged, in the order in which they were made."""
-        return [pk for pk in self.graph.of_type(*names) if pk in self.judged]
+        """Return the PKs of the relevant nodes of these types, in the order in which they were made."""
+        return [pk for pk in self.graph.of_type(*names) if pk in self.relevant]
 
     def places(self, pks: Iterable[int]) -> tuple[Place, ...]:
-        """Name nodes."""
+        """Return nodes for a finding."""
         nodes = [self.graph.nodes[pk] for pk in pks]
         return tuple(Place(node.pk, node.uuid, node.type, node.label) for node in nodes)
 
     def name(self, pk: int) -> str:
-        """Name a node in a sentence."""
+        """Return how sentences name a node."""
         return str(self.places([pk])[0])
 
     def attributes(self, pk: int) -> dict[str, Any]:
-        """Give the attributes of a node; of thousands of labels, only those of the joined sets are read."""
+        """Return the attributes of a node; of thousands of labels, only those of the joined sets are read."""
         if self.graph.type_name(pk) != LABELS:
             return self.graph.attributes(pk)
         if not self._attributes:
@@ -145,7 +145,7 @@ class Evidence:
         return self._attributes[pk]
 
     def array(self, pk: int, name: str) -> NDArray[Any] | None:
-        """Give an array of a node; those of all judged nodes of its type are read at once."""
+        """Return an array of a node; those of all relevant nodes of its type are read at once."""
         if (pk, name) not in self._arrays:
             kind = self.graph.type_name(pk)
             members = set(self.labels if kind == LABELS else self.of_type(kind)) | {pk}
@@ -154,22 +154,22 @@ class Evidence:
         return self._arrays[pk, name]
 
     def arrays(self, pk: int, *names: str) -> list[NDArray[Any]]:
-        """Give arrays that every node of the type has."""
+        """Return arrays that every node of the type has."""
         return [array for array in (self.array(pk, name) for name in names) if array is not None]
 
     @cached_property
     def models(self) -> list[int]:
-        """Models of gaps and other targets."""
+        """PKs of the models of gaps and other targets."""
         return self.of_type(MODEL)
 
     @cached_property
     def datasets(self) -> list[int]:
-        """Data sets that a job used, or that nothing on the way used any more; not their unsplit precursors."""
-        return [step.pk for step in self.lineage.datasets if step.pk in self.judged]
+        """PKs of the data sets that a job used, or that nothing used; not those from which they were split."""
+        return [step.pk for step in self.lineage.datasets if step.pk in self.relevant]
 
     @cached_property
     def labels(self) -> list[int]:
-        """Sets of labels that went into a data set, or that nothing used; not the parts that they were joined from."""
+        """PKs of the sets of labels in a data set, or that nothing used; not the parts of joined sets."""
         users = self.graph.users()
         return [
             pk
@@ -180,63 +180,63 @@ class Evidence:
         ]
 
     def training_inputs(self, model: int) -> dict[str, int]:
-        """Inputs of the job that trained a model; nothing where it is not in the graph."""
+        """Return the inputs of the job that trained a model; empty if it is not in the graph."""
         creator = self.graph.creator.get(model)
         return {} if creator is None else self.graph.inputs[creator]
 
-    def learnt_from(self, model: int) -> int | None:
-        """Data set that a model was trained on."""
+    def trained_on(self, model: int) -> int | None:
+        """Return the PK of the data set that a model was trained on; None: not in the graph."""
         return self.training_inputs(model).get('dataset')
 
     def rows(self, dataset: int) -> Rows:
-        """Rows of a data set."""
+        """Return the rows of a data set."""
         return Rows(dataset, *self.arrays(dataset, 'names', 'hashes', 'split'))
 
     @cached_property
     def splits(self) -> list[Rows]:
-        """Data sets with a split, and densities that were learnt from and tested on."""
+        """Data sets with a split, and densities for training and test."""
         found = [self.rows(pk) for pk in self.datasets if self.attributes(pk)['split']]
         for job in self.graph.jobs(DENSITY_TRAIN_JOB):
             inputs = self.graph.inputs[job]
             parts = [
-                self._of_densities(inputs[label], part)
+                self._density_rows(inputs[label], part)
                 for label, part in (('densities', 'train'), ('test', 'test'))
                 if label in inputs
             ]
-            if job in self.judged and len(parts) == 2:
+            if job in self.relevant and len(parts) == 2:
                 columns = ([getattr(rows, name) for rows in parts] for name in ('names', 'hashes', 'part'))
                 found.append(Rows(job, *map(np.concatenate, columns)))
         return found
 
-    def _of_densities(self, pk: int, part: str = '') -> Rows:
+    def _density_rows(self, pk: int, part: str = '') -> Rows:
         structures = self._structures(pk)
         return Rows(pk, structures.names, structures.hashes, np.full(len(structures), part, dtype='<U10'))
 
     @cached_property
     def predicted(self) -> list[tuple[Rows, Rows]]:
-        """Predictions of gaps, other targets and densities, each with what its model learnt from."""
+        """Predictions of gaps, other targets and densities, each with the training rows of its model."""
         found = []
         for job in self.graph.jobs(PREDICT_JOB, DENSITY_PREDICT_JOB):
             inputs, made = self.graph.inputs[job], self.graph.outputs[job]
-            if job not in self.judged or 'model' not in inputs:
+            if job not in self.relevant or 'model' not in inputs:
                 continue
             for pk in made.values():
                 kind = self.graph.type_name(pk)
-                learnt = self._learnt(inputs['model'])
+                learnt = self._training_rows(inputs['model'])
                 if learnt is None or kind not in (PREDICTION, DENSITIES):
                     continue
                 if kind == DENSITIES:
-                    found.append((self._of_densities(pk), learnt))
+                    found.append((self._density_rows(pk), learnt))
                 else:
                     names, hashes = self.arrays(pk, 'names', 'hashes')
                     found.append((Rows(pk, names, hashes, np.full(len(names), '', dtype='<U10')), learnt))
         return found
 
-    def _learnt(self, model: int) -> Rows | None:
+    def _training_rows(self, model: int) -> Rows | None:
         if self.graph.type_name(model) == DENSITY_MODEL:
             hashes = np.array(self.attributes(model)['hashes'])
             return Rows(model, np.full(len(hashes), ''), hashes, np.full(len(hashes), 'train'))
-        dataset = self.learnt_from(model)
+        dataset = self.trained_on(model)
         if dataset is None:
             return None
         rows = self.rows(dataset)
@@ -244,7 +244,7 @@ class Evidence:
         return Rows(dataset, rows.names[learnt], rows.hashes[learnt], rows.part[learnt])
 
     def labels_of(self, dataset: int) -> LabelRows | None:
-        """Give the labels behind the target of a data set; None: they are not in the graph."""
+        """Return the labels of the target of a data set; None: they are not in the graph."""
         source = self.attributes(dataset)['labels']
         keys = {'engine': 'engine', 'version': 'engine_version', 'protocol': 'protocol'}
         pks = [
@@ -255,7 +255,7 @@ class Evidence:
         return self.label_rows(pks) if pks else None
 
     def label_rows(self, pks: Sequence[int]) -> LabelRows:
-        """Give the rows of sets of labels; of several labels of a structure, a finished one counts."""
+        """Return the rows of sets of labels; of several labels of a structure, a finished one counts."""
         names = ('hashes', 'status', 'messages', 'open_shell')
         columns = [np.concatenate(parts) for parts in zip(*(self.arrays(pk, *names) for pk in pks), strict=True)]
         order = np.argsort(columns[1] != FINISHED, kind='stable')
@@ -264,7 +264,7 @@ class Evidence:
 
     @cached_property
     def geometry(self) -> Geometry:
-        """Structures of all rows that are compared; a set is read only where it may hold one that is missing yet."""
+        """Structures of all rows that are compared; a set is read only while structures are missing."""
         compared = [*self.splits, *(rows for pair in self.predicted for rows in pair)]
         missing = {digest for rows in compared for digest in rows.hashes.tolist()}
         relaxed = self._relaxed(missing)
@@ -291,7 +291,7 @@ class Evidence:
         return found
 
     def _relaxed(self, wanted: Collection[str]) -> dict[str, StructureSet]:
-        """Structures that single runs of SIESTA relaxed, anywhere in the profile, by the hash before relaxation."""
+        """Return structures relaxed by single runs of SIESTA, from the whole profile, by their hash before."""
         query = orm.QueryBuilder().append(orm.StructureData, project='*', tag='before')
         query.append(
             orm.CalcJobNode,
@@ -310,7 +310,7 @@ class Evidence:
         return found
 
     def existing(self, uuids: Collection[str]) -> set[str]:
-        """Which of some nodes are in the profile."""
+        """Return those of some UUIDs that are in the profile."""
         found: set[str] = set()
         wanted = sorted(uuids)
         for begin in range(0, len(wanted), 10_000):

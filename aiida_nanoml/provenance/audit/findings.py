@@ -1,4 +1,4 @@
-"""What a check says: findings with where, why it matters and what to do, or that it could not be made."""
+"""Findings of checks: what is wrong, where, why it matters and what to do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 ERROR, WARNING, NOTE = 'error', 'warning', 'note'
 SEVERITIES = (ERROR, WARNING, NOTE)
-"""A result does not hold as it stands; a referee would ask; worth stating in the paper."""
+"""Severities: the result does not hold as it stands; a referee would ask; worth stating in the paper."""
 
 CLEAR, FOUND, NOT_MADE = 'clear', 'found', 'not made'
 """Outcomes of a check."""
@@ -29,7 +29,7 @@ class Place:
 class Row:
     """A row of a data set, of labels or of predictions, or several rows that are the same structure.
 
-    :param names: of the structures.
+    :param names: names of the structures.
     :param hashes: content hash of each.
     :param detail: what is wrong with it.
     """
@@ -49,8 +49,8 @@ class Finding:
     :param what: what was found, in one sentence.
     :param why: why it matters.
     :param todo: what to do about it.
-    :param nodes: where.
-    :param rows: where inside the nodes, all of them.
+    :param nodes: nodes that it is about.
+    :param rows: all rows of these nodes that it is about.
     :param check: name of the check.
     """
 
@@ -65,9 +65,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check looked at, and what it found there.
+    """Result of a check.
 
-    :param told: what it looked at; a check that found nothing means nothing without it.
+    :param told: what the check looked at; without it, a check that found nothing means little.
     """
 
     told: str
@@ -75,15 +75,15 @@ class Checked:
 
 
 class NotMadeError(Exception):
-    """A check does not apply, or the graph does not hold what it needs; the message says why."""
+    """A check does not apply, or the graph does not contain what it needs; the message says why."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a check went.
+    """Outcome of a check in an audit.
 
     :param outcome: ``clear``, ``found`` or ``not made``.
-    :param told: what was looked at, or why the check was not made.
+    :param told: what the check looked at, or why it was not made.
     """
 
     check: str

@@ -1,8 +1,9 @@
-"""Checks of labels: are they of one kind, converged, from runs in the graph, and do they mean what they should?"""
+"""Checks of labels: same origin, converged, computed in the graph, physically meaningful."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -19,17 +20,17 @@ LARGE_SHARE = 0.05
 """Share of the structures beyond which leaving out the failed ones is worth a warning."""
 
 SMALL_GAP_EV = 0.1
-"""Gaps below this (eV) are near zero: less than the error of any model here, and where self-consistency is unsafe."""
+"""Gaps (eV) below this are near zero: smaller than the error of any model here, and self-consistency is unsafe."""
 
 _SOURCE = ('engine', 'version', 'protocol', 'parameters')
 
 
 def mixed_origins(evidence: Evidence) -> Checked:
     """Do all labels come from one engine, version, protocol and set of parameters?"""
-    origins = [origin for origin in _origins(evidence) if origin.role == 'labels']
+    origins = [origin for origin in _relevant_origins(evidence) if origin.role == 'labels']
     if not origins:
         raise NotMadeError('no labelling job is in the graph')
-    told = f'labels of {counted(sum(origin.n_jobs for origin in origins), "job")}'
+    looked_at = f'labels of {counted(sum(origin.n_jobs for origin in origins), "job")}'
     findings = []
     first = max(origins, key=lambda origin: origin.n_structures)
     for origin in origins:
@@ -45,11 +46,11 @@ def mixed_origins(evidence: Evidence) -> Checked:
                 f'{counted(origin.n_structures, "label")} of {origin.name}, but {first.n_structures} of '
                 f'{first.name}; they differ in {", ".join(differ)}',
                 'one target then has several meanings: the model learns the difference between the calculations',
-                'label all structures alike, or build a data set for each origin',
+                'label all structures with the same settings, or build a data set for each origin',
                 evidence.places(job.pk for job in origin.jobs),
             )
         )
-    return Checked(told, findings)
+    return Checked(looked_at, findings)
 
 
 def mixed_pseudopotentials(evidence: Evidence) -> Checked:
@@ -81,35 +82,37 @@ def mixed_executables(evidence: Evidence) -> Checked:
     """Did one executable, on one computer, make all labels?"""
     jobs: Counter[int] = Counter()
     for job in evidence.graph.jobs(*LABEL_JOBS):
-        if job in evidence.judged:
-            # The program of an engine decides, not the worker that starts it.
+        if job in evidence.relevant:
+            # The program of an engine matters, not the worker that starts it.
             codes = [
                 evidence.graph.inputs[job][name] for name in reversed(CODE_INPUTS) if name in evidence.graph.inputs[job]
             ]
             jobs.update(codes[:1])
     if not jobs:
-        raise NotMadeError('no labelling job here tells its executable; imported runs have none')
+        raise NotMadeError('no labelling job here records its executable; imported runs have none')
     findings = []
     if len(jobs) > 1:
         codes = {code.pk: code for code in evidence.lineage.executables}
-        told = ', '.join(f'{codes[pk].label} ({codes[pk].path}): {counted(n, "job")}' for pk, n in jobs.most_common())
+        numbers = ', '.join(
+            f'{codes[pk].label} ({codes[pk].path}): {counted(n, "job")}' for pk, n in jobs.most_common()
+        )
         findings.append(
             Finding(
                 NOTE,
-                f'labels were made by {len(jobs)} executables: {told}',
+                f'labels were made by {len(jobs)} executables: {numbers}',
                 'another compiler or library changes the last digits, another build perhaps more',
                 'label some structures with each of them, and state the largest difference',
                 evidence.places(jobs),
             )
         )
-    told = f'{counted(sum(jobs.values()), "labelling job")}; compilers are not recorded'
-    return Checked(told, findings)
+    looked_at = f'{counted(sum(jobs.values()), "labelling job")}; compilers are not recorded'
+    return Checked(looked_at, findings)
 
 
 def claimed_labels(evidence: Evidence) -> Checked:
-    """Are all labels from runs in the graph, and none only said to be from somewhere?"""
-    claims = [claim for claim in evidence.lineage.claims if claim.node.pk in evidence.judged]
-    if not claims and not _origins(evidence):
+    """Are all labels from runs in the graph, and none only declared to be from somewhere?"""
+    claims = [claim for claim in evidence.lineage.claims if claim.node.pk in evidence.relevant]
+    if not claims and not _relevant_origins(evidence):
         raise NotMadeError('it rests on no labels')
     findings = [
         Finding(
@@ -122,13 +125,13 @@ def claimed_labels(evidence: Evidence) -> Checked:
         )
         for claim in claims
     ]
-    return Checked(counted(sum(origin.n_jobs for origin in _origins(evidence)), 'labelling job'), findings)
+    return Checked(counted(sum(origin.n_jobs for origin in _relevant_origins(evidence)), 'labelling job'), findings)
 
 
 def unconverged_labels(evidence: Evidence) -> Checked:
     """Does a row of a data set have a label that did not finish?"""
     findings = []
-    found = _labelled(evidence)
+    found = _rows_with_labels(evidence)
     for rows, labels in found:
         status = dict(zip(labels.hashes.tolist(), labels.status.tolist(), strict=True))
         bad = [
@@ -148,12 +151,12 @@ def unconverged_labels(evidence: Evidence) -> Checked:
                     tuple(bad),
                 )
             )
-    return Checked(_told(found), findings)
+    return Checked(_looked_at(found), findings)
 
 
 def recovered_labels(evidence: Evidence) -> Checked:
     """Are there labels that were reached only with other settings, or in a second run?"""
-    found = _labelled(evidence)
+    found = _rows_with_labels(evidence)
     findings = []
     for rows, labels in found:
         texts = {
@@ -169,80 +172,77 @@ def recovered_labels(evidence: Evidence) -> Checked:
                     f'{counted(len(recovered), "row")} of {evidence.name(rows.pk)} '
                     f'{agree(len(recovered), "has", "have")} a label that was '
                     'recovered with other settings',
-                    'these calculations did not converge as the protocol says, and may have found another state',
+                    'they did not converge with the settings of the protocol, and may have found another state',
                     'look at their gaps and energies beside those of similar structures; state their number',
                     evidence.places([rows.pk, *labels.pks]),
                     tuple(recovered),
                 )
             )
-    return Checked(_told(found), findings)
+    return Checked(_looked_at(found), findings)
 
 
 def excluded_rows(evidence: Evidence) -> Checked:
     """How many structures were left out, and why?"""
-    datasets, findings = evidence.datasets, []
-    for pk in datasets:
-        attributes = evidence.attributes(pk)
-        excluded, n_rows = attributes['excluded'], attributes['n_rows']
-        if excluded:
-            lost = excluded.get('failed', 0)
-            share = lost / (lost + n_rows)
-            reasons = ', '.join(f'{reason} {number}' for reason, number in excluded.items())
-            findings.append(
-                Finding(
-                    WARNING if share > LARGE_SHARE else NOTE,
-                    f'{evidence.name(pk)} leaves out {counted(sum(excluded.values()), "structure")}: {reasons}',
-                    'structures whose calculation fails are not a random choice: the data set lacks what is hard'
-                    if lost
-                    else 'a reader must know which structures the model has never seen',
-                    'state the numbers; label the failed structures again with other settings (nanoml.siesta cures '
-                    'failures)'
-                    if lost
-                    else 'state the numbers',
-                    evidence.places([pk]),
-                )
-            )
-        if attributes['unknown_classes']:
-            findings.append(
-                Finding(
-                    NOTE,
-                    f'{attributes["unknown_classes"]} neighbourhoods of atoms in {evidence.name(pk)} have no column',
-                    'the features do not see these atoms',
-                    'state the number, or take a descriptor with more classes',
-                    evidence.places([pk]),
-                )
-            )
-    for pk in evidence.labels if not datasets else []:
-        failures = {code: number for code, number in evidence.attributes(pk)['failures'].items() if number}
-        if failures:
-            labels, reasons = (
-                evidence.label_rows([pk]),
-                ', '.join(f'{code} {number}' for code, number in failures.items()),
-            )
-            share = sum(failures.values()) / evidence.attributes(pk)['n_rows']
-            findings.append(
-                Finding(
-                    WARNING if share > LARGE_SHARE else NOTE,
-                    f'{counted(sum(failures.values()), "row")} of {evidence.name(pk)} failed: {reasons}',
-                    'structures whose calculation fails are not a random choice',
-                    'label them again with other settings, or state their number',
-                    evidence.places([pk]),
-                    tuple(
-                        Row((str(labels.hashes[at])[:8],), (str(labels.hashes[at]),), str(labels.status[at]))
-                        for at in np.flatnonzero(labels.status != FINISHED)
-                    ),
-                )
-            )
-    if not datasets and not evidence.labels:
+    if evidence.datasets:
+        findings = [finding for pk in evidence.datasets for finding in _left_out(evidence, pk)]
+        return Checked(counted(len(evidence.datasets), 'data set'), findings)
+    if not evidence.labels:
         raise NotMadeError('neither a data set nor a set of labels is in the graph')
-    return Checked(
-        counted(len(datasets) or len(evidence.labels), 'data set' if datasets else 'set of labels'), findings
+    findings = [finding for pk in evidence.labels for finding in _failed_rows(evidence, pk)]
+    return Checked(counted(len(evidence.labels), 'set of labels', 'sets of labels'), findings)
+
+
+def _left_out(evidence: Evidence, dataset: int) -> Iterator[Finding]:
+    """Yield findings about structures, and about neighbourhoods of atoms, that a data set leaves out."""
+    attributes = evidence.attributes(dataset)
+    excluded, name = attributes['excluded'], evidence.name(dataset)
+    if excluded:
+        failed = excluded.get('failed', 0)
+        reasons = ', '.join(f'{reason} {number}' for reason, number in excluded.items())
+        yield Finding(
+            WARNING if failed / (failed + attributes['n_rows']) > LARGE_SHARE else NOTE,
+            f'{name} leaves out {counted(sum(excluded.values()), "structure")}: {reasons}',
+            'structures whose calculation fails are no random sample: the data set lacks difficult ones'
+            if failed
+            else 'a reader must know which structures the model has never seen',
+            'state the numbers; label the failed structures again with other settings (nanoml.siesta cures failures)'
+            if failed
+            else 'state the numbers',
+            evidence.places([dataset]),
+        )
+    if attributes['unknown_classes']:
+        yield Finding(
+            NOTE,
+            f'{attributes["unknown_classes"]} neighbourhoods of atoms in {name} have no column',
+            'the features do not see these atoms',
+            'state the number, or take a descriptor with more classes',
+            evidence.places([dataset]),
+        )
+
+
+def _failed_rows(evidence: Evidence, pk: int) -> Iterator[Finding]:
+    """Yield a finding about the failed rows of a set of labels, if there are any."""
+    failures = {code: number for code, number in evidence.attributes(pk)['failures'].items() if number}
+    if not failures:
+        return
+    labels, n_failed = evidence.label_rows([pk]), sum(failures.values())
+    reasons = ', '.join(f'{code} {number}' for code, number in failures.items())
+    yield Finding(
+        WARNING if n_failed / evidence.attributes(pk)['n_rows'] > LARGE_SHARE else NOTE,
+        f'{counted(n_failed, "row")} of {evidence.name(pk)} failed: {reasons}',
+        'structures whose calculation fails are no random sample',
+        'label them again with other settings, or state their number',
+        evidence.places([pk]),
+        tuple(
+            Row((str(labels.hashes[at])[:8],), (str(labels.hashes[at]),), str(labels.status[at]))
+            for at in np.flatnonzero(labels.status != FINISHED)
+        ),
     )
 
 
 def open_shell(evidence: Evidence) -> Checked:
     """Are there rows with an odd number of electrons, whose closed-shell gap means little?"""
-    found, findings = _labelled(evidence), []
+    found, findings = _rows_with_labels(evidence), []
     for rows, labels in found:
         odd = set(labels.hashes[labels.open_shell].tolist())
         these = [rows.row(at) for at, digest in enumerate(rows.hashes.tolist()) if digest in odd]
@@ -264,7 +264,7 @@ def open_shell(evidence: Evidence) -> Checked:
                 tuple(these),
             )
         )
-    return Checked(_told(found), findings)
+    return Checked(_looked_at(found), findings)
 
 
 def small_gaps(evidence: Evidence) -> Checked:
@@ -283,7 +283,7 @@ def small_gaps(evidence: Evidence) -> Checked:
                     f'{counted(len(small), "row")} of {evidence.name(pk)} {agree(len(small), "has", "have")} a gap '
                     f'below {SMALL_GAP_EV} eV',
                     'a closed-shell calculation is unsafe there: smearing, spin or another state may matter',
-                    'repeat some with spin polarisation and another start; report errors without these rows, too',
+                    'repeat some with spin polarisation and another start; report errors also without these rows',
                     evidence.places([pk]),
                     tuple(rows.row(at, f'{gaps[at]:.3f} eV') for at in small.tolist()),
                 )
@@ -292,12 +292,12 @@ def small_gaps(evidence: Evidence) -> Checked:
     return Checked(f'gaps of {counted(n_rows, "row")}', findings)
 
 
-def _origins(evidence: Evidence) -> list[LabelOrigin]:
-    return [origin for origin in evidence.lineage.labelling if any(job.pk in evidence.judged for job in origin.jobs)]
+def _relevant_origins(evidence: Evidence) -> list[LabelOrigin]:
+    return [origin for origin in evidence.lineage.labelling if any(job.pk in evidence.relevant for job in origin.jobs)]
 
 
-def _labelled(evidence: Evidence) -> list[tuple[Rows, LabelRows]]:
-    """Data sets with the labels behind them; without data sets, the labels themselves."""
+def _rows_with_labels(evidence: Evidence) -> list[tuple[Rows, LabelRows]]:
+    """Return data sets with their labels; without data sets, the labels themselves."""
     found = []
     for pk in evidence.datasets:
         labels = evidence.labels_of(pk)
@@ -310,11 +310,11 @@ def _labelled(evidence: Evidence) -> list[tuple[Rows, LabelRows]]:
             names = np.array([digest[:8] for digest in done.tolist()], dtype=str)
             found.append((Rows(pk, names, done, np.full(len(done), '', dtype='<U10')), labels))
     if not found:
-        raise NotMadeError('no set of labels stands behind a data set here: their status is not known')
+        raise NotMadeError('no data set here has its labels in the graph: their status is not known')
     return found
 
 
-def _told(found: list[tuple[Rows, LabelRows]]) -> str:
+def _looked_at(found: list[tuple[Rows, LabelRows]]) -> str:
     n_rows = sum(len(rows.hashes) for rows, _ in found)
     known = sum(int(np.isin(rows.hashes, labels.hashes).sum()) for rows, labels in found)
     return f'labels of {counted(known, "row")}' + (f'; {n_rows - known} have none here' if known < n_rows else '')

@@ -1,4 +1,4 @@
-"""Checks of leakage: was a model judged on what it had learnt, or by columns that test rows decided on?"""
+"""Checks for leakage: models evaluated on training structures, features selected with test rows."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _SPLIT_AGAIN = (
 def shared_structures(evidence: Evidence) -> Checked:
     """Is a structure, by its content hash, in more than one part of a split?"""
     findings = []
-    for rows in _splits(evidence):
+    for rows in _require_splits(evidence):
         identity = {digest: digest for digest in rows.hashes.tolist()}
         findings += _leaks(evidence, rows, identity, 'in more than one part of the split')
-    return Checked(_told(evidence), findings)
+    return Checked(_looked_at(evidence), findings)
 
 
 def same_isomers(evidence: Evidence) -> Checked:
@@ -36,12 +36,12 @@ def same_isomers(evidence: Evidence) -> Checked:
     splits, pairs = evidence.splits, evidence.predicted
     if not splits and not pairs:
         raise NotMadeError('nothing here is split or predicted')
-    molecules, told = _molecules(evidence)
+    molecules, looked_at = _molecules(evidence)
     findings = []
     for rows in splits:
         findings += _leaks(evidence, rows, molecules, 'the same molecule as one in another part of the split', True)
     for predicted, learnt in pairs:
-        found = _known(predicted, learnt, molecules, distinct=True)
+        found = _matches(predicted, learnt, molecules, distinct=True)
         if found:
             findings.append(
                 Finding(
@@ -50,12 +50,12 @@ def same_isomers(evidence: Evidence) -> Checked:
                     f'{agree(len(found), "is", "are")} the same molecule as a training row of '
                     f'{evidence.name(learnt.pk)}',
                     'their errors say nothing about unseen molecules',
-                    'leave them out where the model is judged',
+                    'leave them out when the model is evaluated',
                     evidence.places([predicted.pk, learnt.pk]),
                     tuple(found),
                 )
             )
-    return Checked(told, findings)
+    return Checked(looked_at, findings)
 
 
 def predicted_training_rows(evidence: Evidence) -> Checked:
@@ -66,15 +66,15 @@ def predicted_training_rows(evidence: Evidence) -> Checked:
     findings = []
     for predicted, learnt in pairs:
         identity = {digest: digest for digest in [*predicted.hashes.tolist(), *learnt.hashes.tolist()]}
-        found = _known(predicted, learnt, identity)
+        found = _matches(predicted, learnt, identity)
         if found:
             findings.append(
                 Finding(
                     WARNING,
                     f'{len(found)} of {len(predicted.hashes)} structures of {evidence.name(predicted.pk)} '
                     f'{agree(len(found), "is", "are")} training rows of {evidence.name(learnt.pk)}',
-                    'the model repeats what it learnt: this is a fit, no prediction',
-                    'leave them out where predictions are judged or counted',
+                    'the model was fitted to these rows: this is no prediction',
+                    'leave them out when predictions are evaluated or counted',
                     evidence.places([predicted.pk, learnt.pk]),
                     tuple(found),
                 )
@@ -97,8 +97,8 @@ def columns(evidence: Evidence) -> Checked:
                 Finding(
                     ERROR,
                     f'the columns of {evidence.name(pk)} were learnt on {learnt} rows, but {training} are for training',
-                    'rows of the test decided on the features',
-                    'build the data set anew with its split (aiida-nanoml dataset build)',
+                    'test rows influenced the features',
+                    'build the data set again with its split (aiida-nanoml dataset build)',
                     evidence.places([pk]),
                 )
             )
@@ -108,18 +108,18 @@ def columns(evidence: Evidence) -> Checked:
 
 
 def _leakage_accepted(evidence: Evidence, model: int) -> Iterator[Finding]:
-    attributes, dataset = evidence.attributes(model), evidence.learnt_from(model)
+    attributes, dataset = evidence.attributes(model), evidence.trained_on(model)
     if attributes.get('allow_leakage'):
         yield Finding(
             WARNING,
-            f'the training of {evidence.name(model)} was told to accept leakage',
-            'its metrics may flatter it',
-            'train again without allow_leakage, or say which rows leak',
+            f'{evidence.name(model)} was trained with leakage accepted',
+            'its metrics may be too good',
+            'train again without allow_leakage, or state which rows leak',
             evidence.places([model]),
         )
-    bound = {} if dataset is None else evidence.attributes(dataset)
-    decided = bound.get('learnt_rows') is not None or bound.get('selection') is not None
-    if decided and dataset is not None and HELD_OUT in attributes['metrics']:
+    built = {} if dataset is None else evidence.attributes(dataset)
+    learnt = built.get('learnt_rows') is not None or built.get('selection') is not None
+    if learnt and dataset is not None and HELD_OUT in attributes['metrics']:
         yield Finding(
             ERROR,
             f'the cross-validation of {evidence.name(model)} tested on rows that its columns were learnt or '
@@ -130,19 +130,19 @@ def _leakage_accepted(evidence: Evidence, model: int) -> Iterator[Finding]:
         )
 
 
-def _splits(evidence: Evidence) -> list[Rows]:
+def _require_splits(evidence: Evidence) -> list[Rows]:
     if not evidence.splits:
         raise NotMadeError('nothing here is split into parts')
     return evidence.splits
 
 
-def _told(evidence: Evidence) -> str:
+def _looked_at(evidence: Evidence) -> str:
     n_rows = sum(len(rows.hashes) for rows in evidence.splits)
     return f'{counted(n_rows, "row")} of {counted(len(evidence.splits), "split")}'
 
 
 def _molecules(evidence: Evidence) -> tuple[dict[str, str], str]:
-    """Give for each structure the hash of the first one that is the same molecule, and what was compared."""
+    """Return for each structure the hash of the first one that is the same molecule, and what was compared."""
     found = evidence.geometry
     structures = found.structures
     known = np.isin(structures.numbers, atomic_numbers(ELEMENTS))
@@ -150,26 +150,26 @@ def _molecules(evidence: Evidence) -> tuple[dict[str, str], str]:
     np.logical_and.at(usable, structures.rows, known)
     if not usable.any():
         raise NotMadeError(
-            'none of the structures is in the graph, as of imported features'
+            'none of the structures is in the graph, for example because features were imported'
             if not len(structures)
             else f'only isolated structures of {", ".join(ELEMENTS)} are compared'
         )
     hashes = found.hashes[usable]
     groups = isomer_groups(structures.select(usable))
     left_out = len(structures) - len(hashes)
-    relaxed = f'{found.n_relaxed} of them relaxed' if found.n_relaxed else 'no run here relaxed them'
-    told = f'{counted(len(hashes), "structure")} as labelled, {relaxed}; '
-    told += f'distances compared within {TOLERANCE_ANG:g} Å'
-    told += f'; {left_out} periodic ones, or of other elements, were not compared' if left_out else ''
-    return dict(zip(hashes.tolist(), hashes[groups].tolist(), strict=True)), told
+    relaxed = f'{found.n_relaxed} of them relaxed' if found.n_relaxed else 'none of them relaxed'
+    text = f'{counted(len(hashes), "structure")} as labelled, {relaxed}; '
+    text += f'distances compared within {TOLERANCE_ANG:g} Å'
+    text += f'; {left_out} periodic ones or of other elements not compared' if left_out else ''
+    return dict(zip(hashes.tolist(), hashes[groups].tolist(), strict=True)), text
 
 
 def _leaks(
     evidence: Evidence, rows: Rows, identity: Mapping[str, str], how: str, distinct: bool = False
 ) -> Iterator[Finding]:
-    """Report what is in several parts: with the test it spoils its errors, else those of the validation.
+    """Yield a finding for structures in several parts: an error if the test part is among them, else a warning.
 
-    :param identity: what a structure is, by its hash; structures without are not compared.
+    :param identity: what a structure is, by its hash; structures that are missing in it are not compared.
     :param distinct: only rows of different hashes count.
     """
     members: dict[str, list[int]] = defaultdict(list)
@@ -177,34 +177,34 @@ def _leaks(
         known = identity.get(str(rows.hashes[position]))
         if known is not None:
             members[known].append(position)
-    tested, watched = [], []
+    tested, validated = [], []
     for positions in members.values():
         parts = {(str(rows.part[position]), str(rows.hashes[position]) if distinct else '') for position in positions}
         names = {part for part, _ in parts}
         if len(names) > 1 and (not distinct or len({digest for _, digest in parts}) > 1):
-            (tested if 'test' in names else watched).append(_group(rows, positions))
-    for severity, found, part in ((ERROR, tested, 'test'), (WARNING, watched, 'validation')):
+            (tested if 'test' in names else validated).append(_to_row(rows, positions))
+    for severity, found, part in ((ERROR, tested, 'test'), (WARNING, validated, 'validation')):
         if found:
             yield Finding(
                 severity,
                 f'{counted(len(found), "structure")} of {evidence.name(rows.pk)} '
                 f'{agree(len(found), "is", "are")} {how}, the {part} part '
                 'among them',
-                f'errors on {part} rows are too small: the model knows such rows',
+                f'errors on {part} rows are too small: the model has seen such rows in training',
                 _SPLIT_AGAIN,
                 evidence.places([rows.pk]),
                 tuple(found),
             )
 
 
-def _group(rows: Rows, positions: Sequence[int]) -> Row:
+def _to_row(rows: Rows, positions: Sequence[int]) -> Row:
     parts = ', '.join(str(rows.part[position]) for position in positions)
     names = (str(rows.names[position]) for position in positions)
     return Row(tuple(names), tuple(str(rows.hashes[position]) for position in positions), parts)
 
 
-def _known(predicted: Rows, learnt: Rows, identity: Mapping[str, str], distinct: bool = False) -> list[Row]:
-    """Predicted rows that are what a training row is."""
+def _matches(predicted: Rows, learnt: Rows, identity: Mapping[str, str], distinct: bool = False) -> list[Row]:
+    """Return the predicted rows that are the same as a training row."""
     first: dict[str, int] = {}
     for position, digest in enumerate(learnt.hashes.tolist()):
         if digest in identity:

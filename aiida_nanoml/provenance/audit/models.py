@@ -1,4 +1,4 @@
-"""Checks of models and predictions: is there evidence that the model is any good, there where it is used?"""
+"""Checks of models and predictions: test errors, skill, domain of validity, calibrated intervals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MANY_CALIBRATION_ROWS = 50
 """With fewer rows, the quantile of 95 % lies among the two largest errors."""
 
 OVERFITTED = 3.0
-"""Ratio of the RMSE of test and training rows beyond which a model is said to have learnt rows by heart."""
+"""Ratio of the RMSE of test and training rows beyond which a model is called overfitted."""
 
 FEW_OF_A_FAMILY = 10
 """Rows of a family below which its R² says nothing."""
@@ -34,20 +34,20 @@ Metrics = Mapping[str, Any]
 
 def test_part(evidence: Evidence) -> Checked:
     """Is there a test part, and is it large enough?"""
-    networks = _judged_models(evidence)
+    networks = _density_networks(evidence)
     findings = [
         Finding(
             ERROR,
             f'{evidence.name(network)} was tested on no densities',
-            'errors of densities that were learnt from say nothing about others',
-            'train with densities to test on (aiida-nanoml density train)',
+            'errors on training densities say nothing about other densities',
+            'train with test densities (aiida-nanoml density train)',
             evidence.places([network]),
         )
         for network in networks
         if 'test' not in evidence.attributes(network)['metrics']
     ]
     for model in evidence.models:
-        metrics, dataset = evidence.attributes(model)['metrics'], evidence.learnt_from(model)
+        metrics, dataset = evidence.attributes(model)['metrics'], evidence.trained_on(model)
         tested = metrics.get('test', {}).get('n', 0)
         if dataset is not None:
             tested = evidence.attributes(dataset)['split'].get('test', 0)
@@ -59,7 +59,7 @@ def test_part(evidence: Evidence) -> Checked:
                     WARNING if held_out else ERROR,
                     f'{evidence.name(model)} was tested on no rows'
                     + (f'; {held_out} were held out of a cross-validation' if held_out else ''),
-                    'validation rows are watched in training and used for the intervals: they are no test',
+                    'validation rows are used in training and for the intervals: they are no test',
                     'split the data set with a test part, and train again',
                     places,
                 )
@@ -79,26 +79,26 @@ def test_part(evidence: Evidence) -> Checked:
 
 def skill(evidence: Evidence) -> Checked:
     """Is the model better than the mean of its training rows, its baseline, or densities of free atoms?"""
-    findings, told = [], []
-    networks = _judged_models(evidence)
+    findings, parts_found = [], []
+    networks = _density_networks(evidence)
     for network in networks:
         found = evidence.attributes(network)['metrics'].get('test')
-        told += ['test'] if found else []
+        parts_found += ['test'] if found else []
         if found and found['nmae'] >= found['nmae_free']:
             findings.append(
                 Finding(
                     ERROR,
                     f'the NMAE of {evidence.name(network)} on test densities is {found["nmae"]:.4f}, that of free '
                     f'atoms {found["nmae_free"]:.4f}',
-                    'the network makes the superposition of free atoms worse',
-                    'learn from more densities, or begin SIESTA with free atoms',
+                    'the network is worse than the superposition of free atoms',
+                    'train on more densities, or start SIESTA from free atoms',
                     evidence.places([network]),
                 )
             )
     for model in evidence.models:
         metrics = evidence.attributes(model)['metrics']
         parts = [part for part in ('test', HELD_OUT) if part in metrics]
-        told += parts
+        parts_found += parts
         for part in parts:
             findings += _without_skill(evidence, model, metrics, part)
         findings += _no_better_than_mean(evidence, model, metrics)
@@ -108,15 +108,15 @@ def skill(evidence: Evidence) -> Checked:
                     NOTE,
                     f'the RMSE of {evidence.name(model)} on test rows is {metrics["test"]["rmse"]:.3g}, on training '
                     f'rows {metrics["train"]["rmse"]:.3g} {evidence.attributes(model)["unit"]}',
-                    'the model has learnt its rows by heart; more of them would help',
+                    'the model is overfitted; more training rows would help',
                     'quote the test error, never that of the training rows',
                     evidence.places([model]),
                 )
             )
-    if not told:
-        raise NotMadeError('no metrics of unseen rows stand in the models')
+    if not parts_found:
+        raise NotMadeError('the models record no test metrics')
     n_models = len(evidence.models) + len(networks)
-    return Checked(f'errors of {counted(n_models, "model")} ({", ".join(dict.fromkeys(told))})', findings)
+    return Checked(f'errors of {counted(n_models, "model")} ({", ".join(dict.fromkeys(parts_found))})', findings)
 
 
 def _without_skill(evidence: Evidence, model: int, metrics: Metrics, part: str) -> Iterator[Finding]:
@@ -135,8 +135,8 @@ def _without_skill(evidence: Evidence, model: int, metrics: Metrics, part: str) 
             ERROR,
             f'the MAE of {name} is {own["mae"]:.3f} on its {part} rows, that of its baseline alone '
             f'{baseline["mae"]:.3f} {evidence.attributes(model)["unit"]}',
-            'the correction makes the cheap values worse',
-            'use the baseline as it is, or learn from more rows',
+            'the correction makes the baseline worse',
+            'use the baseline as it is, or train on more rows',
             evidence.places([model]),
         )
     families = [
@@ -149,7 +149,7 @@ def _without_skill(evidence: Evidence, model: int, metrics: Metrics, part: str) 
             WARNING,
             f'R² of {name} is not above zero on the {part} rows of '
             + ', '.join(f'{family} ({r2:.3f})' for family, r2 in families),
-            'the model tells families apart, but not the flakes of these',
+            'the model distinguishes families, but not the flakes within these',
             'quote errors by family',
             evidence.places([model]),
         )
@@ -160,7 +160,7 @@ def _no_better_than_own_mean(found: Metrics) -> bool:
 
 
 def _no_better_than_mean(evidence: Evidence, model: int, metrics: Metrics) -> Iterator[Finding]:
-    dataset = evidence.learnt_from(model)
+    dataset = evidence.trained_on(model)
     if dataset is None or 'test' not in metrics:
         return
     [values], parts = evidence.arrays(dataset, 'y'), evidence.rows(dataset).part
@@ -174,7 +174,7 @@ def _no_better_than_mean(evidence: Evidence, model: int, metrics: Metrics) -> It
             f'the MAE of {evidence.name(model)} on test rows is {own:.3f}, that of the mean of the training rows '
             f'{constant:.3f} {evidence.attributes(model)["unit"]}',
             'a constant would do as well',
-            'learn from more rows, or take another descriptor',
+            'train on more rows, or take another descriptor',
             evidence.places([model, dataset]),
         )
 
@@ -190,8 +190,8 @@ def out_of_domain(evidence: Evidence) -> Checked:
             findings.append(
                 Finding(
                     WARNING,
-                    f'{len(far)} of {len(names)} predictions of {evidence.name(pk)} are outside of what the training '
-                    'rows cover',
+                    f'{len(far)} of {len(names)} predictions of {evidence.name(pk)} are outside the domain of the '
+                    'training rows',
                     'nothing is known about the error of the model there; its intervals do not hold',
                     'leave them out, or label some of them (aiida-nanoml validate, aiida-nanoml active)',
                     evidence.places([pk]),
@@ -246,15 +246,15 @@ def _low_coverage(evidence: Evidence, model: int) -> Iterator[Finding]:
             yield Finding(
                 WARNING,
                 f'the {percent} % intervals of {evidence.name(model)} hold {100 * coverage:.0f} % of its test rows',
-                'the intervals are too narrow, by more than chance allows',
-                'calibrate on more rows, of the kind that is predicted',
+                'the intervals are too narrow, by more than a statistical fluctuation',
+                'calibrate on more rows that are similar to the predicted ones',
                 evidence.places([model]),
             )
 
 
 def mismatches(evidence: Evidence) -> Checked:
     """Do model, data set and predictions agree about target, unit, labels and fingerprint?"""
-    pairs = [(model, dataset) for model in evidence.models if (dataset := evidence.learnt_from(model)) is not None]
+    pairs = [(model, dataset) for model in evidence.models if (dataset := evidence.trained_on(model)) is not None]
     models = {evidence.attributes(pk)['fingerprint']: pk for pk in evidence.graph.of_type(MODEL)}
     findings = []
     for model, dataset in pairs:
@@ -273,13 +273,13 @@ def mismatches(evidence: Evidence) -> Checked:
         if evidence.attributes(pk)['model_fingerprint'] != evidence.attributes(model)['fingerprint']:
             findings.append(_mismatch(evidence, pk, model, ['fingerprint']))
     if not n_compared:
-        raise NotMadeError('no model or prediction is here together with what it was made from')
+        raise NotMadeError('no model or prediction is in the graph together with what it was made from')
     return Checked(counted(n_compared, 'pair') + ' of nodes', findings)
 
 
 def _differences(evidence: Evidence, one: int, other: int, keys: tuple[str, ...]) -> Iterator[Finding]:
-    told, expected = evidence.attributes(one), evidence.attributes(other)
-    differ = [key for key in keys if (told.get(key) or None) != (expected.get(key) or None)]
+    found, expected = evidence.attributes(one), evidence.attributes(other)
+    differ = [key for key in keys if (found.get(key) or None) != (expected.get(key) or None)]
     if differ:
         yield _mismatch(evidence, one, other, differ)
 
@@ -287,15 +287,18 @@ def _differences(evidence: Evidence, one: int, other: int, keys: tuple[str, ...]
 def _mismatch(evidence: Evidence, one: int, other: int, differ: list[str]) -> Finding:
     return Finding(
         ERROR,
-        f'{evidence.name(one)} and {evidence.name(other)} behind it differ in {", ".join(differ)}',
-        'the numbers are not what they are said to be',
+        f'{evidence.name(one)} and its origin {evidence.name(other)} differ in {", ".join(differ)}',
+        'the description of one of them is wrong',
         'find out which of the two was stored by hand, and make it again',
         evidence.places([one, other]),
     )
 
 
-def _judged_models(evidence: Evidence) -> list[int]:
-    """Density networks; where there is no other model either, nothing can be judged."""
+def _density_networks(evidence: Evidence) -> list[int]:
+    """Return the density networks.
+
+    :raises NotMadeError: there is no model at all.
+    """
     networks = evidence.of_type(DENSITY_MODEL)
     if not evidence.models and not networks:
         raise NotMadeError('no model is in the graph')

@@ -1,4 +1,4 @@
-"""Checks of processes: is everything there that made a result, did it end well, and can it be repeated?"""
+"""Checks of processes: complete provenance, exit statuses, seeds, versions, repeatability."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from aiida_nanoml.provenance.rerun_plan import required_inputs
 from aiida_nanoml.text import agree, counted
 
 RANDOM = (*GENERATORS, 'split_dataset', 'hold_out', 'divide_densities', 'generate_alloy_set')
-"""Functions that draw random numbers, whatever they are given."""
+"""Functions that always draw random numbers."""
 
 _MADE = (LABELS, DATASET, MODEL, PREDICTION, DENSITIES, DENSITY_MODEL)
 _KINDS_WITH_SEED = (*PRESETS, 'tree', 'forest')
@@ -40,11 +40,11 @@ _KINDS_WITH_SEED = (*PRESETS, 'tree', 'forest')
 
 def seeds(evidence: Evidence) -> Checked:
     """Is the seed of everything random recorded?"""
-    told = evidence.lineage.seeds
-    known = {seed.pk for seed in told}
+    recorded = evidence.lineage.seeds
+    known = {seed.pk for seed in recorded}
     random = [pk for pk in evidence.graph.processes if evidence.graph.type_name(pk) in RANDOM]
-    random += [pk for pk in evidence.graph.jobs(TRAIN_JOB) if _draws(evidence, pk)]
-    if not random and not told:
+    random += [pk for pk in evidence.graph.jobs(TRAIN_JOB) if _is_random(evidence, pk)]
+    if not random and not recorded:
         raise NotMadeError('nothing here draws random numbers')
     findings = []
     lost = [pk for pk in random if pk not in known]
@@ -58,13 +58,13 @@ def seeds(evidence: Evidence) -> Checked:
                 evidence.places(lost),
             )
         )
-    default = [seed for seed in told if seed.default]
+    default = [seed for seed in recorded if seed.default]
     if default:
         named = ', '.join(f'{seed.of} ({seed.value})' for seed in default)
         findings.append(
             Finding(
                 NOTE,
-                f'the seed was not given but is the default of {named}',
+                f'no seed was given, the default was used: {named}',
                 'one seed is one draw: errors differ from split to split',
                 'repeat with some seeds (aiida-nanoml study), and quote the scatter',
                 evidence.places(seed.pk for seed in default),
@@ -77,7 +77,7 @@ def nondeterminism(evidence: Evidence) -> Checked:
     """Is there anything that gives other digits when it is repeated, although its seed is known?"""
     networks = [pk for pk in evidence.models if evidence.attributes(pk)['kind'] in PRESETS]
     networks += evidence.of_type(DENSITY_MODEL)
-    jobs = [pk for pk in evidence.graph.jobs(*LABEL_JOBS) if pk in evidence.judged]
+    jobs = [pk for pk in evidence.graph.jobs(*LABEL_JOBS) if pk in evidence.relevant]
     if not networks and not jobs:
         raise NotMadeError('neither a network nor a labelling job is in the graph')
     findings = []
@@ -93,13 +93,13 @@ def nondeterminism(evidence: Evidence) -> Checked:
         )
     processes = Counter(_mpi_processes(resources) for _, resources in select(jobs, 'attributes.resources') if resources)
     if len(processes) > 1:
-        told = ', '.join(f'{number} in {counted(jobs, "job")}' for number, jobs in sorted(processes.items()))
+        numbers = ', '.join(f'{number} in {counted(jobs, "job")}' for number, jobs in sorted(processes.items()))
         findings.append(
             Finding(
                 NOTE,
-                f'labels were computed with different numbers of processes: {told}',
+                f'labels were computed with different numbers of processes: {numbers}',
                 'sums in another order change the last digits',
-                'nothing, where labels are rounded to a meV; else label with one number of processes',
+                'nothing, if labels are rounded to a meV; else label with one number of processes',
                 (),
             )
         )
@@ -113,7 +113,7 @@ def cached_results(evidence: Evidence) -> Checked:
     there = evidence.existing(set(cached.values()))
     findings = []
     for severity, pks, what in (
-        (WARNING, [pk for pk, source in cached.items() if source not in there], 'which is not in the profile any more'),
+        (WARNING, [pk for pk, source in cached.items() if source not in there], 'which is no longer in the profile'),
         (NOTE, [pk for pk, source in cached.items() if source in there], 'which is still there'),
     ):
         if pks:
@@ -122,10 +122,10 @@ def cached_results(evidence: Evidence) -> Checked:
                 Finding(
                     severity,
                     f'{counted(len(pks), "result")} ({kinds}) taken from the cache, from a process {what}',
-                    'the run that really took place is another one than the graph shows, perhaps on another machine',
+                    'the calculation was done by another run than the graph shows, perhaps on another machine',
                     'publish the source as well'
                     if severity == NOTE
-                    else 'say so, or run these again without the cache (aiida-nanoml reproduce does)',
+                    else 'state it, or run these again without the cache (aiida-nanoml reproduce does)',
                     evidence.places(pks),
                     tuple(Row((nodes[pk].label or f'pk {pk}',), (), f'cached from {cached[pk]}') for pk in pks),
                 )
@@ -140,7 +140,7 @@ def missing_inputs(evidence: Evidence) -> Checked:
     for pk in evidence.graph.processes:
         kind = evidence.graph.nodes[pk].process_type
         if kind not in required:
-            required[kind] = _required(kind)
+            required[kind] = _required_inputs(kind)
         for name in required[kind] or ():
             if name not in evidence.graph.inputs[pk]:
                 lost[evidence.graph.type_name(pk), name].append(pk)
@@ -148,17 +148,17 @@ def missing_inputs(evidence: Evidence) -> Checked:
         Finding(
             ERROR,
             f'{counted(len(pks), kind)} lost the input {name}',
-            'it cannot be told any more what the result rests on',
+            'it is no longer known what the result rests on',
             'look for an archive with the whole graph, or compute it again',
             evidence.places(pks),
         )
         for (kind, name), pks in lost.items()
     ]
     unknown = sorted(kind.partition(':')[2] for kind, names in required.items() if names is None)
-    told = counted(len(evidence.graph.processes), 'process', 'processes') + (
+    looked_at = counted(len(evidence.graph.processes), 'process', 'processes') + (
         f'; unknown to this version: {", ".join(unknown)}' if unknown else ''
     )
-    return Checked(told, findings)
+    return Checked(looked_at, findings)
 
 
 def missing_processes(evidence: Evidence) -> Checked:
@@ -182,13 +182,13 @@ def missing_processes(evidence: Evidence) -> Checked:
             Finding(
                 NOTE,
                 f'{", ".join(map(evidence.name, loose))} {agree(len(loose), "was", "were")} stored without a process',
-                'nothing tells how these structures were chosen',
+                'it is not recorded how these structures were chosen',
                 'state where they come from, or import their file (aiida-nanoml structures import)',
                 evidence.places(loose),
             )
         )
     if not made and not structures:
-        raise NotMadeError('nothing here is of a kind that only processes make')
+        raise NotMadeError('nothing here has a type that only processes make')
     return Checked(counted(len(made) + len(structures), 'node'), findings)
 
 
@@ -200,19 +200,19 @@ def failed_processes(evidence: Evidence) -> Checked:
         if node.state and node.state != ProcessState.FINISHED.value:
             bad[node.type, f'did not finish ({node.state})', False].append(pk)
         elif node.exit_status:
-            told = f'ended with exit status {node.exit_status}'
-            bad[node.type, told, node.process_type in LABEL_JOBS].append(pk)
+            ending = f'ended with exit status {node.exit_status}'
+            bad[node.type, ending, node.process_type in LABEL_JOBS].append(pk)
     findings = [
         Finding(
             NOTE if labels else WARNING,
-            f'{counted(len(pks), kind)} {told}, and {agree(len(pks), "its", "their")} results were used',
+            f'{counted(len(pks), kind)} {ending}, and {agree(len(pks), "its", "their")} results were used',
             'failed rows are marked in the labels, and left out of data sets'
             if labels
             else 'the results may be incomplete',
             'nothing, if the check unconverged-labels is clear' if labels else 'run it again, and what depends on it',
             evidence.places(pks),
         )
-        for (kind, told, labels), pks in bad.items()
+        for (kind, ending, labels), pks in bad.items()
     ]
     return Checked(counted(len(evidence.graph.processes), 'process', 'processes'), findings)
 
@@ -225,22 +225,22 @@ def plugin_versions(evidence: Evidence) -> Checked:
         if version is not None:
             versions[version].append(pk)
     if not versions:
-        raise NotMadeError('no process here tells its version')
+        raise NotMadeError('no process here records its version')
     other = {version: pks for version, pks in versions.items() if version != __version__}
     findings = []
     if other:
-        told = ', '.join(f'{version}: {len(pks)}' for version, pks in sorted(other.items()))
+        numbers = ', '.join(f'{version}: {len(pks)}' for version, pks in sorted(other.items()))
         findings.append(
             Finding(
                 NOTE,
-                f'processes of other versions of aiida-nanoml than {__version__}: {told}',
+                f'processes of other versions of aiida-nanoml than {__version__}: {numbers}',
                 'defaults and descriptors may have changed since',
                 'see the changelog, and name the versions in the paper',
                 evidence.places(pk for pks in other.values() for pk in pks),
             )
         )
-    told = f'{sum(map(len, versions.values()))} of {len(evidence.graph.processes)} processes, which tell their version'
-    return Checked(told, findings)
+    looked_at = f'{sum(map(len, versions.values()))} of {len(evidence.graph.processes)} processes record their version'
+    return Checked(looked_at, findings)
 
 
 def versions_of_libraries(evidence: Evidence) -> Checked:
@@ -248,7 +248,7 @@ def versions_of_libraries(evidence: Evidence) -> Checked:
     models = {pk: evidence.attributes(pk).get('versions') or {} for pk in evidence.of_type(MODEL, DENSITY_MODEL)}
     models = {pk: versions for pk, versions in models.items() if versions}
     if not models:
-        raise NotMadeError('no model here tells the versions of its libraries')
+        raise NotMadeError('no model here records the versions of its libraries')
     findings = []
     for library in sorted(set().union(*models.values())):
         found = {versions[library] for versions in models.values() if library in versions}
@@ -276,18 +276,18 @@ def versions_of_libraries(evidence: Evidence) -> Checked:
                     evidence.places([model, pk]),
                 )
             )
-    told = f'{counted(len(models), "model")}, {counted(len(predictions), "prediction job")}; predictions record '
-    return Checked(told + 'the version of aiida-nanoml only', findings)
+    looked_at = f'{counted(len(models), "model")}, {counted(len(predictions), "prediction job")}; predictions record '
+    return Checked(looked_at + 'the version of aiida-nanoml only', findings)
 
 
-def _draws(evidence: Evidence, job: int) -> bool:
-    """Whether a training makes a model of a kind with random numbers."""
+def _is_random(evidence: Evidence, job: int) -> bool:
+    """Return whether a training makes a model whose kind uses random numbers."""
     made = [pk for pk in evidence.graph.outputs[job].values() if evidence.graph.type_name(pk) == MODEL]
     return any(evidence.attributes(pk)['kind'] in _KINDS_WITH_SEED for pk in made)
 
 
-def _required(process_type: str) -> list[str] | None:
-    """Inputs that a process of this package needs; None for one that this version does not know."""
+def _required_inputs(process_type: str) -> list[str] | None:
+    """Return the required inputs of a process of this package; None: this version does not know the process."""
     if not process_type.startswith(OURS):
         return []
     try:

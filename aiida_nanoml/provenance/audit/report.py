@@ -1,4 +1,4 @@
-"""All checks, in the order of the questions that a referee asks, and the audit that makes them."""
+"""The audit: all checks in the order in which a referee asks, their findings, and the report."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ from aiida_nanoml.text import counted
 class Check:
     """A question that an audit asks.
 
-    :param name: as findings and the documentation call it.
-    :param severities: that its findings can have, the worst first.
+    :param name: name in findings and in the documentation.
+    :param severities: severities that its findings can have, the worst first.
     :param ask: the function that answers it.
     """
 
@@ -55,7 +55,7 @@ class Check:
 
     @property
     def question(self) -> str:
-        """What is checked, in one sentence."""
+        """Return what is checked, in one sentence."""
         return (self.ask.__doc__ or '').partition('\n')[0]
 
 
@@ -87,7 +87,7 @@ CHECKS = (
     Check('plugin-versions', (NOTE,), processes.plugin_versions),
     Check('library-versions', (WARNING, NOTE), processes.versions_of_libraries),
 )
-"""Every question that an audit asks."""
+"""All checks of an audit."""
 
 _AUDITED = (STRUCTURES, LABELS, DATASET, MODEL, PREDICTION, POTENTIALS, DENSITIES, DENSITY_MODEL)
 _SHOWN_ROWS = 3
@@ -95,11 +95,11 @@ _SHOWN_ROWS = 3
 
 @dataclass(frozen=True)
 class Audit:
-    """What was checked of a node, and what was found.
+    """Result of an audit.
 
-    :param node: the node that was asked about.
+    :param node: the node that was audited.
     :param findings: the worst first, in the order of the checks.
-    :param checks: each check, also those without findings, and why one was not made.
+    :param checks: outcome of each check, also of those without findings or that were not made.
     """
 
     node: Place
@@ -108,7 +108,7 @@ class Audit:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of findings by severity."""
+        """Return the number of findings by severity."""
         found = Counter(finding.severity for finding in self.findings)
         return {severity: found[severity] for severity in SEVERITIES}
 
@@ -119,10 +119,10 @@ class Audit:
     def render(self, all_checks: bool = False) -> str:
         """Return the findings, the first rows of each, and what was checked.
 
-        :param all_checks: say of every check what it asks and what it looked at.
+        :param all_checks: list every check with its question and what it looked at.
         """
-        told = ', '.join(counted(number, severity) for severity, number in self.counts.items() if number)
-        lines = [f'{self.node}, uuid {self.node.uuid}: {told or "nothing found"}']
+        summary = ', '.join(counted(number, severity) for severity, number in self.counts.items() if number)
+        lines = [f'{self.node}, uuid {self.node.uuid}: {summary or "nothing found"}']
         for finding in self.findings:
             lines += _finding_lines(finding)
         if all_checks:
@@ -131,15 +131,15 @@ class Audit:
             )
         clear = [check.check for check in self.checks if check.outcome == CLEAR]
         lines.append(f'{counted(len(clear), "check")} found nothing: {", ".join(clear)}')
-        lines += [f'not checked: {one.check}, as {one.told}' for one in self.checks if one.outcome == NOT_MADE]
+        lines += [f'not checked: {one.check}, because {one.told}' for one in self.checks if one.outcome == NOT_MADE]
         return '\n'.join(lines)
 
 
 def audit(node: orm.Node) -> Audit:
-    """Look in the graph for everything that a referee would object to in a node.
+    """Find everything in the provenance of a node that a referee would object to.
 
     :param node: a prediction, model, data set, set of labels or structures, densities, a transmission, or a process or
-        workflow that made such. Of a process, the results are audited.
+        workflow that made one of these; of a process, the results are audited.
     :raises ProvenanceError: the node is not stored, or rests on nothing that can be audited.
     """
     evidence = Evidence(node)
@@ -147,7 +147,7 @@ def audit(node: orm.Node) -> Audit:
     place = Place(record.pk, record.uuid, record.type, record.label)
     if not evidence.graph.of_type(*_AUDITED):
         raise ProvenanceError(
-            f'there is nothing to audit in {place}: no structures, labels, potentials or models stand behind it. Name '
+            f'there is nothing to audit in {place}: it rests on no structures, labels, potentials or models; name '
             'a prediction, a model, a data set, a set of labels, or a process that made one'
         )
     outcomes, findings = [], []

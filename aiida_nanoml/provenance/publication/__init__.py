@@ -1,4 +1,4 @@
-"""From a node to a folder for a data repository: archive, description, statement, references, tables, figures."""
+"""Publication of a node as a folder for a data repository: archive, RO-Crate, statement, references, tables."""
 
 from aiida_nanoml.provenance.publication.facts import LICENCES, Person
 from aiida_nanoml.provenance.publication.folder import Publication, publish

@@ -1,4 +1,4 @@
-"""The AiiDA archive of a node and all that it rests on, and the check that nothing is missing in it."""
+"""AiiDA archive of a node and all that it rests on, and the check that nothing is missing in it."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from aiida.tools.archive.exceptions import ExportValidationError
 from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.provenance.archives import quiet_export
 from aiida_nanoml.provenance.graph import DATA_LINKS, ProvenanceGraph, select
+from aiida_nanoml.text import counted
 
 COMPRESSION = 1
-"""Of zlib: level 6 takes a tenth more time for runs of SIESTA and saves a tenth of the size."""
+"""Level of zlib; for runs of SIESTA, level 6 takes 10 % more time and saves 10 % of the size."""
 
 _COLUMNS = ('uuid', 'node_type', 'process_type', 'attributes', 'repository_metadata')
-"""What the hash of a node is made of; files stand in the last one with their SHA-256."""
+"""Columns that define the content of a node; the last one has the SHA-256 of its files."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What an archive holds.
+    """Contents of an archive.
 
-    :param n_nodes: with the other results of the runs on the way, which AiiDA never divides from a run.
-    :param n_ancestors: the published nodes and what they depend on.
-    :param n_files: different files in its repository.
-    :param version: of the format of the archive.
+    :param n_nodes: number of nodes; all results of a run are included, because AiiDA never separates them from it.
+    :param n_ancestors: number of the published nodes and of what they depend on.
+    :param n_files: number of different files in its repository.
+    :param version: version of the archive format.
     """
 
     n_nodes: int
@@ -44,14 +45,14 @@ class Contents:
 
 
 def write_archive(nodes: Collection[orm.Node], path: Path) -> None:
-    """Write nodes, all that they depend on, and what the runs on the way made.
+    """Write nodes, all that they depend on, and all results of the runs among these.
 
-    Workflows are left out: they called the runs, and data do not flow through them; with them would come everything
-    else that they called. Groups, comments and the settings of computers are left out as well.
+    Workflows are left out, because data do not flow through them, and everything else that they called would be
+    included. Groups, comments and the settings of computers are left out as well.
 
-    :param nodes: to publish; of a workflow, itself and all that it called.
-    :param path: of the file.
-    :raises ProvenanceError: a process on the way has not ended.
+    :param nodes: nodes to publish; of a workflow, all that it called is included.
+    :param path: archive to write.
+    :raises ProvenanceError: one of the processes has not ended.
     """
     with quiet_export(logging.WARNING):
         try:
@@ -70,17 +71,17 @@ def write_archive(nodes: Collection[orm.Node], path: Path) -> None:
             )
         except ExportValidationError as error:
             raise ProvenanceError(
-                f'a process behind what is published has not ended, so that it may still change: {error} Wait until '
-                'it has, or kill it with `verdi process kill`.'
+                f'a process in the provenance has not ended, so that it may still change: {error} Wait until it has, '
+                'or kill it with `verdi process kill`'
             ) from error
 
 
 def check_archive(path: Path, graph: ProvenanceGraph) -> Contents:
-    """Check that an archive holds a graph: every node with all that its hash is made of, every link, every file.
+    """Check that an archive contains a graph: every node with its attributes, every link, every file.
 
-    :param path: of the archive.
-    :param graph: what the published nodes depend on.
-    :raises ProvenanceError: something is missing or another.
+    :param path: the archive.
+    :param graph: the published nodes and what they depend on.
+    :raises ProvenanceError: something is missing or differs.
     """
     archive_format = get_format()
     with archive_format.open(path, 'r') as reader:
@@ -88,8 +89,8 @@ def check_archive(path: Path, graph: ProvenanceGraph) -> Contents:
         links = set(_links(reader.querybuilder()))
         files = set(reader.get_backend().get_repository().list_objects())
     known = {row[1]: _content(row[1:]) for row in select(graph.nodes, *_COLUMNS)}
-    _refuse('nodes', [uuid for uuid in known if uuid not in found])
-    _refuse('nodes as they are', [uuid for uuid, content in known.items() if found[uuid] != content])
+    _check_none('node is missing', 'nodes are missing', [uuid for uuid in known if uuid not in found])
+    _check_none('node differs', 'nodes differ', [uuid for uuid, content in known.items() if found[uuid] != content])
     wanted = {
         (graph.nodes[pk].uuid, graph.nodes[process].uuid, label)
         for process, inputs in graph.inputs.items()
@@ -99,14 +100,18 @@ def check_archive(path: Path, graph: ProvenanceGraph) -> Contents:
         for process, outputs in graph.outputs.items()
         for label, pk in outputs.items()
     }
-    _refuse('links', [f'{source} to {target} ({label})' for source, target, label in wanted - links])
+    _check_none(
+        'link is missing',
+        'links are missing',
+        [f'{source} to {target} ({label})' for source, target, label in wanted - links],
+    )
     keys = orm.Node.collection.iter_repo_keys(filters={'id': {'in': list(graph.nodes)}})
-    _refuse('files', [key for key in set(keys) if key not in files])
+    _check_none('file is missing', 'files are missing', [key for key in set(keys) if key not in files])
     return Contents(len(found), len(known), len(links), len(files), archive_format.latest_version)
 
 
 def _content(row: Sequence[Any]) -> bytes:
-    """Digest of a node without the checkpoint of its process, which archives leave out."""
+    """Return a digest of a node, without the checkpoint of its process, which archives leave out."""
     _, *types, attributes, files = row
     kept = {name: value for name, value in attributes.items() if name != orm.ProcessNode.CHECKPOINT_KEY}
     return hashlib.sha256(json.dumps([types, kept, files], sort_keys=True).encode()).digest()
@@ -124,9 +129,16 @@ def _links(query: orm.QueryBuilder) -> Iterator[tuple[str, str, str]]:
     yield from map(tuple, query.all())
 
 
-def _refuse(what: str, missing: list[str]) -> None:
-    if missing:
+def _check_none(fault: str, faults: str, found: list[str]) -> None:
+    """Check that no fault was found in an archive.
+
+    :param fault: what is wrong, in the singular.
+    :param faults: the same in the plural.
+    :param found: nodes, links or files with this fault.
+    :raises ProvenanceError: there are some.
+    """
+    if found:
         raise ProvenanceError(
-            f'the archive that was written is not whole: {len(missing)} {what} are missing in it, as {missing[0]}; '
+            f'the archive that was written is incomplete: {counted(len(found), fault, faults)}, such as {found[0]}; '
             'check the profile with `verdi storage maintain --dry-run` and report it'
         )

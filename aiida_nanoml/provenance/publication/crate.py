@@ -1,4 +1,4 @@
-"""The folder described for machines: a Workflow Run RO-Crate, profile Provenance Run Crate."""
+"""Machine-readable description of a publication: a Workflow Run RO-Crate, profile Provenance Run Crate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rocrate.rocrate import ROCrate
 
 VERSION = '1.1'
-"""Of RO-Crate, which the profiles below extend."""
+"""Version of RO-Crate, which the profiles below extend."""
 
 PROFILES = {
     'https://w3id.org/ro/wfrun/process/0.5': 'Process Run Crate',
@@ -28,13 +28,13 @@ PROFILES = {
     'https://w3id.org/ro/wfrun/provenance/0.5': 'Provenance Run Crate',
     'https://w3id.org/workflowhub/workflow-ro-crate/1.0': 'Workflow RO-Crate',
 }
-"""Profiles of a crate with runs; a node that no process made has a plain RO-Crate."""
+"""Profiles of a crate with runs; nodes without a process are described by a plain RO-Crate."""
 
 BIOSCHEMAS = 'https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE'
 MAIN_TYPES = ['File', 'SoftwareSourceCode', 'ComputationalWorkflow', 'HowTo']
 
 FEW = 20
-"""Up to so many nodes are named one by one."""
+"""Largest number of nodes that are listed one by one."""
 
 COMPLETED = 'http://schema.org/CompletedActionStatus'
 FAILED = 'http://schema.org/FailedActionStatus'
@@ -53,7 +53,7 @@ ENCODINGS = {
     '.aiida': 'application/zip',
     '': 'text/plain',
 }
-"""Media types by the endings of files."""
+"""Media types by file ending."""
 
 WEB = {
     'siesta': ('SIESTA', 'https://siesta-project.org'),
@@ -61,14 +61,14 @@ WEB = {
     'pyscf': ('PySCF', 'https://pyscf.org'),
     'ase': ('ASE calculator', 'https://ase-lib.org'),
 }
-"""Name and home page of the code behind an engine."""
+"""Name and home page of the code of an engine."""
 
 
 def write_crate(folder: Path, facts: Facts, graph: ProvenanceGraph, steps: Steps, titles: Mapping[str, str]) -> None:
-    """Write ``ro-crate-metadata.json`` of a folder whose other files are there.
+    """Write ``ro-crate-metadata.json`` of a folder, after all other files except ``SHA256SUMS``.
 
-    :param titles: what each file is, by its path in the folder; ``SHA256SUMS`` is written after it.
-    :raises ProvenanceError: the crate that was written does not hold together.
+    :param titles: description of each file, by its path in the folder.
+    :raises ProvenanceError: the crate is not valid.
     """
     writer = _Writer(facts, graph, steps)
     writer.describe_files(folder, titles)
@@ -80,7 +80,7 @@ def write_crate(folder: Path, facts: Facts, graph: ProvenanceGraph, steps: Steps
 
 
 class _Writer:
-    """Makes the entities one after the other."""
+    """Adds the entities to the crate."""
 
     def __init__(self, facts: Facts, graph: ProvenanceGraph, steps: Steps) -> None:
         from rocrate.rocrate import ROCrate
@@ -111,7 +111,7 @@ class _Writer:
         return self.crate.add(ContextEntity(self.crate, key, properties={'@type': kind} | given))
 
     def person(self, who: Person) -> Entity:
-        """Somebody, once."""
+        """Return the entity of a person; each person has one."""
         key = who.email or who.name
         if key not in self._persons:
             identifier = f'https://orcid.org/{who.orcid}' if who.orcid else f'#person-{len(self._persons) + 1}'
@@ -161,8 +161,8 @@ class _Writer:
         run = self.add(
             '#run',
             'CreateAction',
-            name=f'What led to: {self.facts.title}',
-            description='All runs behind the published nodes, called by workflows or by hand one after the other.',
+            name=f'Runs that led to: {self.facts.title}',
+            description='All runs in the provenance of the published nodes, started by workflows or by hand.',
             instrument=workflow,
             object=[self._values[given.key] for given in self.steps.given],
             result=[archive],
@@ -174,7 +174,7 @@ class _Writer:
         self.add(
             '#engine',
             'OrganizeAction',
-            name='AiiDA ran or imported the processes and recorded what went in and came out',
+            name='AiiDA ran or imported the processes and recorded their inputs and outputs',
             instrument=self.software('#aiida-core', 'aiida-core', 'https://www.aiida.net', self.facts.core_versions),
             object=[control for _, control in actions],
             result=run,
@@ -182,7 +182,7 @@ class _Writer:
         self.root['mentions'] = [run, *(action for action, _ in actions)]
 
     def step(self, position: int, step: Step) -> tuple[Entity, Entity]:
-        """Add a step, what its runs made, the action that stands for them, and who controlled it."""
+        """Add a step with its results, the action of its runs, and the control action."""
         workflow, tools = self._files[WORKFLOW], self.tools(step)
         for tool in tools:
             if tool not in workflow.get('hasPart', []):
@@ -219,7 +219,7 @@ class _Writer:
         return action, control
 
     def tools(self, step: Step) -> list[Entity]:
-        """What a step ran: for labels the code of the engine first, then the process and its executables."""
+        """Return what a step ran: for labels the code of the engine first, then the process and its executables."""
         tools = []
         if step.origin is not None:
             origin = self.facts.lineage.labelling[step.origin]
@@ -237,7 +237,7 @@ class _Writer:
         return tools
 
     def software(self, identifier: str, name: str, url: str, versions: Sequence[str], description: str = '') -> Entity:
-        """A code, once."""
+        """Return the entity of a code; each code has one."""
         known = self.crate.get(identifier)
         version = ', '.join(versions)
         return known or self.add(
@@ -245,18 +245,18 @@ class _Writer:
         )
 
     def value(self, identifier: str, name: str, kind: str, pks: Sequence[int]) -> Entity:
-        """Nodes of the archive as one value: their content if it is one of a few numbers, else their UUIDs."""
+        """Return the entity of nodes of the archive: the content of a single number or dictionary, else the UUIDs."""
         uuids: str | list[str] = [self.graph.nodes[pk].uuid for pk in pks]
         value: str | list[str] = uuids if len(pks) <= FEW else ''
         if len(pks) == 1 and kind in ('core.dict', 'core.int', 'core.float', 'core.str', 'core.bool', 'core.list'):
             attributes = self.graph.attributes(pks[0])
             value = json.dumps(attributes.get('value', attributes.get('list', attributes)), sort_keys=True)
-        counted = f'{len(pks)} nodes' if len(pks) > 1 else f'node {uuids[0]}'
-        description = f'{counted} of the type {kind} in {ARCHIVE}'
+        nodes = f'{len(pks)} nodes' if len(pks) > 1 else f'node {uuids[0]}'
+        description = f'{nodes} of the type {kind} in {ARCHIVE}'
         return self.add(identifier, 'PropertyValue', name=name, value=value or description, description=description)
 
     def parameter(self, identifier: str, name: str, kind: str, value: Entity) -> Entity:
-        """An input or output of the workflow, and what was given for it."""
+        """Return the entity of an input or output of the workflow, with its value."""
         found = self.add(identifier, 'FormalParameter', name=name, additionalType=kind, workExample=value)
         value.append_to('exampleOfWork', found)
         return found
@@ -267,22 +267,22 @@ def _to_seconds(time: str) -> str:
 
 
 def _description(step: Step) -> str:
-    told = [f'{len(step.pks)} like runs of {step.name}' if len(step.pks) > 1 else f'one run of {step.name}']
-    told.append(f'at {step.computer}' if step.computer else 'in the process that called it')
+    parts = [f'{len(step.pks)} equal runs of {step.name}' if len(step.pks) > 1 else f'one run of {step.name}']
+    parts.append(f'at {step.computer}' if step.computer else 'in the process that called it')
     if step.imported:
-        told.append('imported after they had ended; who ran them, and when, AiiDA does not know')
+        parts.append('imported; who ran them and when is not recorded')
     if step.cached:
-        told.append('with results taken from the cache of equal runs')
-    told.append(f'each with who, when and how it ended in {TABLES}/runs.csv')
-    return ', '.join(told)
+        parts.append('with results copied from the cache')
+    parts.append(f'listed with user, time and exit status in {TABLES}/runs.csv')
+    return ', '.join(parts)
 
 
 def check_crate(folder: Path) -> None:
-    """Check what a crate must have whatever its profile: a root, files that are there, references that lead somewhere.
+    """Check what every profile requires: a root, existing files, references to existing entities.
 
     The profiles themselves are checked by ``rocrate-validator``, which needs their shapes and the web.
 
-    :raises ProvenanceError: names everything that is wrong.
+    :raises ProvenanceError: the message names everything that is wrong.
     """
     content = json.loads((folder / CRATE).read_text(encoding='utf-8'))
     entities = content['@graph']
@@ -297,7 +297,7 @@ def check_crate(folder: Path) -> None:
             for target in value if isinstance(value, list) else [value]:
                 identifier = target.get('@id', '') if isinstance(target, dict) else ''
                 if identifier and identifier not in by_id and not identifier.startswith(('http://', 'https://')):
-                    faults.append(f'{entity["@id"]}: {name} leads to {identifier}, which is not there')
+                    faults.append(f'{entity["@id"]}: {name} refers to {identifier}, which does not exist')
         kinds = entity['@type'] if isinstance(entity['@type'], list) else [entity['@type']]
         if 'File' in kinds and entity['@id'] != CHECKSUMS and not (folder / entity['@id']).is_file():
             faults.append(f'there is no file {entity["@id"]}')
@@ -307,4 +307,4 @@ def check_crate(folder: Path) -> None:
     there = {path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file()} - {CRATE}
     faults += [f'{name} is not in the crate' for name in sorted(there - listed)]
     if faults:
-        raise ProvenanceError(f'the RO-Crate that was written does not hold together: {"; ".join(faults)}')
+        raise ProvenanceError(f'the RO-Crate that was written is not valid: {"; ".join(faults)}')

@@ -1,4 +1,4 @@
-"""What a publication tells, in plain types: collected once from the graph, told in the statement and in the crate."""
+"""Facts about a publication, collected once from the graph for the statement, the README and the crate."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from aiida_nanoml.provenance.graph import ProvenanceGraph, select
 from aiida_nanoml.provenance.lineage import Lineage
 from aiida_nanoml.provenance.origins import DATASET, DENSITY_MODEL, LABELS, MODEL
 from aiida_nanoml.provenance.publication.bibliography import Participants
-from aiida_nanoml.provenance.publication.tables import final
+from aiida_nanoml.provenance.publication.tables import final_nodes
 from aiida_nanoml.text import counted
 
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody who made something.
+    """A person.
 
-    :param email: empty where it is not known.
-    :param orcid: as ``0000-0002-1825-0097``, empty where it is not known.
+    :param email: empty if unknown.
+    :param orcid: such as ``0000-0002-1825-0097``; empty if unknown.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Person:
 class Licence:
     """Terms under which others may use what is published.
 
-    :param spdx: identifier of the SPDX list.
+    :param spdx: identifier in the SPDX list.
     """
 
     spdx: str
@@ -69,13 +69,13 @@ LICENCES = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What is published, and what it rests on.
+    """Facts about the published nodes and what they rest on.
 
     :param nodes: UUID, type and label of each published node.
-    :param lineage: of all of them together.
-    :param core_versions: of aiida-core, as the processes tell.
-    :param plugin_versions: of aiida-nanoml.
-    :param left_out: rows that were left out of sets on the way, by the reason, with the set.
+    :param lineage: lineage of all of them together.
+    :param core_versions: versions of aiida-core that the processes record.
+    :param plugin_versions: versions of aiida-nanoml.
+    :param left_out: rows that were left out of sets, with the reason and the set.
     :param persons: names of the users of AiiDA by their addresses, as the profile records them.
     """
 
@@ -92,16 +92,16 @@ class Facts:
 
 
 def persons(emails: tuple[str, ...] | set[str]) -> dict[str, str]:
-    """Names of the users of AiiDA by their addresses; a user without a name is called by the address."""
+    """Return the names of the users of AiiDA by their addresses; without a name, the address."""
     query = orm.QueryBuilder().append(orm.User, project=['email', 'first_name', 'last_name'])
     names = {email: f'{first} {last}'.strip() or email for email, first, last in query.all()}
     return {email: names.get(email, email) for email in emails}
 
 
 def versions(graph: ProvenanceGraph) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Versions of aiida-core and of this package that the processes ran with, sorted."""
+    """Return the versions of aiida-core and of this package that the processes ran with, sorted."""
     rows = select(graph.processes, 'attributes.version.core', 'attributes.version.plugin')
-    # Processes of other packages tell the versions of those.
+    # Processes of other packages record the versions of those.
     own = {pk for pk in graph.processes if ':nanoml.' in graph.nodes[pk].process_type}
     core = {str(core) for _, core, _ in rows if core}
     plugin = {str(plugin) for pk, _, plugin in rows if plugin and pk in own}
@@ -109,26 +109,26 @@ def versions(graph: ProvenanceGraph) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def left_out(graph: ProvenanceGraph) -> tuple[str, ...]:
-    """Say what was left out of sets on the way, and why."""
-    told = []
-    for pk in final(graph, LABELS):
+    """Return what was left out of sets, and why."""
+    texts = []
+    for pk in final_nodes(graph, LABELS):
         attributes = graph.attributes(pk)
         where = f'{attributes["n_rows"]} labels of node {graph.nodes[pk].uuid}'
-        told += [f'{count} of {where} failed: {reason}' for reason, count in attributes['failures'].items()]
+        texts += [f'{count} of {where} failed: {reason}' for reason, count in attributes['failures'].items()]
     for pk in graph.of_type(DATASET):
         attributes = graph.attributes(pk)
         where = f'the data set {graph.nodes[pk].uuid}'
-        told += [
+        texts += [
             f'{counted(count, "structure")} of {where}: {reason}' for reason, count in attributes['excluded'].items()
         ]
         if attributes.get('unknown_classes'):
             unknown = counted(attributes['unknown_classes'], 'neighbourhood')
-            told.append(f'{unknown} of heavy atoms without a column in the descriptor of {where}')
-    return tuple(told)
+            texts.append(f'{unknown} of heavy atoms without a column in the descriptor of {where}')
+    return tuple(texts)
 
 
 def participants(graph: ProvenanceGraph, lineage: Lineage, core_versions: tuple[str, ...]) -> Participants:
-    """Collect what has to be cited."""
+    """Return everything that may have to be cited."""
     models = [(pk, graph.attributes(pk)) for pk in graph.of_type(MODEL, DENSITY_MODEL)]
     generated = [origin.parameters for origin in lineage.structures if origin.way == 'generated']
     pseudos = [pk for pk in graph.nodes if graph.type_name(pk).startswith('pseudo')]
@@ -147,6 +147,6 @@ def participants(graph: ProvenanceGraph, lineage: Lineage, core_versions: tuple[
 
 
 def _head(pk: int) -> str:
-    """First 400 characters of a pseudopotential file, which name what made it."""
+    """Return the first 400 characters of a pseudopotential file, which name the program that made it."""
     node: Any = orm.load_node(pk)
     return str(node.get_content()[:400])

@@ -1,4 +1,4 @@
-"""Figures: those that the graph holds, and those that it allows to draw again, each with the command that makes it."""
+"""Figures of a publication: stored or drawn from the graph, each with the commands that make it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _PLOTS = {CALIBRATION_FILE: ' --calibration', LEARNING_CURVE_FILE: ' --learning-
 class Figure:
     """A file of the folder.
 
-    :param name: of the file.
+    :param name: name of the file.
     :param title: what it shows, in words.
-    :param commands: that make it anew from the imported archive.
+    :param commands: commands that make it again from the imported archive.
     """
 
     name: str
@@ -35,14 +35,14 @@ class Figure:
 
 
 def write_figures(folder: Path, graph: ProvenanceGraph) -> tuple[Figure, ...]:
-    """Copy the figures of all runs on the way, and draw those of predictions whose values are known.
+    """Copy the figures of all runs, and draw those of predictions whose values are known.
 
-    :param folder: there already.
+    :param folder: an existing folder.
     """
-    return (*_stored(folder, graph), *_drawn(folder, graph))
+    return (*_copy_stored(folder, graph), *_draw_predictions(folder, graph))
 
 
-def _stored(folder: Path, graph: ProvenanceGraph) -> Iterator[Figure]:
+def _copy_stored(folder: Path, graph: ProvenanceGraph) -> Iterator[Figure]:
     query = orm.QueryBuilder()
     query.append(orm.ProcessNode, project='id', tag='process')
     query.append(
@@ -68,7 +68,7 @@ def _stored(folder: Path, graph: ProvenanceGraph) -> Iterator[Figure]:
             yield Figure(name, title, tuple(commands))
 
 
-def _drawn(folder: Path, graph: ProvenanceGraph) -> Iterator[Figure]:
+def _draw_predictions(folder: Path, graph: ProvenanceGraph) -> Iterator[Figure]:
     for pk, record in graph.nodes.items():
         maker = graph.creator.get(pk)
         if record.type != PREDICTION or maker is None or 'dataset' not in graph.inputs[maker]:
@@ -76,7 +76,7 @@ def _drawn(folder: Path, graph: ProvenanceGraph) -> Iterator[Figure]:
         name = f'parity-{record.uuid[:8]}.png'
         try:
             draw_parity(orm.load_node(pk), folder / name)
-        except NanomlError:  # of another target, or the run failed: there is nothing to draw
+        except NanomlError:  # another target, or a failed run: there is nothing to draw
             continue
         title = f'predicted against computed values of {record.type} {record.uuid}'
         yield Figure(name, title, (f'aiida-nanoml plot {record.uuid} -o {name}',))

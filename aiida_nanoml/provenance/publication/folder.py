@@ -1,4 +1,4 @@
-"""A node with all that it rests on, as a folder for a data repository."""
+"""Write a node and all that it rests on into a folder for a data repository."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from aiida_nanoml.provenance.graph import ProvenanceGraph
 from aiida_nanoml.provenance.lineage import starts, trace
 from aiida_nanoml.provenance.publication import readme
 from aiida_nanoml.provenance.publication.archive import Contents, check_archive, write_archive
-from aiida_nanoml.provenance.publication.bibliography import build_bibliography
+from aiida_nanoml.provenance.publication.bibliography import Bibliography, build_bibliography
 from aiida_nanoml.provenance.publication.crate import write_crate
 from aiida_nanoml.provenance.publication.facts import (
     LICENCES,
@@ -32,25 +32,25 @@ from aiida_nanoml.provenance.publication.facts import (
     persons,
     versions,
 )
-from aiida_nanoml.provenance.publication.figures import write_figures
+from aiida_nanoml.provenance.publication.figures import Figure, write_figures
 from aiida_nanoml.provenance.publication.statement import latex, markdown, sentences
 from aiida_nanoml.provenance.publication.steps import abstract_workflow, find_steps
-from aiida_nanoml.provenance.publication.tables import write_tables
+from aiida_nanoml.provenance.publication.tables import Table, write_tables
 from aiida_nanoml.text import counted
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What was published.
+    """A written publication.
 
-    :param folder: where it lies.
+    :param folder: the folder.
     :param nodes: UUIDs of the published nodes.
-    :param contents: of the archive, which was checked to hold every ancestor with its hash, links and files.
+    :param contents: contents of the archive, which was checked to have every ancestor with its hash, links and files.
     :param files: SHA-256 of every file, by its path in the folder.
     :param tables: files with tables.
     :param figures: files with figures.
-    :param references: keys of what is cited.
-    :param without_reference: what took part, and nothing is known to cite for it.
+    :param references: keys of the references.
+    :param without_reference: what was used and has no known reference.
     :param dft: whether the nodes rest on DFT, or why not.
     """
 
@@ -73,7 +73,7 @@ class Publication:
         return asdict(self)
 
     def render(self) -> str:
-        """Return some lines for people."""
+        """Return counts, contents and missing references as text."""
         contents = self.contents
         lines = [
             f'{self.folder}: {counted(len(self.files), "file")}, {self.size_bytes / 1e6:.1f} MB, {self.licence}',
@@ -101,24 +101,19 @@ def publish(
 ) -> Publication:
     """Write a folder with nodes and all that they rest on, ready for a data repository.
 
-    It is written beside its place and moved there when it is whole, so that a publication which is stopped leaves
+    It is written under a temporary name and moved when it is complete, so that an interrupted publication leaves
     nothing behind.
 
-    :param nodes: results of this package, or processes; at least one. With a calculation goes what it made.
-    :param folder: to make; its parent must be there.
-    :param title: of the publication; empty: made of the labels of the nodes.
-    :param authors: empty: the user of AiiDA who stored the first node, as the profile names him.
+    :param nodes: results of this package, or processes; at least one. A calculation is published with its outputs.
+    :param folder: folder to make; its parent must exist.
+    :param title: title of the publication; empty: the labels of the nodes.
+    :param authors: authors; empty: the user of AiiDA who stored the first node.
     :param licence: identifier of the SPDX list, a key of :data:`~.facts.LICENCES`.
     :param force: replace a folder that was published before.
-    :raises ProvenanceError: a node cannot be published, the folder is taken, the licence is unknown, or what was
-        written does not hold together.
+    :raises ProvenanceError: a node cannot be published, the folder exists, the licence is unknown, or what was
+        written is not valid.
     """
-    if not nodes:
-        raise ProvenanceError('name at least one node to publish')
-    if licence not in LICENCES:
-        raise ProvenanceError(f'unknown licence {licence!r}; known: {", ".join(LICENCES)}')
-    for node in nodes:
-        _check_kind(node)
+    _check_request(nodes, licence)
     title = title or ', '.join(node.label or f'{type(node).__name__} {node.uuid[:8]}' for node in nodes)
     nodes = list({found.uuid: found for node in nodes for found in _with_results(node)}.values())
     with _new_folder(folder, force) as place:
@@ -127,34 +122,16 @@ def publish(
         contents = check_archive(place / readme.ARCHIVE, graph)
         facts = _facts(nodes, graph, title, authors, licence)
         cited = build_bibliography(participants(graph, facts.lineage, facts.core_versions))
+        tables, figures = _write_tables_and_figures(place, graph, facts)
         steps = find_steps(graph, facts.lineage)
-        for name in (readme.TABLES, readme.FIGURES):
-            (place / name).mkdir()
-        tables = write_tables(place / readme.TABLES, graph, facts.lineage)
-        figures = write_figures(place / readme.FIGURES, graph)
-        told = sentences(facts, cited)
-        texts = {
-            readme.STATEMENT: markdown(facts.title, told),
-            readme.STATEMENT_TEX: latex(told),
-            readme.BIBLIOGRAPHY: cited.bibtex(),
-            readme.LINEAGE: json.dumps(facts.lineage.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + '\n',
-            readme.LICENCE: readme.licence_text(facts.licence, facts.authors, facts.published[:4]),
-        }
-        if figures:
-            texts[readme.COMMANDS] = readme.commands(figures)
+        texts = _texts(facts, cited, figures)
         if steps.steps:
             texts[readme.WORKFLOW] = abstract_workflow(steps, facts.title)
         files = {*texts, readme.ARCHIVE, readme.CRATE, readme.CHECKSUMS}
         texts[readme.README] = readme.readme(facts, contents, tables, figures, files)
         for name, text in texts.items():
             (place / name).write_text(text, encoding='utf-8')
-        titles = {name: readme.FILES.get(name, name) for name in sorted({readme.ARCHIVE, readme.CHECKSUMS, *texts})}
-        titles |= {f'{readme.TABLES}/{table.name}': table.title for table in tables}
-        titles |= {f'{readme.FIGURES}/{figure.name}': figure.title for figure in figures}
-        for name in (readme.TABLES, readme.FIGURES):
-            if not any((place / name).iterdir()):
-                (place / name).rmdir()
-        write_crate(place, facts, graph, steps, titles)
+        write_crate(place, facts, graph, steps, _file_titles(texts, tables, figures))
         sums = _write_checksums(place)
         size = sum((place / name).stat().st_size for name in sums)
     return Publication(
@@ -172,6 +149,41 @@ def publish(
         without_reference=cited.missing,
         dft=facts.lineage.dft,
     )
+
+
+def _write_tables_and_figures(
+    folder: Path, graph: ProvenanceGraph, facts: Facts
+) -> tuple[tuple[Table, ...], tuple[Figure, ...]]:
+    """Write tables and figures into folders of their own, which are removed if nothing is in them."""
+    places = [folder / name for name in (readme.TABLES, readme.FIGURES)]
+    for place in places:
+        place.mkdir()
+    tables, figures = write_tables(places[0], graph, facts.lineage), write_figures(places[1], graph)
+    for place, written in zip(places, (tables, figures), strict=True):
+        if not written:
+            place.rmdir()
+    return tables, figures
+
+
+def _texts(facts: Facts, cited: Bibliography, figures: Sequence[Figure]) -> dict[str, str]:
+    """Return the content of the text files by name, except the workflow and the README."""
+    statement = sentences(facts, cited)
+    lineage = json.dumps(facts.lineage.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    texts = {
+        readme.STATEMENT: markdown(facts.title, statement),
+        readme.STATEMENT_TEX: latex(statement),
+        readme.BIBLIOGRAPHY: cited.bibtex(),
+        readme.LINEAGE: f'{lineage}\n',
+        readme.LICENCE: readme.licence_text(facts.licence, facts.authors, facts.published[:4]),
+    }
+    return texts | ({readme.COMMANDS: readme.commands(figures)} if figures else {})
+
+
+def _file_titles(texts: Iterable[str], tables: Iterable[Table], figures: Iterable[Figure]) -> dict[str, str]:
+    """Return the description of each file in the folder, by its path."""
+    titles = {name: readme.FILES.get(name, name) for name in sorted({readme.ARCHIVE, readme.CHECKSUMS, *texts})}
+    titles |= {f'{readme.TABLES}/{table.name}': table.title for table in tables}
+    return titles | {f'{readme.FIGURES}/{figure.name}': figure.title for figure in figures}
 
 
 def _facts(
@@ -195,8 +207,24 @@ def _facts(
     )
 
 
+def _check_request(nodes: Sequence[orm.Node], licence: str) -> None:
+    """Check that there are nodes to publish, and that the licence is known.
+
+    :raises ProvenanceError: it is not so.
+    """
+    if not nodes:
+        raise ProvenanceError('name at least one node to publish')
+    if licence not in LICENCES:
+        raise ProvenanceError(f'unknown licence {licence!r}; known: {", ".join(LICENCES)}')
+    for node in nodes:
+        _check_kind(node)
+
+
 def _check_kind(node: orm.Node) -> None:
-    """Refuse what is an input of others and no result."""
+    """Check that a node is a result that can be published.
+
+    :raises ProvenanceError: it is not stored, has not ended, or is only an input of others.
+    """
     if not node.is_stored:
         raise ProvenanceError('the node is not stored: there is nothing to publish yet')
     if isinstance(node, orm.ProcessNode):
@@ -207,13 +235,13 @@ def _check_kind(node: orm.Node) -> None:
             )
     elif isinstance(node, orm.AbstractCode | orm.RemoteData):
         raise ProvenanceError(
-            f'pk {node.pk} is a {type(node).__name__}, which is no result: publish a prediction, a model, a data set, '
+            f'pk {node.pk} ({type(node).__name__}) is no result: publish a prediction, a model, a data set, '
             'labels, structures, or a process'
         )
 
 
 def _with_results(node: orm.Node) -> list[orm.Node]:
-    """A calculation with what it made, which is what it is published for: types of this package first."""
+    """Return a node; of a calculation also its outputs, those of this package first."""
     if not isinstance(node, orm.CalculationNode):
         return [node]
     made = [link.node for link in node.base.links.get_outgoing(link_type=LinkType.CREATE).all()]
@@ -223,7 +251,7 @@ def _with_results(node: orm.Node) -> list[orm.Node]:
 
 @contextmanager
 def _new_folder(folder: Path, force: bool) -> Iterator[Path]:
-    """Give an empty folder beside the place, and move it there when all has gone well."""
+    """Yield a new folder beside the final one, and move it there when everything is written."""
     folder = folder.absolute()
     if not folder.parent.is_dir():
         raise ProvenanceError(f'there is no folder {folder.parent}: make it first')
@@ -245,7 +273,10 @@ def _new_folder(folder: Path, force: bool) -> Iterator[Path]:
 
 
 def _check_not_taken(folder: Path, force: bool) -> None:
-    """Refuse a folder that holds anything, unless all of it was published before and may be replaced."""
+    """Check that a folder is empty, or that all of it was published before and may be replaced.
+
+    :raises ProvenanceError: it is not.
+    """
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -260,7 +291,7 @@ def _check_not_taken(folder: Path, force: bool) -> None:
     foreign = sorted(there - known - {readme.CHECKSUMS})
     if foreign:
         raise ProvenanceError(
-            f'{folder} holds {counted(len(foreign), "file")} that no publication wrote, as {foreign[0]}: choose '
+            f'{folder} has {counted(len(foreign), "file")} that no publication wrote, such as {foreign[0]}: choose '
             'another name, or move them away'
         )
 

@@ -1,4 +1,4 @@
-"""Plain text as LaTeX."""
+"""Escape plain text for LaTeX."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _SIGNS = {
 
 
 def escape(text: str, *, braces: bool = False) -> str:
-    """Write text so that LaTeX prints it as it is; accented letters stay, which LaTeX reads as UTF-8.
+    """Return text that LaTeX prints as it is; accented letters stay, which LaTeX reads as UTF-8.
 
-    :param braces: whether braces are printed too; else they stay what they are to LaTeX, as BibTeX wants them.
+    :param braces: escape braces too; else they keep their meaning, as BibTeX needs.
     """
     signs = _SPECIAL | _SIGNS | (_BRACES if braces else {})
     return re.sub('|'.join(map(re.escape, signs)), lambda found: signs[found[0]], text)

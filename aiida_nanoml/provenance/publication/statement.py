@@ -1,4 +1,4 @@
-"""The data statement: a paragraph for a paper, in Markdown and in LaTeX, made of the same sentences."""
+"""Data statement of a publication: a paragraph for a paper, in Markdown and in LaTeX."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from aiida_nanoml.text import capitalised, counted
 
 @dataclass(frozen=True)
 class Sentence:
-    """Plain text, and the keys of the references that stand behind it."""
+    """Plain text, and the keys of the references that it cites."""
 
     text: str
     keys: tuple[str, ...] = ()
 
 
 def sentences(facts: Facts, cited: Bibliography) -> tuple[Sentence, ...]:
-    """Tell how the published numbers came about: codes and versions, protocols, counts, seeds, what was left out."""
-    return tuple(_told(facts, cited))
+    """Return how the published numbers were computed: codes, versions, protocols, counts, seeds, what was left out."""
+    return tuple(_sentences(facts, cited))
 
 
-def _told(facts: Facts, cited: Bibliography) -> Iterator[Sentence]:
+def _sentences(facts: Facts, cited: Bibliography) -> Iterator[Sentence]:
     lineage = facts.lineage
     uuids = ', '.join(f'{kind} {uuid}' for uuid, kind, _ in facts.nodes)
     yield Sentence(
-        f'This publication holds {uuids} with all that it rests on, as an archive of AiiDA', cited.keys('AiiDA')
+        f'This publication contains {uuids} with their full provenance, as an AiiDA archive', cited.keys('AiiDA')
     )
     if lineage.rests_on_dft:
         yield Sentence(f'All labels come from density-functional theory: {lineage.dft.removeprefix("DFT: ")}')
@@ -53,13 +53,13 @@ def _told(facts: Facts, cited: Bibliography) -> Iterator[Sentence]:
     yield from _software(facts)
     if lineage.seeds:
         seeds = dict.fromkeys(
-            f'{seed.value} of {seed.of}{" (not given, the default)" if seed.default else ""}' for seed in lineage.seeds
+            f'{seed.value} of {seed.of}{" (default, not given)" if seed.default else ""}' for seed in lineage.seeds
         )
         yield Sentence(f'Seeds of random numbers: {", ".join(seeds)}')
     else:
         yield Sentence('No seed of random numbers is recorded')
-    told = '; '.join(facts.left_out)
-    yield Sentence(f'Left out: {told}' if told else 'Nothing that was computed is recorded as left out')
+    left_out = '; '.join(facts.left_out)
+    yield Sentence(f'Left out: {left_out}' if left_out else 'No structure is recorded as left out')
     if cited.missing:
         yield Sentence(f'No reference is known to this package for {"; ".join(cited.missing)}')
 
@@ -75,22 +75,22 @@ def _labels(origin: LabelOrigin, cited: Bibliography) -> Iterator[Sentence]:
     imported = sum(bool(job.imported) for job in origin.jobs)
     if imported:
         yield Sentence(
-            f'{imported} of these runs had ended before AiiDA knew of them; their results were imported, and who ran '
-            'them and when is not recorded'
+            f'{imported} of these runs were done without AiiDA and imported afterwards; who did them and when is not '
+            'recorded'
         )
     cached = sum(bool(job.cached_from) for job in origin.jobs)
     if cached:
-        yield Sentence(f'The results of {cached} of these runs were taken from the cache of equal runs')
+        yield Sentence(f'The results of {cached} of these runs were copied from the cache, from runs with equal inputs')
     if origin.pseudopotentials:
         files = ', '.join(f'{element} {md5}' for element, md5 in sorted(origin.pseudopotentials.items()))
         yield Sentence(f'Pseudopotentials, by the MD5 of their files: {files}', cited.keys('pseudopotentials'))
 
 
 def _parameters(origin: LabelOrigin) -> str:
-    """Every parameter that is set; those left empty are decided by others."""
-    told = {name: value for name, value in origin.parameters.items() if value not in (None, {}, [])}
+    """Return every parameter that is set."""
+    given = {name: value for name, value in origin.parameters.items() if value not in (None, {}, [])}
     return ', '.join(
-        f'{name} = {value if isinstance(value, str) else json.dumps(value)}' for name, value in told.items()
+        f'{name} = {value if isinstance(value, str) else json.dumps(value)}' for name, value in given.items()
     )
 
 
@@ -113,7 +113,7 @@ def _models(lineage: Lineage, cited: Bibliography) -> Iterator[Sentence]:
         kind = model.facts.get('kind') or 'density network'
         versions = ', '.join(f'{name} {version}' for name, version in (model.facts.get('versions') or {}).items())
         keys = (*cited.keys(f'model {kind}'), *cited.keys('machine learning'))
-        yield Sentence(f'The model {model.uuid} is of the kind {kind} and was trained with {versions}', keys)
+        yield Sentence(f'The model {model.uuid} (kind: {kind}) was trained with {versions}', keys)
     if isinstance(lineage.node, DataStep) and lineage.node.type == PREDICTION:
         facts = lineage.node.facts
         yield Sentence(
@@ -124,18 +124,18 @@ def _models(lineage: Lineage, cited: Bibliography) -> Iterator[Sentence]:
 
 def _software(facts: Facts) -> Iterator[Sentence]:
     parts = [('aiida-core', facts.core_versions), ('aiida-nanoml', facts.plugin_versions)]
-    told = ', '.join(f'{name} {" and ".join(found)}' for name, found in parts if found)
-    if told:
-        yield Sentence(f'The processes ran with {told}')
+    software = ', '.join(f'{name} {" and ".join(found)}' for name, found in parts if found)
+    if software:
+        yield Sentence(f'The processes ran with {software}')
     who = ', '.join(facts.persons.values())
     first, last = facts.lineage.began[:10], facts.lineage.ended[:10]
-    when = f'On {first}' if first == last else f'Between {first} and {last}'
-    yield Sentence(f'{when}, the nodes were stored by {who}')
+    when = f'on {first}' if first == last else f'between {first} and {last}'
+    yield Sentence(f'The nodes were stored {when} by {who}')
 
 
-def markdown(title: str, told: Iterable[Sentence]) -> str:
-    """Write the statement in Markdown; keys refer to ``references.bib``, as Pandoc reads them."""
-    body = ' '.join(map(_markdown_sentence, told))
+def markdown(title: str, sentences: Iterable[Sentence]) -> str:
+    """Return the statement in Markdown; keys refer to ``references.bib``, as Pandoc reads them."""
+    body = ' '.join(map(_markdown_sentence, sentences))
     return f'# Data statement: {title}\n\n{body}\n'
 
 
@@ -144,10 +144,10 @@ def _markdown_sentence(sentence: Sentence) -> str:
     return f'{sentence.text}{f" [{keys}]" if keys else ""}.'
 
 
-def latex(told: Iterable[Sentence]) -> str:
-    """Write the statement as a paragraph of LaTeX that cites ``references.bib``."""
+def latex(sentences: Iterable[Sentence]) -> str:
+    """Return the statement as a paragraph of LaTeX that cites ``references.bib``."""
     lines = []
-    for sentence in told:
+    for sentence in sentences:
         cite = f'~\\cite{{{",".join(sentence.keys)}}}' if sentence.keys else ''
         lines.append(f'{escape(sentence.text, braces=True)}{cite}.')
     return (

@@ -1,4 +1,4 @@
-"""Thousands of runs as a workflow of a few steps: like runs at the same depth of the graph are one step."""
+"""Abstract workflow of a lineage: equal runs at the same depth of the graph are one step."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from aiida_nanoml.provenance.lineage import Lineage
 from aiida_nanoml.provenance.origins import CODE_INPUTS
 
 _NUMBER = re.compile(r'_\d+$')
-"""Ends the labels of links where a process takes many alike, as ``labels_12``."""
+"""Number at the end of link labels of a process that takes many equal inputs, such as ``labels_12``."""
 
 
 def port_of(label: str) -> str:
-    """Name the input or output of a process that a link belongs to."""
+    """Return the name of the input or output of a process that a link belongs to."""
     return _NUMBER.sub('', label)
 
 
 @dataclass(frozen=True)
 class Step:
-    """Like runs: the same process, code, person, computer and result, for labels also the same source.
+    """Equal runs: the same process, code, person, computer and exit status, for labels also the same source.
 
     :param key: unique among the steps of a graph, letters, digits and underscores.
     :param name: label of the process.
     :param codes: PKs of the executables.
-    :param origin: index among ``labelling`` of the lineage; None of a process that labels nothing.
-    :param imported: whether the runs had ended before AiiDA knew of them.
-    :param cached: whether results were taken from the cache.
+    :param origin: index among ``labelling`` of the lineage; None if the process labels nothing.
+    :param imported: whether the runs were done without AiiDA, and imported.
+    :param cached: whether results were copied from the cache.
     :param pks: the runs, in the order in which they were made.
     :param sources: where an input comes from, by its label: ``step/output``, or the key of data from outside.
-    :param outputs: labels of what is used later, or was asked for.
+    :param outputs: labels of the outputs that are in the graph.
     """
 
     key: str
@@ -57,7 +57,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Given:
-    """Data that no process here made.
+    """Data that no process in the graph made.
 
     :param key: name among the inputs of the workflow.
     :param type: entry point of the nodes.
@@ -71,19 +71,19 @@ class Given:
 
 @dataclass(frozen=True)
 class Steps:
-    """The workflow behind a node, steps in an order in which they can be run."""
+    """The workflow that led to a node; its steps are in an order in which they can be run."""
 
     steps: tuple[Step, ...]
     given: tuple[Given, ...]
     results: tuple[str, ...]
-    """``step/output`` of the nodes that were asked for."""
+    """``step/output`` of the published nodes."""
 
 
 def find_steps(graph: ProvenanceGraph, lineage: Lineage) -> Steps:
-    """Collapse a graph into steps.
+    """Return the steps of a graph.
 
-    A run is as deep as the longest chain of runs before it, so that steps never form a circle: each round of active
-    learning has its own.
+    The depth of a run is the longest chain of runs before it, so that steps never form a circle: each round of active
+    learning has steps of its own.
     """
     jobs = {job.pk: (number, job) for number, origin in enumerate(lineage.labelling) for job in origin.jobs}
     depths = graph.process_depths()
@@ -99,18 +99,20 @@ def find_steps(graph: ProvenanceGraph, lineage: Lineage) -> Steps:
             *(origin, bool(job is not None and job.imported), bool(record.cached_from)),
         )
         members[alike].append(pk)
-    names = _unique(alike[1] for alike in sorted(members, key=_order))
-    keys = dict(zip(sorted(members, key=_order), names, strict=True))
+    names = _unique_names(alike[1] for alike in sorted(members, key=_sort_key))
+    keys = dict(zip(sorted(members, key=_sort_key), names, strict=True))
     step_of = {pk: keys[alike] for alike, pks in members.items() for pk in pks}
-    given = _given(graph, step_of)
+    given = _outside_data(graph, step_of)
     place_of = {pk: data.key for data in given for pk in data.pks}
     place_of |= {pk: f'{step_of[creator]}/{_port(graph, creator, pk)}' for pk, creator in graph.creator.items()}
-    steps = tuple(_step(graph, keys[alike], alike, members[alike], place_of) for alike in sorted(members, key=_order))
+    steps = tuple(
+        _step(graph, keys[alike], alike, members[alike], place_of) for alike in sorted(members, key=_sort_key)
+    )
     results = {place_of[pk] for pk in graph.starts if pk in graph.creator}
     return Steps(steps, given, tuple(sorted(results)))
 
 
-def _order(alike: tuple[Any, ...]) -> tuple[Any, ...]:
+def _sort_key(alike: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(-1 if value is None else value for value in alike)
 
 
@@ -145,8 +147,8 @@ def _step(graph: ProvenanceGraph, key: str, alike: tuple[Any, ...], pks: list[in
     )
 
 
-def _given(graph: ProvenanceGraph, step_of: dict[int, str]) -> tuple[Given, ...]:
-    """Data from outside, by the label under which they are first used, and by their type."""
+def _outside_data(graph: ProvenanceGraph, step_of: dict[int, str]) -> tuple[Given, ...]:
+    """Return data from outside, by the label under which they are first used, and by their type."""
     found: dict[tuple[str, str], dict[int, None]] = defaultdict(dict)
     seen: set[int] = set()
     for process in step_of:
@@ -154,11 +156,11 @@ def _given(graph: ProvenanceGraph, step_of: dict[int, str]) -> tuple[Given, ...]
             if pk not in graph.creator and pk not in seen:
                 seen.add(pk)
                 found[port_of(label), graph.type_name(pk)][pk] = None
-    names = _unique(label for label, _ in found)
+    names = _unique_names(label for label, _ in found)
     return tuple(Given(name, kind, tuple(pks)) for name, ((_, kind), pks) in zip(names, found.items(), strict=True))
 
 
-def _unique(names: Iterable[str]) -> list[str]:
+def _unique_names(names: Iterable[str]) -> list[str]:
     used: dict[str, int] = defaultdict(int)
     unique = []
     for name in names:
@@ -169,15 +171,15 @@ def _unique(names: Iterable[str]) -> list[str]:
 
 
 def abstract_workflow(steps: Steps, title: str) -> str:
-    """Describe the steps in the Common Workflow Language, version 1.2, as operations that nothing can run.
+    """Return the steps in the Common Workflow Language, version 1.2, as abstract operations.
 
-    It says what depended on what; ``aiida-nanoml reproduce`` reruns it.
+    It describes what depended on what; ``aiida-nanoml reproduce`` reruns it.
     """
     content = {
         'cwlVersion': 'v1.2',
         'class': 'Workflow',
         'label': title,
-        'doc': 'Written from the provenance graph: each step stands for like runs, which runs.csv lists one by one.',
+        'doc': 'Written from the provenance graph: each step is a group of equal runs; runs.csv lists them.',
         'requirements': {'MultipleInputFeatureRequirement': {}},
         'inputs': {
             given.key: {

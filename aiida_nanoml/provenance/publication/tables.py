@@ -1,4 +1,4 @@
-"""What stands in the nodes, as CSV: every number with its unit in the head of its column."""
+"""Tables of a publication: the content of the nodes as CSV, with units in the column headers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Rows = Iterable[Sequence[Any]]
 class Table:
     """A file of the folder.
 
-    :param name: of the file.
+    :param name: name of the file.
     :param title: what its rows are, in words.
     """
 
@@ -47,15 +47,15 @@ class Table:
 
 
 def write_tables(folder: Path, graph: ProvenanceGraph, lineage: Lineage) -> tuple[Table, ...]:
-    """Write the tables of what is published and of all that it rests on.
+    """Write the tables of the published nodes and of all that they rest on.
 
-    Sets that were joined to others stand in these; only the joined ones are written.
+    Of sets that were joined, only the joined set is written.
 
-    :param folder: there already.
+    :param folder: an existing folder.
     """
     writer = _Writer(folder)
     for kind, name, title, rows in _KINDS:
-        for pk in final(graph, kind):
+        for pk in final_nodes(graph, kind):
             node = orm.load_node(pk)
             writer.write(f'{name}-{node.uuid[:8]}', f'{title}, node {node.uuid}', rows(node))
             if kind == STRUCTURES:
@@ -66,8 +66,8 @@ def write_tables(folder: Path, graph: ProvenanceGraph, lineage: Lineage) -> tupl
             writer.write(f'curves-{node.uuid[:8]}', f'curves, node {node.uuid}', _curves(node))
     writer.write('metrics', 'errors of the models, by part of the split', _metrics(graph))
     writer.write('runs', 'every process, by its time of creation', _runs(graph, lineage))
-    writer.write('pseudopotentials', 'pseudopotentials behind labels', _pseudopotentials(lineage))
-    writer.write('executables', 'codes that ran', _executables(lineage))
+    writer.write('pseudopotentials', 'pseudopotentials of the labels', _pseudopotentials(lineage))
+    writer.write('executables', 'executables that ran', _executables(lineage))
     writer.write('seeds', 'seeds of random numbers', _seeds(graph, lineage))
     return tuple(writer.tables)
 
@@ -78,20 +78,20 @@ class _Writer:
         self.tables: list[Table] = []
 
     def write(self, name: str, title: str, rows: Rows) -> None:
-        """Write a table, unless it has nothing but a head."""
+        """Write a table, unless it has only a header."""
         lines = list(rows)
         if len(lines) > 1:
             (self.folder / f'{name}.csv').write_text(csv_text(lines), encoding='utf-8')
             self.tables.append(Table(f'{name}.csv', title, len(lines) - 1))
 
     def write_structures(self, name: str, title: str, structures: StructureSet) -> None:
-        """Write structures with everything that belongs to them."""
+        """Write structures with all of their properties."""
         write_structures(structures, self.folder / f'{name}.extxyz')
         self.tables.append(Table(f'{name}.extxyz', title, len(structures)))
 
 
-def final(graph: ProvenanceGraph, kind: str) -> list[int]:
-    """PKs of the nodes of a type that no process on the way made into another of this type, as joining does."""
+def final_nodes(graph: ProvenanceGraph, kind: str) -> list[int]:
+    """Return the PKs of the nodes of a type that no process made into another one of this type, such as by joining."""
     joined = {
         pk
         for process, outputs in graph.outputs.items()
@@ -102,7 +102,7 @@ def final(graph: ProvenanceGraph, kind: str) -> list[int]:
 
 
 def _plain(values: Any) -> list[Any]:
-    """Numbers of Python; NaN is an empty cell."""
+    """Return numbers of Python; None, an empty cell, for NaN."""
     array = np.asarray(values)
     if np.issubdtype(array.dtype, np.floating):
         return [None if np.isnan(value) else value for value in array.tolist()]
@@ -206,7 +206,7 @@ def _curves(node: orm.XyData) -> Rows:
 
 _KINDS: tuple[tuple[str, str, str, Callable[[Any], Rows]], ...] = (
     (PREDICTION, 'predictions', 'predicted values', _predictions),
-    (DATASET, 'dataset', 'rows to learn from and to test on, with their features', _dataset),
+    (DATASET, 'dataset', 'rows of the data set, with their features', _dataset),
     (LABELS, 'labels', 'labels', _labels),
     (STRUCTURES, 'structures', 'structures', _structures),
     (DENSITIES, 'densities', 'densities', _densities),

@@ -92,7 +92,7 @@ def test_steps_tools_and_engine_hang_together(entities):
     [
         (
             lambda graph: graph.remove(next(found for found in graph if found['@id'] == '#aiida-core')),
-            'leads to #aiida-core',
+            'refers to #aiida-core',
         ),
         (lambda graph: graph.append(dict(graph[0])), 'two entities have one @id'),
         (lambda graph: graph[0].pop('license'), 'the root has no license'),

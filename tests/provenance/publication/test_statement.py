@@ -33,7 +33,7 @@ def test_everything_that_decides_about_a_number_is_told(texts):
         'xc_functional = LDA, xc_authors = CA, basis_size = DZP, mesh_cutoff_ry = 150.0',
         f'C {"c" * 32}, H {"0" * 32}',
         '12 structures were generated',
-        '7 of generate_flake_set, 0 of split_dataset (not given, the default)',
+        '7 of generate_flake_set, 0 of split_dataset (default, not given)',
         'are predictions of a model, not results of an electronic-structure calculation',
         'aiida-core ',
         '[@siesta2002; @siesta2020; @ceperley1980; @perdew1981]',
