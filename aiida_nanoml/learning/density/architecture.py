@@ -1,4 +1,4 @@
-"""What a density network is made of: settings, the points that it looks at, and the weights that symmetry leaves."""
+"""Architecture of a density network: settings, points that it reads, and weights tied by symmetry."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def training_memory_mb(
     # Values around the drawn points exist in parts, joined and in their order; inputs as they are and centred.
     drawn = settings.points_per_epoch * (3 * read * _SINGLE + 2 * inputs * _DOUBLE)
     largest = max(map(_n_points, shapes)) * 4 * _SINGLE
-    return LIBRARIES_MB + (kept + drawn + largest) / 1e6
+    return float(LIBRARIES_MB + (kept + drawn + largest) / 1e6)
 
 
 def prediction_memory_mb(settings: DensitySettings, cells: Iterable[ArrayLike], spacing: float, threads: int) -> float:
@@ -54,7 +54,7 @@ def prediction_memory_mb(settings: DensitySettings, cells: Iterable[ArrayLike], 
         common = _n_points(mesh_of_spacing(cell, settings.spacing_ang))
         answer = _n_points(mesh_of_spacing(cell, spacing))
         largest = max(largest, common * (_view_bytes(settings) + 2 * _SINGLE) + answer * 8 * _SINGLE)
-    return LIBRARIES_MB + (largest + threads * SLAB * (read + 2 * inputs) * _SINGLE) / 1e6
+    return float(LIBRARIES_MB + (largest + threads * SLAB * (read + 2 * inputs) * _SINGLE) / 1e6)
 
 
 def _view_bytes(settings: DensitySettings) -> int:

@@ -30,7 +30,7 @@ HISTORY_FILE = 'history.json'
 
 
 class DensityModelCard(BaseModel):
-    """What a density network is, what it was trained on and how good it is.
+    """Description of a density network: settings, training data and metrics.
 
     The fields from ``parameters`` on are filled by :func:`save_density_model`.
     """

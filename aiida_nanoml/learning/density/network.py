@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiida_nanoml.densities.density import Density, Values
 from aiida_nanoml.densities.free_atoms import FreeAtoms
-from aiida_nanoml.densities.resampling import mesh_of_spacing, resample_values
+from aiida_nanoml.densities.resampling import resample_values
 from aiida_nanoml.errors import DensityError, ModelError
 from aiida_nanoml.learning.density.architecture import Architecture, DensitySettings, Singles
+from aiida_nanoml.learning.density.mesh_view import view_structure
 from aiida_nanoml.learning.density.symmetry import Integers
+from aiida_nanoml.learning.density.training import Densities, Progress, train
 from aiida_nanoml.structures import Structure
 
 SLAB = 4096
 """Mesh points that are predicted at once: what they need fits into the cache of a core."""
 
-MOST_OBLIQUE = 1e-4
-"""Cosine of the angle between lattice vectors up to which they are perpendicular."""
-
-Progress = Callable[[int, int], None]
-
-
-class Densities(Protocol):
-    """Densities that are read one at a time."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, row: int, /) -> Density: ...
-
 
 @dataclass(frozen=True, eq=False)
 class PredictedDensity:
-    """What a network says about a structure.
+    """Density of a structure as a network predicts it.
 
     :param density: free-atom density and predicted difference.
     :param charge_defect: electrons that the difference had too many; none are left where the network is neutral.
@@ -70,10 +59,10 @@ class DensityNetwork:
     """Free biases of each layer."""
 
     scale_: float
-    """Mean absolute difference where the network looked, in electrons/Å³."""
+    """Mean absolute difference at the training points, in electrons/Å³."""
 
     history_: dict[str, list[float]]
-    """Mean absolute error of every epoch, in units of :attr:`scale_`; ``val_loss`` where densities were watched."""
+    """Mean absolute error of every epoch, in units of :attr:`scale_`; ``val_loss`` if densities were watched."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings = DensitySettings.from_dict(settings)
@@ -95,12 +84,10 @@ class DensityNetwork:
         :raises DensityError: a density cannot be put on the common mesh, or there is none.
         :raises ModelError: the training diverged.
         """
-        from aiida_nanoml.learning.density.training import train
-
         if not len(densities):
             raise DensityError('there are no densities to learn from')
         self.free_atoms_ = FreeAtoms.fit((densities[row] for row in range(len(densities))), self.settings.seed)
-        trained = train(self, densities, watched, progress)
+        trained = train(self.architecture, self.free_atoms_, densities, watched, progress)
         self.weights_, self.biases_ = trained.weights, trained.biases
         self.scale_, self.history_ = trained.scale, trained.history
         return self
@@ -120,7 +107,7 @@ class DensityNetwork:
 
         if not hasattr(self, 'weights_'):
             raise ModelError('the density network is not trained: call fit or load a model first')
-        view = self.view(structure)
+        view = view_structure(structure, self.free_atoms_, self.architecture)
         difference = np.zeros(view.free.size, dtype=np.float32)
         layers = self.expanded()
         slabs = np.array_split(view.occupied, max(1, -(-len(view.occupied) // SLAB)))
@@ -142,15 +129,6 @@ class DensityNetwork:
             values = neutralised(values, free)
         return PredictedDensity(Density(structure, free, values), defect)
 
-    def view(self, structure: Structure) -> MeshView:
-        """Put the free atoms of a structure on the common mesh.
-
-        :raises DensityError: an element was not learnt, or the box does not fit the common mesh.
-        """
-        check_box(structure, self.settings)
-        shape = mesh_of_spacing(structure.cell, self.settings.spacing_ang)
-        return MeshView(self.free_atoms_.superpose(structure, shape), self.architecture)
-
     def expanded(self) -> list[tuple[Singles, Singles]]:
         """Weights (m, n) and biases (m, 1) of each layer, ties written out, the first from what is read."""
         found = []
@@ -160,43 +138,6 @@ class DensityNetwork:
                 weights = (self.architecture.sampling @ weights).astype(np.float32)
             biases = self.biases_[number][layer.biases]
             found.append((np.ascontiguousarray(weights.T), biases[:, None]))
-        return found
-
-
-class MeshView:
-    """The free-atom density of one structure, as a network sees it.
-
-    :param free: (n1, n2, n3) in electrons/Å³ on the common mesh.
-    :param architecture: says which scales there are, and where they are read.
-    """
-
-    def __init__(self, free: Values, architecture: Architecture) -> None:
-        settings = architecture.settings
-        self.free = free
-        self.occupied: Integers = np.flatnonzero(free.ravel() > settings.floor)
-        """Flat indices of the points whose difference is predicted."""
-        self._scales = []
-        for smoothed, offsets in zip(_smoothed(free, settings.smoothing), architecture.offsets, strict=True):
-            reach = np.abs(offsets).max(axis=0)
-            padded = np.pad(np.sqrt(np.maximum(smoothed, 0.0)), [(n, n) for n in reach.tolist()], mode='wrap')
-            strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
-            self._scales.append((padded.ravel(), strides, (offsets + reach) @ strides))
-
-    def read(self, places: Integers) -> Singles:
-        """Read the scales around some points.
-
-        :param places: (p,) flat indices.
-        :returns: (k, p), one row for each value that is read.
-        """
-        points = np.stack(np.unravel_index(places, self.free.shape), axis=1)
-        found = np.empty((sum(len(steps) for *_, steps in self._scales), len(places)), dtype=np.float32)
-        row = 0
-        for values, strides, steps in self._scales:
-            start = points @ strides
-            for step in steps.tolist():
-                # clip saves take a buffer; all indices are inside
-                values[step:].take(start, out=found[row], mode='clip')
-                row += 1
         return found
 
 
@@ -237,37 +178,8 @@ def neutralised(difference: Values, free: Values) -> Values:
     return neutral
 
 
-def check_box(structure: Structure, settings: DensitySettings) -> None:
-    """Refuse a box whose mesh does not have the symmetry of a network.
-
-    :raises DensityError: two lattice vectors are not perpendicular.
-    """
-    if settings.group == 'none':
-        return
-    lengths = np.linalg.norm(structure.cell, axis=1)
-    if not lengths.all():
-        raise DensityError('the structure stands in no box: put it into one before')
-    unit = structure.cell / lengths[:, None]
-    cosine = float(np.abs(unit @ unit.T - np.eye(3)).max())
-    if cosine > MOST_OBLIQUE:
-        raise DensityError(
-            f'the lattice vectors of the box are not perpendicular (cosine {cosine:.3g}): its mesh does not have the '
-            f'symmetry {settings.group}; take a rectangular box, or a network with the group none'
-        )
-
-
-def _smoothed(values: Values, widths: Iterable[float]) -> Iterable[Values]:
-    """Convolve periodic values with Gaussians; widths in mesh points."""
-    from scipy.ndimage import gaussian_filter
-
-    # Not by waves: their rounding is noise in empty places, of which the square root makes much.
-    for width in widths:
-        smoothed: Values = gaussian_filter(values, width, mode='wrap') if width else values
-        yield smoothed
-
-
 def metrics_of(known: Density, predicted: PredictedDensity) -> Mapping[str, float]:
-    """Judge a prediction against the density of an engine.
+    """Compare a prediction with the density of an engine.
 
     :param known: on any mesh.
     :param predicted: on the same mesh.

@@ -72,11 +72,11 @@ def molecular_plane(structure: Structure) -> Plane:
     the plane, points to the right.
 
     :param structure: in a box; positions in Å.
-    :raises DensityError: the structure stands in no box.
+    :raises DensityError: the structure has no cell.
     """
     cell = structure.cell
     if not abs(np.linalg.det(cell)) > 0:
-        raise DensityError('the structure stands in no box: a map needs three lattice vectors')
+        raise DensityError('the structure has no cell: a map needs three lattice vectors')
     if structure.pbc.any():
         return _plane_of_cell(structure)
     places = _together(structure)
@@ -218,7 +218,7 @@ def plot_nmae(
 ) -> None:
     """Draw the error of every structure beside that of the superposition of free atoms.
 
-    Structures stand in the order of their parts, and of their errors within each part. The mean of a part is a line.
+    Structures are drawn by part, and within each part by error. The mean of a part is a line.
 
     :param path: file to write.
     :param names: (n,) names of the structures.

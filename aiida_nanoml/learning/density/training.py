@@ -1,24 +1,35 @@
-"""Training of density networks on points that are drawn anew in every epoch."""
+"""Training of density networks on points that are drawn again in every epoch."""
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_nanoml.densities.density import Density
+from aiida_nanoml.densities.free_atoms import FreeAtoms
 from aiida_nanoml.densities.resampling import resample_values
 from aiida_nanoml.errors import DensityError, ModelError
+from aiida_nanoml.learning.density.architecture import Architecture, DensitySettings
+from aiida_nanoml.learning.density.mesh_view import MeshView, view_structure
 from aiida_nanoml.learning.density.symmetry import Floats, Integers
 from aiida_nanoml.learning.keras_backend import import_keras
 
-if TYPE_CHECKING:
-    from aiida_nanoml.densities import Density
-    from aiida_nanoml.learning.density.network import Densities, DensityNetwork, MeshView, Progress
+Progress = Callable[[int, int], None]
+
+
+class Densities(Protocol):
+    """Densities that are read one at a time."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> Density: ...
+
 
 CACHED_POINTS = 40_000_000
 """Mesh points of densities that are kept in memory, each 16 bytes or more; others are read again for every draw."""
@@ -43,20 +54,24 @@ class Trained:
 
 
 def train(
-    network: DensityNetwork, densities: Densities, watched: Densities | None, progress: Progress | None
+    architecture: Architecture,
+    free_atoms: FreeAtoms,
+    densities: Densities,
+    watched: Densities | None = None,
+    progress: Progress | None = None,
 ) -> Trained:
     """Train the weights of a network whose free atoms are known.
 
     The inputs are whitened: neighbouring points have nearly the same density, and a descent along the few directions in
-    which they differ would take for ever. Mean and covariance are averaged over the group, so that whitening commutes
+    which they differ would take very long. Mean and covariance are averaged over the group, so that whitening commutes
     with it, and the weights that stand behind it keep their ties.
 
     :raises DensityError: a density cannot be put on the common mesh.
     :raises ModelError: the training diverged.
     """
-    settings, architecture = network.settings, network.architecture
+    settings = architecture.settings
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([settings.seed, 1])))
-    pool = _Pool(network, densities)
+    pool = _Pool(architecture, free_atoms, densities)
     rows, targets = pool.draw(settings.points_per_epoch, generator)
     scale = float(np.abs(targets).mean())
     if not scale > 0:
@@ -64,8 +79,10 @@ def train(
     mean, whitening = _whitening(rows @ architecture.sampling, architecture.inputs)
     shown = None
     if watched is not None and len(watched):
-        shown = _Pool(network, watched).draw(WATCHED_POINTS, np.random.Generator(np.random.PCG64(settings.seed)))
-    loop = _Loop(network, mean, whitening, scale)
+        shown = _Pool(architecture, free_atoms, watched).draw(
+            WATCHED_POINTS, np.random.Generator(np.random.PCG64(settings.seed))
+        )
+    loop = _Loop(architecture, mean, whitening, scale)
     history: dict[str, list[float]] = {'loss': []}
     if shown is not None:
         history['val_loss'] = []
@@ -88,23 +105,26 @@ def train(
 class _Pool:
     """Densities on the common mesh, as far as they fit into memory."""
 
-    def __init__(self, network: DensityNetwork, densities: Densities) -> None:
-        self._network = network
+    def __init__(self, architecture: Architecture, free_atoms: FreeAtoms, densities: Densities) -> None:
+        self._architecture = architecture
+        self._free_atoms = free_atoms
         self._densities = densities
         self._kept: OrderedDict[int, tuple[MeshView, NDArray[np.float32]]] = OrderedDict()
         self._order: list[int] = []
 
     def draw(self, n_points: int, generator: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Draw points where there is density.
+        """Draw points with a free-atom density.
 
-        :returns: what is read around them (p, k), and the difference there (p,), in an order of chance.
+        :returns: what is read around them (p, k), and the difference there (p,), in random order.
         """
         chosen = [self._next(generator) for _ in range(min(DENSITIES_PER_EPOCH, len(self._densities)))]
         parts = []
         for row, share in zip(chosen, np.diff(np.linspace(0, n_points, len(chosen) + 1).astype(int)), strict=True):
             view, difference = self._look(row)
             if not len(view.occupied):
-                raise DensityError(f'density {row} has no free-atom density above {self._network.settings.floor:g}')
+                raise DensityError(
+                    f'density {row} has no free-atom density above {self._architecture.settings.floor:g}'
+                )
             places = generator.choice(view.occupied, share)
             parts.append((view.read(places).T, difference[places]))
         rows, targets = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -120,8 +140,8 @@ class _Pool:
         if row in self._kept:
             self._kept.move_to_end(row)
             return self._kept[row]
-        density: Density = self._densities[row]
-        view = self._network.view(density.structure)
+        density = self._densities[row]
+        view = view_structure(density.structure, self._free_atoms, self._architecture)
         found = view, resample_values(density.difference, view.free.shape).ravel()
         self._kept[row] = found
         while len(self._kept) > 1 and sum(view.free.size for view, _ in self._kept.values()) > CACHED_POINTS:
@@ -130,7 +150,12 @@ class _Pool:
 
 
 def _whitening(inputs: Floats, permuted: Integers) -> tuple[Floats, Floats]:
-    """Mean (n,) and symmetric whitening matrix (n, n) of inputs (p, n), invariant under the permutations (g, n)."""
+    """Return the mean and the symmetric whitening matrix of inputs.
+
+    :param inputs: (p, n).
+    :param permuted: (g, n) permutations under which both are invariant.
+    :returns: (n,) and (n, n).
+    """
     mean = inputs.mean(axis=0, dtype=np.float64)
     mean = mean[permuted].mean(axis=0)
     centred = inputs - mean
@@ -144,66 +169,63 @@ def _whitening(inputs: Floats, permuted: Integers) -> tuple[Floats, Floats]:
 class _Loop:
     """Steps of the optimiser, compiled once."""
 
-    def __init__(self, network: DensityNetwork, mean: Floats, whitening: Floats, scale: float) -> None:
-        keras = import_keras()
+    def __init__(self, architecture: Architecture, mean: Floats, whitening: Floats, scale: float) -> None:
+        import_keras()
         import tensorflow as tf
 
         self._tf = tf
-        settings = network.settings
+        settings = architecture.settings
         self._batch = settings.batch_size
         self._scale = scale
         self._mean, self._whitening = mean, whitening
-        self._layers = network.architecture.layers
-        self._sampling = network.architecture.sampling
+        self._layers = architecture.layers
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([settings.seed, 0])))
         self._weights, self._biases = [], []
         for number, layer in enumerate(self._layers, start=1):
             width = 1 / math.sqrt(len(layer.weights)) * (0.1 if number == len(self._layers) else 1.0)
             self._weights.append(tf.Variable(generator.normal(0.0, width, layer.n_weights).astype(np.float32)))
             self._biases.append(tf.Variable(np.zeros(layer.n_biases, dtype=np.float32)))
+        self._optimizer = _optimizer(settings, [*self._weights, *self._biases])
+        self._sampled = tf.constant(architecture.sampling @ whitening, tf.float32)
+        self._centre = tf.constant((mean @ whitening)[None], tf.float32)
+        self._step = tf.function(self._take_step, jit_compile=True, autograph=False)
+        self._error = tf.function(self._mean_error, jit_compile=True, autograph=False)
+
+    def _mean_error(self, rows: Any, targets: Any) -> Any:
+        """Return the mean absolute error of the network on rows (p, k) with scaled targets (p,)."""
+        tf = self._tf
+        values = rows
+        for number, layer in enumerate(self._layers, start=1):
+            weights = tf.gather(self._weights[number - 1], layer.weights)
+            biases = tf.gather(self._biases[number - 1], layer.biases)
+            if number == 1:
+                # Smaller than the rows: the weights are whitened in their place.
+                biases -= tf.reshape(self._centre @ weights, (-1,))
+                weights = self._sampled @ weights
+            values = values @ weights + biases
+            if number < len(self._layers):
+                values *= tf.clip_by_value(values / 6 + 0.5, 0.0, 1.0)
+        return tf.reduce_mean(tf.abs(values[:, 0] - targets))
+
+    def _take_step(self, rows: Any, targets: Any) -> Any:
+        """Take one step of the optimiser; return the loss before it."""
         variables = [*self._weights, *self._biases]
-        rate = keras.optimizers.schedules.CosineDecay(
-            settings.learning_rate, decay_steps=settings.epochs * (settings.points_per_epoch // settings.batch_size)
-        )
-        optimizer = keras.optimizers.Adam(rate, global_clipnorm=1.0)
-        optimizer.build(variables)
-        sampled = tf.constant(self._sampling @ whitening, tf.float32)
-        centre = tf.constant((mean @ whitening)[None], tf.float32)
-
-        def error(rows: Any, targets: Any) -> Any:
-            values = rows
-            for number, layer in enumerate(self._layers, start=1):
-                weights = tf.gather(self._weights[number - 1], layer.weights)
-                biases = tf.gather(self._biases[number - 1], layer.biases)
-                if number == 1:
-                    # Smaller than the rows: the weights are whitened in their place.
-                    biases -= tf.reshape(centre @ weights, (-1,))
-                    weights = sampled @ weights
-                values = values @ weights + biases
-                if number < len(self._layers):
-                    values *= tf.clip_by_value(values / 6 + 0.5, 0.0, 1.0)
-            return tf.reduce_mean(tf.abs(values[:, 0] - targets))
-
-        def step(rows: Any, targets: Any) -> Any:
-            with tf.GradientTape() as tape:
-                loss = error(rows, targets)
-            optimizer.apply(tape.gradient(loss, variables), variables)
-            return loss
-
-        self._step = tf.function(step, jit_compile=True, autograph=False)
-        self._error = tf.function(error, jit_compile=True, autograph=False)
+        with self._tf.GradientTape() as tape:
+            loss = self._mean_error(rows, targets)
+        self._optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss
 
     def run_epoch(self, rows: NDArray[np.float32], targets: NDArray[np.float32]) -> float:
-        """One step for each whole batch; their mean loss."""
+        """Take one step for each whole batch; return their mean loss."""
         losses = [self._step(*batch) for batch in self._batches(rows, targets)]
         return float(np.mean([float(loss) for loss in losses]))
 
     def error(self, rows: NDArray[np.float32], targets: NDArray[np.float32]) -> float:
-        """Mean absolute error over whole batches, in units of the scale."""
+        """Return the mean absolute error over whole batches, in units of the scale."""
         return float(np.mean([float(self._error(*batch)) for batch in self._batches(rows, targets)]))
 
     def folded(self) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
-        """Free weights and biases of each layer; the whitening becomes a part of the first."""
+        """Return the free weights and biases of each layer; the whitening becomes a part of the first."""
         weights = [variable.numpy() for variable in self._weights]
         biases = [variable.numpy() for variable in self._biases]
         first = self._layers[0]
@@ -220,3 +242,14 @@ class _Loop:
         for start in range(0, len(rows) - self._batch + 1, self._batch):
             chosen = slice(start, start + self._batch)
             yield self._tf.constant(rows[chosen]), self._tf.constant(targets[chosen] / np.float32(self._scale))
+
+
+def _optimizer(settings: DensitySettings, variables: list[Any]) -> Any:
+    """Return Adam with a learning rate that falls to zero over the training."""
+    keras = import_keras()
+    rate = keras.optimizers.schedules.CosineDecay(
+        settings.learning_rate, decay_steps=settings.epochs * (settings.points_per_epoch // settings.batch_size)
+    )
+    optimizer = keras.optimizers.Adam(rate, global_clipnorm=1.0)
+    optimizer.build(variables)
+    return optimizer

@@ -158,7 +158,7 @@ def test_a_box_that_the_mesh_does_not_fit_is_refused(free_atoms):
     with pytest.raises(DensityError, match='not perpendicular'):
         network.predict(oblique)
     assert random_network(free_atoms, group='none').predict(oblique).density.shape == (24, 24, 24)
-    with pytest.raises(DensityError, match='no box'):
+    with pytest.raises(DensityError, match='has no cell'):
         network.predict(Structure(BENT.numbers, BENT.positions))
 
 

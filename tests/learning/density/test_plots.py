@@ -78,7 +78,7 @@ def test_periodic_layer_is_drawn_with_one_cell():
 
 
 def test_no_plane_without_a_box():
-    with pytest.raises(DensityError, match='stands in no box'):
+    with pytest.raises(DensityError, match='has no cell'):
         molecular_plane(Structure(*benzene()))
 
 
