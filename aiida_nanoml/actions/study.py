@@ -44,9 +44,9 @@ EXAMPLES: Mapping[str, str] = MappingProxyType(
 
 def study_choices() -> list[str]:
     """Return the names of all registered studies."""
-    from aiida_nanoml.learning.studies import study_names
+    from aiida_nanoml.learning.studies import STUDIES
 
-    return study_names()
+    return STUDIES.names()
 
 
 class Study(TargetFields, StudyFiles, JobAction):
@@ -88,11 +88,11 @@ class Study(TargetFields, StudyFiles, JobAction):
     @classmethod
     def describe(cls, preset: Mapping[str, Any]) -> str:
         """Return the help of one study with its settings, or that of all."""
-        from aiida_nanoml.learning.studies import study_class
+        from aiida_nanoml.learning.studies import STUDIES
 
         if 'study' not in preset:
             return super().describe(preset)
-        chosen = study_class(preset['study'])
+        chosen = STUDIES.load(preset['study'])
         settings = '\n'.join(f'  {line}' for line in chosen.describe_settings())
         default = '+'.join(part['name'] for part in chosen.descriptor['params'].get('parts', [chosen.descriptor]))
         return (
@@ -162,10 +162,10 @@ class Study(TargetFields, StudyFiles, JobAction):
 
     def estimate(self) -> Estimate:
         """Return the number of jobs: one for each seed and, if the study wants it, each family."""
-        from aiida_nanoml.learning.studies import study_class
+        from aiida_nanoml.learning.studies import STUDIES
 
         families = {family for node in self.load_all('structures') for family in node.base.attributes.get('families')}
-        each = max(1, len(families)) if study_class(self.study).one_family else 1
+        each = max(1, len(families)) if STUDIES.load(self.study).one_family else 1
         basis = f'{self.seeds} seeds' + (f', {each} families' if each > 1 else '')
         return Estimate(self.seeds * each, None, None, basis)
 

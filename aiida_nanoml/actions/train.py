@@ -28,9 +28,9 @@ NAMED = ('epochs', 'batch_size', 'hidden_layers', 'learning_rate', 'seed')
 
 def model_kinds() -> list[str]:
     """Return the names of all kinds of model."""
-    from aiida_nanoml.learning.registry import MODEL_KINDS
+    from aiida_nanoml.learning.registry import MODELS
 
-    return list(MODEL_KINDS)
+    return MODELS.names()
 
 
 class Train(JobAction):

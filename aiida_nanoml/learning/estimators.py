@@ -1,40 +1,52 @@
-"""Other learners than the dense network: pipelines of scikit-learn behind the interface of the network."""
+"""Models of scikit-learn: pipelines behind the interface of all models."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Any, ClassVar, Literal, overload
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from aiida_nanoml.errors import ModelError
-from aiida_nanoml.learning.arrays import Floats, as_features, as_target_columns, require_width
-from aiida_nanoml.learning.dense_network import Progress
+from aiida_nanoml.learning.arrays import Floats, as_features, as_target_columns
+from aiida_nanoml.learning.model import Model, Progress
 from aiida_nanoml.parameters import Count, NotNegative, Positive, Seed, check_parameters
 
+ESTIMATOR_FILE = 'estimator.skops'
+_TREE_TYPES = ('sklearn.tree._tree.Tree',)
 
-class TargetRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """A scikit-learn regressor from a descriptor to the gap, to another target, or to several at once.
 
-    Several targets are learnt standardised, so that none of them counts more than another.
+class TargetRegressor(Model):
+    """Scikit-learn regressor from features to a target, or to several at once.
 
-    After :meth:`fit`: ``pipeline_``, ``n_features_in_``, ``n_targets_``, and an empty ``history_`` (there are no
-    epochs).
+    Several targets are learnt standardised, so that none of them counts more than another. :meth:`predict` returns the
+    main target only.
+
+    Attributes:
+        pipeline_: the trained pipeline.
+        n_features_in_: number of features.
+        n_targets_: number of targets.
+        history_: empty, as there are no epochs.
     """
 
-    pipeline_: Pipeline
+    libraries: ClassVar[tuple[str, ...]] = ('scikit-learn', 'skops')
 
     several_targets: ClassVar[bool] = True
     """Whether one such model can learn several targets."""
 
+    trusted_types: ClassVar[tuple[str, ...]] = ()
+    """Types in the trained pipeline that skops may load besides those that it trusts by itself."""
+
+    pipeline_: Pipeline
+
     @abstractmethod
     def _pipeline(self) -> Pipeline:
-        """The untrained pipeline for the hyperparameters."""
+        """Return the untrained pipeline for the hyperparameters."""
 
     def fit(
         self,
@@ -42,15 +54,15 @@ class TargetRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         y: npt.ArrayLike,
         validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
         progress: Progress | None = None,
-    ) -> TargetRegressor:
+    ) -> Self:
         """Train.
 
         :param X: (n, n_features) features.
         :param y: (n,) values of one target, for the gap eV; or (n, n_targets), the main target first.
-        :param validation_data: taken so that all models are called alike; an estimator has nothing to watch.
-        :param progress: taken so that all models are called alike; never called, as there are no epochs.
+        :param validation_data: not used.
+        :param progress: never called, as there are no epochs.
         :raises DatasetError: shapes, NaN or infinity.
-        :raises ModelError: hyperparameters of the wrong type.
+        :raises ModelError: hyperparameters of the wrong type, or several targets for a model that learns one.
         """
         check_parameters(type(self), self.get_params(deep=False))
         features = as_features(X)
@@ -63,15 +75,15 @@ class TargetRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             name, regressor = pipeline.steps[-1]
             pipeline.steps[-1] = (name, TransformedTargetRegressor(regressor, transformer=StandardScaler()))
         self.pipeline_ = pipeline.fit(features, targets if targets.shape[1] > 1 else targets[:, 0])
-        self.history_: dict[str, list[float]] = {}
+        self.history_ = {}
         self.n_features_in_ = features.shape[1]
         self.n_targets_ = targets.shape[1]
         return self
 
     def check_targets(self, n_targets: int) -> None:
-        """Refuse several targets where the model can learn only one.
+        """Check that the model can learn so many targets.
 
-        :raises ModelError: several targets.
+        :raises ModelError: several targets for a model that learns one.
         """
         if n_targets > 1 and not self.several_targets:
             raise ModelError(
@@ -79,54 +91,34 @@ class TargetRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                 'or take another kind of model'
             )
 
-    @overload
-    def predict(self, X: npt.ArrayLike, return_std: Literal[False] = False) -> Floats: ...
+    def fitted_state(self) -> dict[str, Any]:
+        """Return everything that the prediction depends on besides the hyperparameters, by step of the pipeline."""
+        return dict(self.pipeline_.steps)
 
-    @overload
-    def predict(self, X: npt.ArrayLike, return_std: Literal[True]) -> tuple[Floats, Floats]: ...
+    def save(self, folder: Path) -> None:
+        """Write the trained pipeline with skops."""
+        import skops.io
 
-    def predict(self, X: npt.ArrayLike, return_std: bool = False) -> Floats | tuple[Floats, Floats]:
-        """Predict the main target.
+        skops.io.dump(self.pipeline_, folder / ESTIMATOR_FILE)
 
-        :param X: (n, n_features) features, as given to :meth:`fit`.
-        :param return_std: also return the standard deviation that the model itself knows. It is no error until
-            :class:`~aiida_nanoml.learning.uncertainty.Calibration` makes one of it.
-        :returns: (n,) values in the unit of the target, for the gap eV; with ``return_std`` also (n,) deviations, NaN
-            where a model knows none.
-        :raises ModelError: not trained, or features of another length.
-        :raises DatasetError: shapes, NaN or infinity.
+    def load(self, folder: Path) -> None:
+        """Read the trained pipeline; types that are not trusted are refused.
+
+        :raises ModelError: missing, damaged, or with foreign types.
         """
-        features = self._validated_features(X)
-        values = self._predict_targets(features)[:, 0]
-        return (values, self._predict_std(features)) if return_std else values
+        path = folder / ESTIMATOR_FILE
+        if not path.is_file():
+            raise ModelError(f'{path} is missing')
+        import skops.io
 
-    def predict_all(self, X: npt.ArrayLike) -> Floats:
-        """Predict all targets.
-
-        :param X: (n, n_features) features, as given to :meth:`fit`.
-        :returns: (n, n_targets), each in its unit, the main target first.
-        :raises ModelError: not trained, or features of another length.
-        :raises DatasetError: shapes, NaN or infinity.
-        """
-        return self._predict_targets(self._validated_features(X))
-
-    def _validated_features(self, X: npt.ArrayLike) -> Floats:
-        if not hasattr(self, 'pipeline_'):
-            raise ModelError('the model is not trained: call fit or load a model first')
-        features = as_features(X)
-        require_width(features, self.n_features_in_)
-        return features
+        try:
+            self.pipeline_ = skops.io.load(path, trusted=list(self.trusted_types))
+        except Exception as error:
+            raise ModelError(f'{path} is not a readable estimator: {error}') from error
+        self.history_ = {}
 
     def _predict_targets(self, features: Floats) -> Floats:
         return np.asarray(self.pipeline_.predict(features), dtype=np.float64).reshape(len(features), -1)
-
-    def _predict_std(self, features: Floats) -> Floats:
-        """Standard deviation of the main target that the trained pipeline knows, (n,) in its unit."""
-        return np.full(len(features), np.nan)
-
-    def fitted_state(self) -> dict[str, Any]:
-        """Everything that the prediction depends on besides the hyperparameters, by step of the pipeline."""
-        return dict(self.pipeline_.steps)
 
 
 class LinearEstimator(TargetRegressor):
@@ -161,6 +153,8 @@ class TreeEstimator(TargetRegressor):
     :param seed: breaks ties between equally good divisions.
     """
 
+    trusted_types = _TREE_TYPES
+
     def __init__(self, max_depth: Count | None = None, min_samples_leaf: Count = 5, seed: Seed = 0) -> None:
         self.max_depth = max_depth
         self.min_samples_leaf = min_samples_leaf
@@ -185,6 +179,8 @@ class ForestEstimator(TargetRegressor):
     :param feature_share: share of the features tried at each division.
     :param seed: of the bootstrap and of the features tried.
     """
+
+    trusted_types = _TREE_TYPES
 
     def __init__(
         self,
@@ -214,7 +210,7 @@ class ForestEstimator(TargetRegressor):
         )
 
     def _predict_std(self, features: Floats) -> Floats:
-        """Over the trees."""
+        """Return the standard deviation over the trees."""
         forest, scale = self.pipeline_[-1], 1.0
         if self.n_targets_ > 1:
             forest, scale = forest.regressor_, float(forest.transformer_.scale_[0])

@@ -22,17 +22,12 @@ from aiida_nanoml.learning.dense_network import DenseNetwork
 from aiida_nanoml.learning.distance import TrainingDomain
 from aiida_nanoml.learning.former_names import FORMER_CLASSES, with_former_names
 from aiida_nanoml.learning.identity import content_hash, library_version
-from aiida_nanoml.learning.keras_files import read_network, write_network
-from aiida_nanoml.learning.model_card import CARD_FILE, ModelCard, checked_card, read_card, read_json
-from aiida_nanoml.learning.registry import Model, make_model, model_class
+from aiida_nanoml.learning.keras_files import write_network
+from aiida_nanoml.learning.model import Model
+from aiida_nanoml.learning.model_card import CARD_FILE, ModelCard, checked_card, read_card
+from aiida_nanoml.learning.registry import MODELS, make_model
 
-NETWORK_FILE = 'network.keras'
-ESTIMATOR_FILE = 'estimator.skops'
-HISTORY_FILE = 'history.json'
 DOMAIN_FILE = 'training_domain.npz'
-
-_TRUSTED_TYPES = ('sklearn.tree._tree.Tree',)
-
 
 _FILLED = ('parameters', 'n_features', 'domain_limit', 'best_epoch', 'fingerprint', 'versions')
 
@@ -56,7 +51,7 @@ def save_model(
     if own:
         raise ModelError(f'the card fields {", ".join(own)} are filled by save_model: leave them out')
     full = checked_card(card, 'the model card', ModelCard)
-    if not isinstance(model, model_class(full.kind)):
+    if not isinstance(model, MODELS.load(full.kind).model):
         raise ModelError(f'the card says {full.kind!r}, the model is a {type(model).__name__}')
     fingerprint = model_fingerprint(model)
     if full.feature_names is not None and len(full.feature_names) != model.n_features_in_:
@@ -73,17 +68,9 @@ def save_model(
     full.n_features = model.n_features_in_
     full.fingerprint = fingerprint
     folder.mkdir(parents=True, exist_ok=True)
-    if isinstance(model, DenseNetwork):
-        libraries = ('tensorflow', 'keras')
-        full.best_epoch = model.best_epoch_
-        write_network(model.network_, folder / NETWORK_FILE)
-        (folder / HISTORY_FILE).write_text(json.dumps(model.history_), encoding='utf-8')
-    else:
-        import skops.io
-
-        libraries = ('scikit-learn', 'skops')
-        skops.io.dump(model.pipeline_, folder / ESTIMATOR_FILE)
-    full.versions = {name: library_version(name) for name in ('aiida-nanoml', 'numpy', *libraries)}
+    full.best_epoch = model.best_epoch_
+    model.save(folder)
+    full.versions = {name: library_version(name) for name in ('aiida-nanoml', 'numpy', *model.libraries)}
     if domain is not None:
         full.domain_limit = domain.limit_
         domain.save(folder / DOMAIN_FILE)
@@ -103,21 +90,10 @@ def load_model(folder: Path | str) -> tuple[Model, ModelCard]:
     folder = Path(folder)
     card = read_card(folder)
     model = make_model(card.kind, **card.parameters)
-    if isinstance(model, DenseNetwork):
-        network = read_network(folder / NETWORK_FILE, ensemble=model.members > 1)
-        if (network.n_features, network.n_targets) != (card.n_features, 1 + len(card.others)):
-            raise ModelError(
-                f'{folder / NETWORK_FILE} maps {network.n_features} features to {network.n_targets} targets, '
-                f'the card says {card.n_features} features to {", ".join((card.target, *card.others))}'
-            )
-        model.network_ = network
-        model.history_ = read_json(folder / HISTORY_FILE)
-        model.best_epoch_ = card.best_epoch
-    else:
-        model.pipeline_ = _read_estimator(folder / ESTIMATOR_FILE)
-        model.history_ = {}
     model.n_features_in_ = card.n_features
     model.n_targets_ = 1 + len(card.others)
+    model.best_epoch_ = card.best_epoch
+    model.load(folder)
     if model_fingerprint(model) != card.fingerprint:
         raise ModelError(f'the model in {folder} does not agree with the fingerprint in its card: it was changed')
     return model, card
@@ -178,14 +154,3 @@ def model_fingerprint(model: Model | Path | str) -> str:
     # By the names of version 0.1: equal models keep equal fingerprints, whatever is renamed.
     name = FORMER_CLASSES.get(type(model).__name__, type(model).__name__)
     return content_hash([name, with_former_names(model.get_params(deep=False)), model.fitted_state()])
-
-
-def _read_estimator(path: Path) -> Any:
-    if not path.is_file():
-        raise ModelError(f'{path} is missing')
-    import skops.io
-
-    try:
-        return skops.io.load(path, trusted=list(_TRUSTED_TYPES))
-    except Exception as error:
-        raise ModelError(f'{path} is not a readable estimator: {error}') from error

@@ -1,96 +1,103 @@
-"""Models by name."""
+"""Models by name: those of this package, and those that others register as entry points."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiida_nanoml.errors import ModelError
-from aiida_nanoml.learning.dataset import GAP
-from aiida_nanoml.learning.dense_network import DenseNetwork
-from aiida_nanoml.learning.estimators import (
-    ForestEstimator,
-    LinearEstimator,
-    RidgeEstimator,
-    SvmEstimator,
-    TargetRegressor,
-    TreeEstimator,
-)
 from aiida_nanoml.learning.former_names import with_current_names
-from aiida_nanoml.learning.presets import PRESETS
 from aiida_nanoml.parameters import check_parameters, default_parameters
+from aiida_nanoml.plugins import Registry
 
-Model = DenseNetwork | TargetRegressor
+if TYPE_CHECKING:
+    from aiida_nanoml.learning.model import Model
 
-MODEL_KINDS: Mapping[str, str] = MappingProxyType(
-    {
-        'fast': 'dense network: ensemble of small networks, trained in seconds',
-        'paper': 'dense network: the 14-layer reference of the source',
-        'transfer': 'dense network: 300-50-25, the transfer study of the source',
-        'correction': 'dense network: fast, for corrections to a baseline',
-        'alloy': 'dense network: for smooth targets of either sign, and for several at once',
-        'linear': 'linear regression',
-        'ridge': 'linear regression with an L2 penalty',
-        'tree': 'decision tree',
-        'forest': 'random forest',
-        'svm': 'support-vector regression',
-    }
-)
-"""One line of description by kind: presets of the dense network, then the models of scikit-learn."""
-
-_ESTIMATORS: Mapping[str, type[TargetRegressor]] = MappingProxyType(
-    {
-        'linear': LinearEstimator,
-        'ridge': RidgeEstimator,
-        'tree': TreeEstimator,
-        'forest': ForestEstimator,
-        'svm': SvmEstimator,
-    }
-)
+GAP_KIND, CORRECTION_KIND, ANY_TARGET_KIND = 'fast', 'correction', 'alloy'
+"""Kinds that are trained unless another is named: for gaps, for corrections to a baseline, for other targets."""
 
 
-def model_class(kind: str) -> type[Model]:
-    """The class behind a kind of model.
+@dataclass(frozen=True)
+class ModelKind:
+    """Kind of model: a class, with hyperparameters of its own.
 
-    :param kind: key of :data:`MODEL_KINDS`.
-    :raises ModelError: unknown kind; the message lists the known ones.
+    :param model: class of the models.
+    :param description: one line for lists and help.
+    :param preset: hyperparameters that differ from the defaults of the class.
     """
-    if kind in PRESETS:
-        return DenseNetwork
-    if kind in _ESTIMATORS:
-        return _ESTIMATORS[kind]
-    raise ModelError(f'unknown kind of model {kind!r}; known: {", ".join(MODEL_KINDS)}')
+
+    model: type[Model]
+    description: str
+    preset: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Hyperparameters that models of this kind start from, by name."""
+        return default_parameters(self.model) | dict(self.preset)
+
+    @property
+    def several_targets(self) -> bool:
+        """Whether a model of this kind, as it is made by default, can learn several targets at once."""
+        try:
+            self.make().check_targets(2)
+        except ModelError:
+            return False
+        return True
+
+    def make(self, **given: Any) -> Model:
+        """Make an untrained model.
+
+        :param given: hyperparameters that replace those of the kind; former names are understood.
+        :raises ModelError: unknown hyperparameter (the message lists the valid ones), or a value of the wrong type.
+        """
+        named = with_current_names(given, known=default_parameters(self.model))
+        return self.model(**(dict(self.preset) | check_parameters(self.model, named)))
+
+
+def _check_kind(name: str, found: Any) -> str | None:
+    from aiida_nanoml.learning.model import Model
+
+    if not isinstance(found, ModelKind):
+        return 'is not an aiida_nanoml.learning.registry.ModelKind'
+    if not (isinstance(found.model, type) and issubclass(found.model, Model)):
+        return 'has a class that is not a subclass of aiida_nanoml.learning.model.Model'
+    return None
+
+
+MODELS: Registry[ModelKind] = Registry('aiida_nanoml.models', 'kind of model', ModelError, _check_kind)
+"""Kinds of models; a package adds one with an entry point that leads to a :class:`ModelKind`."""
 
 
 def hyperparameters(kind: str) -> dict[str, Any]:
-    """Names and values of the hyperparameters that a kind of model starts from.
+    """Return the hyperparameters that a kind of model starts from, by name.
 
-    :param kind: key of :data:`MODEL_KINDS`.
+    :param kind: name of a kind in :data:`MODELS`.
     :raises ModelError: unknown kind.
     """
-    return default_parameters(model_class(kind)) | dict(PRESETS.get(kind, {}))
+    return MODELS.load(kind).hyperparameters
 
 
 def default_kind(target: str, n_targets: int, corrects: bool) -> str:
-    """Give the kind of model that is trained unless another is named.
+    """Return the kind of model that is trained unless another is named.
 
     :param target: the main target.
-    :param n_targets: with those beside it.
+    :param n_targets: number of targets.
     :param corrects: whether it learns the correction to a baseline.
     """
+    from aiida_nanoml.learning.dataset import GAP
+
     if target != GAP or n_targets > 1:
-        return 'alloy'
-    return 'correction' if corrects else 'fast'
+        return ANY_TARGET_KIND
+    return CORRECTION_KIND if corrects else GAP_KIND
 
 
 def make_model(kind: str, **given: Any) -> Model:
     """Make an untrained model.
 
-    :param kind: key of :data:`MODEL_KINDS`.
+    :param kind: name of a kind in :data:`MODELS`.
     :param given: hyperparameters that replace those of the kind; former names are understood.
     :raises ModelError: unknown kind or hyperparameter (the message lists the valid ones), or a value of the wrong type.
     """
-    chosen = model_class(kind)
-    checked = check_parameters(chosen, with_current_names(given, known=default_parameters(chosen)))
-    return chosen(**(dict(PRESETS.get(kind, {})) | checked))
+    return MODELS.load(kind).make(**given)

@@ -229,7 +229,7 @@ def tabulate_models(
     :param pks: PKs of models; None: all of the profile.
     :param target: only models that predict it, a key of :data:`~aiida_nanoml.learning.targets.TARGETS` or
         :data:`DENSITY`.
-    :param kind: only models of this kind, a key of :data:`~aiida_nanoml.learning.registry.MODEL_KINDS`.
+    :param kind: only models of this kind, one of :data:`~aiida_nanoml.learning.registry.MODELS`.
     :param sort: test metric, a key of :data:`SORTS`; density models are sorted by ``nmae``.
     :returns: the chosen models; perhaps none.
     :raises ProvenanceError: an unknown target or metric.

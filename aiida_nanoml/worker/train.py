@@ -13,7 +13,6 @@ from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.arrays import Floats
 from aiida_nanoml.learning.dataset import Dataset
-from aiida_nanoml.learning.dense_network import DenseNetwork
 from aiida_nanoml.learning.model_files import save_model
 from aiida_nanoml.learning.plots import plot_calibration, plot_learning_curve, plot_parity
 from aiida_nanoml.learning.registry import make_model
@@ -47,7 +46,7 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
     :param folder: holds ``job.json`` and ``dataset.npz``.
     :param progress: called with the epoch and the number of epochs.
     :returns: the report, with the metrics by part and by part and family (``'test/h'``). With folds, those of the
-        cross-validation are ``'held-out'``. Of a correction, the metrics of the baseline alone stand beside them
+        cross-validation are ``'held-out'``. Of a correction, those of the baseline alone are added
         (``'baseline/test'``), and so do those of other targets (``'pressure/test'``).
     :raises NanomlError: the job, the data set or the hyperparameters cannot be used.
     """
@@ -93,10 +92,10 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
     title, source = parity_title(target, job.kind, job.baseline), str(LabelSource.from_dict(job.labels))
     plot_parity(folder / parity_file(target), parts, title, source, baseline, target)
     if calibration is not None:
-        judged = calibration_parts(dataset, columns)
-        plot_calibration(folder / CALIBRATION_FILE, judged, calibration, title, source, target.unit)
+        parts_by_name = calibration_parts(dataset, columns)
+        plot_calibration(folder / CALIBRATION_FILE, parts_by_name, calibration, title, source, target.unit)
     history = {name: np.array(losses) for name, losses in model.history_.items()}
-    if isinstance(model, DenseNetwork):
+    if model.history_:
         plot_learning_curve(
             folder / LEARNING_CURVE_FILE, model.history_, f'Model {job.kind}', loss_label=model.loss_label(target.unit)
         )
@@ -113,7 +112,7 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
 
 
 def parity_title(target: Target, kind: str, baseline: Mapping[str, Any] | None) -> str:
-    """What a parity plot of a model is called: it must say what the model corrects.
+    """Return the title of a parity plot, with the baseline that the model corrects.
 
     :param target: what the model predicts.
     :param kind: kind of the model.
@@ -126,7 +125,7 @@ def parity_title(target: Target, kind: str, baseline: Mapping[str, Any] | None) 
 def parity_parts(
     dataset: Dataset, values: Floats
 ) -> tuple[dict[str, tuple[Floats, Floats]], tuple[Floats, Floats] | None]:
-    """Known and predicted values by part of the split.
+    """Return known and predicted values by part of the split.
 
     :param values: shape (N,), predictions for the rows of the data set.
     :returns: the parts, and the known values and the baseline of the last of them, if there is a baseline.
@@ -139,7 +138,7 @@ def parity_parts(
 
 
 def calibration_parts(dataset: Dataset, columns: Mapping[str, NDArray[Any]]) -> dict[str, tuple[Floats, Floats]]:
-    """Standard deviation and error by part of the split, of the parts that were not trained on.
+    """Return standard deviations and errors by part of the split, without the training part.
 
     :param columns: ``value`` and ``std`` of the rows of the data set, each (N,).
     """

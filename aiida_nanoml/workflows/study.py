@@ -144,7 +144,7 @@ class StudyWorkChain(RollingWorkChain):
         :param targets: ``target`` and ``others``; None: the gap.
         :raises DatasetError: there is no such study.
         """
-        from aiida_nanoml.learning.studies import study_class
+        from aiida_nanoml.learning.studies import STUDIES
         from aiida_nanoml.learning.studies.base import DEFAULT_KIND
 
         builder = cls.get_builder()
@@ -152,7 +152,7 @@ class StudyWorkChain(RollingWorkChain):
         builder.code = code
         builder.structures = structures
         builder.labels = labels
-        builder.descriptor = orm.Dict(dict(descriptor or study_class(study).descriptor))
+        builder.descriptor = orm.Dict(dict(descriptor or STUDIES.load(study).descriptor))
         builder.kind = orm.Str(kind or ('alloy' if targets else DEFAULT_KIND))
         if targets:
             builder.targets = orm.Dict(dict(targets))

@@ -6,7 +6,7 @@ import csv
 
 import pytest
 
-from aiida_nanoml.learning.studies import study_names
+from aiida_nanoml.learning.studies import STUDIES
 
 PNG = b'\x89PNG'
 CURVE = ('study', 'learning-curve', 'flakes', '--labels', 'labels', '--kind', 'linear', '--seeds', 2)
@@ -22,7 +22,7 @@ def labelled(structures_node, labels_node, code):
 
 def test_every_study_is_a_command_with_its_settings(cli) -> None:
     listed = cli('study', '--help').stdout
-    for name in study_names():
+    for name in STUDIES.names():
         command = name.replace('_', '-')
         assert command in listed
         page = cli('study', command, '--help').stdout

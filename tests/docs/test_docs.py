@@ -33,7 +33,7 @@ from aiida.plugins import CalculationFactory, WorkflowFactory
 
 import aiida_nanoml.errors
 from aiida_nanoml.cli import root
-from aiida_nanoml.learning.registry import MODEL_KINDS, hyperparameters
+from aiida_nanoml.learning.registry import MODELS, hyperparameters
 from aiida_nanoml.provenance.audit import CHECKS
 from aiida_nanoml.workflows.protocols import ProtocolError
 from tests.remote.cluster import missing_packages, running_cluster
@@ -71,6 +71,7 @@ CHAINS = (
         'docs/howto/own_action.md',
         'docs/reference/actions.md',
         'docs/howto/own_generator.md',
+        'docs/howto/own_model.md',
     ),
     ('docs/tutorials/alloys.md',),
     ('docs/topics/engines.md',),
@@ -110,6 +111,7 @@ NOT_RUN = {
     ('docs/topics/results.md', 'aiida-nanoml study selection'): 'takes minutes, and thousands of labelled flakes',
     ('docs/tutorials/alloys.md', 'aiida-nanoml alloys study'): 'does once more what the page does step by step',
     ('docs/howto/own_engine.md', 'pip install .'): 'changes the environment',
+    ('docs/howto/own_model.md', 'aiida-nanoml train'): 'trains like any other model; tests/learning do so',
     ('docs/topics/engines.md', 'pip install'): 'needs the network',
     ('docs/tutorials/transmission.md', 'sed'): 'ends with an error, as it should; tests/transport looks at such files',
 }
@@ -347,4 +349,4 @@ def test_models_of_scikit_learn_are_documented() -> None:
         for kind, _, names in rows('topics/gap_network.md', 'Models of scikit-learn')
     }
     networks = {'fast', 'paper', 'transfer', 'correction', 'alloy'}
-    assert documented == {kind: set(hyperparameters(kind)) for kind in MODEL_KINDS if kind not in networks}
+    assert documented == {kind: set(hyperparameters(kind)) for kind in MODELS.names() if kind not in networks}

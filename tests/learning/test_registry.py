@@ -5,10 +5,9 @@ from aiida_nanoml.errors import DatasetError, ModelError
 from aiida_nanoml.learning.dense_network import DenseNetwork
 from aiida_nanoml.learning.estimators import TargetRegressor
 from aiida_nanoml.learning.metrics import regression_metrics
-from aiida_nanoml.learning.presets import PRESETS
-from aiida_nanoml.learning.registry import MODEL_KINDS, hyperparameters, make_model
+from aiida_nanoml.learning.registry import MODELS, hyperparameters, make_model
 
-ESTIMATORS = [kind for kind in MODEL_KINDS if kind not in PRESETS]
+ESTIMATORS = [kind for kind in MODELS.names() if issubclass(MODELS.load(kind).model, TargetRegressor)]
 
 
 @pytest.fixture(scope='module')
@@ -41,7 +40,7 @@ def test_transfer_preset_has_the_layers_of_the_source():
     assert make_model('transfer').hidden_layers == (300, 50, 25)
 
 
-@pytest.mark.parametrize('kind', MODEL_KINDS)
+@pytest.mark.parametrize('kind', MODELS.names())
 def test_every_kind_lists_the_hyperparameters_that_it_takes(kind):
     defaults = hyperparameters(kind)
     assert make_model(kind, **defaults).get_params() == make_model(kind).get_params() == defaults
@@ -54,7 +53,7 @@ def test_lists_from_json_become_tuples():
 @pytest.mark.parametrize(
     ('kind', 'given', 'message'),
     [
-        ('resnet', {}, "unknown kind of model 'resnet'; known: fast, paper"),
+        ('resnet', {}, "there is no kind of model 'resnet'; registered: alloy, correction, fast"),
         ('ridge', {'beta': 1.0}, "unknown hyperparameter 'beta' of RidgeEstimator; valid: alpha"),
         ('linear', {'alpha': 1.0}, "unknown hyperparameter 'alpha' of LinearEstimator; valid: none"),
         ('fast', {'epochs': '10'}, "epochs='10'"),

@@ -119,7 +119,7 @@ def test_what_cannot_work_is_refused_before_a_label_is_paid_for(
         builder(stop={'budget': 0})
     with pytest.raises(ValueError, match="the strategy is one of std, distance, mixed, random, not 'best'"):
         builder(strategy='best')
-    refuse(builder(kind='oracle'), "unknown kind of model 'oracle'")
+    refuse(builder(kind='oracle'), "there is no kind of model 'oracle'")
     refuse(builder(descriptor={'name': 'oracle', 'params': {}}), 'oracle')
     refuse(builder(cheap_labels), 'label.known.labels is from Cheap 1.0')
     both = builder()

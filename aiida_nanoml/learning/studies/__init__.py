@@ -1,5 +1,5 @@
-"""Studies: how well a gap is learnt, against features, families, rows or hyperparameters, over repeated seeds."""
+"""Studies: how well a target is learnt, against features, families, rows or hyperparameters, over repeated seeds."""
 
-from aiida_nanoml.learning.studies.registry import make_study, study_class, study_names
+from aiida_nanoml.learning.studies.registry import STUDIES, make_study
 
-__all__ = ['make_study', 'study_class', 'study_names']
+__all__ = ['STUDIES', 'make_study']

@@ -1,4 +1,4 @@
-"""What all studies have in common: points to evaluate, rows of results, means and deviations over seeds."""
+"""Base class of studies: points to evaluate, rows of results, means and deviations over seeds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aiida_nanoml.learning.dataset import GAP, Dataset
 from aiida_nanoml.learning.targets import find_target
 
 if TYPE_CHECKING:
-    from aiida_nanoml.learning.registry import Model
+    from aiida_nanoml.learning.model import Model
 
 DEFAULT_KIND = 'transfer'
 """Kind of model of a study: one network, trained in seconds, since a study trains hundreds."""
@@ -29,7 +29,7 @@ ALL_FAMILIES = ''
 """Family of a row about the rows of all families together."""
 
 Point = dict[str, Any]
-"""What one model of a study is trained with, in types of JSON."""
+"""Settings of one model of a study, in types of JSON."""
 
 Row = dict[str, float | int | str | None]
 Table = dict[str, NDArray[Any]]
@@ -46,7 +46,7 @@ class StudySettings(BaseModel):
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """The model that a study trains.
+    """Model that a study trains.
 
     :param kind: kind of model.
     :param hyperparameters: what differs from the kind.
@@ -77,10 +77,10 @@ class ModelChoice:
 
 
 class Study(ABC):
-    """How well a gap, or another target, is learnt, as a function of something.
+    """Error of models of a target, as a function of something.
 
-    A study has points. For every point a model is trained on the training rows of a data set and judged on its parts;
-    everything is repeated for several seeds, each with a split, a descriptor and initial weights of its own.
+    A study has points. For every point a model is trained on the training rows of a data set and evaluated on its
+    parts; everything is repeated for several seeds, each with a split, a descriptor and initial weights of its own.
 
     :param settings: what differs from the defaults in :attr:`settings_model`.
     :param kind: kind of model.
@@ -94,10 +94,10 @@ class Study(ABC):
     """Name in the registry."""
 
     title: ClassVar[str]
-    """What the study shows, for titles of figures."""
+    """Title of figures."""
 
     settings_model: ClassVar[type[StudySettings]]
-    """What can be set, with defaults and descriptions."""
+    """Settings, with defaults and descriptions."""
 
     descriptor: ClassVar[Mapping[str, Any]]
     """``name`` and ``params`` of the descriptor that the study is meant for."""
@@ -150,7 +150,7 @@ class Study(ABC):
         """
 
     def check(self, rows: Mapping[str, int], training_share: float) -> None:
-        """Refuse what cannot work before anything is submitted.
+        """Check that the study can work, before anything is submitted.
 
         :param rows: number of structures by family.
         :param training_share: share of the rows that models learn from.
@@ -163,25 +163,25 @@ class Study(ABC):
             )
 
     def tables(self, table: Table) -> dict[str, list[list[str]]]:
-        """Give tables for people by name, made from the rows of all seeds: cells, the first row is the head."""
+        """Return printable tables by name, made from the rows of all seeds: cells, the first row is the head."""
         return {}
 
-    def judged_families(self, dataset: Dataset) -> list[str]:
-        """Families about which every point has a row; :data:`ALL_FAMILIES` stands for all together."""
+    def reported_families(self, dataset: Dataset) -> list[str]:
+        """Return the families about which every point has a row; :data:`ALL_FAMILIES` stands for all together."""
         families = families_of(dataset)
         return families if len(families) == 1 else [ALL_FAMILIES, *families]
 
     def evaluate(self, dataset: Dataset, point: Point, seed: int, progress: EpochProgress | None = None) -> list[Row]:
-        """Train and judge the model of a point.
+        """Train and evaluate the model of a point.
 
-        A point that cannot be evaluated, for example since no feature is left, has rows with the status ``failed`` and
-        a sentence.
+        A point that cannot be evaluated, for example because no feature is left, has rows with the status ``failed``
+        and a sentence.
 
         :param dataset: with a split.
         :param point: one of :meth:`points`.
         :param seed: of the model.
         :param progress: called after every epoch of a network.
-        :returns: a row for each of :meth:`judged_families`.
+        :returns: a row for each of :meth:`reported_families`.
         """
         from aiida_nanoml.learning.training import metrics_by_part, predict_with_spread
 
@@ -192,7 +192,7 @@ class Study(ABC):
             values, _ = predict_with_spread(model, seen.X, seen.baseline)
         except NanomlError as error:
             common |= {'status': FAILED, 'message': str(error), 'wall_s': time.perf_counter() - start}
-            return [{**common, 'family': family} for family in self.judged_families(dataset)]
+            return [{**common, 'family': family} for family in self.reported_families(dataset)]
         metrics = metrics_by_part(seen, values)
         common |= {
             'status': OK,
@@ -202,7 +202,7 @@ class Study(ABC):
             'n_train': int((seen.split == 'train').sum()),
         }
         rows = []
-        for family in self.judged_families(dataset):
+        for family in self.reported_families(dataset):
             row: Row = {**common, 'family': family}
             for part in ('train', 'validation', 'test', 'baseline/test'):
                 found = metrics.get(f'{part}/{family}' if family else part)
@@ -217,16 +217,16 @@ class Study(ABC):
         return rows
 
     def described(self, point: Point) -> Row:
-        """What the columns :attr:`keys` say about a point."""
+        """Return the values of a point in the columns :attr:`keys`."""
         return {key: point[key] for key in self.keys}
 
     def summary(self, table: Table) -> Table:
-        """Means and standard deviations over the seeds.
+        """Compute means and standard deviations over the seeds.
 
         :param table: rows of all seeds.
         :returns: a row for each point and family: the columns :attr:`keys`, ``family``, ``n_seeds`` (that were
             evaluated), ``n_failed``, the means by the names of ``table`` and the sample deviations with ``_std`` at the
-            end, NaN where there is one seed.
+            end, NaN for one seed.
         """
         by = (*self.keys, 'family')
         numbers = [name for name in table if table[name].dtype.kind == 'f' and name not in (*by, 'seed', 'wall_s')]
@@ -267,15 +267,15 @@ def _default_text(default: Any) -> str:
 
 
 def families_of(dataset: Dataset) -> list[str]:
-    """Families that occur in a data set, sorted."""
+    """Return the families in a data set, sorted."""
     return sorted({str(family) for family in dataset.families if family}) or [ALL_FAMILIES]
 
 
 def tabulate(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """Put rows into columns.
+    """Turn rows into columns.
 
     :param rows: values by name of the column; a name may be missing in some rows.
-    :returns: columns of texts where a value is a text, else of numbers: NaN where there is none.
+    :returns: columns of texts if a value is a text, else of numbers: NaN if missing.
     """
     found = list(rows)
     names = dict.fromkeys(name for row in found for name in row)
@@ -290,7 +290,7 @@ def tabulate(rows: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def rows_of(table: Table) -> list[Row]:
-    """Take a table apart; the opposite of :func:`tabulate`."""
+    """Return the rows of a table; the inverse of :func:`tabulate`."""
     columns = {name: column.tolist() for name, column in table.items()}
     n_rows = len(next(iter(columns.values()), []))
     return [
@@ -325,7 +325,7 @@ def _comparable(column: NDArray[Any]) -> list[Any]:
 
 
 def with_uncertainty(mean: float, deviation: float, digits: int = 3) -> str:
-    """Write a mean and its deviation over seeds, ``0.812 ± 0.014``; ``-`` where there is none."""
+    """Write a mean and its deviation over seeds, ``0.812 ± 0.014``; ``-`` if there is none."""
     if not np.isfinite(mean):
         return '-'
     text = f'{mean:.{digits}f}'

@@ -25,7 +25,7 @@ from aiida_nanoml.learning.studies.base import (
 )
 
 if TYPE_CHECKING:
-    from aiida_nanoml.learning.registry import Model
+    from aiida_nanoml.learning.model import Model
 
 NETWORK_GRID: Mapping[str, list[Any]] = {
     'epochs': [50, 100, 200],
@@ -33,7 +33,7 @@ NETWORK_GRID: Mapping[str, list[Any]] = {
     'hidden_layers': [[64, 64], [300, 50, 25], [256, 256]],
     'learning_rate': [0.001, 0.003, 0.01],
 }
-"""What is tried of a dense network unless something else is asked for."""
+"""Default grid of a dense network."""
 
 SHOWN_BEST = 10
 
@@ -75,14 +75,15 @@ class HyperparametersStudy(Study):
         hyperparameters: Mapping[str, Any] | None = None,
         target: str = GAP,
     ) -> None:
-        from aiida_nanoml.learning.presets import PRESETS
-        from aiida_nanoml.learning.registry import hyperparameters as known
+        from aiida_nanoml.learning.dense_network import DenseNetwork
+        from aiida_nanoml.learning.registry import MODELS
 
         super().__init__(settings, kind, hyperparameters, target)
-        if self.settings.grid is None and kind not in PRESETS:
+        chosen_kind = MODELS.load(kind)
+        if self.settings.grid is None and not issubclass(chosen_kind.model, DenseNetwork):
             raise DatasetError(
                 f'the kind {kind} has no default `grid`: set the values to try of some of its hyperparameters, which '
-                f'are {", ".join(sorted(set(known(kind)) - {"seed"})) or "none"}'
+                f'are {", ".join(sorted(set(chosen_kind.hyperparameters) - {"seed"})) or "none"}'
             )
         self.grid = {name: list(values) for name, values in (self.settings.grid or NETWORK_GRID).items()}
         both = sorted(set(self.grid) & set(self.model.hyperparameters))
@@ -108,7 +109,7 @@ class HyperparametersStudy(Study):
         return [{name: point[name] for name in self.grid} for point in drawn]
 
     def points(self, dataset: Dataset) -> list[Point]:
-        """The combinations, the same for every data set."""
+        """Return the combinations, the same for every data set."""
         return self._combinations
 
     def train(self, dataset: Dataset, point: Point, seed: int, progress: EpochProgress | None) -> tuple[Dataset, Model]:
@@ -122,7 +123,7 @@ class HyperparametersStudy(Study):
         return {name: _shown(value) for name, value in point.items()}
 
     def ranked(self, table: Table) -> Table:
-        """Means over the seeds about all families together, the best combination on the validation rows first."""
+        """Return means over the seeds about all families together, best combination on validation rows first."""
         summary = self.summary(table)
         overall = chosen(summary, family=summary['family'][0])
         if 'r2_validation' not in overall:
@@ -131,7 +132,7 @@ class HyperparametersStudy(Study):
         return {name: column[order] for name, column in overall.items()}
 
     def tables(self, table: Table) -> dict[str, list[list[str]]]:
-        """Give the best combinations."""
+        """Return a table of the best combinations."""
         ranked = self.ranked(table)
         if 'r2_validation' not in ranked:
             return {}

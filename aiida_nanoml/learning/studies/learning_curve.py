@@ -25,10 +25,10 @@ from aiida_nanoml.learning.studies.base import (
 )
 
 if TYPE_CHECKING:
-    from aiida_nanoml.learning.registry import Model
+    from aiida_nanoml.learning.model import Model
 
 FEWEST_ROWS = 10
-"""Fewest training rows that a curve begins with, unless smaller ones are asked for."""
+"""Default number of training rows that a curve begins with."""
 
 
 class LearningCurveSettings(StudySettings):
@@ -62,7 +62,7 @@ class LearningCurveStudy(Study):
         return ('n_rows',)
 
     def check(self, rows: Mapping[str, int], training_share: float) -> None:
-        """Refuse more rows than the training part can have."""
+        """Check that the training part can have as many rows as asked for."""
         super().check(rows, training_share)
         self._require(round(sum(rows.values()) * training_share))
 
@@ -75,7 +75,7 @@ class LearningCurveStudy(Study):
             )
 
     def points(self, dataset: Dataset) -> list[Point]:
-        """One point for each number of rows, in ascending order."""
+        """Return one point for each number of rows, in ascending order."""
         n_train = int((dataset.split == 'train').sum())
         self._require(n_train)
         if self.settings.rows:
@@ -95,7 +95,7 @@ class LearningCurveStudy(Study):
         return smaller, fit_model(self.model.make(seed), smaller, progress)
 
     def tables(self, table: Table) -> dict[str, list[list[str]]]:
-        """Give R² and MAE of the test rows by number of training rows."""
+        """Return a table of R² and MAE of the test rows by number of training rows."""
         summary = self.summary(table)
         names = ('r2_test', f'mae_test_{self.target.suffix}')
         cells = [['rows', 'family', 'R2 test', f'MAE test ({self.target.unit})']]

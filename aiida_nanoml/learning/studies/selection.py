@@ -25,13 +25,13 @@ from aiida_nanoml.learning.studies.base import (
 from aiida_nanoml.learning.studies.source_figures import SOURCE, TABLE_1, P
 
 if TYPE_CHECKING:
-    from aiida_nanoml.learning.registry import Model
+    from aiida_nanoml.learning.model import Model
 
 ALL = 'all'
 TITLES: Mapping[str, str] = MappingProxyType(
     {'vt': 'VT', 'mit': 'MIT', 'vt_mit': 'VT→MIT', 'rcr': 'RCR', 'random': 'random', ALL: 'all features'}
 )
-"""How figures name the methods."""
+"""Names of the methods in figures."""
 
 Probability = Annotated[float, Field(strict=True, ge=0.5, lt=1)]
 Threshold = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
@@ -177,7 +177,7 @@ class SelectionStudy(Study):
         axes.set_title(f'{family}-NF' if family in TABLE_1 else family or 'all rows')
 
     def tables(self, table: Table) -> dict[str, list[list[str]]]:
-        """Give all methods, and Table 1 of the source, ours and its own side by side, if VT is among the methods."""
+        """Return a table of all methods and, if VT is among them, ours beside Table 1 of the source."""
         summary = self.summary(table)
         names = ('n_features', 'r2_validation', 'r2_test')
         heads = ['N_f', 'R2 val', 'R2 test']

@@ -1,4 +1,4 @@
-"""What the source reports, to print and draw beside our own: its labels, flakes and vocabulary are its own."""
+"""Results of the source, to print and draw beside ours; its labels, flakes and vocabulary differ."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 SOURCE = 'source (SIESTA, its own flakes)'
-"""How tables and figures name what the source reports."""
+"""Name of these results in tables and figures."""
 
 P = (0.60, 0.65, 0.70, 0.75, 0.80, 0.85, 0.90, 0.95)
 

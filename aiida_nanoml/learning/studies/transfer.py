@@ -25,7 +25,7 @@ from aiida_nanoml.learning.studies.base import (
 )
 
 if TYPE_CHECKING:
-    from aiida_nanoml.learning.registry import Model
+    from aiida_nanoml.learning.model import Model
 
 
 class TransferSettings(StudySettings):
@@ -61,7 +61,7 @@ class TransferStudy(Study):
         return ('train_family',)
 
     def check(self, rows: Mapping[str, int], training_share: float) -> None:
-        """Refuse less than two families, and families that are not there."""
+        """Check that there are two families or more, and those that are asked for."""
         super().check(rows, training_share)
         self._families(sorted(family for family in rows if family))
 
@@ -79,20 +79,20 @@ class TransferStudy(Study):
         return [family for family in found if family in (self.settings.families or found)]
 
     def points(self, dataset: Dataset) -> list[Point]:
-        """One point for each family to train on, and one for all together."""
+        """Return one point for each family to train on, and one for all together."""
         families = self._families([family for family in families_of(dataset) if family])
         together = [ALL_FAMILIES] if self.settings.together else []
         return [{'train_family': family} for family in families + together]
 
-    def judged_families(self, dataset: Dataset) -> list[str]:
-        """The single families."""
+    def reported_families(self, dataset: Dataset) -> list[str]:
+        """Return the single families."""
         return self._families([family for family in families_of(dataset) if family])
 
     def train(self, dataset: Dataset, point: Point, seed: int, progress: EpochProgress | None) -> tuple[Dataset, Model]:
         """Train and validate on rows of one family."""
         from aiida_nanoml.learning.training import fit_model
 
-        of = [point['train_family']] if point['train_family'] else self.judged_families(dataset)
+        of = [point['train_family']] if point['train_family'] else self.reported_families(dataset)
         others = (dataset.split != 'test') & ~np.isin(dataset.families, of)
         restricted = dataset.with_split(np.where(others, UNASSIGNED, dataset.split))
         return restricted, fit_model(self.model.make(seed), restricted, progress)
@@ -129,7 +129,7 @@ class TransferStudy(Study):
             save_figure(figure, path)
 
     def tables(self, table: Table) -> dict[str, list[list[str]]]:
-        """Give the matrix of R²."""
+        """Return the matrix of R²."""
         summary = self.summary(table)
         tested = list(dict.fromkeys(summary['family'].tolist()))
         cells = [['trained on', *(f'R2 on {family}' for family in tested)]]

@@ -10,7 +10,8 @@ from aiida.engine import ProcessState
 from aiida.plugins import CalculationFactory
 
 from aiida_nanoml import __version__
-from aiida_nanoml.learning.presets import PRESETS
+from aiida_nanoml.errors import ModelError
+from aiida_nanoml.learning.registry import MODELS, ModelKind
 from aiida_nanoml.provenance.audit.evidence import Evidence
 from aiida_nanoml.provenance.audit.findings import ERROR, NOTE, WARNING, Checked, Finding, NotMadeError, Row
 from aiida_nanoml.provenance.graph import select
@@ -35,7 +36,6 @@ RANDOM = (*GENERATORS, 'split_dataset', 'hold_out', 'divide_densities', 'generat
 """Functions that always draw random numbers."""
 
 _MADE = (LABELS, DATASET, MODEL, PREDICTION, DENSITIES, DENSITY_MODEL)
-_KINDS_WITH_SEED = (*PRESETS, 'tree', 'forest')
 
 
 def seeds(evidence: Evidence) -> Checked:
@@ -75,7 +75,8 @@ def seeds(evidence: Evidence) -> Checked:
 
 def nondeterminism(evidence: Evidence) -> Checked:
     """Is there anything that gives other digits when it is repeated, although its seed is known?"""
-    networks = [pk for pk in evidence.models if evidence.attributes(pk)['kind'] in PRESETS]
+    kinds = {pk: _kind_of(evidence, pk) for pk in evidence.models}
+    networks = [pk for pk, kind in kinds.items() if kind is not None and 'tensorflow' in kind.model.libraries]
     networks += evidence.of_type(DENSITY_MODEL)
     jobs = [pk for pk in evidence.graph.jobs(*LABEL_JOBS) if pk in evidence.relevant]
     if not networks and not jobs:
@@ -283,7 +284,16 @@ def versions_of_libraries(evidence: Evidence) -> Checked:
 def _is_random(evidence: Evidence, job: int) -> bool:
     """Return whether a training makes a model whose kind uses random numbers."""
     made = [pk for pk in evidence.graph.outputs[job].values() if evidence.graph.type_name(pk) == MODEL]
-    return any(evidence.attributes(pk)['kind'] in _KINDS_WITH_SEED for pk in made)
+    kinds = [_kind_of(evidence, pk) for pk in made]
+    return any(kind is not None and 'seed' in kind.hyperparameters for kind in kinds)
+
+
+def _kind_of(evidence: Evidence, model: int) -> ModelKind | None:
+    """Return the kind of a model; None for one of a package that is not installed."""
+    try:
+        return MODELS.load(evidence.attributes(model)['kind'])
+    except ModelError:
+        return None
 
 
 def _required_inputs(process_type: str) -> list[str] | None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aiida_nanoml.errors import DatasetError, ModelError, NanomlError
 from aiida_nanoml.learning.dataset import UNASSIGNED, Dataset
-from aiida_nanoml.learning.studies import make_study, study_class, study_names
+from aiida_nanoml.learning.studies import STUDIES, make_study
 from aiida_nanoml.learning.studies.base import (
     FAILED,
     OK,
@@ -60,18 +60,18 @@ def dataset_for(shifted_dataset: Dataset, cluster_dataset: Dataset, wide_dataset
 
 
 def test_the_four_studies_are_there() -> None:
-    assert study_names()[:4] == list(SMALL)
+    assert set(SMALL) <= set(STUDIES.names())
 
 
 @pytest.mark.parametrize('name', SMALL)
 def test_contract(name: str, dataset_for: Any, tmp_path: Path) -> None:
     """Points are JSON-able and the same every time; each has one row a family; tables and figures name the columns."""
     study, dataset = make_small(name), dataset_for(name)
-    assert study_class(name).name == name
+    assert STUDIES.load(name).name == name
     points = study.points(dataset)
     assert points == study.points(dataset)
     assert len(points) >= 2
-    families = study.judged_families(dataset)
+    families = study.reported_families(dataset)
     table = run_study(study, dataset)
     assert len(table['status']) == 2 * len(points) * len(families)
     assert (table['status'] == OK).all(), table['message']
@@ -144,7 +144,7 @@ def test_settings_out_of_range_are_named(name: str, settings: dict, message: str
 
 def test_an_unknown_study_is_refused_with_the_known_ones() -> None:
     with pytest.raises(DatasetError, match='learning_curve'):
-        study_class('alchemy')
+        STUDIES.load('alchemy')
 
 
 def test_vt_drops_rare_columns_and_mit_finds_the_informative_one(cluster_dataset: Dataset) -> None:
@@ -328,3 +328,14 @@ def test_unassigned_rows_are_not_judged(wide_dataset: Dataset) -> None:
     study = make_study('learning_curve', {'rows': [60]}, 'linear')
     dataset = wide_dataset.with_split(split)
     assert 'r2_validation' not in study.evaluate(dataset, study.points(dataset)[0], 0)[0]
+
+
+@pytest.mark.usefixtures('third_party_path')
+def test_a_study_of_another_package(wide_dataset: Dataset) -> None:
+    assert 'seeds' in STUDIES.names()
+    study = make_study('seeds', {}, 'neighbours')
+    row, *_ = study.evaluate(wide_dataset, study.points(wide_dataset)[0], seed=0)
+    assert (row['status'], row['message']) == ('ok', '')
+    assert row['r2_test'] is not None
+    with pytest.raises(DatasetError, match="the study seeds has no setting 'colour'"):
+        make_study('seeds', {'colour': 1})

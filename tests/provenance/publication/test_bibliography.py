@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aiida_nanoml.engines import engine_names, get_engine
-from aiida_nanoml.learning.registry import MODEL_KINDS
+from aiida_nanoml.learning import registry
 from aiida_nanoml.provenance.publication import bibliography
 from aiida_nanoml.provenance.publication.bibliography import (
     ENGINES,
@@ -34,7 +34,7 @@ REQUIRED = {
 def test_every_engine_model_and_library_says_what_to_cite():
     own = {name for name in engine_names() if get_engine(name).__module__.startswith('aiida_nanoml.')}
     assert own <= set(ENGINES)
-    assert set(MODEL_KINDS) < set(MODELS)
+    assert set(registry.MODELS.names()) < set(MODELS)
     used = {key for keys in (*MODELS.values(), *LIBRARIES.values()) for key in keys}
     used |= {key for _, keys in PROCESSES.values() for key in keys} | set(PSEUDOPOTENTIAL_MAKERS.values())
     used |= {key for keys in FUNCTIONALS.values() for key in keys}
