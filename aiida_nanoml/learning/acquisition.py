@@ -29,7 +29,7 @@ STRATEGIES: Mapping[str, str] = MappingProxyType(
 """One line of description by name."""
 
 SHORTLIST = 3
-"""Of how many times the wanted rows the ones that are far from each other are picked."""
+"""Multiple of the wanted rows from which distant ones are picked."""
 
 
 def choose_rows(

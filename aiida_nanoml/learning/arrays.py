@@ -1,4 +1,4 @@
-"""What counts as a feature matrix and a target vector: every entry into this package is checked here."""
+"""Checks of feature matrices and target vectors, for every entry into this package."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def as_target_columns(y: npt.ArrayLike, name: str = 'y', n_rows: int | None = No
 
 
 def require_width(features: Floats, n_features: int) -> None:
-    """Refuse features that a model was not trained on.
+    """Check that features have the number of columns that a model was trained on.
 
     :param features: (n, any) matrix.
     :param n_features: number of features that the model was trained on.
@@ -78,7 +78,7 @@ def require_width(features: Floats, n_features: int) -> None:
 
 
 def constant_columns(features: Floats) -> npt.NDArray[np.bool_]:
-    """Columns that are the same in all rows, but for rounding.
+    """Return which columns are the same in all rows, but for rounding.
 
     :param features: (n, n_features) matrix.
     :returns: (n_features,).

@@ -37,7 +37,7 @@ class Dataset:
     :param y: shape (N,), target (for the gap: eV).
     :param hashes: shape (N,), content hashes of the structures: the identity of each row.
     :param names: shape (N,), labels for people.
-    :param families: shape (N,), family of each row, ``''`` where unknown.
+    :param families: shape (N,), family of each row, ``''`` if unknown.
     :param split: shape (N,), ``'train'``, ``'validation'``, ``'test'``, or ``''`` before splitting.
     :param feature_names: F names.
     :param baseline: shape (N,), the target as a cheaper engine gives it (for the gap: eV); ``None``: without.
@@ -94,7 +94,7 @@ class Dataset:
 
     @property
     def inputs(self) -> NDArray[np.float64]:
-        """What a model sees: the features, and the baseline as last column; shape (N, F) or (N, F + 1)."""
+        """Inputs of a model: the features, and the baseline as last column; shape (N, F) or (N, F + 1)."""
         return model_inputs(self.X, self.baseline)
 
     @property
@@ -106,12 +106,12 @@ class Dataset:
 
     @property
     def identities(self) -> NDArray[np.str_]:
-        """What a split keeps together, shape (N,): the groups, or else equal structures."""
+        """Rows with equal values stay in one part of a split, shape (N,): the groups, or else the hashes."""
         return self.hashes if self.groups is None else self.groups
 
     @property
     def learnt(self) -> NDArray[np.float64]:
-        """What a model learns of the main target: its value, or the correction to the baseline; shape (N,)."""
+        """Values that a model learns of the main target, or their corrections to the baseline; shape (N,)."""
         return self.y if self.baseline is None else self.y - self.baseline
 
     def part(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -128,7 +128,7 @@ class Dataset:
         return replace(self, split=split)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the columns by name; ``baseline``, ``groups`` and ``y_<name>`` only where there are such."""
+        """Return the columns by name; ``baseline``, ``groups`` and ``y_<name>`` only if present."""
         arrays = {
             'X': self.X,
             'y': self.y,
@@ -173,7 +173,7 @@ class Dataset:
 
 
 def model_inputs(features: NDArray[np.float64], baseline: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    """Put the baseline beside the features, as a model that corrects it wants them.
+    """Return the inputs of a model: the features, and the baseline as last column.
 
     The error of a cheap engine depends on its gap more than on anything else: on 84 flakes labelled with SIESTA, this
     column takes a quarter off the error of a correction that sees the descriptor alone.

@@ -1,4 +1,4 @@
-"""How far a row is from what a model was trained on."""
+"""Distance of a row to the training rows of a model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TrainingDomain:
     """
 
     def fit(self, X_train: npt.ArrayLike, groups: npt.NDArray[np.str_] | None = None) -> TrainingDomain:
-        """Take in the training rows.
+        """Learn the training rows.
 
         :param X_train: (n, n_features) features.
         :param groups: (n,) what a split kept together, for example all points of a scan. The unit is then the distance
@@ -82,7 +82,7 @@ class TrainingDomain:
         return np.asarray(np.linalg.norm(rows - self.rows_[nearest], axis=1) / self.typical_distance_)
 
     def outside(self, X: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-        """Whether a row is out of what the training rows cover.
+        """Return whether each row is outside of the domain of the training rows.
 
         :param X: (n, n_features) features.
         :returns: (n,).

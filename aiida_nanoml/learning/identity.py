@@ -1,4 +1,4 @@
-"""What tells trained models apart: a hash of their content, and the versions of what made them."""
+"""Identity of trained models: a hash of their content, and the versions of the libraries."""
 
 from __future__ import annotations
 

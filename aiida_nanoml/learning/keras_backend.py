@@ -1,4 +1,4 @@
-"""The one door to Keras and TensorFlow."""
+"""Import of Keras and TensorFlow, in one place."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def import_keras() -> Any:
         import keras
     from absl import logging as absl_logging
 
-    # AiiDA sets up logging anew, which closes every handler there is; that of absl would close the stream of others.
+    # AiiDA sets up logging again, which closes every handler; that of absl would close the stream of others.
     absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
     if keras.backend.backend() != 'tensorflow':
         raise ModelError(

@@ -1,4 +1,4 @@
-"""How good a prediction is."""
+"""Errors of predictions: R², MAE and RMSE."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from aiida_nanoml.learning.arrays import as_targets
 
 
 def regression_metrics(y: npt.ArrayLike, y_pred: npt.ArrayLike) -> dict[str, float | int | None]:
-    """Coefficient of determination, mean absolute and root mean square error.
+    """Compute the coefficient of determination, the mean absolute and the root mean square error.
 
     :param y: (n,) reference values.
     :param y_pred: (n,) predicted values, in the same unit.
-    :returns: ``r2`` (no unit; ``None`` where it is not defined: fewer than two rows, or all references equal), ``mae``
+    :returns: ``r2`` (no unit; ``None`` if it is not defined: fewer than two rows, or all references equal), ``mae``
         and ``rmse`` (in the unit of the values), ``n`` (rows).
     :raises DatasetError: shapes that do not match, no row, NaN or infinity.
     """
@@ -34,12 +34,12 @@ def regression_metrics(y: npt.ArrayLike, y_pred: npt.ArrayLike) -> dict[str, flo
 
 
 def mae_standard_error(metrics: Mapping[str, Any]) -> float | None:
-    """Standard error of a mean absolute error: how much it would change with other rows of the same kind.
+    """Compute the standard error of a mean absolute error: its scatter over other rows of the same kind.
 
     The absolute errors have the mean ``mae`` and the mean square ``rmse²``, so that their variance is known.
 
     :param metrics: of :func:`regression_metrics`.
-    :returns: in the unit of the values; ``None`` where it is not defined: fewer than two rows, or no such metrics.
+    :returns: in the unit of the values; ``None`` if it is not defined: fewer than two rows, or no such metrics.
     """
     n, mae, rmse = (metrics.get(name) for name in ('n', 'mae', 'rmse'))
     if n is None or mae is None or rmse is None or n < 2:

@@ -1,4 +1,4 @@
-"""The card of a saved model: readable without loading the model or the libraries that run it."""
+"""Card of a saved model: readable without loading the model or the libraries that run it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Card = TypeVar('Card', bound=BaseModel)
 
 
 class ModelCard(BaseModel):
-    """What a model is, what it was trained on and how good it is.
+    """Description of a model: kind, target, training data, hyperparameters and metrics.
 
     The fields from ``parameters`` on are filled by :func:`save_model`.
     """
 
     model_config = ConfigDict(extra='forbid', protected_namespaces=())
 
-    kind: str = Field(description='kind of model, see aiida_nanoml.learning.registry.MODEL_KINDS')
+    kind: str = Field(description='kind of model, see aiida_nanoml.learning.registry.MODELS')
     target: str = Field(default='gap', description='what is predicted, see aiida_nanoml.learning.targets.TARGETS')
     unit: str = Field(default='eV', validate_default=True, description='unit of the prediction')
     others: dict[str, str] = Field(
@@ -88,7 +88,7 @@ class ModelCard(BaseModel):
 
 
 def checked_card(fields: Mapping[str, Any], where: str, schema: type[Card]) -> Card:
-    """Make a card of fields.
+    """Build a card from fields.
 
     :param where: what the fields are, for the message.
     :param schema: what the card is.

@@ -1,4 +1,4 @@
-"""What the figures of this package have in common: colours, fonts, drawing without pyplot."""
+"""Common style of figures: colours, fonts, drawing without pyplot."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from aiida_nanoml.errors import DatasetError
 
-# Okabe and Ito's palette, told apart by colour-blind readers; markers differ as well, for print without colour.
+# Okabe and Ito's palette, which colour-blind readers can distinguish; markers differ as well, for print without colour.
 STYLES = (
     ('#9a9a9a', 'o', 12.0),
     ('#E69F00', '^', 18.0),

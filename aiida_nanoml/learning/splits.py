@@ -23,7 +23,7 @@ BY_STRUCTURE = 'structure'
 GROUPS: Mapping[str, str] = MappingProxyType(
     {BY_STRUCTURE: 'structures', 'alloy': 'alloys', 'composition': 'compositions'}
 )
-"""What a split may keep together, and what sentences call several of them."""
+"""Groups that a split may keep together, with their plurals."""
 
 
 def split_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def split_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def alloy_keys(names: npt.NDArray[np.str_]) -> npt.NDArray[np.str_]:
-    """Give the group ``'alloy'`` of each row: its name, which all cells of an alloy share.
+    """Return the group ``'alloy'`` of each row: its name, which all cells of an alloy share.
 
     :param names: (n,) names of the structures.
     :raises DatasetError: a row without name.
@@ -58,7 +58,7 @@ def alloy_keys(names: npt.NDArray[np.str_]) -> npt.NDArray[np.str_]:
 
 
 def composition_keys(structures: StructureSet) -> npt.NDArray[np.str_]:
-    """Give the group ``'composition'`` of each structure: its elements in the lowest whole proportions.
+    """Return the group ``'composition'`` of each structure: its elements in the lowest whole proportions.
 
     :returns: (n,), for example ``'Al1 Fe3'`` for AlFe3 and Al2Fe6.
     """
@@ -155,7 +155,7 @@ def fold_rows(
 
 
 def check_leakage(identities: npt.ArrayLike, split: npt.ArrayLike, names: npt.ArrayLike | None = None) -> None:
-    """Refuse a structure that is in two parts: a model would be judged on what it has learnt by heart.
+    """Check that no structure is in two parts: a model would be evaluated on its training data.
 
     :param identities: (n,) content hash of the structure behind each row.
     :param split: (n,) part of each row; rows that are in none, ``''``, are not looked at.

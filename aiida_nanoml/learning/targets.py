@@ -1,4 +1,4 @@
-"""What can be learnt from labels: the targets of models, each with its unit."""
+"""Targets that models can learn from labels, each with its unit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Evaluate = Callable[[LabelSet, StructureSet, LabelSet | None], Floats]
 
 @dataclass(frozen=True)
 class Target:
-    """A quantity that models predict.
+    """Quantity that models predict.
 
     :param name: key in :data:`TARGETS`.
     :param unit: as figures and tables show it.
@@ -49,7 +49,7 @@ class Target:
 
     @property
     def noun(self) -> str:
-        """What axes and sentences call it."""
+        """Name with unit, for axes and sentences."""
         return self.name if self.name == GAP else self.title[0].lower() + self.title[1:]
 
 
@@ -176,7 +176,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
 
 
 def find_target(name: str) -> Target:
-    """Give a target.
+    """Return a target by its name.
 
     :param name: key of :data:`TARGETS`.
     :raises DatasetError: unknown name; the message lists the known ones.
@@ -265,7 +265,7 @@ def find_values(
 def check_target_values(
     name: str, labels: LabelSet, structures: StructureSet, values: Floats, atoms: LabelSet | None = None
 ) -> None:
-    """Refuse to learn what no finished label tells, and say what can be learnt from them.
+    """Check that finished labels hold a target; the message lists those that they hold.
 
     :param name: key of :data:`TARGETS`.
     :param labels: n labels, in the order of the structures.

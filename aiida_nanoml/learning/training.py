@@ -1,4 +1,4 @@
-"""Train a model on a data set and judge it: what trainings, cross-validations and studies have in common."""
+"""Training and evaluation of a model on a data set: common to trainings, cross-validations and studies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aiida_nanoml.learning.arrays import Floats, as_target_columns
 from aiida_nanoml.learning.dataset import COMPANION_VALUE, Dataset, model_inputs
 from aiida_nanoml.learning.distance import TrainingDomain
 from aiida_nanoml.learning.metrics import regression_metrics
-from aiida_nanoml.learning.registry import Model
+from aiida_nanoml.learning.model import Model
 from aiida_nanoml.learning.splits import SPLITS, fold_rows
 from aiida_nanoml.learning.targets import find_target
 from aiida_nanoml.learning.uncertainty import Calibration, interval_metrics
@@ -60,12 +60,12 @@ def fit_model(model: Model, dataset: Dataset, progress: EpochProgress | None = N
 
 
 def predict_with_spread(model: Model, features: Floats, baseline: Floats | None = None) -> tuple[Floats, Floats]:
-    """Predict rows, and say how much the model itself leaves open.
+    """Predict rows, with the spread of the model.
 
     :param model: trained.
     :param features: shape (n, F).
     :param baseline: shape (n,), in the unit of the target, of a model that learnt the correction to it.
-    :returns: values (n,) of the main target, baseline plus correction, and their spread (n,), NaN where a model knows
+    :returns: values (n,) of the main target, baseline plus correction, and their spread (n,), NaN if a model knows
         none; both in the unit of the target.
     :raises ModelError: features of another length.
     """
@@ -81,7 +81,7 @@ def predict_columns(
     baseline: Floats | None = None,
     others: Sequence[str] = (),
 ) -> Columns:
-    """Predict rows, and say how far each prediction may be off.
+    """Predict rows, with standard deviations and distances to the training rows.
 
     :param model: trained.
     :param domain: of the same training rows.
@@ -89,7 +89,7 @@ def predict_columns(
     :param features: shape (n, F).
     :param baseline: shape (n,), in the unit of the target, of a model that learnt the correction to it.
     :param others: names of the targets that the model learnt beside the main one, in order.
-    :returns: ``value`` (baseline plus correction), ``std`` (calibrated), ``spread`` (of the model, NaN where it knows
+    :returns: ``value`` (baseline plus correction), ``std`` (calibrated), ``spread`` (of the model, NaN if it knows
         none), all in the unit of the main target, ``distance`` (1 is typical of the training rows), ``outside`` (bool)
         and ``value_<name>`` for each of ``others`` in its own unit, each (n,).
     :raises ModelError: features of another length.
@@ -108,7 +108,7 @@ def predict_columns(
 
 
 def training_domain(dataset: Dataset) -> TrainingDomain:
-    """What the training rows of a data set cover, so that rows of other groups can be told from it.
+    """Return the domain that the training rows of a data set cover.
 
     :param dataset: with a split.
     :raises DatasetError: fewer than two distinct training rows, or one group only.
@@ -123,7 +123,7 @@ def predict_held_out(
 ) -> tuple[Columns, Calibration | None]:
     """Predict each row with a model that did not see it: of the folds one is predicted and the next one watched.
 
-    :param make: gives an untrained model for each fold.
+    :param make: returns an untrained model for each fold.
     :param dataset: its split does not matter; what a split keeps together stays in one fold.
     :param folds: at least 3.
     :returns: the columns of :func:`predict_columns`, and the calibration by all rows, which gave their ``std``.
@@ -158,11 +158,11 @@ def metrics_by_part(
     columns: Mapping[str, NDArray[Any]] | None = None,
     calibration: Calibration | None = None,
 ) -> Metrics:
-    """Judge predictions by part of the split, and by part and family (``'test/h'``).
+    """Compute errors by part of the split, and by part and family (``'test/h'``).
 
     :param dataset: with a split.
     :param values: shape (N,), predictions of the main target for its rows.
-    :param columns: of :func:`predict_columns`, to judge the intervals and the other targets as well.
+    :param columns: of :func:`predict_columns`, to evaluate the intervals and the other targets as well.
     :param calibration: that gave the ``std`` of ``columns``.
     :returns: :func:`~aiida_nanoml.learning.metrics.regression_metrics` by part, with ``columns`` also
         :func:`~aiida_nanoml.learning.uncertainty.interval_metrics`. Of a data set with a baseline also the former of

@@ -1,4 +1,4 @@
-"""How far a prediction may be off: the spread of a model made an error, by rows that it did not learn from."""
+"""Standard deviations of predictions, calibrated on rows that a model did not learn from."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Calibration(BaseModel):
         return fitted.model_copy(update={'factor_68': float(low), 'factor_95': float(high)})
 
     def std(self, values: npt.ArrayLike, spread: npt.ArrayLike) -> Floats:
-        """Standard deviation of the error.
+        """Compute the standard deviation of the error.
 
         :param values: (n,) predicted values, in the same unit.
         :param spread: (n,) spread of the model, in the same unit; NaN where it has none.
@@ -99,7 +99,7 @@ class Calibration(BaseModel):
 def interval_metrics(
     y: npt.ArrayLike, columns: Mapping[str, npt.NDArray[Any]], calibration: Calibration | None
 ) -> dict[str, float | int | None]:
-    """How many known values lie in the predicted intervals.
+    """Count the known values that lie in the predicted intervals.
 
     :param y: (n,) known values, in the unit of the target.
     :param columns: ``value``, ``std`` and ``outside`` of the predictions, each (n,).
@@ -121,7 +121,7 @@ def interval_metrics(
 
 
 def _terms(values: Floats, spread: Floats) -> Floats:
-    """What the coefficients multiply, (3, n), squares of the unit but for the last, which has none."""
+    """Return the terms that the coefficients multiply, (3, n): squares of the unit, the last without unit."""
     return np.array([np.nan_to_num(spread) ** 2, np.maximum(values, 0.0) ** 2, np.ones_like(values)])
 
 

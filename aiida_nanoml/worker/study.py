@@ -20,7 +20,7 @@ from aiida_nanoml.worker.termination import termination
 
 
 class _Stopped(Exception):  # noqa: N818 - no fault
-    """A signal came while a model was trained."""
+    """A termination signal came while a model was trained."""
 
 
 def study(folder: Path, progress: Callable[[int, int], None]) -> Report:
@@ -74,7 +74,7 @@ def study(folder: Path, progress: Callable[[int, int], None]) -> Report:
 
 
 def rows_of_journal(entries: Mapping[int, Mapping[str, Any]]) -> Table:
-    """Put the rows of the finished points of a journal into columns, in the order of the points."""
+    """Turn the rows of the finished points of a journal into columns, in the order of the points."""
     return tabulate(row for number in sorted(entries) for row in entries[number]['rows'])
 
 
