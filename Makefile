@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install quickstart test check clean
+.PHONY: help install quickstart test suite check clean
 
 help: ## show what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,7 +29,10 @@ quickstart: $(INSTALLED) ## run the main job from nothing to predictions with pr
 	@mkdir -p quickstart/.aiida
 	@AIIDA_PATH='$(CURDIR)/quickstart' $(BIN)/aiida-nanoml quickstart
 
-test: $(INSTALLED) check ## run all checks and the whole test suite
+test: $(INSTALLED) ## run all checks and the whole test suite
+	@$(MAKE) --jobs 2 --keep-going check suite && echo 'all checks and tests passed'
+
+suite: $(INSTALLED) ## run the test suite alone
 	$(BIN)/python -m pytest -n 2 --maxschedchunk 1
 
 check: $(INSTALLED) ## format, lint, types, floors, documentation

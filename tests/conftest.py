@@ -43,6 +43,8 @@ from aiida_nanoml.learning.model_files import save_model
 from aiida_nanoml.learning.registry import make_model
 from aiida_nanoml.learning.splits import split_rows
 from aiida_nanoml.structures import FlakeParameters, Structure, StructureSet, generate_flakes, place
+from tests.forked import environment as forked
+from tests.forked.disk import skip_syncs
 
 pytest_plugins = ['aiida.tools.pytest_fixtures', 'tests.stand_in.fixtures']
 
@@ -52,18 +54,36 @@ POLL_S = 0.25
 """Seconds between two looks at jobs and at child processes: looking without a pause takes the core that they run on."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption('--plain', action='store_true', help='run no program by a fork: slow')
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # AiiDA's own storage layer says this whenever a node is garbage collected before it is stored.
     config.addinivalue_line('filterwarnings', 'ignore:Object of type <Db')
+    if not config.option.plain:
+        skip_syncs()
+    several = bool(getattr(config.option, 'numprocesses', None))  # otherwise it is told by the number of tests
+    if several and not hasattr(config, 'workerinput') and not config.option.plain:
+        forked.start()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    alone = not hasattr(config, 'workerinput')
+    if (
+        alone
+        and not config.option.plain
+        and (len(items) > 100 or any('test_blocks_run' in item.name for item in items))
+    ):
+        forked.start()
     # The longest tests first, so that none of them is left alone at the end of a parallel run.
     long = ('tests/docs', 'tests/cli/test_quickstart', 'tests/cli/test_process', 'tests/workflows')
     items.sort(key=lambda item: next((rank for rank, name in enumerate(long) if name in item.nodeid), len(long)))
 
 
 def pytest_unconfigure() -> None:
+    forked.stop()
     shutil.rmtree(CONFIGURATION, ignore_errors=True)
 
 
@@ -81,6 +101,12 @@ def worker_command() -> Path:
     path = Path(sys.executable).with_name('nanoml-worker')
     assert path.exists(), f'{path} is missing: install the package before testing it'
     return path
+
+
+@pytest.fixture(scope='session')
+def quick_worker_command(worker_command: Path) -> Path:
+    """The same program, forked by a server that has imported TensorFlow and the rest, in a longer run of tests."""
+    return forked.program('nanoml-worker') or worker_command
 
 
 @pytest.fixture(scope='session')
@@ -117,9 +143,9 @@ def code_factory(aiida_profile, job_root: Path) -> Callable[..., orm.InstalledCo
 
 
 @pytest.fixture
-def code(code_factory: Callable[..., orm.InstalledCode], worker_command: Path) -> orm.InstalledCode:
+def code(code_factory: Callable[..., orm.InstalledCode], quick_worker_command: Path) -> orm.InstalledCode:
     """The code nanoml-worker@localhost."""
-    return code_factory(worker_command, 'nanoml-worker')
+    return code_factory(quick_worker_command, 'nanoml-worker')
 
 
 @pytest.fixture
@@ -132,11 +158,11 @@ def third_party_path(monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def paced_code(
-    code_factory: Callable[..., orm.InstalledCode], worker_command: Path, third_party_path: str
+    code_factory: Callable[..., orm.InstalledCode], quick_worker_command: Path, third_party_path: str
 ) -> orm.InstalledCode:
     """A worker on whose machine the engine ``paced`` is installed."""
     prepend = f'export PYTHONPATH={third_party_path}:$PYTHONPATH'
-    return code_factory(worker_command, 'paced-worker', prepend_text=prepend)
+    return code_factory(quick_worker_command, 'paced-worker', prepend_text=prepend)
 
 
 @pytest.fixture(scope='session')

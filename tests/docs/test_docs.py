@@ -36,6 +36,7 @@ from aiida_nanoml.cli import root
 from aiida_nanoml.learning.registry import MODELS, hyperparameters
 from aiida_nanoml.provenance.audit import CHECKS
 from aiida_nanoml.workflows.protocols import ProtocolError
+from tests.forked import environment as forked
 from tests.remote.cluster import missing_packages, running_cluster
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +89,9 @@ from aiida import load_profile
 from aiida_nanoml.calculations.local_worker import make_code, make_localhost
 from aiida_nanoml.actions.installation import make_profile
 load_profile(make_profile('docs').name)
-make_code(make_localhost())
+computer = make_localhost()
+computer.set_minimum_job_poll_interval(0.25)  # jobs take less than the second of a user's profile
+make_code(computer)
 """
 
 NOT_RUN = {
@@ -242,8 +245,11 @@ def run_chain(
     :param variables: environment of the blocks.
     """
     environment = os.environ | {'AIIDA_PATH': str(tmp_path)} | variables
-    environment['PATH'] = os.pathsep.join([str(Path(sys.executable).parent), environment['PATH']])
+    quick = forked.program('python-forked')
+    places_of_programs = [str(quick.parent)] if quick else []
+    environment['PATH'] = os.pathsep.join([*places_of_programs, str(Path(sys.executable).parent), environment['PATH']])
     environment['NO_COLOR'] = '1'
+    python = [str(quick or sys.executable)]
     everything = [block for name in chain for block in blocks(ROOT / name)]
     for text, place in (places or {}).items():
         assert any(text in block.text for block in everything), f'{text} is nowhere in {chain}'
@@ -254,7 +260,7 @@ def run_chain(
         (folder / packed.stem).write_bytes(lzma.decompress(packed.read_bytes()))
     try:
         if OWN_PREPARATION not in [block.text for block in everything]:
-            subprocess.run([sys.executable, '-W', 'ignore', '-c', PREPARATION], env=environment, check=True)
+            subprocess.run([*python, '-'], input=PREPARATION, text=True, env=environment, check=True)
         for kind, group in itertools.groupby(everything, key=lambda block: block.kind):
             if kind == 'file':
                 for block in group:
@@ -265,7 +271,7 @@ def run_chain(
                 run_console(list(group), folder, environment)
             elif kind == 'python':
                 script = list(group)
-                run([sys.executable, '-'], '\n'.join(block.text for block in script), script[0], folder, environment)
+                run([*python, '-'], '\n'.join(block.text for block in script), script[0], folder, environment)
     finally:
         subprocess.run(['verdi', 'daemon', 'stop'], env=environment, check=False, capture_output=True, timeout=60)
 
