@@ -47,7 +47,7 @@ _TAIL_TERMS = 28
 _LOOKED_AT = 100
 """Energies at which an error is estimated, at least."""
 
-_BLOCK = 4_000_000
+ENERGY_BLOCK = 4_000_000
 """Pole terms in memory at the same time."""
 
 
@@ -130,7 +130,7 @@ class RMatrix:
         wanted = _energies(energies)
         _require_basis(self.potential, len(self.levels), wanted)
         s_matrix = np.empty((len(wanted), 2, 2), dtype=np.complex128)
-        size = max(1, _BLOCK // len(self.levels))
+        size = max(1, ENERGY_BLOCK // len(self.levels))
         for begin in range(0, len(wanted), size):
             s_matrix[begin : begin + size] = self._s_matrix(wanted[begin : begin + size])
         open_leads = wanted[:, None] > self.potential.leads
@@ -384,8 +384,8 @@ def _coefficients(potential: Potential, centre: float | None, n_functions: int) 
     heights = heights * mean_mass / potential.masses
     steps = np.flatnonzero(np.diff(heights))
     coefficients = np.zeros(len(numbers))
-    for begin in range(0, len(steps), 1 + _BLOCK // len(numbers)):
-        chosen = steps[begin : begin + 1 + _BLOCK // len(numbers)]
+    for begin in range(0, len(steps), 1 + ENERGY_BLOCK // len(numbers)):
+        chosen = steps[begin : begin + 1 + ENERGY_BLOCK // len(numbers)]
         jumps = heights[chosen] - heights[chosen + 1]
         coefficients[1:] += np.sin(np.pi * numbers[1:, None] * edges[chosen + 1]) @ jumps
     coefficients[1:] /= np.pi * numbers[1:]

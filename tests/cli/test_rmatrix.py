@@ -8,14 +8,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from aiida import orm
 from aiida.plugins import CalculationFactory, WorkflowFactory
 
-from aiida_nanoml.cli import rmatrix as commands
-from aiida_nanoml.transport import presets, settings
+from aiida_nanoml.actions import rmatrix_common
+from aiida_nanoml.actions.registry import action_class
+from aiida_nanoml.actions.rmatrix_scan import format_variation, parse_variation
+from aiida_nanoml.transport import settings
 from aiida_nanoml.transport.files import EXAMPLE, read_input
 from tests.transport import reference
 
@@ -161,12 +164,30 @@ def test_what_cannot_be_done_is_told(cli, arguments: tuple, status: int, reason:
     assert reason in ' '.join(cli('rmatrix', *arguments, status=status).output.split())
 
 
-def test_what_the_command_line_offers_is_what_there_is() -> None:
-    """The names stand in the command line once more, so that --help loads no solver."""
-    assert tuple(presets.PRESETS) == commands.PRESETS
-    assert commands.CORRECTIONS == settings.CORRECTIONS
+def test_bounds_and_statuses_are_those_of_the_core() -> None:
+    """They are written once more beside the fields, so that --help loads no solver."""
+    assert get_args(rmatrix_common.Correction) == settings.CORRECTIONS
+    bounds = rmatrix_common.MOST_COSINES, rmatrix_common.MOST_ENERGIES, rmatrix_common.MOST_EV
+    assert bounds == (settings.MOST_COSINES, settings.MOST_ENERGIES, settings.ENERGIES[1])
     for factory, name in ((CalculationFactory, 'rmatrix'), (WorkflowFactory, 'rmatrix_scan')):
-        assert factory(f'nanoml.{name}').exit_codes.ERROR_NOT_CONVERGED.status == commands.NOT_CONVERGED
+        assert factory(f'nanoml.{name}').exit_codes.ERROR_NOT_CONVERGED.status == rmatrix_common.NOT_CONVERGED
+
+
+def test_a_variation_is_read_as_it_is_written() -> None:
+    assert parse_variation('width = 0:0.3:4'.replace(' ', '')) == ('width', (0.0, 0.1, 0.2, 0.3))
+    assert parse_variation(format_variation(('bias', (0.0, 0.05)))) == ('bias', (0.0, 0.05))
+
+
+def test_costs_come_from_the_basis_and_from_jobs_of_this_profile(cli_json, code, barrier: Path) -> None:
+    rmatrix = action_class('rmatrix')
+    before = rmatrix(source=str(barrier)).estimate()
+    assert (before.jobs, before.seconds) == (1, None)
+    larger = rmatrix(source=str(barrier), n_basis=2048, n_energies=1000).estimate()
+    assert larger.memory_mb == pytest.approx(496, rel=0.1), 'what a run with this basis took'
+    job = orm.load_node(cli_json('rmatrix', 'run', barrier, '--code', code.pk)['process'])
+    after = rmatrix(source=str(barrier)).estimate()
+    assert after.seconds == pytest.approx((job.mtime - job.ctime).total_seconds())
+    assert rmatrix(source=str(barrier), no_store=True).estimate().jobs == 0
 
 
 def test_an_input_file_that_cannot_be_read_makes_no_node(cli, tmp_path: Path) -> None:

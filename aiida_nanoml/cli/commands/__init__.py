@@ -80,7 +80,19 @@ COMMANDS: Mapping[str, str | Group] = MappingProxyType(
                 'warmstart': 'density_warmstart',
             },
         ),
-        'rmatrix': 'aiida_nanoml.cli.rmatrix:rmatrix',
+        'rmatrix': Group(
+            'Transmission of one-dimensional potentials by the R-matrix method.\n\n'
+            'With a profile, potentials and transmissions are nodes with their provenance. With --no-store, run is a '
+            'plain tool that reads a file and writes a file.',
+            {
+                'run': 'rmatrix',
+                'example': 'rmatrix_example',
+                'potential': 'rmatrix_potential',
+                'siesta': 'rmatrix_siesta',
+                'scan': 'rmatrix_scan',
+                'plot': 'rmatrix_plot',
+            },
+        ),
         'plot': 'plot',
         'trace': 'trace',
         'audit': 'audit',
