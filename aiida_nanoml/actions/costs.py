@@ -124,6 +124,20 @@ def estimate_prediction(model: ModelData, n_rows: int) -> Estimate:
     return _estimate_job('nanoml.predict', n_rows, size_of, f'predictions of models of the kind {kind}')
 
 
+def estimate_transmissions(n_basis: int, n_potentials: int) -> Estimate:
+    """Estimate the seconds of a transmission job from those with the same basis in the profile.
+
+    :param n_basis: number of cosines.
+    :param n_potentials: potentials of the job.
+    """
+
+    def size_of(job: CalcJobNode) -> int | None:
+        same = job.outputs.results.get_dict()['settings']['n_basis'] == n_basis
+        return int(job.inputs.potentials.n_potentials) if same else None
+
+    return _estimate_job('nanoml.rmatrix', n_potentials, size_of, f'transmissions with {n_basis} cosines')
+
+
 def _estimate_job(name: str, size: int, size_of: Callable[[CalcJobNode], int | None], what: str) -> Estimate:
     """Estimate one job of the worker, whose time grows with its rows.
 
@@ -182,22 +196,3 @@ def seconds_per_atom(engine: str, protocol: str) -> tuple[float, int]:
             if finished and digest in sizes and np.isfinite(wall_s):
                 ratios.append(float(wall_s) / sizes[digest] ** EXPONENT)
     return (float(np.mean(ratios)), len(ratios)) if ratios else (0.0, 0)
-
-
-def seconds_of_transmissions(n_basis: int, n_potentials: int) -> tuple[float | None, int]:
-    """Return the mean seconds of transmission jobs with this basis, and how many there are; None if there is none.
-
-    :param n_basis: number of cosines.
-    :param n_potentials: potentials of a job.
-    """
-    from aiida.orm import CalcJobNode, Dict, QueryBuilder
-
-    from aiida_nanoml.data.potentials import PotentialSetData
-
-    query = QueryBuilder().append(PotentialSetData, filters={'attributes.n_potentials': n_potentials}, tag='potentials')
-    done = {'process_type': 'aiida.calculations:nanoml.rmatrix', 'attributes.exit_status': 0}
-    query.append(CalcJobNode, with_incoming='potentials', filters=done, project=['ctime', 'mtime'], tag='job')
-    query.append(Dict, with_incoming='job', filters={'attributes.settings.n_basis': n_basis})
-    query.order_by({'job': {'ctime': 'desc'}}).limit(KNOWN_SETS)
-    seconds = [(end - begin).total_seconds() for begin, end in query.all()]
-    return (float(np.mean(seconds)), len(seconds)) if seconds else (None, 0)

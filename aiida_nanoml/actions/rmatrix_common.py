@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -178,7 +178,7 @@ def estimate_transmission(fields: EnergyFields, source: str, *, stored: bool, n_
     :param stored: a job does it; otherwise no profile is asked.
     :param n_potentials: potentials of the job.
     """
-    from aiida_nanoml.actions.costs import seconds_of_transmissions
+    from aiida_nanoml.actions.costs import estimate_transmissions
     from aiida_nanoml.transport.memory import transmission_memory_mb
     from aiida_nanoml.transport.settings import TransmissionSettings
 
@@ -186,11 +186,10 @@ def estimate_transmission(fields: EnergyFields, source: str, *, stored: bool, n_
     settings = TransmissionSettings.from_dict(known | fields.changes())
     memory = transmission_memory_mb(potential, settings.n_basis, settings.correction, settings.n_energies, n_potentials)
     basis = f'memory of the matrices of {settings.n_basis} cosines'
-    seconds, n_known = seconds_of_transmissions(settings.n_basis, n_potentials) if stored else (None, 0)
-    basis += (
-        f'; seconds of {n_known} such jobs in this profile' if n_known else '; no such job is known in this profile'
-    )
-    return Estimate(int(stored), seconds, memory, basis)
+    if not stored:
+        return Estimate(0, None, memory, basis)
+    job = estimate_transmissions(settings.n_basis, n_potentials)
+    return replace(job, memory_mb=memory, basis=f'{basis}; {job.basis}')
 
 
 def _read_source(source: str, parameters: Mapping[str, Any]) -> tuple[Potential, dict[str, Any]]:

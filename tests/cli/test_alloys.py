@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from aiida_nanoml.actions.alloy_generate import format_fractions, parse_fractions
+from aiida_nanoml.actions.registry import action_class
+
 PNG = b'\x89PNG'
 
 
@@ -26,6 +29,13 @@ def test_scan_model_phases_and_figures(cli, cli_json, cells, tmp_path) -> None:
     row = scan['table'][0]
     assert row['phase'] == ('fcc' if row['energy_difference_ev'] < 0 else 'bcc')
     assert row['fcc']['cohesive_energy_ev'] > 2
+
+    estimate = action_class('alloy_scan')(cells=cells, protocol='fast').estimate()
+    assert (estimate.jobs, estimate.seconds > 0) == (1, True), 'sixty points, as they were computed just now'
+    elements = {'elements': ('Al', 'Cu', 'Ni'), 'protocol': 'fast', 'seed': 1}
+    study = action_class('alloy_study')(count=60, **elements).estimate()
+    assert study.jobs == 6 + 2, 'six hundred points, a training and a prediction'
+    assert study.seconds == pytest.approx(10 * estimate.seconds)
 
     shown = cli('alloys', 'phase', 'scan').stdout
     assert 'EMT (ASE)' in shown
@@ -92,3 +102,10 @@ def test_bad_input_is_one_line(cli, cells) -> None:
     study = ('alloys', 'study', '--count', 4, '--seed', 1)
     assert 'name it by --engine-code' in cli(*study, '--engine', 'siesta', status=2).stderr
     assert 'no protocol' in cli(*study, '--protocol', 'exact', status=1).stderr
+
+
+def test_fractions_are_read_as_they_are_written() -> None:
+    fractions = {'Co': 0.25, 'Ni': 0.75}
+    assert parse_fractions(format_fractions(fractions)) == fractions
+    with pytest.raises(ValueError, match='is not a list of fractions'):
+        parse_fractions('Co=0.25,Ni')

@@ -18,6 +18,7 @@ from aiida.plugins import CalculationFactory, WorkflowFactory
 from aiida_nanoml.actions import rmatrix_common
 from aiida_nanoml.actions.registry import action_class
 from aiida_nanoml.actions.rmatrix_scan import format_variation, parse_variation
+from aiida_nanoml.calculations.functions.validation import job_seconds
 from aiida_nanoml.transport import settings
 from aiida_nanoml.transport.files import EXAMPLE, read_input
 from tests.transport import reference
@@ -186,7 +187,7 @@ def test_costs_come_from_the_basis_and_from_jobs_of_this_profile(cli_json, code,
     assert larger.memory_mb == pytest.approx(496, rel=0.1), 'what a run with this basis took'
     job = orm.load_node(cli_json('rmatrix', 'run', barrier, '--code', code.pk)['process'])
     after = rmatrix(source=str(barrier)).estimate()
-    assert after.seconds == pytest.approx((job.mtime - job.ctime).total_seconds())
+    assert after.seconds == pytest.approx(job_seconds(job.outputs.retrieved))
     assert rmatrix(source=str(barrier), no_store=True).estimate().jobs == 0
 
 

@@ -28,7 +28,20 @@ COMMANDS: Mapping[str, str | Group] = MappingProxyType(
         'quickstart': 'aiida_nanoml.cli.commands.quickstart:quickstart',
         'doctor': 'doctor',
         'flakes': Group('C-BN nanoflakes.', {'generate': 'generate_flakes'}),
-        'alloys': 'aiida_nanoml.cli.alloys:alloys',
+        'alloys': Group(
+            'High-entropy alloys: lattice scans, phases, stress and strain.\n\n'
+            'The usual way: alloys generate, alloys scan, dataset build, train, alloys phase, alloys plot; or all of '
+            'it by alloys study.',
+            {
+                'generate': 'alloy_generate',
+                'section': 'alloy_section',
+                'name': 'alloy_name',
+                'scan': 'alloy_scan',
+                'study': 'alloy_study',
+                'phase': 'alloy_phase',
+                'plot': 'alloy_plot',
+            },
+        ),
         'structures': Group(
             'Sets of structures.',
             {

@@ -1,0 +1,30 @@
+"""Recognise the phases of cells from elsewhere, and name their alloys."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from aiida_nanoml.actions.base import NamedAction, Result, Session
+from aiida_nanoml.actions.fields import Structures, argument
+from aiida_nanoml.actions.show_structures import StructuresResult
+
+
+class AlloyName(NamedAction):
+    """Recognise the phases of STRUCTURES from elsewhere, such as imported runs, and name their alloys.
+
+    Cells that are scalings of each other are one scan; scans of different phases with one composition are one alloy.
+    """
+
+    action: ClassVar[str] = 'alloy_name'
+    command: ClassVar[tuple[str, ...]] = ('alloys', 'name')
+    example: ClassVar[str] = 'aiida-nanoml alloys name imported --name cells'
+
+    structures: Structures = argument('Cells of alloys.')
+
+    def perform(self, session: Session) -> Result:
+        """Name the alloys."""
+        from aiida_nanoml.calculations.functions.alloys import name_alloy_set
+
+        node = session.run_function(name_alloy_set, structures=self.load('structures'))
+        node.label = self.name
+        return StructuresResult(node, {}, 'alloy_scan')
