@@ -30,7 +30,7 @@ def test_scan_model_phases_and_figures(cli, cli_json, cells, tmp_path) -> None:
     assert row['phase'] == ('fcc' if row['energy_difference_ev'] < 0 else 'bcc')
     assert row['fcc']['cohesive_energy_ev'] > 2
 
-    estimate = action_class('alloy_scan')(cells=cells, protocol='fast').estimate()
+    estimate = action_class('alloy_scan')(cells='scan-cells', protocol='fast').estimate()
     assert (estimate.jobs, estimate.seconds > 0) == (1, True), 'sixty points, as they were computed just now'
     elements = {'elements': ('Al', 'Cu', 'Ni'), 'protocol': 'fast', 'seed': 1}
     study = action_class('alloy_study')(count=60, **elements).estimate()
