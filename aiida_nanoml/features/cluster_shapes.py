@@ -97,6 +97,37 @@ class Embedding(NamedTuple):
     reason: NDArray[np.str_]
 
 
+def _walk(
+    firsts: NDArray[np.int64],
+    degree: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    others: NDArray[np.int64],
+    steps: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Walk along the bonds from the first atom of each structure, and add up the steps.
+
+    :param firsts: (n,) first atoms.
+    :param degree: (A,) bonds of each atom.
+    :param starts: (2P,) one atom of each bond, ascending.
+    :param others: (2P,) the other atom.
+    :param steps: (2P, 2) from one to the other, on the lattice.
+    :returns: (A, 2) site of each atom, and (A,) whether it was reached.
+    """
+    first_bond = np.concatenate([[0], np.cumsum(degree)])
+    sites, reached = np.zeros((len(degree), 2), dtype=np.int64), np.zeros(len(degree), dtype=bool)
+    frontier = firsts
+    reached[frontier] = True
+    while len(frontier):
+        amounts = degree[frontier]
+        ends = np.cumsum(amounts)
+        leaving = np.arange(int(ends[-1])) + np.repeat(first_bond[frontier] - (ends - amounts), amounts)
+        leaving = leaving[~reached[others[leaving]]]
+        sites[others[leaving]] = sites[starts[leaving]] + steps[leaving]
+        reached[others[leaving]] = True
+        frontier = np.unique(others[leaving])
+    return sites, reached
+
+
 def embed(structures: StructureSet) -> Embedding:
     """Lay the bonded network of every structure on a honeycomb lattice.
 
@@ -128,18 +159,7 @@ def embed(structures: StructureSet) -> Embedding:
     order = np.argsort(bonds.ends, kind='stable')
     starts, others = bonds.ends[order], bonds.others[order]
     steps = _STEPS[direction[order]]
-    first_bond = np.concatenate([[0], np.cumsum(degree)])
-    sites, reached = np.zeros((n_atoms, 2), dtype=np.int64), np.zeros(n_atoms, dtype=bool)
-    frontier = structures.offsets[:-1]
-    reached[frontier] = True
-    while len(frontier):
-        amounts = degree[frontier]
-        ends = np.cumsum(amounts)
-        leaving = np.arange(int(ends[-1])) + np.repeat(first_bond[frontier] - (ends - amounts), amounts)
-        leaving = leaving[~reached[others[leaving]]]
-        sites[others[leaving]] = sites[starts[leaving]] + steps[leaving]
-        reached[others[leaving]] = True
-        frontier = np.unique(others[leaving])
+    sites, reached = _walk(structures.offsets[:-1], degree, starts, others, steps)
     mark_off_lattice(~reached, 'is not connected with the first atom by bonds')
     torn = (sites[others] - sites[starts] != steps).any(axis=1)
     mark_off_lattice(np.bincount(starts[torn], minlength=n_atoms) > 0, 'closes a ring that the lattice does not have')
