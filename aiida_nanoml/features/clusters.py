@@ -68,7 +68,7 @@ class ClusterDescriptor(Descriptor):
     :param vocabulary: names of the clusters to look for; then ``fit`` learns nothing.
 
     Attributes:
-        known_: the learnt vocabulary, set by :meth:`fit`; its names are those of the columns.
+        ``known_``: the learnt vocabulary, set by :meth:`fit`; its names are those of the columns.
 
     >>> from aiida_nanoml.structures import StructureSet, flake_lattice
     >>> coronene = StructureSet.from_structures([flake_lattice('z', 2)])

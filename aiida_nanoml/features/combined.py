@@ -25,7 +25,7 @@ class CombinedDescriptor(Descriptor):
     :param parts: for each part its ``name`` in the registry and, optionally, ``params``; every name once.
 
     Attributes:
-        parts_: the fitted parts by name, set by :meth:`fit`.
+        ``parts_``: the fitted parts by name, set by :meth:`fit`.
 
     >>> descriptor = CombinedDescriptor([{'name': 'quadruplets'}, {'name': 'shells', 'params': {'shells': 2}}])
     >>> [str(descriptor.get_feature_names_out()[column]) for column in (0, -1)]

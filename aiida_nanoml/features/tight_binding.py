@@ -77,7 +77,7 @@ class TightBindingDescriptor(Descriptor):
     :param seed: of the draw.
 
     Attributes:
-        parameters_: parameters of the model by name, set by :meth:`fit`, rounded to 1e-6.
+        ``parameters_``: parameters of the model by name, set by :meth:`fit`, rounded to 1e-6.
 
     >>> from aiida_nanoml.structures import StructureSet, flake_lattice
     >>> coronene = StructureSet.from_structures([flake_lattice('z', 2)])
