@@ -73,3 +73,22 @@ def test_what_cannot_be_studied_is_told_in_one_line(cli, labelled, arguments: tu
 def test_nodes_that_are_no_tables_are_refused(cli, labelled) -> None:
     assert 'neither a study nor its table' in cli('study', 'show', 'flakes', status=1).stderr
     assert '--descriptor-set goes with' in cli(*CURVE, '--descriptor-set', 'classes=22', status=2).stderr
+
+
+def test_a_study_of_another_package_is_a_command(cli, tmp_path, monkeypatch) -> None:
+    (tmp_path / 'short_study.py').write_text(
+        'from aiida_nanoml.learning.studies.learning_curve import LearningCurveStudy\n\n\n'
+        'class ShortCurve(LearningCurveStudy):\n'
+        '    """A curve of two points."""\n\n'
+        "    name = 'short_curve'\n"
+    )
+    info = tmp_path / 'short_study-1.0.dist-info'
+    info.mkdir()
+    (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: short-study\nVersion: 1.0\n')
+    (info / 'entry_points.txt').write_text('[aiida_nanoml.studies]\nshort_curve = short_study:ShortCurve\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert 'short-curve' in cli('study', '--help').stdout
+    page = cli('study', 'short-curve', '--help').stdout
+    assert 'A curve of two points.' in page
+    assert 'halvings=5' in page
+    assert 'aiida-nanoml study short-curve flakes' in page
