@@ -23,7 +23,7 @@ from aiida_nanoml.actions.errors import ActionError, InputError
 from aiida_nanoml.actions.fields import JOB, OUTPUT, Code, FieldSpec, FlatSchema, fields_of, option
 from aiida_nanoml.actions.nodes import default_code, load_any_node, load_code, load_data, load_storage, type_name
 from aiida_nanoml.actions.session import Session
-from aiida_nanoml.text import aligned
+from aiida_nanoml.text import aligned, duration
 from aiida_nanoml.worker import WORKER
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ class Step:
 
     :param action: name of the action.
     :param fields: values by name of the field.
-    :param archive: archive that was asked in place of a profile; the next step asks it as well.
     """
 
     action: str
@@ -47,11 +46,7 @@ class Step:
         """Return the command that does it, without the name of the program, ready to be pasted."""
         from aiida_nanoml.actions.registry import action_class
 
-        try:
-            chosen = action_class(self.action)
-        except ActionError:  # until every command is an action
-            return self.action
-        return command_line(chosen, self.fields)
+        return command_line(action_class(self.action), self.fields)
 
 
 def step(action: str, **fields: Any) -> Step:
@@ -99,26 +94,6 @@ def _text_of(spec: FieldSpec, value: Any) -> str:
     return spec.display.format(value) if spec.display.parse else str(value)
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """What an action will cost.
-
-    :param jobs: number of jobs at the computer.
-    :param seconds: wall time in all; None: not known.
-    :param memory_mb: memory of the largest job; None: not known.
-    :param basis: where the figures come from.
-    """
-
-    jobs: int
-    seconds: float | None
-    memory_mb: float | None
-    basis: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it in types of JSON."""
-        return {'jobs': self.jobs, 'seconds': self.seconds, 'memory_mb': self.memory_mb, 'basis': self.basis}
-
-
 class Result(ABC):
     """What an action made. It knows its own JSON, its lines and table for people, and the next step."""
 
@@ -156,6 +131,35 @@ class Result(ABC):
     def to_json(self) -> str:
         """Return one JSON object in one line."""
         return json.dumps(self.to_dict(), allow_nan=False)
+
+
+@dataclass(frozen=True)
+class Estimate(Result):
+    """What an action will cost.
+
+    :param jobs: number of jobs at the computer.
+    :param seconds: wall time in all; None: not known.
+    :param memory_mb: memory of the largest job; None: not known.
+    :param basis: where the figures come from.
+    """
+
+    jobs: int
+    seconds: float | None
+    memory_mb: float | None
+    basis: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all figures."""
+        return {'jobs': self.jobs, 'seconds': self.seconds, 'memory_mb': self.memory_mb, 'basis': self.basis}
+
+    def lines(self) -> dict[str, object]:
+        """Return all figures with their units."""
+        return {
+            'jobs': self.jobs,
+            'time': 'unknown' if self.seconds is None else duration(self.seconds),
+            'memory': 'unknown' if self.memory_mb is None else f'{self.memory_mb:.0f} MB',
+            'basis': self.basis,
+        }
 
 
 class Action(BaseModel, ABC):

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from aiida_nanoml.actions.base import Action, fill, first_sentence
+from aiida_nanoml.actions.base import Action, Estimate, fill, first_sentence
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import GROUPS, FieldSpec, fields_of
 from aiida_nanoml.actions.nodes import one_line
@@ -19,6 +19,8 @@ from aiida_nanoml.actions.registry import action_class
 from aiida_nanoml.cli.terminal import TerminalSession
 
 JSON = click.Option(['--json', 'as_json'], is_flag=True, help='Print one JSON object.')
+NOT_KNOWN = Estimate(0, None, None, 'nothing like it was done in this profile')
+ESTIMATE = click.Option(['--estimate', 'estimates'], is_flag=True, help='Print what it would cost, and do nothing.')
 
 
 METAVARS = {'integer': 'INTEGER', 'number': 'NUMBER', 'node': 'NODE'}
@@ -87,7 +89,8 @@ class ActionCommand(click.Command):
     def params(self) -> list[click.Parameter]:
         """Return the parameters; made when they are asked for, since choices and defaults may import much."""
         if self._params is None:
-            self._params = [*map(parameter_of, self._specs), JSON]
+            estimate = [ESTIMATE] if self.action.estimate is not Action.estimate else []
+            self._params = [*map(parameter_of, self._specs), *estimate, JSON]
         return self._params
 
     @params.setter
@@ -108,7 +111,7 @@ class ActionCommand(click.Command):
                 with formatter.section(GROUPS[group]):
                     formatter.write_dl(lines)
 
-    def _run(self, as_json: bool, **values: Any) -> None:
+    def _run(self, as_json: bool, estimates: bool = False, **values: Any) -> None:
         ctx = click.get_current_context()
         mappings = {spec.name for spec in self._specs if spec.kind == 'mapping'}
         given = {
@@ -117,7 +120,8 @@ class ActionCommand(click.Command):
             if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
         }
         try:
-            result = fill(self.action, self.preset | given).run(TerminalSession())
+            action = fill(self.action, self.preset | given)
+            result = (action.estimate() or NOT_KNOWN) if estimates else action.run(TerminalSession())
         except InputError as error:
             raise self._usage_error(error, ctx) from error
         click.echo(result.to_json() if as_json else result.render())

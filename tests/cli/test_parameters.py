@@ -73,3 +73,16 @@ def test_several_codes_are_listed(aiida_profile_clean, cli, flakes, code):
     assert 'nanoml-worker@localhost' in error
     assert 'nanoml-worker@other' in error
     assert '--code' in error
+
+
+def test_an_estimate_does_nothing(cli, cli_json, structures_node, code):
+    before = orm.QueryBuilder().append(orm.Node).count()
+    content = cli_json('label', structures_node.pk, '--protocol', 'fast', '--batch-size', 5, '--estimate')
+    assert content == {
+        'jobs': 3,
+        'seconds': None,
+        'memory_mb': None,
+        'basis': 'no label of xtb with the protocol fast is known in this profile',
+    }
+    assert 'time    unknown' in cli('label', structures_node.pk, '--estimate').stdout
+    assert orm.QueryBuilder().append(orm.Node).count() == before
