@@ -122,7 +122,12 @@ class TargetRegressor(Model):
 
 
 class LinearEstimator(TargetRegressor):
-    """Ordinary least squares on standardised features."""
+    """Ordinary least squares on standardised features.
+
+    >>> model = LinearEstimator().fit([[0.0], [1.0], [2.0]], [1.0, 2.0, 3.0])
+    >>> model.predict([[4.0]]).round(6).tolist()
+    [5.0]
+    """
 
     def _pipeline(self) -> Pipeline:
         from sklearn.linear_model import LinearRegression
@@ -134,6 +139,10 @@ class RidgeEstimator(TargetRegressor):
     """Least squares on standardised features with an L2 penalty.
 
     :param alpha: strength of the penalty.
+
+    >>> model = RidgeEstimator(alpha=0.1).fit([[0.0], [1.0], [2.0]], [1.0, 2.0, 3.0])
+    >>> model.predict([[1.0]]).round(6).tolist()
+    [2.0]
     """
 
     def __init__(self, alpha: NotNegative = 1.0) -> None:
@@ -151,6 +160,10 @@ class TreeEstimator(TargetRegressor):
     :param max_depth: of the tree; ``None``: until the leaves cannot be divided.
     :param min_samples_leaf: rows in a leaf.
     :param seed: breaks ties between equally good divisions.
+
+    >>> model = TreeEstimator(min_samples_leaf=1).fit([[0.0], [1.0], [2.0]], [1.0, 2.0, 3.0])
+    >>> model.predict([[1.1]]).tolist()
+    [2.0]
     """
 
     trusted_types = _TREE_TYPES
@@ -178,6 +191,11 @@ class ForestEstimator(TargetRegressor):
     :param min_samples_leaf: rows in a leaf.
     :param feature_share: share of the features tried at each division.
     :param seed: of the bootstrap and of the features tried.
+
+    >>> model = ForestEstimator(n_trees=5).fit([[0.0], [1.0], [2.0]], [1.0, 2.0, 3.0])
+    >>> values, std = model.predict([[1.0], [2.0]], return_std=True)
+    >>> values.shape, std.shape
+    ((2,), (2,))
     """
 
     trusted_types = _TREE_TYPES
@@ -224,10 +242,14 @@ class ForestEstimator(TargetRegressor):
 class SvmEstimator(TargetRegressor):
     """Support-vector regression on standardised features, with a radial kernel.
 
-    :param penalty: weight of the rows outside the tube (C).
+    :param penalty: weight of the rows outside the tube (``C`` in scikit-learn).
     :param tube_width: half width of the tube within which an error costs nothing, in the unit of the target
-        (epsilon).
-    :param kernel_width: coefficient gamma of the kernel, or ``scale``: 1 / (features x variance).
+        (``epsilon``).
+    :param kernel_width: coefficient of the kernel (``gamma``), or ``scale``: 1 / (features x variance).
+
+    >>> model = SvmEstimator(tube_width=0.1).fit([[0.0], [1.0], [2.0]], [1.0, 2.0, 3.0])
+    >>> bool(abs(model.predict([[1.0]])[0] - 2.0) < 0.2)
+    True
     """
 
     several_targets = False
