@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from aiida_nanoml.actions.alloy_common import SYMBOLS, CellFields
 from aiida_nanoml.actions.base import NamedAction, Result, Session
-from aiida_nanoml.actions.fields import format_value, option
+from aiida_nanoml.actions.fields import option
 from aiida_nanoml.actions.show_structures import StructuresResult
 
 
@@ -23,7 +25,10 @@ def parse_fractions(text: str) -> dict[str, float]:
 
 def format_fractions(fractions: dict[str, float]) -> str:
     """Write fractions as they are read."""
-    return ','.join(f'{element}={format_value(share)}' for element, share in fractions.items())
+    return ','.join(f'{element}={share!r}' for element, share in fractions.items())
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class AlloyGenerate(CellFields, NamedAction):
@@ -40,7 +45,7 @@ class AlloyGenerate(CellFields, NamedAction):
     short: ClassVar[str | None] = 'Generate cells of alloys in their candidate phases'
 
     count: int = option(..., 'Number of alloys; each has a cell in every phase.', ge=1, le=1_000_000)
-    composition: dict[str, float] | None = option(
+    composition: dict[str, Fraction] | None = option(
         None,
         'Fractions of all alloys.',
         shown='drawn for each',

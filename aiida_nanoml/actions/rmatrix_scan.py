@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from aiida_nanoml.actions.base import Estimate, FileAction, JobAction, Result, Session, Step, record, step
 from aiida_nanoml.actions.common import settings_option
 from aiida_nanoml.actions.errors import InputError
-from aiida_nanoml.actions.fields import OUTPUT, argument, format_value, option
+from aiida_nanoml.actions.fields import OUTPUT, argument, option
 from aiida_nanoml.actions.rmatrix_common import (
     NOT_CONVERGED,
     EnergyFields,
@@ -30,7 +30,8 @@ WRITTEN = ('transmission.csv', 'resonances.csv', 'transmission.png')
 
 MOST_VALUES = 10_000
 
-Variation = tuple[str, tuple[float, ...]]
+Variation = tuple[str, tuple[Annotated[float, Field(ge=-1e7, le=1e7)], ...]]
+"""Name of a parameter and its values, whose unit depends on the parameter."""
 
 
 def parse_variation(text: str) -> Variation:
@@ -52,7 +53,7 @@ def parse_variation(text: str) -> Variation:
 
 def format_variation(variation: Variation) -> str:
     """Write a variation as it is read."""
-    return f'{variation[0]}={",".join(map(format_value, variation[1]))}'
+    return f'{variation[0]}={",".join(map(repr, variation[1]))}'
 
 
 def _evenly_spaced(first: float, last: float, count: int) -> tuple[float, ...]:
