@@ -19,10 +19,14 @@ import sys
 import threading
 import traceback
 import types
+from functools import partial
 from pathlib import Path
 
 BIN = Path(sys.argv[1]) / 'bin'
 """Where the clients are."""
+
+POLL_S = 0.25
+"""Seconds between two looks at a process that another one waits for; an option of AiiDA takes whole seconds."""
 
 PROGRAMS = {
     'nanoml-worker': ('aiida_nanoml.worker.main', 'main'),
@@ -62,7 +66,7 @@ def prepare_worker() -> None:
 
 
 def prepare_aiida() -> None:
-    """Import what the programs with AiiDA may import, and let them not wait for the disk."""
+    """Import what the programs with AiiDA may import, and let them wait less for the disk and for processes."""
     from disk import skip_syncs  # beside this file
 
     skip_syncs()
@@ -70,11 +74,14 @@ def prepare_aiida() -> None:
     for name in (*WITH_AIIDA, *LIBRARIES):
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(name)
+    from aiida.manage import get_manager
     from aiida.plugins import CalculationFactory, WorkflowFactory
     from aiida.plugins.entry_point import get_entry_point_names
     from sqlalchemy.orm import configure_mappers
 
     configure_mappers()
+    manager = get_manager()
+    manager.create_runner = partial(manager.create_runner, poll_interval=POLL_S)
     for group, factory in (('aiida.calculations', CalculationFactory), ('aiida.workflows', WorkflowFactory)):
         for name in get_entry_point_names(group):
             if name.startswith('nanoml.'):
