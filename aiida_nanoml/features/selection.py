@@ -112,7 +112,7 @@ class VarianceSelector(Selector):
     :param p: from 0.5 to 1. 1 removes constant columns only.
 
     Attributes:
-        ``variances_``: (F,) variance of each column, set by :meth:`fit`.
+        ``variances_``: (F,) variance of each column, set by ``fit``.
 
     >>> X = [[0, 0], [0, 1], [0, 0], [0, 1]]
     >>> VarianceSelector().fit(X).get_support().tolist()
@@ -137,7 +137,7 @@ class MutualInformationSelector(Selector):
     :param seed: random seed of the noise that the estimate adds to continuous columns, to separate equal values.
 
     Attributes:
-        ``information_``: (F,) mutual information of each column, set by :meth:`fit`.
+        ``information_``: (F,) mutual information of each column, set by ``fit``.
 
     >>> X = [[row % 2, row / 3] for row in range(20)]
     >>> MutualInformationSelector(threshold=0.5).fit(X, list(range(20))).get_support().tolist()
@@ -162,8 +162,8 @@ class VarianceThenInformationSelector(Selector):
     :param seed: of :class:`MutualInformationSelector`.
 
     Attributes:
-        ``variances_``: (F,) variance of each column, set by :meth:`fit`.
-        ``information_``: mutual information of each column that VT left, set by :meth:`fit`.
+        ``variances_``: (F,) variance of each column, set by ``fit``.
+        ``information_``: mutual information of each column that VT left, set by ``fit``.
 
     >>> X = [[row % 2, row / 3, 0] for row in range(20)]
     >>> selector = VarianceThenInformationSelector(threshold=0.5).fit(X, list(range(20)))

@@ -30,7 +30,7 @@ HISTORY_FILE = 'history.json'
 class DenseNetwork(Model):
     """Ensemble of feed-forward networks from features to a target, or to several at once.
 
-    :meth:`predict` returns the main target only, and the standard deviation over the members. It measures what the
+    ``predict`` returns the main target only, and the standard deviation over the members. It measures what the
     training left open, not the error. Training needs TensorFlow, prediction does not.
 
     :param hidden_layers: neurons of each hidden layer.
@@ -57,11 +57,11 @@ class DenseNetwork(Model):
     :param seed: of the initial weights and of the order of the rows. Same seed, same machine: same weights.
 
     Attributes:
-        network_: the trained layers, from raw features to the targets in their units.
-        history_: ``loss`` and, with validation data, ``val_loss`` for every epoch, in units of the loss.
-        best_epoch_: the epoch (from 1) whose weights are kept.
-        n_features_in_: number of features.
-        n_targets_: number of targets.
+        ``network_``: the trained layers, from raw features to the targets in their units.
+        ``history_``: ``loss`` and, with validation data, ``val_loss`` for every epoch, in units of the loss.
+        ``best_epoch_``: the epoch (from 1) whose weights are kept.
+        ``n_features_in_``: number of features.
+        ``n_targets_``: number of targets.
 
     >>> network = DenseNetwork(epochs=20, early_stopping=False)
     >>> network.fit([[0.0], [1.0], [2.0]], [1.0, 2.0, 3.0]).predict([[1.0]]).shape  # doctest: +SKIP

@@ -24,14 +24,14 @@ _TREE_TYPES = ('sklearn.tree._tree.Tree',)
 class TargetRegressor(Model):
     """Scikit-learn regressor from features to a target, or to several at once.
 
-    Several targets are learnt standardised, so that none of them counts more than another. :meth:`predict` returns the
+    Several targets are learnt standardised, so that none of them counts more than another. ``predict`` returns the
     main target only.
 
     Attributes:
-        pipeline_: the trained pipeline.
-        n_features_in_: number of features.
-        n_targets_: number of targets.
-        history_: empty, as there are no epochs.
+        ``pipeline_``: the trained pipeline.
+        ``n_features_in_``: number of features.
+        ``n_targets_``: number of targets.
+        ``history_``: empty, as there are no epochs.
     """
 
     libraries: ClassVar[tuple[str, ...]] = ('scikit-learn', 'skops')

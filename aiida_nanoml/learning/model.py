@@ -23,13 +23,13 @@ class Model(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
     Constructors follow scikit-learn: every hyperparameter is an argument with a default, annotated with what it may be
     (:mod:`aiida_nanoml.parameters`), and kept in an attribute of the same name. Unlike in scikit-learn,
-    :meth:`predict` returns the main target only, the first column of ``y``; :meth:`predict_all` returns all.
+    ``predict`` returns the main target only, the first column of ``y``; :meth:`predict_all` returns all.
 
     Attributes:
-        n_features_in_: number of features, set by :meth:`fit`.
-        n_targets_: number of targets, set by :meth:`fit`.
-        history_: losses of every epoch by name; empty for a model without epochs.
-        best_epoch_: the epoch (from 1) whose weights are kept; None for a model without epochs.
+        ``n_features_in_``: number of features, set by ``fit``.
+        ``n_targets_``: number of targets, set by ``fit``.
+        ``history_``: losses of every epoch by name; empty for a model without epochs.
+        ``best_epoch_``: the epoch (from 1) whose weights are kept; None for a model without epochs.
     """
 
     libraries: ClassVar[tuple[str, ...]] = ()
@@ -74,7 +74,7 @@ class Model(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc]
     def predict(self, X: npt.ArrayLike, return_std: bool = False) -> Floats | tuple[Floats, Floats]:
         """Predict the main target.
 
-        :param X: (n, n_features) features, as given to :meth:`fit`.
+        :param X: (n, n_features) features, as given to ``fit``.
         :param return_std: also return the standard deviation that the model itself knows. It is uncalibrated; see
             :class:`~aiida_nanoml.learning.uncertainty.Calibration`.
         :returns: (n,) values in the unit of the target, for the gap eV; with ``return_std`` also (n,) deviations, NaN
@@ -89,7 +89,7 @@ class Model(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc]
     def predict_all(self, X: npt.ArrayLike) -> Floats:
         """Predict all targets.
 
-        :param X: (n, n_features) features, as given to :meth:`fit`.
+        :param X: (n, n_features) features, as given to ``fit``.
         :returns: (n, n_targets), each in its unit, the main target first.
         :raises ModelError: not trained, or features of another length.
         :raises DatasetError: shapes, NaN or infinity.
