@@ -172,8 +172,8 @@ def test_names_that_a_message_gives_are_found() -> None:
 
 
 def test_every_action_of_the_table_is_registered() -> None:
-    """Entries with a colon are commands that are no actions."""
-    assert {name for name in table_paths(COMMANDS) if ':' not in name} == set(action_names())
+    """Entries with a colon are commands made by hand; that each action has a command is checked above."""
+    assert {name for name in table_paths(COMMANDS) if ':' not in name} <= set(action_names())
 
 
 def test_an_action_is_read_without_its_heavy_libraries(action: type[Action]) -> None:
