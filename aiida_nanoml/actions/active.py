@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_validator
 
-from aiida_nanoml.actions.base import Estimate, FileAction, JobAction, Result, Session, Step, given, record, step
+from aiida_nanoml.actions.base import Estimate, FileAction, JobAction, Result, Step, given, record, step
 from aiida_nanoml.actions.common import (
     DESCRIPTOR_HELP,
     MAX_SEED,
@@ -25,6 +25,7 @@ from aiida_nanoml.actions.describe import identity_line, source_line, without_na
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import FEATURES, LEARNING, OUTPUT, Labels, Structures, argument, option
 from aiida_nanoml.actions.files import write_file
+from aiida_nanoml.actions.session import Session
 from aiida_nanoml.actions.train import model_kinds
 from aiida_nanoml.text import aligned
 

@@ -7,8 +7,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from aiida_nanoml.actions.alloy_common import SYMBOLS, CellFields
-from aiida_nanoml.actions.base import NamedAction, Result, Session
+from aiida_nanoml.actions.base import NamedAction, Result
 from aiida_nanoml.actions.fields import option
+from aiida_nanoml.actions.session import Session
 from aiida_nanoml.actions.show_structures import StructuresResult
 
 

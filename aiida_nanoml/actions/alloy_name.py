@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from aiida_nanoml.actions.base import NamedAction, Result, Session
+from aiida_nanoml.actions.base import NamedAction, Result
 from aiida_nanoml.actions.fields import Structures, argument
+from aiida_nanoml.actions.session import Session
 from aiida_nanoml.actions.show_structures import StructuresResult
 
 

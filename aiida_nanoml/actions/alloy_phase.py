@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, cast
 
 from pydantic import Field, model_validator
 
 from aiida_nanoml.actions.alloy_common import PREDICTED_PARTS, SHOWN_ALLOYS, evaluation_lines, phase_table
-from aiida_nanoml.actions.base import NamedAction, Result, Session, Step, record, step
+from aiida_nanoml.actions.base import NamedAction, Result, Step, record, step
 from aiida_nanoml.actions.describe import called, source_line
 from aiida_nanoml.actions.errors import ActionError, InputError
 from aiida_nanoml.actions.fields import JOB, OUTPUT, AnyNode, Code, ModelNode, argument, option
 from aiida_nanoml.actions.nodes import default_code, type_name
+from aiida_nanoml.actions.session import Session
 from aiida_nanoml.worker import WORKER
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class AlloyPhase(NamedAction):
         node = self.load('node')
         if self.model is None:
             scan, predicted = find_scans(node)
-            return AlloyPhaseResult(predicted or scan, self.rows)
+            return AlloyPhaseResult(cast('AlloyScan', predicted or scan), self.rows)
         cells = type_name(node) == 'nanoml.structures'
         known = None if cells else find_scans(node)[0]
         if known is None and not cells:
@@ -102,12 +103,16 @@ class AlloyPhase(NamedAction):
 
         if known is not None:
             seen = {'dataset': self.load('model').creator.inputs.dataset} if self.unseen else {}
-            return session.run_function(refine_scan, structures=known.structures, points=Int(self.points), **seen)
+            fine: StructureSetData = session.run_function(
+                refine_scan, structures=known.structures, points=Int(self.points), **seen
+            )
+            return fine
         if self.unseen:
             raise InputError('{unseen} needs a scan: cells are not known to the model')
         low, high = self.factors
         steps = [low + (high - low) * number / (self.points - 1) for number in range(self.points)]
-        return session.run_function(scan_alloys, structures=node, scan=Dict({'factors': steps}))
+        cells: StructureSetData = session.run_function(scan_alloys, structures=node, scan=Dict({'factors': steps}))
+        return cells
 
 
 @dataclass(frozen=True)

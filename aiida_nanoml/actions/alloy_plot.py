@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 from pydantic import model_validator
 
-from aiida_nanoml.actions.base import FileAction, Result, Session, record
+from aiida_nanoml.actions.base import FileAction, Result, record
 from aiida_nanoml.actions.describe import source_line
 from aiida_nanoml.actions.errors import ActionError, InputError
 from aiida_nanoml.actions.fields import OUTPUT, AnyNode, argument, option
 from aiida_nanoml.actions.nodes import type_name
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida.orm import Node
@@ -68,11 +69,11 @@ class AlloyPlot(FileAction):
             if model is None:
                 raise ActionError(f'{type_name(found)} pk {found.pk} was not predicted by a model')
         if self.figure == 'map':
-            drawn = self._draw_map(model or scan, scan if model else None)
+            drawn = self._draw_map(cast('AlloyScan', model or scan), scan if model else None)
         elif self.figure == 'parity':
             drawn = self._draw_parity(scan, model)
         else:
-            drawn = self._draw_alloy(scan or model, model if scan else None)
+            drawn = self._draw_alloy(cast('AlloyScan', scan or model), model if scan else None)
         return AlloyPlotResult(node, self.output, drawn)
 
     def _draw_alloy(self, scan: AlloyScan, model: AlloyScan | None) -> dict[str, Any]:
@@ -98,8 +99,8 @@ class AlloyPlot(FileAction):
         from aiida_nanoml.alloys.phases import fractions
         from aiida_nanoml.alloys.plots import plot_phase_map
 
-        def axes(formulas: Any) -> list[Any]:
-            return [fractions(formulas, str(element)) for element in (self.x, self.y)]
+        def axes(formulas: Any) -> tuple[Any, Any]:
+            return fractions(formulas, str(self.x)), fractions(formulas, str(self.y))
 
         arrays = scan.phases.arrays
         markers = None

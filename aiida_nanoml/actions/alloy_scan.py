@@ -13,9 +13,10 @@ from aiida_nanoml.actions.alloy_common import (
     phase_table,
     uuids_of,
 )
-from aiida_nanoml.actions.base import Estimate, Result, Session, Step, record, step
+from aiida_nanoml.actions.base import Estimate, Result, Step, record, step
 from aiida_nanoml.actions.describe import counts, source_line
 from aiida_nanoml.actions.fields import Structures, argument
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from aiida_nanoml.actions.alloy_common import CellFields
-from aiida_nanoml.actions.base import NamedAction, Result, Session
+from aiida_nanoml.actions.base import NamedAction, Result
 from aiida_nanoml.actions.fields import option
+from aiida_nanoml.actions.session import Session
 from aiida_nanoml.actions.show_structures import StructuresResult
 
 

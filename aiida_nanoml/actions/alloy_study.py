@@ -14,11 +14,12 @@ from aiida_nanoml.actions.alloy_common import (
     name_outputs,
     uuids_of,
 )
-from aiida_nanoml.actions.base import Estimate, Result, Session, Step, given, record, step
+from aiida_nanoml.actions.base import Estimate, Result, Step, given, record, step
 from aiida_nanoml.actions.common import protocol_default
 from aiida_nanoml.actions.describe import counts, source_line
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import LEARNING, SPLIT, option
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder

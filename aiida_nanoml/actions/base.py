@@ -61,7 +61,7 @@ def command_line(action: type[Action], fields: Mapping[str, Any]) -> str:
     :param fields: values by name of the field; fields that are left out keep their defaults.
     """
     words = [*action.command]
-    if action.choice_field in fields:
+    if action.choice_field is not None and action.choice_field in fields:
         words.append(choice_word(fields[action.choice_field]))
     options: list[str] = []
     for spec in fields_of(action):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from aiida_nanoml.actions.base import Estimate, NamedAction, Result, Session, given
+from aiida_nanoml.actions.base import Estimate, NamedAction, Result, given
 from aiida_nanoml.actions.common import (
     DESCRIPTOR_HELP,
     DESCRIPTOR_SETTINGS_HELP,
@@ -15,6 +15,7 @@ from aiida_nanoml.actions.common import (
 )
 from aiida_nanoml.actions.dataset import DatasetResult
 from aiida_nanoml.actions.fields import FEATURES, Labels, Structures, argument, option
+from aiida_nanoml.actions.session import Session
 
 
 class BuildDataset(TargetFields, SplitFields, NamedAction):

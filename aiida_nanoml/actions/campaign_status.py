@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aiida_nanoml.actions.base import Action, Result, Session, Step, step
+from aiida_nanoml.actions.base import Action, Result, Step, step
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import AnyNode, argument
 from aiida_nanoml.actions.nodes import type_name
+from aiida_nanoml.actions.session import Session
 from aiida_nanoml.text import aligned, counted, duration
 
 if TYPE_CHECKING:

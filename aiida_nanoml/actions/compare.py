@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from aiida_nanoml.actions.base import ArchiveAction, FileAction, Result, Session, Step, step
+from aiida_nanoml.actions.base import ArchiveAction, FileAction, Result, Step, step
 from aiida_nanoml.actions.common import TARGETS
 from aiida_nanoml.actions.errors import ActionError, InputError
-from aiida_nanoml.actions.fields import OUTPUT, argument, node, option
+from aiida_nanoml.actions.fields import OUTPUT, AnyModel, argument, option
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida_nanoml.provenance.comparison import Comparison
     from aiida_nanoml.provenance.models import ModelRow, ModelTable
-
-AnyModel = node('nanoml.model', 'nanoml.density_model')
 
 
 class Compare(ArchiveAction, FileAction):

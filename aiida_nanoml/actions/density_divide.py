@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aiida_nanoml.actions.base import NamedAction, Result, Session, Step, record, step
+from aiida_nanoml.actions.base import NamedAction, Result, Step, record, step
 from aiida_nanoml.actions.common import MAX_SEED
 from aiida_nanoml.actions.describe import identity_line
 from aiida_nanoml.actions.fields import Densities, argument, option
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida_nanoml.data.densities import DensitySetData

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from aiida_nanoml.actions.base import FileAction, Result, Session, record
+from aiida_nanoml.actions.base import FileAction, Result, record
 from aiida_nanoml.actions.density_common import RowField, origin_line
 from aiida_nanoml.actions.errors import ActionError, InputError
 from aiida_nanoml.actions.fields import OUTPUT, Densities, argument, option
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida_nanoml.data.densities import DensitySetData

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aiida_nanoml.actions.base import FileAction, Result, Session, record
+from aiida_nanoml.actions.base import FileAction, Result, record
 from aiida_nanoml.actions.density_common import DensityNode, RowField, network_group, origin_line, percent
 from aiida_nanoml.actions.fields import OUTPUT, Densities, argument, option
 from aiida_nanoml.actions.nodes import type_name
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida.orm import Node

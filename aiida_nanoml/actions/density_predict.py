@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aiida_nanoml.actions.base import Estimate, JobAction, Result, Session, Step, record, step
+from aiida_nanoml.actions.base import Estimate, JobAction, Result, Step, record, step
 from aiida_nanoml.actions.density_common import (
     METRIC_HEAD,
     PROCESSES,
@@ -15,16 +15,14 @@ from aiida_nanoml.actions.density_common import (
     percent,
 )
 from aiida_nanoml.actions.describe import SHOWN_ROWS, identity_line, shortened
-from aiida_nanoml.actions.fields import DensityModel, argument, node, option
+from aiida_nanoml.actions.fields import DensityModel, StructuresOrDensities, argument, option
 from aiida_nanoml.actions.nodes import type_name
+from aiida_nanoml.actions.session import Session
 from aiida_nanoml.text import aligned
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder
     from aiida.orm import ProcessNode
-
-
-StructuresOrDensities = node('nanoml.structures', 'nanoml.densities')
 
 
 class DensityPredict(JobAction):

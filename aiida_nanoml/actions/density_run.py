@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from aiida_nanoml.actions.base import JobAction, Result, Session, given
+from aiida_nanoml.actions.base import JobAction, Result, given
 from aiida_nanoml.actions.common import BatchFields, EngineFields
 from aiida_nanoml.actions.density_common import PROCESSES, DensityModelResult, NetworkFields
 from aiida_nanoml.actions.fields import ENGINE, Structures, argument, option
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder

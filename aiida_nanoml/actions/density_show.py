@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aiida_nanoml.actions.base import Action, Result, Session, Step, record, step
+from aiida_nanoml.actions.base import Action, Result, Step, record, step
 from aiida_nanoml.actions.density_common import DensityModelResult, DensityNode, mesh_text, origin_line
 from aiida_nanoml.actions.describe import SHOWN_ROWS, identity_line, shortened
 from aiida_nanoml.actions.fields import argument
 from aiida_nanoml.actions.nodes import type_name
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from aiida_nanoml.actions.base import Estimate, JobAction, Result, Session
+from aiida_nanoml.actions.base import Estimate, JobAction, Result
 from aiida_nanoml.actions.density_common import PROCESSES, DensityModelResult, NetworkFields
 from aiida_nanoml.actions.fields import LEARNING, Densities, argument, option
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from aiida_nanoml.actions.base import JobAction, Result, Session, Step, record, step
+from aiida_nanoml.actions.base import JobAction, Result, Step, record, step
 from aiida_nanoml.actions.common import PSEUDO_FAMILY, settings_option
 from aiida_nanoml.actions.describe import SHOWN_ROWS, shortened, without_nan
 from aiida_nanoml.actions.fields import ENGINE, JOB, Code, Densities, argument, comma_separated, option
-from aiida_nanoml.actions.session import failure_of
+from aiida_nanoml.actions.session import Session, failure_of
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder

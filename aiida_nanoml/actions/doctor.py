@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from aiida_nanoml.actions.base import Action, Result, Session, Step, step
+from aiida_nanoml.actions.base import Action, Result, Step, step
 from aiida_nanoml.actions.fields import option
+from aiida_nanoml.actions.session import Session
 from aiida_nanoml.text import aligned
 from aiida_nanoml.worker import WORKER
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aiida_nanoml.actions.base import FileAction, Result, Session, record
+from aiida_nanoml.actions.base import FileAction, Result, record
 from aiida_nanoml.actions.common import TARGET_SCALE
 from aiida_nanoml.actions.fields import OUTPUT, DatasetNode, argument, option
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida_nanoml.data.dataset import DatasetData

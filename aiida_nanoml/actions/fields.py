@@ -141,6 +141,9 @@ ModelNode = node('nanoml.model')
 Predictions = node('nanoml.prediction')
 Densities = node('nanoml.densities')
 DensityModel = node('nanoml.density_model')
+AnyModel = node('nanoml.model', 'nanoml.density_model')
+StructuresOrDataset = node('nanoml.structures', 'nanoml.dataset')
+StructuresOrDensities = node('nanoml.structures', 'nanoml.densities')
 Code = Annotated[str, BeforeValidator(_identifier), NodeType(code=True)]
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from aiida_nanoml.actions.base import NamedAction, Result, Session
+from aiida_nanoml.actions.base import NamedAction, Result
 from aiida_nanoml.actions.common import settings_option
 from aiida_nanoml.actions.fields import argument
+from aiida_nanoml.actions.session import Session
 from aiida_nanoml.actions.show_structures import StructuresResult
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from aiida_nanoml.actions.base import NamedAction, Result, Session
+from aiida_nanoml.actions.base import NamedAction, Result
 from aiida_nanoml.actions.common import MAX_SEED
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import comma_separated, option
+from aiida_nanoml.actions.session import Session
 from aiida_nanoml.actions.show_structures import StructuresResult
 
 Domains = Annotated[int, Field(ge=0, le=1000)]
 Side = Annotated[int, Field(ge=1, le=1000)]
+DomainShape = Literal['growth', 'rectangle']
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -34,7 +36,7 @@ class GenerateFlakes(NamedAction):
     lattice: str | None = option(None, 'Formula of the bare flake in place of family and size, for example C42H18.')
     count: int = option(..., 'Number of flakes.', ge=1)
     seed: int = option(..., 'Random seed of all draws: the same seed gives the same flakes.', ge=0, le=MAX_SEED)
-    shape: str = option('growth', 'Shape of the domains: growth or rectangle.')
+    shape: DomainShape = option('growth', 'Shape of the domains.')
     domains: tuple[Domains, Domains] = option((1, 4), 'Smallest and largest number of domains.')
     bn_fraction: tuple[Share, Share] = option((0.0, 1.0), 'Smallest and largest share of boron nitride.')
     unbalanced: bool = option(False, 'Allow an odd number of electrons.')

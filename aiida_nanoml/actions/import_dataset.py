@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import field_validator, model_validator
 
-from aiida_nanoml.actions.base import NamedAction, Result, Session
+from aiida_nanoml.actions.base import NamedAction, Result
 from aiida_nanoml.actions.common import (
     DESCRIPTOR_SETTINGS_HELP,
     TARGET_SCALE,
@@ -18,6 +18,7 @@ from aiida_nanoml.actions.common import (
 from aiida_nanoml.actions.dataset import DatasetResult
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import FEATURES, argument, option
+from aiida_nanoml.actions.session import Session
 
 
 class ImportDataset(SplitFields, NamedAction):

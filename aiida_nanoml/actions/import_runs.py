@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_validator
 
-from aiida_nanoml.actions.base import NamedAction, Result, Session, Step, record, step
+from aiida_nanoml.actions.base import NamedAction, Result, Step, record, step
 from aiida_nanoml.actions.describe import counts, identity_line
 from aiida_nanoml.actions.errors import ActionError, InputError
 from aiida_nanoml.actions.fields import argument, option
-from aiida_nanoml.actions.session import only_errors
+from aiida_nanoml.actions.session import Session, only_errors
 from aiida_nanoml.text import aligned
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aiida_nanoml.actions.base import Action, Result, Session, Step, step
+from aiida_nanoml.actions.base import Action, Result, Step, step
 from aiida_nanoml.actions.fields import option
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida_pseudo.groups.family.pseudo import PseudoPotentialFamily

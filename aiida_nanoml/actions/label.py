@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from aiida_nanoml.actions.base import Estimate, JobAction, Result, Session, Step, given, record, step
+from aiida_nanoml.actions.base import Estimate, JobAction, Result, Step, given, record, step
 from aiida_nanoml.actions.common import BatchFields, EngineFields, settings_option
 from aiida_nanoml.actions.describe import counts, identity_line
 from aiida_nanoml.actions.fields import ENGINE, JOB, Structures, argument, option
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from aiida_nanoml.actions.base import Action, Result, Session, Step, step
+from aiida_nanoml.actions.base import Action, Result, Step, step
 from aiida_nanoml.actions.install_pseudos import family_record
+from aiida_nanoml.actions.session import Session
 from aiida_nanoml.text import aligned
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_validator
 
-from aiida_nanoml.actions.base import FileAction, Result, Session, record
+from aiida_nanoml.actions.base import FileAction, Result, record
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import OUTPUT, AnyNode, argument, option
 from aiida_nanoml.actions.nodes import type_name
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida.orm import Node

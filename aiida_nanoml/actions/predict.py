@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aiida_nanoml.actions.base import Estimate, JobAction, Result, Session, Step, record, step
+from aiida_nanoml.actions.base import Estimate, JobAction, Result, Step, record, step
 from aiida_nanoml.actions.describe import SHOWN_ROWS, identity_line, shortened, source_line, without_nan
-from aiida_nanoml.actions.fields import Labels, ModelNode, argument, node, option
+from aiida_nanoml.actions.fields import Labels, ModelNode, StructuresOrDataset, argument, option
 from aiida_nanoml.actions.nodes import type_name
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from aiida_nanoml.data.prediction import PredictionData
     from aiida_nanoml.learning.targets import Target
     from aiida_nanoml.learning.uncertainty import Calibration
-
-Rows = node('nanoml.structures', 'nanoml.dataset')
 
 
 class Predict(JobAction):
@@ -40,7 +39,7 @@ class Predict(JobAction):
     example: ClassVar[str] = 'aiida-nanoml predict gap-model flakes --name predictions'
 
     model: ModelNode = argument('Trained model.')
-    rows: Rows = argument('Structures, or a data set, to predict.', metavar='STRUCTURES|DATASET')
+    rows: StructuresOrDataset = argument('Structures, or a data set, to predict.', metavar='STRUCTURES|DATASET')
     baseline: Labels | None = option(None, 'Labels of STRUCTURES that the model corrects.')
 
     def builder(self, session: Session) -> ProcessBuilder:

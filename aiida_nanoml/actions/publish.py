@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator
 
-from aiida_nanoml.actions.base import FileAction, Result, Session, Step, step
+from aiida_nanoml.actions.base import FileAction, Result, Step, step
 from aiida_nanoml.actions.fields import OUTPUT, AnyNode, argument, option
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida_nanoml.provenance.publication import Publication

@@ -13,11 +13,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from aiida_nanoml.actions.base import Action, Result, Session, Step, step
+from aiida_nanoml.actions.base import Action, Result, Step, step
 from aiida_nanoml.actions.describe import metric_table
 from aiida_nanoml.actions.errors import ActionError
 from aiida_nanoml.actions.fields import ENGINE, JOB, option
 from aiida_nanoml.actions.quickstart_siesta import SiestaPart, copy_file, learn_from_siesta
+from aiida_nanoml.actions.session import Session
 from aiida_nanoml.text import aligned
 
 PROFILE = 'nanoml-quickstart'

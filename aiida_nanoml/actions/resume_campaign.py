@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aiida_nanoml.actions.base import NamedAction, Result, Session, Step, Submitted, given, record, step
+from aiida_nanoml.actions.base import NamedAction, Result, Step, Submitted, given, record, step
 from aiida_nanoml.actions.campaign_status import check_campaign
 from aiida_nanoml.actions.describe import identity_line
 from aiida_nanoml.actions.errors import ActionError
 from aiida_nanoml.actions.fields import JOB, AnyNode, argument, option
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida.orm import ProcessNode

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import model_validator
 
-from aiida_nanoml.actions.base import Estimate, Result, Session, step
+from aiida_nanoml.actions.base import Estimate, Result, step
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import argument, option
 from aiida_nanoml.actions.rmatrix_common import TransmissionAction, estimate_transmission
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder

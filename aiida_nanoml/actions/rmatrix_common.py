@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel
 
-from aiida_nanoml.actions.base import Estimate, FileAction, JobAction, Result, Session, Step, given, record, step
+from aiida_nanoml.actions.base import Estimate, FileAction, JobAction, Result, Step, given, record, step
 from aiida_nanoml.actions.describe import identity_line
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import OUTPUT, option
+from aiida_nanoml.actions.session import Session
 from aiida_nanoml.text import aligned
 
 if TYPE_CHECKING:

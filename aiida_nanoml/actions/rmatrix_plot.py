@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aiida_nanoml.actions.base import FileAction, Result, Session, record
+from aiida_nanoml.actions.base import FileAction, Result, record
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import OUTPUT, AnyNode, argument, option
 from aiida_nanoml.actions.rmatrix_common import draw_transmission
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida.orm import CalcJobNode, Node

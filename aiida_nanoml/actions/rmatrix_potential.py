@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_validator
 
-from aiida_nanoml.actions.base import FileAction, NamedAction, Result, Session, Step, step
+from aiida_nanoml.actions.base import FileAction, NamedAction, Result, Step, step
 from aiida_nanoml.actions.common import settings_option
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import OUTPUT, argument, option
 from aiida_nanoml.actions.rmatrix_common import EnergyFields, potential_lines, preset_names, store_potential
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida_nanoml.transport.potential import Potential

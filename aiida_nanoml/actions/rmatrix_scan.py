@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from aiida_nanoml.actions.base import Estimate, FileAction, JobAction, Result, Session, Step, record, step
+from aiida_nanoml.actions.base import Estimate, FileAction, JobAction, Result, Step, record, step
 from aiida_nanoml.actions.common import settings_option
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import OUTPUT, argument, option
@@ -21,6 +21,7 @@ from aiida_nanoml.actions.rmatrix_common import (
     preset_names,
     stored_potential,
 )
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder

@@ -7,9 +7,10 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from aiida_nanoml.actions.base import NamedAction, Result, Session, given
+from aiida_nanoml.actions.base import NamedAction, Result, given
 from aiida_nanoml.actions.fields import argument, option
 from aiida_nanoml.actions.rmatrix_common import MOST_EV, store_potential
+from aiida_nanoml.actions.session import Session
 
 MASSES_M0 = (1e-4, 1e4)
 LARGEST_NM = 1e7

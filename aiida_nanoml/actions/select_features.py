@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from aiida_nanoml.actions.base import NamedAction, Result, Session
+from aiida_nanoml.actions.base import NamedAction, Result
 from aiida_nanoml.actions.common import settings_option
 from aiida_nanoml.actions.dataset import DatasetResult
 from aiida_nanoml.actions.fields import DatasetNode, argument, option
+from aiida_nanoml.actions.session import Session
 
 
 class SelectFeatures(NamedAction):

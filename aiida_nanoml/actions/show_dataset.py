@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from aiida_nanoml.actions.base import Action, Result, Session
+from aiida_nanoml.actions.base import Action, Result
 from aiida_nanoml.actions.dataset import DatasetResult
 from aiida_nanoml.actions.fields import DatasetNode, argument
+from aiida_nanoml.actions.session import Session
 
 
 class ShowDataset(Action):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aiida_nanoml.actions.base import Action, Result, Session, Step, record, step
+from aiida_nanoml.actions.base import Action, Result, Step, record, step
 from aiida_nanoml.actions.describe import identity_line, interval_line, metric_table, source_line
 from aiida_nanoml.actions.fields import ModelNode, argument
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida_nanoml.data.model import ModelData

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aiida_nanoml.actions.base import Action, Result, Session, Step, fields_of, record, step
+from aiida_nanoml.actions.base import Action, Result, Step, record, step
 from aiida_nanoml.actions.describe import identity_line
-from aiida_nanoml.actions.fields import Structures, argument
+from aiida_nanoml.actions.fields import Structures, argument, fields_of
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida_nanoml.data.structures import StructureSetData

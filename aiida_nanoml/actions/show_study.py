@@ -7,10 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aiida_nanoml.actions.base import FileAction, Result, Session, Step, record, step
+from aiida_nanoml.actions.base import FileAction, Result, Step, record, step
 from aiida_nanoml.actions.describe import source_line
 from aiida_nanoml.actions.fields import OUTPUT, AnyNode, argument, option
 from aiida_nanoml.actions.files import write_files
+from aiida_nanoml.actions.session import Session
 from aiida_nanoml.text import aligned
 
 if TYPE_CHECKING:

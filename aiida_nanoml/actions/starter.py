@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from importlib.resources import as_file, files
 from typing import Any, ClassVar
 
-from aiida_nanoml.actions.base import Action, Result, Session, Step, record, step
+from aiida_nanoml.actions.base import Action, Result, Step, record, step
 from aiida_nanoml.actions.describe import identity_line
 from aiida_nanoml.actions.fields import option
-from aiida_nanoml.actions.session import only_errors
+from aiida_nanoml.actions.session import Session, only_errors
 
 GROUP = 'nanoml-starter'
 """Label of the group that holds both sets; an archive that is made of it brings all that they come from."""

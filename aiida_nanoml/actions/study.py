@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_validator
 
-from aiida_nanoml.actions.base import Estimate, JobAction, Result, Session
+from aiida_nanoml.actions.base import Estimate, JobAction, Result
 from aiida_nanoml.actions.common import (
     DESCRIPTOR_HELP,
     DESCRIPTOR_SETTINGS_HELP,
@@ -19,6 +19,7 @@ from aiida_nanoml.actions.common import (
 )
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import FEATURES, JOB, LEARNING, SPLIT, Labels, Structures, argument, option
+from aiida_nanoml.actions.session import Session
 from aiida_nanoml.actions.show_study import StudyFiles
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class Study(TargetFields, StudyFiles, JobAction):
             builder.atoms = atoms
         if baseline:
             builder.baseline = session.join(merge_labels, 'labels', baseline)
-        by = self.chosen_group() or {'by_family': True}
+        by: dict[str, Any] = self.chosen_group() or {'by_family': True}
         builder.split = Dict({'validation': self.validation, 'test': self.test} | by)
         builder.seeds = List(list(range(self.seeds)))
         builder.max_concurrent = Int(self.max_concurrent)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from aiida_nanoml.actions.base import Estimate, JobAction, Result, Session, Step, given, record, step
+from aiida_nanoml.actions.base import Estimate, JobAction, Result, Step, given, record, step
 from aiida_nanoml.actions.common import MAX_SEED, settings_option
 from aiida_nanoml.actions.describe import identity_line, interval_line, metric_table, source_line
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import DatasetNode, argument, comma_separated, option
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder

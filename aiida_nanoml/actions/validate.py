@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from aiida_nanoml.actions.base import Estimate, JobAction, Result, Session, Step, record, step
+from aiida_nanoml.actions.base import Estimate, JobAction, Result, Step, record, step
 from aiida_nanoml.actions.common import ENGINE_CODE, MAX_SEED, PSEUDO_FAMILY, BatchFields
 from aiida_nanoml.actions.describe import identity_line, interval_line, metric_table
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import Code, Labels, Predictions, Structures, argument, option
+from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder

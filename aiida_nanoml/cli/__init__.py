@@ -14,7 +14,7 @@ from aiida_nanoml.cli.groups import RootGroup
 
 
 @click.group('nanoml', cls=RootGroup, lazy=COMMANDS, context_settings={'help_option_names': ['--help', '-h']})
-@options.PROFILE(type=types.ProfileParamType(load_profile=True), default=None, expose_value=False)
+@options.PROFILE(type=types.ProfileParamType(load_profile=True), default=None, expose_value=False)  # type: ignore[untyped-decorator]
 @click.version_option(__version__, package_name='aiida-nanoml')
 def root() -> None:
     """Machine learning on nanostructures and alloys, with the provenance of every number.

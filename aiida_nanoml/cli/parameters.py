@@ -69,6 +69,8 @@ class Parsed(click.ParamType):
 class ActionCommand(click.Command):
     """A command that fills an action; its help shows the options by group."""
 
+    _params: list[click.Parameter] | None = None
+
     def __init__(self, action: type[Action], name: str, preset: Mapping[str, Any] | None = None) -> None:
         self.action = action
         self.preset = dict(preset or {})
@@ -96,7 +98,7 @@ class ActionCommand(click.Command):
     @params.setter
     def params(self, value: list[click.Parameter]) -> None:
         """Forget them: click sets an empty list before anybody asks."""
-        self._params: list[click.Parameter] | None = value or None
+        self._params = value or None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options by group."""
@@ -200,13 +202,8 @@ def _type_of(spec: FieldSpec) -> click.ParamType | None:
     if spec.kind in ('integer', 'number') and spec.minimum is None and spec.maximum is None:
         return click.INT if spec.kind == 'integer' else click.FLOAT
     if spec.kind in ('integer', 'number'):
-        bounds = {
-            'min': spec.minimum,
-            'max': spec.maximum,
-            'min_open': spec.excludes_minimum,
-            'max_open': spec.excludes_maximum,
-        }
-        return click.IntRange(**bounds) if spec.kind == 'integer' else click.FloatRange(**bounds)
+        kind = click.IntRange if spec.kind == 'integer' else click.FloatRange
+        return kind(spec.minimum, spec.maximum, spec.excludes_minimum, spec.excludes_maximum)
     return click.BOOL if spec.kind == 'flag' else click.STRING
 
 
