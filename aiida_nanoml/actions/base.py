@@ -58,29 +58,32 @@ def command_line(action: type[Action], fields: Mapping[str, Any]) -> str:
     """Return the command, without the name of the program, that fills an action.
 
     :param action: class of the action.
-    :param fields: values by name of the field; fields that are left out keep their defaults.
+    :param fields: values by name of the field, options in this order; fields that are left out keep their defaults.
     """
     words = [*action.command]
     if action.choice_field is not None and action.choice_field in fields:
         words.append(choice_word(fields[action.choice_field]))
-    options: list[str] = []
-    for spec in fields_of(action):
-        if spec.name not in fields or spec.name == action.choice_field:
-            continue
-        value = fields[spec.name]
-        if spec.display.positional:
+    specs = {spec.name: spec for spec in fields_of(action) if spec.name != action.choice_field}
+    for spec in specs.values():
+        if spec.display.positional and spec.name in fields:
+            value = fields[spec.name]
             words += [_text_of(spec, one) for one in (value if spec.repeatable else [value])]
-        elif spec.kind == 'flag':
-            on, _, off = spec.options[0].partition('/')
-            options += [on] if value else [off] if off else []
-        elif spec.kind == 'mapping':
-            options += [word for key, one in value.items() for word in (spec.options[0], f'{key}={json.dumps(one)}')]
-        elif spec.length > 1:
-            options += [spec.options[0], *(_text_of(spec, one) for one in value)]
-        else:
-            for one in value if spec.repeatable else [value]:
-                options += [spec.options[0], _text_of(spec, one)]
-    return shlex.join([*words, *options])
+    for name, value in fields.items():
+        if name in specs and not specs[name].display.positional:
+            words += _option_words(specs[name], value)
+    return shlex.join(words)
+
+
+def _option_words(spec: FieldSpec, value: Any) -> list[str]:
+    if spec.kind == 'flag':
+        on, _, off = spec.options[0].partition('/')
+        return [on] if value else [off] if off else []
+    option = spec.options[0]
+    if spec.kind == 'mapping':
+        return [word for key, one in value.items() for word in (option, f'{key}={json.dumps(one)}')]
+    if spec.length > 1:
+        return [option, *(_text_of(spec, one) for one in value)]
+    return [word for one in (value if spec.repeatable else [value]) for word in (option, _text_of(spec, one))]
 
 
 def choice_word(choice: str) -> str:

@@ -31,7 +31,7 @@ def test_everything_stands_in_the_json(cli_json, cli, structures_node):
 def test_a_node_with_nothing_to_audit_is_refused(cli, code):
     error = cli('audit', code.uuid, status=1).stderr
     assert error.startswith('Error: there is nothing to audit in core.code.installed nanoml-worker')
-    assert 'Name a prediction' in error
+    assert 'name a prediction' in error
 
 
 def test_an_archive_is_audited(cli, cli_json, labels_node, aiida_profile, tmp_path):

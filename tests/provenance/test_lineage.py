@@ -83,7 +83,7 @@ def test_a_model_whose_training_is_gone_says_so(model_node):
     lineage = trace(model_node)
     assert [step.pk for step in lineage.orphans] == [model_node.pk]
     assert lineage.dft == (f'this model has no provenance to DFT, because no process made the model pk {model_node.pk}')
-    assert 'the process was deleted or left out of an archive' in lineage.render()
+    assert 'its process was deleted or left out of an archive' in lineage.render()
 
 
 def test_a_result_that_survived_its_process_is_named(dataset, record_process, model_folder):

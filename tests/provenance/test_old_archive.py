@@ -24,6 +24,7 @@ from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.model import ModelData
 from aiida_nanoml.data.prediction import PredictionData
 from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.learning.former_names import CURRENT_NAMES
 
 ARCHIVE = Path(__file__).parents[1] / 'recorded' / 'archives' / 'before_actions.aiida'
 BEFORE: dict[str, Any] = json.loads(ARCHIVE.with_suffix('.json').read_text(encoding='utf-8'))
@@ -56,9 +57,17 @@ def command(*arguments: Any, statuses: tuple[int, ...] = (0,)) -> dict[str, Any]
     return json.loads(result.stdout)
 
 
+REWORDED = 'told'
+"""Key of sentences for people: they may be put in other words."""
+
+
 def losses(before: Any, now: Any, place: str = '') -> list[str]:
-    """Return where something of before is missing or has changed; new keys may be there."""
+    """Return where something of before is missing or has changed; new keys may be there.
+
+    Hyperparameters are found by their current names.
+    """
     if isinstance(before, dict):
+        before = {CURRENT_NAMES.get(key, key): value for key, value in before.items() if key != REWORDED}
         missing = [f'{place}.{key} is gone' for key in before if key not in now]
         return missing + [
             loss for key in before if key in now for loss in losses(before[key], now[key], f'{place}.{key}')

@@ -30,6 +30,12 @@ def rows(structures_node, labels_node):
 
 
 @pytest.fixture
+def code(code_factory, worker_command):
+    """The plain executable: a rerun takes the one beside its interpreter, and would report another one as a change."""
+    return code_factory(worker_command, 'nanoml-worker')
+
+
+@pytest.fixture
 def record():
     """Store a calculation with inputs and outputs without running it."""
 

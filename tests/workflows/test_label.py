@@ -66,7 +66,7 @@ def test_batches_cost_few_nodes(label, make_chains) -> None:
     assert per_batch * 3000 // 20 + around <= 1000
 
 
-def test_batches_are_taken_from_the_cache(label, make_chains) -> None:
+def test_batches_are_taken_from_the_cache(aiida_profile_clean, label, make_chains) -> None:
     chains = make_chains(2, 3, 4, 5)
     first, _ = label(chains, batch_size=2)
     with enable_caching(identifier='aiida.calculations:nanoml.label'):

@@ -221,7 +221,7 @@ def test_a_stray_program_of_a_killed_worker_is_ended(make_engine) -> None:
 
 def test_the_program_says_its_version(make_engine, tmp_path: Path) -> None:
     assert make_engine().version_in_use() == '4.1-b4-133'
-    for script, reason in (('echo no such thing >&2; exit 3', 'no such thing'), ('exit 0', 'said: nothing')):
+    for script, reason in (('echo no such thing >&2; exit 3', 'no such thing'), ('exit 0', 'wrote: nothing')):
         program = tmp_path / 'program'
         program.write_text(f'#!/bin/sh\n{script}\n', encoding='utf-8')
         program.chmod(0o755)
