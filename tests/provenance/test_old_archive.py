@@ -57,8 +57,8 @@ def command(*arguments: Any, statuses: tuple[int, ...] = (0,)) -> dict[str, Any]
     return json.loads(result.stdout)
 
 
-REWORDED = 'told'
-"""Key of sentences for people: they may be put in other words."""
+REWORDED = ('question', 'told')
+"""Keys of sentences for people: they may be put in other words."""
 
 
 def losses(before: Any, now: Any, place: str = '') -> list[str]:
@@ -67,7 +67,10 @@ def losses(before: Any, now: Any, place: str = '') -> list[str]:
     Hyperparameters are found by their current names.
     """
     if isinstance(before, dict):
-        before = {CURRENT_NAMES.get(key, key): value for key, value in before.items() if key != REWORDED}
+        before, now = (
+            {CURRENT_NAMES.get(key, key): value for key, value in found.items() if key not in REWORDED}
+            for found in (before, now)
+        )
         missing = [f'{place}.{key} is gone' for key in before if key not in now]
         return missing + [
             loss for key in before if key in now for loss in losses(before[key], now[key], f'{place}.{key}')
