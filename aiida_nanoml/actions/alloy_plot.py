@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 from pydantic import model_validator
 
-from aiida_nanoml.actions.base import FileAction, Result, record
+from aiida_nanoml.actions.base import FileAction, Result
 from aiida_nanoml.actions.describe import source_line
 from aiida_nanoml.actions.errors import ActionError, InputError
 from aiida_nanoml.actions.fields import OUTPUT, AnyNode, argument, option
+from aiida_nanoml.actions.figures import FIGURE_HELP, Figure
 from aiida_nanoml.actions.nodes import type_name
 from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
-    from aiida.orm import Node
-
     from aiida_nanoml.provenance.alloys import AlloyScan
 
 
@@ -43,7 +42,7 @@ class AlloyPlot(FileAction):
     y: str | None = option(None, 'Element along the second axis of a map.')
     output: Path = option(
         ...,
-        'File to write; its ending chooses the format: .png, .pdf or .svg.',
+        FIGURE_HELP,
         options=('-o', '--output'),
         exists='new file',
         group=OUTPUT,
@@ -74,7 +73,7 @@ class AlloyPlot(FileAction):
             drawn = self._draw_parity(scan, model)
         else:
             drawn = self._draw_alloy(cast('AlloyScan', scan or model), model if scan else None)
-        return AlloyPlotResult(node, self.output, drawn)
+        return Figure(node, self.output, drawn)
 
     def _draw_alloy(self, scan: AlloyScan, model: AlloyScan | None) -> dict[str, Any]:
         """Draw curves, or stress and strain, of one alloy."""
@@ -130,25 +129,3 @@ class AlloyPlot(FileAction):
         title = 'Difference of the phases, predicted and computed'
         plot_phase_parity(self.output, known, predicted, title, source_line(scan.source))
         return {'drawn': 'parity', 'n_alloys': len(known)}
-
-
-@dataclass(frozen=True)
-class AlloyPlotResult(Result):
-    """A figure.
-
-    :param node: what was drawn.
-    :param file: the figure.
-    :param drawn: what it shows.
-    """
-
-    node: Node
-    file: Path
-    drawn: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return node, file and what is drawn."""
-        return record(self.node, file=str(self.file), **self.drawn)
-
-    def lines(self) -> dict[str, object]:
-        """Return file and what is drawn."""
-        return {'file': self.file, **self.drawn}

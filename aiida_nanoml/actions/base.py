@@ -23,6 +23,7 @@ from aiida_nanoml.actions.errors import ActionError, InputError
 from aiida_nanoml.actions.fields import JOB, OUTPUT, Code, FieldSpec, FlatSchema, fields_of, option
 from aiida_nanoml.actions.nodes import default_code, load_any_node, load_code, load_data, load_storage, type_name
 from aiida_nanoml.actions.session import Session
+from aiida_nanoml.plugins import Registry
 from aiida_nanoml.text import aligned, duration
 from aiida_nanoml.worker import WORKER
 
@@ -44,9 +45,7 @@ class Step:
 
     def command(self) -> str:
         """Return the command that does it, without the name of the program, ready to be pasted."""
-        from aiida_nanoml.actions.registry import action_class
-
-        return command_line(action_class(self.action), self.fields)
+        return command_line(ACTIONS.load(self.action), self.fields)
 
 
 def step(action: str, **fields: Any) -> Step:
@@ -257,6 +256,18 @@ class Action(BaseModel, ABC):
         return found
 
 
+def _check_action(name: str, found: Any) -> str | None:
+    if not (isinstance(found, type) and issubclass(found, Action)):
+        return 'is not a subclass of aiida_nanoml.actions.base.Action'
+    if getattr(found, 'action', None) != name:
+        return f'calls itself {getattr(found, "action", None)!r}; the names must agree'
+    return None
+
+
+ACTIONS: Registry[type[Action]] = Registry('aiida_nanoml.actions', 'action', ActionError, _check_action)
+"""A package registers a subclass of :class:`Action` under its name in this entry-point group."""
+
+
 def fill(action: type[Action], fields: Mapping[str, Any]) -> Action:
     """Make an action from fields.
 
@@ -399,9 +410,7 @@ class Submitted(Result):
 
     def next_step(self) -> Step:
         """Return the action that shows what becomes of it."""
-        from aiida_nanoml.actions.registry import action_class
-
-        first = next(spec.name for spec in fields_of(action_class(self.follow)) if spec.display.positional)
+        first = next(spec.name for spec in fields_of(ACTIONS.load(self.follow)) if spec.display.positional)
         return step(self.follow, **{first: self.process.pk})
 
 

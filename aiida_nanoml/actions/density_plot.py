@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aiida_nanoml.actions.base import FileAction, Result, record
+from aiida_nanoml.actions.base import FileAction, Result
 from aiida_nanoml.actions.density_common import DensityNode, RowField, network_group, origin_line, percent
 from aiida_nanoml.actions.fields import OUTPUT, Densities, argument, option
+from aiida_nanoml.actions.figures import FIGURE_HELP, Figure
 from aiida_nanoml.actions.nodes import type_name
 from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
-    from aiida.orm import Node
-
     from aiida_nanoml.data.densities import DensitySetData
     from aiida_nanoml.data.density_model import DensityModelData
 
@@ -33,7 +32,7 @@ class DensityPlot(RowField, FileAction):
     node: DensityNode = argument('Densities, or a density model.')
     output: Path = option(
         ...,
-        'File to write; its ending chooses the format: .png, .pdf or .svg.',
+        FIGURE_HELP,
         options=('-o', '--output'),
         exists='new file',
         group=OUTPUT,
@@ -45,8 +44,8 @@ class DensityPlot(RowField, FileAction):
         self.check_overwriting(self.output)
         found = self.load('node')
         if type_name(found) == 'nanoml.density_model':
-            return DensityPlotResult(found, self.output, self._draw_errors(found))
-        return DensityPlotResult(found, self.output, self._draw_maps(found))
+            return DensityFigure(found, self.output, self._draw_errors(found))
+        return DensityFigure(found, self.output, self._draw_maps(found))
 
     def _draw_maps(self, found: DensitySetData) -> dict[str, Any]:
         from aiida_nanoml.densities.resampling import resample_values
@@ -80,21 +79,8 @@ class DensityPlot(RowField, FileAction):
 
 
 @dataclass(frozen=True)
-class DensityPlotResult(Result):
-    """A figure.
-
-    :param node: what was drawn.
-    :param file: the figure.
-    :param drawn: what it shows, and the errors in it.
-    """
-
-    node: Node
-    file: Path
-    drawn: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return node, file and errors."""
-        return record(self.node, file=str(self.file), **self.drawn)
+class DensityFigure(Figure):
+    """A figure of densities, whose errors are shown as percentages."""
 
     def lines(self) -> dict[str, object]:
         """Return file and errors."""

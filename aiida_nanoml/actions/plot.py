@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import model_validator
 
-from aiida_nanoml.actions.base import FileAction, Result, record
+from aiida_nanoml.actions.base import FileAction, Result
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import OUTPUT, AnyNode, argument, option
+from aiida_nanoml.actions.figures import FIGURE_HELP, Figure
 from aiida_nanoml.actions.nodes import type_name
 from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
-    from aiida.orm import Node
+    pass
 
 
 class Plot(FileAction):
@@ -34,7 +34,7 @@ class Plot(FileAction):
     calibration: bool = option(False, 'Errors against predicted standard deviations.')
     output: Path = option(
         ...,
-        'File to write; its ending chooses the format: .png, .pdf or .svg.',
+        FIGURE_HELP,
         options=('-o', '--output'),
         exists='new file',
         group=OUTPUT,
@@ -59,26 +59,4 @@ class Plot(FileAction):
             drawn = drawing.draw_learning_curve(node, self.output)
         else:
             drawn = drawing.draw_parity(node, self.output)
-        return PlotResult(node, self.output, drawn)
-
-
-@dataclass(frozen=True)
-class PlotResult(Result):
-    """A figure.
-
-    :param node: what was drawn.
-    :param file: the figure.
-    :param drawn: kind of the figure, and number of rows or epochs.
-    """
-
-    node: Node
-    file: Path
-    drawn: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return node, file and what was drawn."""
-        return record(self.node, file=str(self.file), **self.drawn)
-
-    def lines(self) -> dict[str, object]:
-        """Return the file and what was drawn."""
-        return {'file': self.file, **self.drawn}
+        return Figure(node, self.output, drawn)

@@ -17,7 +17,8 @@ from aiida_nanoml.actions.base import Action, Result, Step, step
 from aiida_nanoml.actions.describe import metric_table
 from aiida_nanoml.actions.errors import ActionError
 from aiida_nanoml.actions.fields import ENGINE, JOB, option
-from aiida_nanoml.actions.quickstart_siesta import SiestaPart, copy_file, learn_from_siesta
+from aiida_nanoml.actions.files import write_files
+from aiida_nanoml.actions.quickstart_siesta import SiestaPart, learn_from_siesta, lineage_text
 from aiida_nanoml.actions.session import Session
 from aiida_nanoml.text import aligned
 
@@ -186,13 +187,6 @@ class QuickstartResult(Result):
         )
 
 
-def lineage_text(predictions: Any) -> str:
-    """Return where the first of some predictions comes from."""
-    from aiida_nanoml.provenance.lineage import trace
-
-    return f'Lineage of the prediction for {predictions.get_array("names")[0]}\n{trace(predictions).render()}'
-
-
 def relative_path(path: Path) -> str:
     """Return a path as it is written in the current folder, quoted for a shell."""
     try:
@@ -253,8 +247,7 @@ def _finish(process: Any, second: SiestaPart | None, folder: Path, start: float)
     """Copy the figures, and write the summary."""
     from aiida import orm
 
-    for name in process.outputs.figures.base.repository.list_object_names():
-        copy_file(process.outputs.figures, name, folder / name)
+    write_files(process.outputs.figures, folder)
     summary = _summarise(process, folder)
     if second is not None:
         summary['siesta'] = second.summarise(folder)

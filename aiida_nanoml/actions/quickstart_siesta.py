@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiida_nanoml.actions.describe import metric_table, source_line
+from aiida_nanoml.actions.files import write_file
 from aiida_nanoml.actions.session import Session, raise_if_failed
 from aiida_nanoml.actions.starter import starter_sets
 from aiida_nanoml.text import aligned
@@ -46,7 +46,7 @@ class SiestaPart:
         """
         better = self.trained[self.better]
         [name] = [name for name in better.outputs.figures.base.repository.list_object_names() if 'prediction' in name]
-        copy_file(better.outputs.figures, name, folder / FIGURE)
+        write_file(better.outputs.figures, name, folder / FIGURE)
         attributes = self.dataset.base.attributes
         return {
             'labels': source_line(attributes.get('labels')),
@@ -62,8 +62,6 @@ class SiestaPart:
 
     def report(self) -> str:
         """Return both models beside each other, some predictions, and where these come from."""
-        from aiida_nanoml.actions.quickstart import lineage_text
-
         attributes = self.dataset.base.attributes
         source = source_line(attributes.get('labels'))
         predictions = self.prediction.outputs.predictions
@@ -126,10 +124,11 @@ def learn_from_siesta(
     return SiestaPart(dataset, trained, better, prediction)
 
 
-def copy_file(folder: Any, name: str, target: Path) -> None:
-    """Copy a file out of a node."""
-    with folder.base.repository.open(name, 'rb') as source, target.open('wb') as copy:
-        shutil.copyfileobj(source, copy)
+def lineage_text(predictions: Any) -> str:
+    """Return where the first of some predictions comes from."""
+    from aiida_nanoml.provenance.lineage import trace
+
+    return f'Lineage of the prediction for {predictions.get_array("names")[0]}\n{trace(predictions).render()}'
 
 
 def _build_dataset(structures: Any, labels: Any, baseline: Any, session: Session) -> DatasetData:

@@ -2,23 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from aiida_nanoml.actions.base import Action
-from aiida_nanoml.actions.errors import ActionError
-from aiida_nanoml.plugins import Registry
-
-
-def _check(name: str, found: Any) -> str | None:
-    if not (isinstance(found, type) and issubclass(found, Action)):
-        return 'is not a subclass of aiida_nanoml.actions.base.Action'
-    if getattr(found, 'action', None) != name:
-        return f'calls itself {getattr(found, "action", None)!r}; the names must agree'
-    return None
-
-
-ACTIONS: Registry[type[Action]] = Registry('aiida_nanoml.actions', 'action', ActionError, _check)
-"""A package registers a subclass of :class:`~aiida_nanoml.actions.base.Action` under its name in this group."""
+from aiida_nanoml.actions.base import ACTIONS, Action
 
 
 def action_names() -> list[str]:

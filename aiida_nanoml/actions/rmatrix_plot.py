@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from aiida_nanoml.actions.base import FileAction, Result, record
+from aiida_nanoml.actions.base import FileAction, Result
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import OUTPUT, AnyNode, argument, option
+from aiida_nanoml.actions.figures import FIGURE_HELP, Figure
 from aiida_nanoml.actions.rmatrix_common import draw_transmission
 from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
-    from aiida.orm import CalcJobNode, Node
+    from aiida.orm import CalcJobNode
 
 
 class RmatrixPlot(FileAction):
@@ -26,7 +26,7 @@ class RmatrixPlot(FileAction):
     node: AnyNode = argument('Transmission, job or scan.')
     output: Path = option(
         ...,
-        'File to write; its ending chooses the format: .png, .pdf or .svg.',
+        FIGURE_HELP,
         options=('-o', '--output'),
         exists='new file',
         group=OUTPUT,
@@ -48,7 +48,7 @@ class RmatrixPlot(FileAction):
             raise InputError(f'the job {job.pk} has {n_potentials} potentials, counted from 0', 'row')
         else:
             draw_transmission(read_transmission(job, self.row or 0), self.output, self.log_scale)
-        return RmatrixPlotResult(node, self.output)
+        return Figure(node, self.output)
 
     def _draw_map(self, job: CalcJobNode) -> None:
         from aiida_nanoml.calculations.functions.potentials import draw_scan
@@ -60,23 +60,3 @@ class RmatrixPlot(FileAction):
             raise InputError(f'the job {job.pk} has {number} potentials: choose one with {{row}}')
         drawn = (job.inputs.potentials, outputs.transmission, outputs.resonances, outputs.results)
         draw_scan(self.output, scan.inputs.scan.get_dict(), *drawn, self.log_scale)
-
-
-@dataclass(frozen=True)
-class RmatrixPlotResult(Result):
-    """A figure.
-
-    :param node: what was drawn.
-    :param file: the figure.
-    """
-
-    node: Node
-    file: Path
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return node and file."""
-        return record(self.node, file=str(self.file))
-
-    def lines(self) -> dict[str, object]:
-        """Return the file."""
-        return {'file': self.file}
