@@ -72,6 +72,7 @@ class FailureCode(StrEnum):
     OUT_OF_MEMORY = 'out_of_memory'
     DISK_FULL = 'disk_full'
     TRUNCATED = 'truncated'
+    INCONSISTENT = 'inconsistent'
     NODE_FAILURE = 'node_failure'
 
     UNREADABLE = 'unreadable'
@@ -113,6 +114,7 @@ RUN = frozenset(
         FailureCode.OUT_OF_MEMORY,
         FailureCode.DISK_FULL,
         FailureCode.TRUNCATED,
+        FailureCode.INCONSISTENT,
         FailureCode.NODE_FAILURE,
     }
 )

@@ -47,3 +47,11 @@ def aligned(rows: Sequence[Sequence[object]], indent: str = '') -> str:
     widths = [max(len(row[column]) for row in texts) for column in range(max(map(len, texts), default=0))]
     padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in texts)
     return '\n'.join((indent + '  '.join(row)).rstrip() for row in padded)
+
+
+def quoted(word: str, most: int = 40) -> str:
+    """Quote a word of a file for a message, without what a terminal would obey.
+
+    :param most: longer words are cut to so many characters.
+    """
+    return repr(word if len(word) <= most else f'{word[: most - 3]}...')

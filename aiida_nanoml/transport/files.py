@@ -23,6 +23,7 @@ from typing import NoReturn
 import numpy as np
 
 from aiida_nanoml.errors import TransportError
+from aiida_nanoml.text import quoted
 from aiida_nanoml.transport.potential import ENERGIES, LENGTHS, MASSES, MOST_CELLS, Floats, Potential
 from aiida_nanoml.transport.settings import MOST_COSINES, MOST_ENERGIES
 
@@ -256,7 +257,7 @@ class _Words:
     def _keyword(self, expected: str) -> None:
         word, line = self._next(expected)
         if word != expected:
-            self.fail(line, f'{_quote_word(word)} found where {expected} is expected')
+            self.fail(line, f'{quoted(word)} found where {expected} is expected')
 
     def number(self, name: str) -> tuple[float, int]:
         """Read a name and its number; return the number and its line."""
@@ -266,16 +267,16 @@ class _Words:
             return self._value(name, word, line), line
         low, high = _COUNTS[name]
         if not _COUNT.fullmatch(word) or not low <= int(word) <= high:
-            self.fail(line, f'{name} is {_quote_word(word)}: it must be a whole number from {low} to {high}')
+            self.fail(line, f'{name} is {quoted(word)}: it must be a whole number from {low} to {high}')
         return int(word), line
 
     def _value(self, name: str, word: str, line: int) -> float:
         low, high = _BOUNDS[name]
         if not _NUMBER.fullmatch(word):
-            self.fail(line, f'{name} is {_quote_word(word)}: this is no number')
+            self.fail(line, f'{name} is {quoted(word)}: this is no number')
         value = float(word.replace('d', 'e').replace('D', 'e'))
         if not low <= value <= high:
-            self.fail(line, f'{name} is {_quote_word(word)}: it must be from {low:g} to {high:g}')
+            self.fail(line, f'{name} is {quoted(word)}: it must be from {low:g} to {high:g}')
         return value
 
     def block(self, n_cells: int) -> Floats:
@@ -292,7 +293,7 @@ class _Words:
         if word != 'END_BLOCK':
             self.fail(
                 line,
-                f'{_quote_word(word)} found where END_BLOCK is expected: the block has more than Nx = {n_cells} values',
+                f'{quoted(word)} found where END_BLOCK is expected: the block has more than Nx = {n_cells} values',
             )
         self._keyword(BLOCK)
         return np.array(values)
@@ -301,9 +302,4 @@ class _Words:
         """Check that nothing follows the block."""
         word, line = next(self._words, ('', 0))
         if line:
-            self.fail(line, f'{_quote_word(word)} found after the end of the block')
-
-
-def _quote_word(word: str) -> str:
-    """Quote a word of a file for a message, without what a terminal would obey."""
-    return repr(word if len(word) <= 40 else f'{word[:37]}...')
+            self.fail(line, f'{quoted(word)} found after the end of the block')

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiida_nanoml.engines.base import Label
+from aiida_nanoml.engines.siesta.levels import read_levels, read_weights
+from aiida_nanoml.engines.siesta.run_checks import (
+    FORCES_HEADING,
+    IONS_KINETIC,
+    LARGEST_ENERGY_EV,
+    LARGEST_FORCE_EV_PER_ANG,
+    LARGEST_STRESS_EV_PER_ANG3,
+    STRESS_HEADING,
+    RunFiles,
+    check_agreement,
+)
+from aiida_nanoml.engines.siesta.run_text import RunText, last_match
 from aiida_nanoml.errors import EvaluationError, FailureCode
+from aiida_nanoml.text import quoted
 
 COMPLETED = 'Job completed'
 
@@ -66,6 +77,7 @@ The first match wins, so the most specific causes come first: a full disk or mem
 ``output`` stands for the messages, the end of the standard output and the standard error together.
 """
 
+_SECONDS = r'(\d{1,12}(?:\.\d{0,12})?)(?![\d.])'
 _MONTHS = ('JAN', 'FEB', 'MAR', 'APR', 'MAY', 'JUN', 'JUL', 'AUG', 'SEP', 'OCT', 'NOV', 'DEC')
 
 
@@ -114,19 +126,17 @@ def read_run(
     text = read(output) or ''
     messages = read('MESSAGES') or ''
     n_iterations = _count_iterations(text, messages, scheduler_stderr)
-    levels, fermi = _read_levels(read(f'{prefix}.EIG'), prefix)
-    energy = _last_number(r'^siesta: FreeEng\s*=\s*(\S+)', text, 'the free energy')
-    electrons = _last_number(r'^Total number of electrons:\s*(\S+)', text, 'the number of electrons')
-    if abs(electrons - round(electrons)) > 1e-4:
-        raise EvaluationError(
-            FailureCode.ENGINE_FAILURE, f'SIESTA counts {electrons:g} electrons, which is no whole number'
-        )
+    names = {'output': output, 'eig': f'{prefix}.EIG', 'xml': f'{prefix}.xml', 'kp': f'{prefix}.KP'}
+    files = RunFiles(**{kind: RunText(name, read(name) or '') for kind, name in names.items()})
+    levels, fermi = read_levels(files.eig)
+    n_electrons = _read_electrons(files.output)
     label = replace(
-        _make_label(energy, levels, fermi, round(electrons), n_iterations, text),
-        level_weights=_read_weights(read(f'{prefix}.KP'), prefix, levels.shape),
+        _make_label(_read_energy(files.output), levels, fermi, n_electrons, n_iterations, files.output),
+        level_weights=_weights(files.kp, levels.shape),
         fermi_ev=fermi,
-        magnetic_moment_bohr=_read_moment(text) if len(levels) == 2 else None,
+        magnetic_moment_bohr=_read_moment(files.output, n_electrons) if len(levels) == 2 else None,
     )
+    check_agreement(files, label, levels, fermi)
     timings = read('time.json') or ''
     warnings = tuple(line.partition(':')[2].strip() for line in messages.splitlines() if line.startswith('WARNING'))
     return Run(
@@ -173,7 +183,7 @@ def _count_iterations(text: str, messages: str, stderr: str) -> int:
     """
     if not (COMPLETED in text[-2000:] or COMPLETED in messages):
         raise _diagnose(text, messages, stderr)
-    converged = re.findall(r'^SCF cycle converged after\s+(\d+) iterations', text, re.M)
+    converged = re.findall(r'^SCF cycle converged after\s+(\d{1,9}) iterations', text, re.M)
     # A run whose self-consistency need not converge calls itself completed either way.
     if 'SCF_NOT_CONV' in messages or not converged:
         raise _failure(*_NOT_CONVERGED, text)
@@ -225,46 +235,35 @@ def _last_line(text: str) -> str:
     return ' '.join(lines[-1].split())[:160] if lines else ''
 
 
-def _read_levels(eig: str | None, prefix: str) -> tuple[NDArray[np.float64], float]:
-    """Read the levels (S, K, L) of S spins, K k-points and L levels each, and the Fermi level, both in eV."""
-    # A number that is cut is still a number: only the end of the last line shows a cut.
-    if not eig or not eig.endswith('\n') or len(eig.split(maxsplit=4)) < 4:
-        raise EvaluationError(FailureCode.TRUNCATED, f'the file {prefix}.EIG with the levels is absent or not whole')
-    if len(eig.split()) < _count_words(eig):
-        # sisl would never stop reading.
-        raise EvaluationError(FailureCode.TRUNCATED, f'the file {prefix}.EIG with the levels ends in the middle')
-    from sisl.io.siesta.eig import eigSileSiesta
-
-    # sisl reads files only, and counts from the Fermi level.
-    with tempfile.NamedTemporaryFile('w', suffix='.EIG', encoding='ascii') as file:
-        file.write(eig)
-        file.flush()
-        try:
-            source = eigSileSiesta(Path(file.name))
-            fermi = float(source.read_fermi_level())
-            levels = np.asarray(source.read_data(), dtype=np.float64) + fermi
-        except Exception as error:  # whatever the library raises on a file that ends early
-            raise EvaluationError(FailureCode.TRUNCATED, f'the file {prefix}.EIG cannot be read: {error}') from error
-    return np.round(levels, 9), fermi
+def _read_energy(output: RunText) -> float:
+    energy = output.last(r'^siesta: FreeEng\s*=[ \t]*(\S*)', 'the free energy', LARGEST_ENERGY_EV)
+    if energy is None:
+        raise EvaluationError(FailureCode.TRUNCATED, f'{output.name} does not give the free energy')
+    # In a molecular dynamics run, SIESTA adds the kinetic energy of the ions: it is none of the structure.
+    kinetic = output.last(IONS_KINETIC, 'the kinetic energy of the ions', LARGEST_ENERGY_EV)
+    return energy - kinetic if kinetic else energy
 
 
-def _read_weights(kp: str | None, prefix: str, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+def _read_electrons(output: RunText) -> int:
+    electrons = output.last(r'^Total number of electrons:[ \t]*(\S*)', 'the number of electrons', 1e7)
+    if electrons is None:
+        raise EvaluationError(FailureCode.TRUNCATED, f'{output.name} does not give the number of electrons')
+    if abs(electrons - round(electrons)) > 1e-4 or round(electrons) < 1:
+        raise EvaluationError(
+            FailureCode.ENGINE_FAILURE,
+            f'{output.name} counts {electrons:g} electrons, which is no whole number above zero',
+        )
+    return round(electrons)
+
+
+def _weights(kp: RunText, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
     """Return the electrons that a level holds, (S, K); None if several k-points have no known weights.
 
-    :param kp: the file of k-points: their number, and of each its number, three coordinates and the weight.
     :param shape: (S, K, L) of the levels.
     """
     n_spins, n_points = shape[:2]
-    if kp:
-        try:
-            words = np.array(kp.split(), dtype=np.float64)
-            points = words[1:].reshape(n_points, 5)
-        except ValueError as error:
-            raise EvaluationError(
-                FailureCode.TRUNCATED,
-                f'the file {prefix}.KP does not give the {n_points} k-points that {prefix}.EIG has',
-            ) from error
-        weights = points[:, 4] / points[:, 4].sum()
+    if kp.text:
+        weights = read_weights(kp, n_points)
     elif n_points == 1:
         weights = np.ones(1)
     else:
@@ -272,25 +271,16 @@ def _read_weights(kp: str | None, prefix: str, shape: tuple[int, ...]) -> NDArra
     return np.tile(2 / n_spins * weights, (n_spins, 1))
 
 
-def _read_moment(text: str) -> float | None:
+def _read_moment(output: RunText, n_electrons: int) -> float | None:
     # Its length and the three components, of which collinear spin has the last.
-    found = re.findall(r'^ *spin moment: S , \{S\} =(?: +\S+){3} +(\S+)$', text, re.M)
-    return float(found[-1]) if found else None
-
-
-def _count_words(eig: str) -> int:
-    """Return the number of words in a complete file of levels: the head, and an index and the levels of each point."""
-    try:
-        n_levels, n_spins, n_points = (int(word) for word in eig.split(maxsplit=4)[1:4])
-    except ValueError:
-        return 0
-    return 4 + n_points * (1 + n_spins * n_levels)
+    pattern = r'^ *spin moment: S , \{S\} =(?: +\S+){3} +(\S+) *$'
+    return output.last(pattern, 'the spin moment', n_electrons + 1e-3)
 
 
 def _make_label(
-    energy: float, levels: NDArray[np.float64], fermi: float, n_electrons: int, n_iterations: int, text: str
+    energy: float, levels: NDArray[np.float64], fermi: float, n_electrons: int, n_iterations: int, output: RunText
 ) -> Label:
-    forces, stress = _read_forces(text), _read_stress(text)
+    forces, stress = _read_forces(output), _read_stress(output)
     n_spins, n_points, n_levels = levels.shape
     flat = levels.reshape(n_spins, n_points * n_levels)
     if n_points == 1:
@@ -322,30 +312,55 @@ def _make_label(
     )
 
 
-def _read_forces(text: str) -> NDArray[np.float64] | None:
+def _read_forces(output: RunText) -> NDArray[np.float64] | None:
+    """Read the forces (A, 3) in eV/Å; None if the output does not give them."""
     # Small forces are written once only, without the prefix.
-    blocks = re.findall(r'^siesta: Atomic forces \(eV/Ang\):\n((?:(?:siesta:)?\s+\d+(?:\s+\S+){3}\n)+)', text, re.M)
-    return np.array([line.split()[-3:] for line in blocks[-1].splitlines()], dtype=np.float64) if blocks else None
+    header = last_match(FORCES_HEADING, output.text)
+    if header is None or output.text.startswith('---', header.end()):
+        return None  # without WriteForces only their sum and the largest one follow
+    return _read_rows(output, header.end(), None, 'a force', LARGEST_FORCE_EV_PER_ANG)
 
 
-def _read_stress(text: str) -> NDArray[np.float64] | None:
-    blocks = re.findall(
-        r'^siesta: Stress tensor \((?:static|total)\) \(eV/Ang\*\*3\):\n((?:siesta:(?:\s+\S+){3}\n){3})', text, re.M
-    )
-    return np.array([line.split()[1:4] for line in blocks[0].splitlines()], dtype=np.float64) if blocks else None
+def _read_stress(output: RunText) -> NDArray[np.float64] | None:
+    """Read the stress (3, 3) in eV/Å³; None if the output does not give it."""
+    header = last_match(STRESS_HEADING, output.text)
+    if header is None:
+        return None
+    return _read_rows(output, header.end(), 3, 'a component of the stress', LARGEST_STRESS_EV_PER_ANG3)
 
 
-def _last_number(pattern: str, text: str, what: str) -> float:
-    found = re.findall(pattern, text, re.M)
-    try:
-        return float(found[-1])
-    except (IndexError, ValueError) as error:
-        raise EvaluationError(FailureCode.TRUNCATED, f'the output does not give {what}') from error
+def _read_rows(output: RunText, start: int, n_rows: int | None, what: str, largest: float) -> NDArray[np.float64]:
+    """Read rows of three numbers.
+
+    :param start: where the first row begins.
+    :param n_rows: number of rows; None: rows are numbered, and the next line of another kind ends them.
+    :raises EvaluationError: ``'engine_failure'``: a row or a number is not what it should be.
+    """
+    rows: list[list[float]] = []
+    position = start
+    while n_rows is None or len(rows) < n_rows:
+        end = output.text.find('\n', position)
+        line = output.text[position : end if end >= 0 else len(output.text)]
+        words = line.removeprefix('siesta:').split()
+        if n_rows is None:
+            if not words or words[0] != str(len(rows) + 1):
+                break
+            words = words[1:]
+        if len(words) != 3:
+            raise EvaluationError(
+                FailureCode.ENGINE_FAILURE,
+                f'{output.place(position)}: {what} is expected as three numbers, the line is {quoted(line.strip())}',
+            )
+        rows.append([output.number(word, position, what, largest) for word in words])
+        position = end + 1 if end >= 0 else len(output.text)
+    if not rows:
+        raise EvaluationError(FailureCode.ENGINE_FAILURE, f'{output.place(start)}: no {what} follows the heading')
+    return np.array(rows, dtype=np.float64)
 
 
 def _wall_time(text: str, timings: str) -> float:
-    found = re.search(r'"_time":\s*([\d.]+)', timings) or re.search(
-        r'^timer: Elapsed wall time \(sec\)\s*=\s*([\d.]+)', text, re.M
+    found = re.search(rf'"_time":\s*{_SECONDS}', timings) or re.search(
+        rf'^timer: Elapsed wall time \(sec\)\s*=\s*{_SECONDS}', text, re.M
     )
     if found:
         return float(found.group(1))
@@ -354,13 +369,18 @@ def _wall_time(text: str, timings: str) -> float:
 
 
 def _scf_time(timings: str) -> float:
-    found = re.search(r'"IterSCF":\s*\{\s*"_calls":\s*\d+,\s*"_time":\s*([\d.]+)', timings)
+    found = re.search(r'"IterSCF":\s*\{\s*"_calls":\s*\d+,\s*"_time":\s*' + _SECONDS, timings)
     return float(found.group(1)) if found else float('nan')
 
 
 def _clock(word: str, text: str) -> datetime | None:
-    found = re.search(rf'^>> {word} of run:\s+(\d+)-([A-Z]{{3}})-(\d+)\s+(\d+):(\d+):(\d+)', text, re.M)
+    found = re.search(
+        rf'^>> {word} of run:\s+(\d{{1,2}})-([A-Z]{{3}})-(\d{{4}})\s+(\d{{1,2}}):(\d{{1,2}}):(\d{{1,2}})', text, re.M
+    )
     if not found or found.group(2) not in _MONTHS:
         return None
     day, month, year, hour, minute, second = found.groups()
-    return datetime(int(year), _MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second))
+    try:
+        return datetime(int(year), _MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second))
+    except (ValueError, OverflowError):
+        return None  # a time is no result: without it, the label is as good

@@ -282,6 +282,9 @@ def test_spin_polarised_levels_count_one_electron_each(files_of) -> None:
     head, _, levels = files['aiida.EIG'].split('\n', 2)
     numbers = levels.split()[1:]
     files['aiida.EIG'] = f'{head}\n  {len(numbers)} 2 1\n 1 {" ".join(numbers)}\n {" ".join(numbers)}\n'
+    files['aiida.out'] = files['aiida.out'].replace(
+        'spin components                   = 1', 'spin components                   = 2'
+    )
     polarised = read_run(files.get).label
     assert polarised.levels_ev is not None
     assert polarised.levels_ev.shape == (2, 636)

@@ -1,0 +1,105 @@
+"""Text of one file of a run, whose numbers are read strictly: what is wrong is named with the file and the line."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_nanoml.errors import EvaluationError, FailureCode
+from aiida_nanoml.text import quoted
+
+NUMBER = re.compile(r'[+-]?(?:\d{1,40}\.?\d{0,40}|\.\d{1,40})(?:[eEdD][+-]?\d{1,4})?', re.ASCII)
+"""A number as Fortran writes it; NaN, infinity and fields full of asterisks are none."""
+
+
+@dataclass(frozen=True)
+class RunText:
+    """Text of a file.
+
+    :param name: of the file, for messages.
+    :param text: its content; empty for a file that is not there.
+    """
+
+    name: str
+    text: str
+
+    def place(self, position: int) -> str:
+        """Return the file and the line of a position in the text."""
+        return f'{self.name}, line {self.text.count(chr(10), 0, position) + 1}'
+
+    def number(self, word: str, position: int, what: str, largest: float) -> float:
+        """Read a number.
+
+        :param word: as it is written.
+        :param position: of the word in the text.
+        :param what: what it is, for the message.
+        :param largest: larger numbers of either sign are absurd.
+        :raises EvaluationError: ``'engine_failure'``: no number, not finite, or absurd.
+        """
+        if not NUMBER.fullmatch(word):
+            reason = 'its field is too narrow for the number' if '*' in word else 'this is no finite number'
+            raise EvaluationError(
+                FailureCode.ENGINE_FAILURE, f'{self.place(position)}: {what} is {quoted(word)}: {reason}'
+            )
+        value = float(word.translate(_EXPONENTS))
+        if not abs(value) <= largest:
+            raise EvaluationError(
+                FailureCode.ENGINE_FAILURE,
+                f'{self.place(position)}: {what} is {quoted(word)}: beyond {largest:g} it is no result',
+            )
+        return value
+
+    @cached_property
+    def words(self) -> list[str]:
+        """The words of the text."""
+        return self.text.split()
+
+    def position(self, index: int) -> int:
+        """Return the position of a word, by its index in :attr:`words`."""
+        return next(islice(_WORD.finditer(self.text), index, None)).start()
+
+    def numbers(self, indices: Sequence[int], what: str, largest: float) -> NDArray[np.float64]:
+        """Read many numbers.
+
+        :param indices: N indices in :attr:`words`.
+        :returns: (N,).
+        :raises EvaluationError: as of :meth:`number`, for the first that is wrong.
+        """
+        words = [self.words[index] for index in indices]
+        try:
+            values = np.array(words, dtype=np.float64)
+            # NumPy takes more than Fortran writes: digits of other scripts, and underscores between them.
+            plain = (text := ''.join(words)).isascii() and '_' not in text
+            if plain and (not words or np.abs(values).max() <= largest):
+                return values
+        except ValueError:
+            pass
+        for index, word in zip(indices, words, strict=True):
+            if not NUMBER.fullmatch(word) or not abs(float(word.translate(_EXPONENTS))) <= largest:
+                self.number(word, self.position(index), what, largest)
+        return np.array([float(word.translate(_EXPONENTS)) for word in words])
+
+    def last(self, pattern: str, what: str, largest: float) -> float | None:
+        """Read the number of the last match of a pattern; None if there is no match.
+
+        :param pattern: its first group is the number; ``^`` is the beginning of a line.
+        :raises EvaluationError: as of :meth:`number`.
+        """
+        found = last_match(pattern, self.text)
+        return None if found is None else self.number(found[1], found.start(1), what, largest)
+
+
+def last_match(pattern: str, text: str) -> re.Match[str] | None:
+    """Return the last match of a pattern in a text; ``^`` and ``$`` are the ends of a line."""
+    return next(iter(deque(re.finditer(pattern, text, re.MULTILINE), maxlen=1)), None)
+
+
+_WORD = re.compile(r'\S+')
+_EXPONENTS = str.maketrans('dD', 'ee')
