@@ -201,8 +201,10 @@ class PseudopotentialFinder:
         kind = PsmlData if name.endswith('.psml') else PsfData
         if md5 not in self._nodes:
             try:
+                # First with our own reader, which is safe against files that are made to hang others.
+                self._files[md5] = read_pseudopotential(content.decode(), name.rpartition('.')[2])
                 self._nodes[md5] = kind.get_or_create(io.BytesIO(content), filename=name)
-            except ValueError as error:
+            except Exception as error:  # whatever the reader of the library stumbles upon
                 raise RunFolderError(FailureCode.PSEUDOPOTENTIAL, f'{name} cannot be read: {error}') from error
         reason = disagreement(known, self._read_file(self._nodes[md5])) if known.is_known else None
         if reason is not None:

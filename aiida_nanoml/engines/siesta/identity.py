@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
 from xml.etree import ElementTree
@@ -18,7 +17,9 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_nanoml.engines.siesta.run_text import fortran_number
 from aiida_nanoml.errors import EngineError
+from aiida_nanoml.text import quoted
 
 POINT_CHARGE_TOLERANCE_RY_BOHR = 1e-4
 """SIESTA takes a potential for that of a point charge where r V differs by less than this from -2 Z."""
@@ -33,6 +34,12 @@ _ATOM = re.compile(r'^ *atom: Called for +(\S+) +\(Z = *(-?\d+)')
 _METHOD = re.compile(r'^ *read_vps: (?!Pseudopotential generation method)(.*)')
 _CHARGE = re.compile(r'^ *Total valence charge: +(\d+\.\d+)')
 _RADIUS = re.compile(r'^ *V l=(\d) = -2\*Zval/r beyond r= *(\d+\.\d+)')
+MOST_MOMENTA = 6
+MOST_POINTS = 100_000
+LARGEST_NUMBER = 1e8
+"""A psf file with more potentials or points, or with larger numbers, is none."""
+
+_PSF_COUNT = re.compile(r'\d{1,9}', re.ASCII)
 _PSF_SHELL = re.compile(r'(\d[spdfg]) *(\d+\.\d+)[^/]*?r= *(\d+\.\d+)/')
 
 
@@ -142,6 +149,9 @@ def disagreement(used: UsedPseudopotential, file: PseudopotentialFile) -> str | 
     if file.file_format == 'psml':
         return None if here.uuid == used.uuid else f'has the UUID {here.uuid or "(none)"}, the output {used.uuid}'
     charge = here.valence_charge if used.valence_charge is None else used.valence_charge
+    configuration = sum(float(shell[1]) for shell in here.shells)
+    if charge == configuration < (here.valence_charge or 0.0):
+        charge = here.valence_charge  # generated as a cation: SIESTA prints the charge of the configuration
     for name, ours, theirs in (
         ('shells', here.shells, used.shells),
         ('treatment of relativity', here.relativistic, used.relativistic),
@@ -168,44 +178,118 @@ def _psml_uuid(content: str) -> str:
         raise EngineError('a psml file with a document type is refused')
     try:
         root = ElementTree.fromstring(content)  # noqa: S314 - see above
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, ValueError) as error:
         raise EngineError(f'not a psml file: {error}') from error
     return str(root.get('uuid', '')).lower()
 
 
 def _read_psf(content: str) -> UsedPseudopotential:
-    """Read of a psf file what SIESTA prints about it."""
+    """Read of a psf file what SIESTA prints about it.
+
+    :raises EngineError: the file is no psf file, or not whole; it names the line.
+    """
     lines = content.splitlines()
-    try:
-        element, _, relativity = lines[0].split()[:3]
-        n_down, _, n_points, _, _, charge = (float(word) for word in lines[3].split()[:6])
-        grid = _block(lines, 5, int(n_points))
-        radii = {}
-        start = 5 + _length(lines, 5)
-        for _ in range(int(n_down)):
-            momentum = int(lines[start + 1])
-            potential = _block(lines, start + 2, int(n_points))
+    if len(lines) < 6:
+        raise EngineError('not a psf file: it ends before the grid')
+    head = lines[0].split()
+    if len(head) < 3:
+        raise EngineError('line 1: not a psf file: element, functional and relativity are expected')
+    n_down, n_up, n_points, charge = _psf_sizes(lines[3].split())
+    if 4 * (len(lines) - 5) < n_points:
+        raise EngineError(f'line 4: {n_points} points are announced, the file has {len(lines)} lines')
+    blocks = _PsfBlocks(lines, n_points)
+    grid = blocks.headed()
+    if grid[0] <= 0 or np.any(np.diff(grid) <= 0):
+        raise EngineError(f'line 6: the radial grid of {n_points} points does not ascend')
+    radii: dict[int, str] = {}
+    for number in range(n_down + n_up):
+        momentum = blocks.momentum()
+        potential = blocks.numbers()
+        if number < n_down:
             beyond = np.flatnonzero(np.abs(potential + 2.0 * charge) > POINT_CHARGE_TOLERANCE_RY_BOHR)
             radii[momentum] = f'{grid[beyond[-1]]:.4f}' if beyond.size else '0.0000'
-            start += 2 + _length(lines, start + 2)
-    except (IndexError, ValueError) as error:
-        raise EngineError(f'not a psf file: {error}') from error
+    for _ in ('core', 'valence'):
+        blocks.headed()
     return UsedPseudopotential(
-        species=element,
-        shells=tuple(match.groups() for match in _PSF_SHELL.finditer(lines[2])),
-        relativistic=relativity == 'rel',
+        species=head[0],
+        shells=tuple(match.groups() for match in _PSF_SHELL.finditer(lines[2][:1000])),
+        relativistic=head[2] == 'rel',
         method=' '.join((lines[1][1:11] + lines[1][21:]).split()),  # the second field is the date
         valence_charge=charge,
         radii_bohr=radii,
     )
 
 
-def _length(lines: list[str], start: int) -> int:
-    """Return the number of lines of a block of numbers, up to the words that head the next one."""
-    return next(n for n, line in enumerate(lines[start:]) if re.search(r'[A-DF-Za-df-z]', line))
+def _psf_sizes(words: list[str]) -> tuple[int, int, int, float]:
+    """Return the numbers of potentials of both spins, of points, and the charge of the core."""
+    if len(words) < 6 or not all(_PSF_COUNT.fullmatch(word) for word in words[:3]):
+        raise EngineError('line 4: not a psf file: the numbers of potentials and of points are expected')
+    n_down, n_up, n_points = map(int, words[:3])
+    charge = _finite(words[5], 4)
+    if not (1 <= n_down <= MOST_MOMENTA and n_up <= n_down and 2 <= n_points <= MOST_POINTS and 0 < charge < 120):
+        raise EngineError(
+            f'line 4: {n_down} and {n_up} potentials on {n_points} points of a core of charge {charge:g} are no '
+            'pseudopotential'
+        )
+    return n_down, n_up, n_points, charge
 
 
-def _block(lines: list[str], start: int, n_points: int) -> NDArray[np.float64]:
-    text = ''.join(line.ljust(80)[:80] for line in lines[start : start + _length(lines, start)])
-    numbers = [text[first:last] for first, last in pairwise(range(0, 20 * (n_points + 1), 20))]
-    return np.array(numbers, dtype=np.float64)
+def _finite(word: str, line: int) -> float:
+    value = fortran_number(word.strip())
+    if value is None or abs(value) > LARGEST_NUMBER:
+        raise EngineError(f'line {line}: {quoted(word.strip())} is no finite number')
+    return value
+
+
+class _PsfBlocks:
+    """Blocks of numbers of a psf file, one after the other.
+
+    :param lines: of the file; the first block begins in the fifth, with its heading.
+    :param n_points: numbers in each block.
+    """
+
+    def __init__(self, lines: list[str], n_points: int) -> None:
+        self._lines = lines
+        self._n_points = n_points
+        self._next = 4
+
+    def _pass_heading(self) -> None:
+        if self._next >= len(self._lines):
+            raise EngineError(f'line {self._next + 1}: the file ends where a heading is expected: it is cut')
+        if not re.search(r'[A-DF-Za-df-z]', self._lines[self._next]):
+            raise EngineError(f'line {self._next + 1}: {quoted(self._lines[self._next].strip())} is no heading')
+        self._next += 1
+
+    def momentum(self) -> int:
+        """Return the angular momentum that stands between the heading and the numbers of a potential."""
+        self._pass_heading()
+        word = self._lines[self._next].strip() if self._next < len(self._lines) else ''
+        if not _PSF_COUNT.fullmatch(word) or int(word) >= MOST_MOMENTA:
+            raise EngineError(f'line {self._next + 1}: {quoted(word)} is no angular momentum')
+        self._next += 1
+        return int(word)
+
+    def headed(self) -> NDArray[np.float64]:
+        """Return the numbers of the next block, below its heading."""
+        self._pass_heading()
+        return self.numbers()
+
+    def numbers(self) -> NDArray[np.float64]:
+        """Return the numbers of a block, four in a line of 20 characters each."""
+        start, n_lines = self._next, -(-self._n_points // 4)
+        rows = self._lines[start : start + n_lines]
+        # A number that is cut is still a number: only the width of its field shows a cut. Without an exponent, the
+        # field ends with four blanks.
+        end = 20 * (self._n_points - 4 * (n_lines - 1)) - 4
+        if len(rows) < n_lines or len(rows[-1].rstrip()) not in (end, end + 4):
+            raise EngineError(f'line {len(self._lines)}: the file ends within a block of {self._n_points} numbers')
+        text = ''.join(row.ljust(80)[:80] for row in rows)
+        words = [text[first : first + 20] for first in range(0, 20 * self._n_points, 20)]
+        try:
+            numbers = np.array(words, dtype=np.float64)
+        except ValueError:
+            numbers = np.full(1, np.nan)
+        if not np.all(np.abs(numbers) <= LARGEST_NUMBER):
+            numbers = np.array([_finite(word, start + 1 + index // 4) for index, word in enumerate(words)])
+        self._next += n_lines
+        return numbers

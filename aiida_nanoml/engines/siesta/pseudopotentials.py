@@ -51,6 +51,9 @@ _LIBXC_FUNCTIONALS = {
 }
 """Identifiers of libxc in a psml file."""
 
+_PSML_HEAD = 1 << 16
+"""What a psml file says of itself stands within so many characters; further ones are numbers."""
+
 _PSF_HEADER = re.compile(r'\s*([A-Za-z]{1,2})\s+([a-z]{2})\s+(?:nrl|rel|isp)\s+\w+')
 
 
@@ -95,8 +98,9 @@ def read_header(text: str) -> PseudopotentialHeader | None:
     :param text: content of the file; the beginning is enough for psf.
     """
     if '<psml' in text[:2000]:
-        symbol = re.search(r'<pseudo-atom-spec\b[^>]*\batomic-label="\s*([A-Za-z]{1,2})', text)
-        identifiers = frozenset(map(int, re.findall(r'<functional\b[^>]*\bid="\s*(\d+)', text)))
+        head = text[:_PSML_HEAD]
+        symbol = re.search(r'<pseudo-atom-spec\b[^>]{0,2000}\batomic-label="\s*([A-Za-z]{1,2})', head)
+        identifiers = frozenset(map(int, re.findall(r'<functional\b[^>]{0,2000}\bid="\s*(\d{1,6})', head)))
         functional = _LIBXC_FUNCTIONALS.get(identifiers)
         kind = 'psml'
     else:

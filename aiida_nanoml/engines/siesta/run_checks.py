@@ -268,15 +268,15 @@ def _check_xml(files: RunFiles, label: Label, levels: NDArray[np.float64]) -> No
     n_spins, n_points, n_levels = levels.shape
     if len(bands) == n_spins * n_points and all(len(band) == n_levels for band in bands):
         # The spins of a k-point stand together, or all k-points of a spin: only one of these fits.
-        ours = levels.swapaxes(0, 1).reshape(-1, n_levels), levels.reshape(-1, n_levels)
-        if min(np.abs(np.array(bands) - one).max() for one in ours) > _PRINTED:
+        orders = levels.swapaxes(0, 1).reshape(-1, n_levels), levels.reshape(-1, n_levels)
+        if min(np.abs(np.array(bands) - order).max() for order in orders) > _PRINTED:
             raise _contradiction(f'the levels in {files.eig.name} are other ones than in {xml.name}')
     words = RunText(xml.name, ' '.join(re.findall(r'<kpoint [^>]*weight=" *(\S+?) *"', last.text)))
     n_words = len(words.words)
     if label.level_weights is not None and n_words in (n_points, n_spins * n_points):
-        theirs = words.numbers(range(n_words), 'the weight of a k-point', 1.0 + 1e-6)
+        numbers = words.numbers(range(n_words), 'the weight of a k-point', 1.0 + 1e-6)
         weights = label.level_weights[0] * n_spins / 2
-        rows = theirs.reshape(-1, n_points), theirs.reshape(n_points, -1).T
+        rows = numbers.reshape(-1, n_points), numbers.reshape(n_points, -1).T
         if min(np.abs(one - weights).max() for one in rows) > _PRINTED:
             raise _contradiction(f'the weights of the k-points in {files.kp.name} are other ones than in {xml.name}')
 

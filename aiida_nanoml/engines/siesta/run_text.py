@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import deque
 from collections.abc import Sequence
@@ -15,8 +16,17 @@ from numpy.typing import NDArray
 from aiida_nanoml.errors import EvaluationError, FailureCode
 from aiida_nanoml.text import quoted
 
-NUMBER = re.compile(r'[+-]?(?:\d{1,40}\.?\d{0,40}|\.\d{1,40})(?:[eEdD][+-]?\d{1,4})?', re.ASCII)
-"""A number as Fortran writes it; NaN, infinity and fields full of asterisks are none."""
+_NUMBER = re.compile(r'([+-]?(?:\d{1,40}\.?\d{0,40}|\.\d{1,40}))(?:[eEdD]([+-]?\d{1,4})|([+-]\d{3}))?', re.ASCII)
+
+
+def fortran_number(word: str) -> float | None:
+    """Return the number that a word of Fortran stands for; infinity where it is too large.
+
+    :returns: None for another word: NaN, infinity and fields full of asterisks are none. Fortran leaves out the letter
+        before an exponent of three digits.
+    """
+    found = _NUMBER.fullmatch(word)
+    return None if found is None else float(f'{found[1]}e{found[2] or found[3] or 0}')
 
 
 @dataclass(frozen=True)
@@ -43,12 +53,12 @@ class RunText:
         :param largest: larger numbers of either sign are absurd.
         :raises EvaluationError: ``'engine_failure'``: no number, not finite, or absurd.
         """
-        if not NUMBER.fullmatch(word):
+        value = fortran_number(word)
+        if value is None:
             reason = 'its field is too narrow for the number' if '*' in word else 'this is no finite number'
             raise EvaluationError(
                 FailureCode.ENGINE_FAILURE, f'{self.place(position)}: {what} is {quoted(word)}: {reason}'
             )
-        value = float(word.translate(_EXPONENTS))
         if not abs(value) <= largest:
             raise EvaluationError(
                 FailureCode.ENGINE_FAILURE,
@@ -81,10 +91,12 @@ class RunText:
                 return values
         except ValueError:
             pass
-        for index, word in zip(indices, words, strict=True):
-            if not NUMBER.fullmatch(word) or not abs(float(word.translate(_EXPONENTS))) <= largest:
-                self.number(word, self.position(index), what, largest)
-        return np.array([float(word.translate(_EXPONENTS)) for word in words])
+        values = np.array([math.nan if (value := fortran_number(word)) is None else value for word in words])
+        wrong = np.flatnonzero(~(np.abs(values) <= largest))
+        if len(wrong):
+            index = int(wrong[0])
+            self.number(words[index], self.position(indices[index]), what, largest)
+        return values
 
     def last(self, pattern: str, what: str, largest: float) -> float | None:
         """Read the number of the last match of a pattern; None if there is no match.
@@ -102,4 +114,3 @@ def last_match(pattern: str, text: str) -> re.Match[str] | None:
 
 
 _WORD = re.compile(r'\S+')
-_EXPONENTS = str.maketrans('dD', 'ee')

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from aiida_nanoml.engines.siesta.identity import UsedPseudopotential, disagreement, read_pseudopotential
 from aiida_nanoml.engines.siesta.parameters import SiestaParameters
 from aiida_nanoml.engines.siesta.pseudopotentials import (
     PseudopotentialHeader,
@@ -15,9 +16,10 @@ from aiida_nanoml.engines.siesta.pseudopotentials import (
     digest,
     read_header,
 )
-from aiida_nanoml.errors import EvaluationError
+from aiida_nanoml.errors import EngineError, EvaluationError
 from aiida_nanoml.structures.elements import ATOMIC_NUMBERS
 from tests.engines.siesta.test_fdf import parameters
+from tests.mutations import fuzzed, mutations
 
 PSML = """<?xml version="1.0" encoding="UTF-8" ?>
 <psml version="1.1" energy_unit="hartree" length_unit="bohr" uuid="f2b0d7d0">
@@ -96,3 +98,84 @@ def test_a_functional_that_the_file_does_not_tell_is_accepted(tmp_path: Path) ->
     path = tmp_path / 'C.psml'
     path.write_text(PSML.format(element='C', exchange=402, correlation=402), encoding='utf-8')
     check_pseudopotentials(['C'], {'C': path}, parameters())
+
+
+def small_psf() -> str:
+    """A psf file of six points: the potential ends at 0.3 bohr for s, and at 0.4 for p."""
+
+    def block(values: list[float]) -> str:
+        words = [f'{value:20.12E}' for value in values]
+        return '\n'.join(''.join(words[start : start + 4]) for start in range(0, len(words), 4)) + '\n'
+
+    points = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    return (
+        ' C  ca nrl nc  \n atom 6.1.022-Nov-26   Improved Troullier - Martins potential\n'
+        ' 2s 2.00  r= 1.49/2p 2.00  r= 1.52/\n   2  0    6  0.413125362778E-03  0.500000000000E-02   4.00000000000\n'
+        f' Radial grid follows\n{block(points)} Pseudopotential follows (l on next line)\n  0\n'
+        f'{block([-5.0, -6.0, -7.0, -8.0, -8.0, -8.0])} Pseudopotential follows (l on next line)\n  1\n'
+        f'{block([-5.0, -6.0, -7.0, -7.5, -8.0, -8.0])} Core charge follows\n{block([0.0] * 6)}'
+        f' Valence charge follows\n{block([1.0, 2.0, 1.0, 0.5, 0.1, 1e-9])}'
+    )
+
+
+def test_a_small_psf_file_is_read() -> None:
+    printed = read_pseudopotential(small_psf(), 'psf').printed
+    assert (printed.valence_charge, printed.radii_bohr) == (4.0, {0: '0.3000', 1: '0.4000'})
+    tiny = small_psf().replace('1.000000000000E-09', '0.569444444444-104')
+    assert tiny != small_psf()
+    assert read_pseudopotential(tiny, 'psf').printed == printed, 'exponents of three digits have no letter'
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'reason'),
+    [
+        ('   2  0    6', '   2  0    9999999999999999999999', 'line 4: not a psf file'),
+        ('   2  0    6', '   2  0  999999', 'line 4: 2 and 0 potentials on 999999 points'),
+        ('   2  0    6', '   2  0  99999', 'line 4: 99999 points are announced, the file has 21 lines'),
+        ('   2  0    6', '999999999  0   6', 'are no pseudopotential'),
+        ('   2  0    6', '   3  0    6', r"line 17: '0\.0000.*' is no angular momentum"),
+        ('   2  0    6', '   2  0    7', 'the file ends within a block of 7 numbers'),
+        ('4.00000000000\n', 'nan\n', "line 4: 'nan' is no finite number"),
+        ('4.00000000000\n', '-4.00000000000\n', 'a core of charge -4'),
+        ('  1\n', '  9\n', "line 13: '9' is no angular momentum"),
+        ('2.000000000000E-01', '               NaN', "line 6: 'NaN' is no finite number"),
+        ('-8.000000000000E+00', '-8.000000000000+999', 'is no finite number'),
+        ('3.000000000000E-01', '5.000000000000E-02', 'does not ascend'),
+    ],
+)
+def test_damaged_psf_files_are_named_with_the_line(old: str, new: str, reason: str) -> None:
+    assert old in small_psf()
+    with pytest.raises(EngineError, match=reason):
+        read_pseudopotential(small_psf().replace(old, new, 1), 'psf')
+
+
+@pytest.mark.parametrize('share', [0.0, 0.1, 0.4, 0.5, 0.7, 0.8, 0.97])
+def test_cut_psf_files_are_refused(share: float) -> None:
+    with pytest.raises(EngineError, match=r'ends|not a psf file|announced|is no'):
+        read_pseudopotential(small_psf()[: int(share * len(small_psf()))], 'psf')
+
+
+def test_a_pseudopotential_of_a_cation_is_recognised() -> None:
+    """SIESTA prints the charge of the configuration, 4, of a core of 6."""
+    file = read_pseudopotential(small_psf().replace('   4.00000000000', '   6.00000000000'), 'psf')
+    printed = file.printed
+    used = UsedPseudopotential(
+        'C', shells=printed.shells, method=printed.method, valence_charge=4.0, radii_bohr=printed.radii_bohr
+    )
+    assert disagreement(used, file) is None
+    used.valence_charge = 5.0
+    assert 'valence charge' in (disagreement(used, file) or '')
+
+
+@pytest.mark.parametrize('kind', ['psf', 'psml'])
+@fuzzed()
+def test_no_mutation_of_a_pseudopotential_is_a_traceback(kind: str, seed: int) -> None:
+    psml = PSML.format(element='C', exchange=101, correlation=130) + '</pseudo-atom-spec></psml>'
+    for content in mutations((small_psf() if kind == 'psf' else psml).encode(), seed):
+        text = content.decode('utf-8', 'replace')
+        read_header(text)
+        try:
+            charge = read_pseudopotential(text, kind).printed.valence_charge
+        except EngineError:
+            continue
+        assert charge is None or 0 < charge < 120
