@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+DEEPEST_JSON = 100
+"""JSON that is nested deeper than this is no file of this package, and would exhaust the stack of what reads on."""
 
 
 def counted(number: int, what: str, plural: str = '') -> str:
@@ -55,3 +61,40 @@ def quoted(word: str, most: int = 40) -> str:
     :param most: longer words are cut to so many characters.
     """
     return repr(word if len(word) <= most else f'{word[: most - 3]}...')
+
+
+def parse_json(content: str | bytes) -> Any:
+    """Read JSON from anywhere.
+
+    :raises ValueError: it is no JSON, or nested deeper than :data:`DEEPEST_JSON`.
+    """
+    try:
+        value = json.loads(content)
+    except RecursionError:
+        raise ValueError(f'JSON is nested deeper than {DEEPEST_JSON} levels') from None
+    for depth, _ in enumerate(_levels(value)):
+        if depth >= DEEPEST_JSON:
+            raise ValueError(f'JSON is nested deeper than {DEEPEST_JSON} levels')
+    return value
+
+
+def parse_finite_json(content: str | bytes) -> Any:
+    """Read JSON whose numbers are all finite.
+
+    :raises ValueError: as of :func:`parse_json`, or a number is not finite.
+    """
+    value = parse_json(content)
+    for level in _levels(value):
+        for one in level:
+            if isinstance(one, float) and not math.isfinite(one):
+                raise ValueError(f'{one} is no finite number')
+    return value
+
+
+def _levels(value: Any) -> Iterator[list[Any]]:
+    """Return the values of a JSON document that are nested equally deep, level by level."""
+    level = [value]
+    while level:
+        yield level
+        nested = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level = [inner for items in nested for inner in items]

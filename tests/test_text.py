@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from aiida_nanoml.text import agree, aligned, capitalised, counted, duration, first_of
+from aiida_nanoml.text import (
+    agree,
+    aligned,
+    capitalised,
+    counted,
+    duration,
+    first_of,
+    parse_finite_json,
+    parse_json,
+    quoted,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,3 +48,24 @@ def test_only_the_first_letter_becomes_a_capital():
 
 def test_columns_are_aligned_without_trailing_spaces():
     assert aligned([['pk', 'kind'], [12, 'ridge'], [3, '']], indent='  ') == '  pk  kind\n  12  ridge\n  3'
+
+
+@pytest.mark.parametrize(
+    'text', ['[' * 101 + ']' * 101, '{"a":' * 200 + '1' + '}' * 200, '[' * 100_000, '{"a":' * 100_000]
+)
+def test_json_without_end_is_refused(text):
+    with pytest.raises(ValueError, match='nested deeper than 100 levels'):
+        parse_json(text)
+
+
+def test_json_is_read():
+    assert parse_json('[' * 100 + ']' * 100)
+    assert parse_finite_json(b'{"a": [1, 2.5, null, "NaN"]}') == {'a': [1, 2.5, None, 'NaN']}
+    for text in ('[NaN]', '{"a": {"b": [-Infinity]}}', '1e999'):
+        with pytest.raises(ValueError, match='no finite number'):
+            parse_finite_json(text)
+
+
+def test_a_word_is_quoted_without_what_a_terminal_obeys():
+    assert quoted('\x1b[2J') == "'\\x1b[2J'"
+    assert quoted('x' * 100) == repr('x' * 37 + '...')

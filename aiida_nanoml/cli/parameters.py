@@ -44,6 +44,8 @@ class KeyValue(click.ParamType):
             content = yaml.safe_load(text)
         except yaml.YAMLError as error:
             self.fail(f'the value of {key} cannot be read: {one_line(error)}', param, ctx)
+        except RecursionError:
+            self.fail(f'the value of {key} cannot be read: it is nested too deeply', param, ctx)
         if re.fullmatch(r'\s*[-+]?\d+[eE][-+]?\d+\s*', text):
             content = float(text)  # YAML 1.1 takes a number without a point, such as 1e-3, for a text
         return key.strip(), content

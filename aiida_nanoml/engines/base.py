@@ -132,8 +132,11 @@ class Label:
         """
         by_spin = np.sort(np.atleast_2d(np.asarray(levels_ev, dtype=np.float64)), axis=1)
         levels = np.sort(by_spin, axis=None)
-        if not (np.isfinite(levels).all() and np.isfinite(energy_ev)):
-            raise EvaluationError(FailureCode.ENGINE_FAILURE, 'the engine returned a non-finite energy or level')
+        given = (energy_ev, levels, forces_ev_per_ang, stress_ev_per_ang3)
+        if not all(np.isfinite(value).all() for value in given if value is not None):
+            raise EvaluationError(
+                FailureCode.ENGINE_FAILURE, 'the engine returned a non-finite energy, level, force or stress'
+            )
         homo = (n_electrons + 1) // 2 - 1 if len(by_spin) == 1 else n_electrons - 1
         if not 0 <= homo < len(levels) - 1:
             raise EvaluationError(

@@ -18,6 +18,9 @@ GAP = 'gap'
 BASELINE_FEATURE = 'baseline_gap_ev'
 """Name of the column that a baseline of gaps adds to what a model sees; that of another target bears its name."""
 
+LARGEST_VALUE = 1e30
+"""Larger features and targets are a mistake; their squares would soon be infinite."""
+
 COMPANION = 'y_'
 """Beginning of the names of columns with further targets."""
 
@@ -74,19 +77,21 @@ class Dataset:
             shape = column.shape
             if name != 'X' and shape != (len(self.X),):
                 raise DatasetError(f'{name} has shape {shape}, expected ({len(self.X)},)')
-        bad = np.argwhere(~np.isfinite(self.X))
+        bad = np.argwhere(~(np.abs(self.X) <= LARGEST_VALUE))
         if bad.size:
             row, column = bad[0]
+            what = f'feature {self.feature_names[column]!r}'
             raise DatasetError(
-                f'row {row} ({self.names[row]}): feature {self.feature_names[column]!r} is not a finite number. '
+                f'row {row} ({self.names[row]}): {what} is not a finite number, or beyond {LARGEST_VALUE:g}. '
                 'Remove or mend the row.'
             )
         others = ((f'target {name!r}', values) for name, values in self.others.items())
         for what, values in (('target', self.y), ('baseline', self.baseline), *others):
-            rows = np.flatnonzero(~np.isfinite(values)) if values is not None else np.empty(0)
+            rows = np.flatnonzero(~(np.abs(values) <= LARGEST_VALUE)) if values is not None else np.empty(0)
             if rows.size:
                 raise DatasetError(
-                    f'row {rows[0]} ({self.names[rows[0]]}): the {what} is not a finite number. Remove or mend the row.'
+                    f'row {rows[0]} ({self.names[rows[0]]}): the {what} is not a finite number, or beyond '
+                    f'{LARGEST_VALUE:g}. Remove or mend the row.'
                 )
 
     def __len__(self) -> int:

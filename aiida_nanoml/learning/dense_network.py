@@ -20,7 +20,7 @@ from aiida_nanoml.learning.dense_training import Scaling, TrainingLoop, Training
 from aiida_nanoml.learning.keras_backend import import_keras
 from aiida_nanoml.learning.keras_files import KerasNetwork, core_model, core_weights, read_network, write_network
 from aiida_nanoml.learning.model import Model, Progress
-from aiida_nanoml.learning.model_card import read_json
+from aiida_nanoml.learning.model_card import read_history
 from aiida_nanoml.parameters import Count, Flag, NotNegative, Positive, Seed, check_parameters
 
 NETWORK_FILE = 'network.keras'
@@ -191,7 +191,7 @@ class DenseNetwork(Model):
                 f'the card says {self.n_features_in_} to {self.n_targets_}'
             )
         self.network_ = network
-        self.history_ = read_json(folder / HISTORY_FILE)
+        self.history_ = read_history(folder / HISTORY_FILE)
 
     def _predict_targets(self, features: Floats) -> Floats:
         targets: Floats = self.network_.predict_members(features).mean(axis=1)

@@ -123,6 +123,8 @@ class TrainingDomain:
             raise ModelError(f'{path} is not a readable training domain: {error}') from error
         if rows.ndim != 2 or not mean.shape == scale.shape == rows.shape[1:] or not min(typical, limit) > 0:
             raise ModelError(f'{path} is not a training domain: its arrays do not fit together')
+        if not all(np.isfinite(values).all() for values in (mean, scale, rows, typical, limit)) or scale.min() <= 0:
+            raise ModelError(f'{path} is not a training domain: its numbers are not finite')
         domain = cls()
         domain._set(mean, scale, rows)
         domain.typical_distance_, domain.limit_ = typical, limit

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.arrays import Floats, as_features, as_targets
+from aiida_nanoml.text import quoted
 
 
 def read_xy(
@@ -29,18 +30,37 @@ def read_xy(
     :raises DatasetError: unreadable file, wrong number of columns, something that is not a finite number, or different
         numbers of rows; the message names the file and the line.
     """
+    x_path = Path(x_path)
+    y_path = None if y_path is None else Path(y_path)
+    x_content, y_content = (None if path is None else _read_content(path) for path in (x_path, y_path))
+    return parse_xy(x_content or b'', y_content, str(x_path), str(y_path), n_features, target_scale_ev)
+
+
+def parse_xy(
+    x_content: bytes, y_content: bytes | None, x_name: str, y_name: str, n_features: int, target_scale_ev: float
+) -> tuple[Floats, Floats | None]:
+    """Read features and, where given, gaps from the contents of their files.
+
+    :param x_name: what to call the file of features in an error, ``y_name`` that of the gaps.
+    :returns: as of :func:`read_xy`.
+    :raises DatasetError: as of :func:`read_xy`.
+    """
     scale = _checked_scale(target_scale_ev)
-    rows = _read_numbers(Path(x_path))
+    rows = _read_numbers(x_content, x_name)
     for line, row in rows:
         if len(row) != n_features:
-            raise DatasetError(f'{x_path}, line {line}: {len(row)} numbers where {n_features} features are expected')
+            raise DatasetError(f'{x_name}, line {line}: {len(row)} numbers where {n_features} features are expected')
     features = np.array([row for _, row in rows], dtype=np.float64)
-    if y_path is None:
+    if y_content is None:
         return features, None
-    targets = [number for _, row in _read_numbers(Path(y_path)) for number in row]
+    targets: list[float] = []
+    for line, row in _read_numbers(y_content, y_name):
+        if not all(math.isfinite(number * scale) for number in row):
+            raise DatasetError(f'{y_name}, line {line}: a target times {scale:g} eV is not finite')
+        targets += [number * scale for number in row]
     if len(targets) != len(rows):
-        raise DatasetError(f'{x_path} has {len(rows)} rows but {y_path} has {len(targets)} numbers')
-    return features, np.array(targets, dtype=np.float64) * scale
+        raise DatasetError(f'{x_name} has {len(rows)} rows but {y_name} has {len(targets)} numbers')
+    return features, np.array(targets, dtype=np.float64)
 
 
 def write_xy(
@@ -70,11 +90,19 @@ def _checked_scale(target_scale_ev: float) -> float:
     return target_scale_ev
 
 
-def _read_numbers(path: Path) -> list[tuple[int, list[float]]]:
+def _read_content(path: Path) -> bytes:
     try:
-        lines = path.read_text(encoding='utf-8').splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        return path.read_bytes()
+    except OSError as error:
         raise DatasetError(f'{path} cannot be read as text: {error}') from error
+
+
+def _read_numbers(content: bytes, name: str) -> list[tuple[int, list[float]]]:
+    """Return the numbers of each line that holds some, with the line."""
+    try:
+        lines = content.decode('utf-8').splitlines()
+    except UnicodeDecodeError as error:
+        raise DatasetError(f'{name} cannot be read as text: {error}') from error
     rows = []
     for number, line in enumerate(lines, start=1):
         row = []
@@ -82,12 +110,12 @@ def _read_numbers(path: Path) -> list[tuple[int, list[float]]]:
             try:
                 value = float(word)
             except ValueError:
-                raise DatasetError(f'{path}, line {number}: {word!r} is not a number') from None
+                raise DatasetError(f'{name}, line {number}: {quoted(word)} is not a number') from None
             if not math.isfinite(value):
-                raise DatasetError(f'{path}, line {number}: {word!r} is not finite')
+                raise DatasetError(f'{name}, line {number}: {quoted(word)} is not finite')
             row.append(value)
         if row:
             rows.append((number, row))
     if not rows:
-        raise DatasetError(f'{path} holds no numbers')
+        raise DatasetError(f'{name} holds no numbers')
     return rows

@@ -8,7 +8,6 @@ its classes are known to be harmless.
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from aiida_nanoml.errors import ModelError
 from aiida_nanoml.learning.dense_layers import ACTIVATIONS, DenseLayers, Floats, Singles, layer_names
 from aiida_nanoml.learning.keras_backend import import_keras
+from aiida_nanoml.text import parse_json
 
 _KERAS_CLASSES = frozenset(
     {
@@ -100,7 +100,7 @@ def read_network(path: Path, ensemble: bool) -> DenseLayers | KerasNetwork:
         raise ModelError(f'{path} is missing')
     try:
         with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read('config.json'))
+            config = parse_json(archive.read('config.json'))
             weights = archive.read('model.weights.h5')
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ModelError(f'{path} is not a Keras archive, or it is damaged: {error}') from error

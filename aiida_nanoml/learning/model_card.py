@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ from aiida_nanoml.errors import ModelError
 from aiida_nanoml.learning.former_names import with_current_names
 from aiida_nanoml.learning.targets import TARGETS
 from aiida_nanoml.learning.uncertainty import Calibration
+from aiida_nanoml.text import parse_finite_json
 
 CARD_FILE = 'model.json'
 
@@ -104,14 +104,26 @@ def checked_card(fields: Mapping[str, Any], where: str, schema: type[Card]) -> C
 def read_json(path: Path) -> Any:
     """Read a JSON file of a model folder.
 
-    :raises ModelError: missing or unreadable.
+    :raises ModelError: missing, unreadable, nested without end, or with a number that is not finite.
     """
     try:
-        return json.loads(path.read_text(encoding='utf-8'))
+        return parse_finite_json(path.read_text(encoding='utf-8'))
     except FileNotFoundError:
         raise ModelError(f'{path} is missing: this is not the folder of a saved model') from None
     except (OSError, ValueError) as error:
         raise ModelError(f'{path} is not readable: {error}') from error
+
+
+def read_history(path: Path) -> dict[str, list[float]]:
+    """Read the losses of every epoch.
+
+    :raises ModelError: missing, unreadable, or something else than lists of numbers by name.
+    """
+    history = read_json(path)
+    lists = history.values() if isinstance(history, dict) else [None]
+    if not all(isinstance(losses, list) and all(type(loss) in (int, float) for loss in losses) for losses in lists):
+        raise ModelError(f'{path} does not hold the losses of a training')
+    return dict(history)
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -128,7 +140,24 @@ def read_card_file(path: Path, schema: type[Card]) -> Card:
     :param schema: what the card is.
     :raises ModelError: missing, unreadable, or no such card.
     """
-    fields = read_json(path)
+    return _card_of(read_json(path), str(path), schema)
+
+
+def parse_card(content: str | bytes, where: str, schema: type[Card]) -> Card:
+    """Read a card of some kind from the content of its file.
+
+    :param where: what to call the file in an error.
+    :param schema: what the card is.
+    :raises ModelError: unreadable, or no such card.
+    """
+    try:
+        fields = parse_finite_json(content)
+    except ValueError as error:
+        raise ModelError(f'{where} is not readable: {error}') from error
+    return _card_of(fields, where, schema)
+
+
+def _card_of(fields: Any, where: str, schema: type[Card]) -> Card:
     if not isinstance(fields, dict):
-        raise ModelError(f'{path} is not the card of a model')
-    return checked_card(fields, str(path), schema)
+        raise ModelError(f'{where} is not the card of a model')
+    return checked_card(fields, where, schema)

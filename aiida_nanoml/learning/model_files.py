@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,8 @@ def load_model(folder: Path | str) -> tuple[Model, ModelCard]:
     """
     folder = Path(folder)
     card = read_card(folder)
+    if card.feature_names is not None and len(card.feature_names) != card.n_features:
+        raise ModelError(f'{folder / CARD_FILE} names {len(card.feature_names)} features and counts {card.n_features}')
     model = make_model(card.kind, **card.parameters)
     model.n_features_in_ = card.n_features
     model.n_targets_ = 1 + len(card.others)
@@ -107,9 +110,12 @@ def load_domain(folder: Path | str) -> TrainingDomain | None:
     :raises ModelError: no model there, or an unreadable domain.
     """
     folder = Path(folder)
-    read_card(folder)
+    card = read_card(folder)
     path = folder / DOMAIN_FILE
-    return TrainingDomain.load(path) if path.exists() else None
+    domain = TrainingDomain.load(path) if path.exists() else None
+    if domain is not None and card.domain_limit is not None and not math.isclose(domain.limit_, card.domain_limit):
+        raise ModelError(f'{path} has the limit {domain.limit_:g}, the card says {card.domain_limit:g}')
+    return domain
 
 
 def export_model(folder: Path | str, path: Path | str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -24,7 +23,7 @@ from aiida_nanoml.provenance.archives import quiet_export
 from aiida_nanoml.provenance.differences import IDENTICAL, NOT_COMPARED, WITHIN, Quantity, worst
 from aiida_nanoml.provenance.rerun import Request
 from aiida_nanoml.provenance.rerun_plan import BOUNDARIES, INPUTS, START, Taken, plan_rerun, reproducible
-from aiida_nanoml.text import counted, first_of
+from aiida_nanoml.text import counted, first_of, parse_json
 
 _SHOWN = 8
 
@@ -214,7 +213,7 @@ def _run_elsewhere(request: Request, folder: str, progress: Callable[[str], None
         child.stdin.write(request.model_dump_json())
         child.stdin.close()
         for line in child.stdout:
-            answer = json.loads(line)
+            answer = parse_json(line)
             if 'refused' in answer:
                 raise ProvenanceError(answer['refused'])
             if 'step' in answer and progress is not None:

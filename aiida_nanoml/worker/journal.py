@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from aiida_nanoml.errors import DatasetError
+from aiida_nanoml.text import parse_json
 
 
 def read_journal(path: Path) -> tuple[dict[str, Any] | None, dict[int, dict[str, Any]], int]:
@@ -24,7 +25,7 @@ def read_journal(path: Path) -> tuple[dict[str, Any] | None, dict[int, dict[str,
         if not line.endswith(b'\n'):
             break
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
             if header is None:
                 header = dict(entry['header'])
             else:

@@ -41,7 +41,7 @@ def test_parts_divide_the_rows() -> None:
     assert len(dataset.part('nowhere')[1]) == 0
 
 
-@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 1e200])
 def test_a_feature_that_is_not_finite_is_named(value: float) -> None:
     arrays = make_arrays()
     arrays['X'][2, 1] = value
@@ -49,7 +49,7 @@ def test_a_feature_that_is_not_finite_is_named(value: float) -> None:
         Dataset.from_arrays(arrays, NAMES)
 
 
-@pytest.mark.parametrize('value', [np.nan, np.inf])
+@pytest.mark.parametrize('value', [np.nan, np.inf, -1e308])
 def test_a_target_that_is_not_finite_is_named(value: float) -> None:
     arrays = make_arrays()
     arrays['y'][3] = value

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from aiida_nanoml.errors import DatasetError
-from aiida_nanoml.learning.exchange import read_xy, write_xy
+from aiida_nanoml.learning.exchange import parse_xy, read_xy, write_xy
+from tests.mutations import fuzzed, mutations
 
 # Subnormal gaps lose their last bit in the division by 4.
 numbers = st.floats(
@@ -49,6 +50,7 @@ def test_features_alone_and_free_layout(tmp_path):
         ('1 2\n3 four\n', '1\n2\n', r"x\.dat, line 2: 'four' is not a number"),
         ('1 2\n3 4\n', '1\n', r'x\.dat has 2 rows but .*y\.dat has 1 numbers'),
         ('1 2\n3 4\n', '1\ninf\n', r"y\.dat, line 2: 'inf' is not finite"),
+        ('1 2\n3 4\n', '1\n-1e308\n', r'y\.dat, line 2: a target times 4 eV is not finite'),
         ('\n', '1\n', r'x\.dat holds no numbers'),
         ('\udcff', '1\n', r'x\.dat cannot be read as text'),
     ],
@@ -75,3 +77,19 @@ def test_nothing_is_written_when_the_rows_do_not_match(tmp_path):
     with pytest.raises(DatasetError, match='3 rows'):
         write_xy(tmp_path / 'x.dat', tmp_path / 'y.dat', [[1.0]], [1.0, 2.0, 3.0])
     assert not list(tmp_path.iterdir())
+
+
+@fuzzed(50)
+def test_no_mutation_is_a_traceback_or_an_infinite_number(seed):
+    whole = b'1.0 0.25 -3e-2\n0 1 2\n1e5 -0.5 7\n', b'0.3333\n0.1\n-0.25\n'
+    for damaged in (0, 1):
+        for content in mutations(whole[damaged], seed):
+            x, y = (content, whole[1]) if damaged == 0 else (whole[0], content)
+            try:
+                features, gaps = parse_xy(x, y, 'x.dat', 'y.dat', 3, 4.0)
+            except DatasetError:
+                continue
+            assert features.shape == (3, 3)
+            assert gaps.shape == (3,)
+            assert np.isfinite(features).all()
+            assert np.isfinite(gaps).all()

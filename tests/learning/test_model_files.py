@@ -8,6 +8,7 @@ import pytest
 from aiida_nanoml.errors import ModelError
 from aiida_nanoml.learning.distance import TrainingDomain
 from aiida_nanoml.learning.keras_backend import import_keras
+from aiida_nanoml.learning.model_card import parse_card
 from aiida_nanoml.learning.model_files import (
     ModelCard,
     export_model,
@@ -17,6 +18,7 @@ from aiida_nanoml.learning.model_files import (
     save_model,
 )
 from aiida_nanoml.learning.registry import make_model
+from tests.mutations import fuzzed, mutations
 
 SMALL = {
     'fast': {'hidden_layers': (8, 8), 'members': 3, 'epochs': 4, 'early_stopping': False},
@@ -236,3 +238,67 @@ def test_round_trip_of_several_targets(kind, tmp_path):
     assert loaded_card.fingerprint == model_fingerprint(model)
     with pytest.raises(ModelError, match='the card names 1 targets, the model was trained on 3'):
         save_model(model, tmp_path / 'other', CARD | {'kind': kind})
+
+
+@pytest.mark.parametrize('name', ['model.json', 'history.json'])
+@pytest.mark.parametrize(
+    'content', ['[' * 100_000, '{"a":' * 500 + '1' + '}' * 500, '[NaN]', '{"loss": [NaN]}', '[1]', '{"loss": ["x"]}']
+)
+def test_json_that_is_nested_without_end_or_not_finite_is_refused(saved, name, content):
+    (saved / name).write_text(content)
+    with pytest.raises(ModelError, match=name):
+        load_model(saved)
+
+
+@pytest.mark.parametrize('value', ['NaN', '1e999', '-Infinity'])
+def test_a_card_has_finite_numbers(saved, value):
+    card = json.loads((saved / 'model.json').read_text())
+    text = (saved / 'model.json').read_text().replace(repr(card['domain_limit']), value)
+    (saved / 'model.json').write_text(text)
+    with pytest.raises(ModelError, match=r'model\.json is not readable: .* is no finite number'):
+        load_model(saved)
+
+
+def test_the_limit_of_the_domain_is_that_of_the_card(saved):
+    card = json.loads((saved / 'model.json').read_text())
+    (saved / 'model.json').write_text(json.dumps(card | {'domain_limit': card['domain_limit'] * 10}))
+    with pytest.raises(ModelError, match=r'has the limit .*, the card says'):
+        load_domain(saved)
+
+
+def test_the_names_of_the_features_are_as_many_as_the_card_counts(saved):
+    card = json.loads((saved / 'model.json').read_text())
+    (saved / 'model.json').write_text(json.dumps(card | {'feature_names': ['one']}))
+    with pytest.raises(ModelError, match='names 1 features and counts 3'):
+        load_model(saved)
+
+
+@pytest.fixture(scope='module')
+def ridge(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('ridge') / 'model'
+    save_model(trained('ridge'), folder, CARD | {'kind': 'ridge'}, TrainingDomain().fit(rows()[0]))
+    return folder, (folder / 'model.json').read_bytes()
+
+
+@fuzzed()
+def test_no_mutation_of_a_card_is_a_traceback(ridge, seed):
+    for content in mutations(ridge[1], seed):
+        try:
+            card = parse_card(content, 'model.json', ModelCard)
+        except ModelError:
+            continue
+        assert card.domain_limit is None or np.isfinite(card.domain_limit)
+
+
+@fuzzed(2)
+def test_no_mutated_model_is_a_traceback_or_predicts_something_else(ridge, seed):
+    folder, whole = ridge
+    right = load_model(folder)[0].predict(rows()[0])
+    for content in mutations(whole, seed, 10):
+        (folder / 'model.json').write_bytes(content)
+        try:
+            model, _ = load_model(folder)
+            assert np.array_equal(model.predict(rows()[0]), right)
+        except ModelError:
+            continue
+    (folder / 'model.json').write_bytes(whole)

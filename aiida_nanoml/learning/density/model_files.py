@@ -22,7 +22,7 @@ from aiida_nanoml.densities.free_atoms import FreeAtoms
 from aiida_nanoml.errors import DensityError, ModelError
 from aiida_nanoml.learning.density.network import DensityNetwork
 from aiida_nanoml.learning.identity import content_hash, library_version
-from aiida_nanoml.learning.model_card import checked_card, read_card_file, read_json
+from aiida_nanoml.learning.model_card import checked_card, read_card_file, read_history
 
 CARD_FILE = 'density_model.json'
 WEIGHTS_FILE = 'weights.npz'
@@ -126,7 +126,7 @@ def load_density_model(folder: Path | str) -> tuple[DensityNetwork, DensityModel
         found = network.weights_[number].shape, network.biases_[number].shape
         if found != ((layer.n_weights,), (layer.n_biases,)):
             raise ModelError(f'{path}: layer {number} has {found} weights and biases, its settings ask for others')
-    network.history_ = read_json(folder / HISTORY_FILE)
+    network.history_ = read_history(folder / HISTORY_FILE)
     if density_fingerprint(network) != card.fingerprint:
         raise ModelError(f'the model in {folder} does not agree with the fingerprint in its card: it was changed')
     return network, card
