@@ -21,16 +21,21 @@ class ImportStructures(NamedAction):
 
     file: Path = argument('File to read.', exists='file')
     family: str | None = option(None, 'Family of all structures.', shown='what the file says')
+    isolated: bool = option(
+        False, 'Take periodic structures whose images are 5 Å apart or more as isolated: a molecule in a box.'
+    )
 
     def perform(self, session: Session) -> Result:
         """Store the file, and read it."""
-        from aiida.orm import SinglefileData, Str
+        from aiida.orm import Bool, SinglefileData, Str
 
         from aiida_nanoml.calculations.functions.structures import import_structures
 
         inputs = {'file': SinglefileData(self.file.absolute())}
         if self.family is not None:
             inputs['family'] = Str(self.family)
+        if self.isolated:
+            inputs['isolated'] = Bool(True)
         node = session.run_function(import_structures, **inputs)
         node.label = self.name
         return StructuresResult(node, {'filename': self.file.name})

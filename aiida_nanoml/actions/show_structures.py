@@ -45,7 +45,7 @@ class StructuresResult(Result):
     following: str = 'label'
 
     def to_dict(self) -> dict[str, Any]:
-        """Return counts, elements, formulas and families."""
+        """Return counts, elements, formulas, families, and how many structures are periodic or have a cell."""
         return record(self.structures, **self._numbers(), **self.more)
 
     def lines(self) -> dict[str, object]:
@@ -54,6 +54,7 @@ class StructuresResult(Result):
         return {
             'structures': identity_line(self.structures),
             'number': f'{numbers["n_structures"]} ({numbers["n_atoms"]} atoms)',
+            'periodic': f'{numbers["n_periodic"]} of {numbers["n_structures"]}',
             'elements': ' '.join(numbers['elements']),
             'families': ' '.join(numbers['families']) or 'unknown',
             'formulas': _first(numbers['formulas']),
@@ -69,7 +70,11 @@ class StructuresResult(Result):
 
     def _numbers(self) -> dict[str, Any]:
         keys = ('n_structures', 'n_atoms', 'elements', 'formulas', 'families')
-        return {key: self.structures.base.attributes.get(key) for key in keys}
+        pbc, cells = (self.structures.get_array(name) for name in ('pbc', 'cells'))
+        return {key: self.structures.base.attributes.get(key) for key in keys} | {
+            'n_periodic': int(pbc.any(axis=1).sum()),
+            'n_with_cell': int(cells.any(axis=(1, 2)).sum()),
+        }
 
 
 def _first(texts: list[str]) -> str:

@@ -26,11 +26,11 @@ from aiida_nanoml.engines.siesta.mesh import (
     choose_mesh,
     write_start,
 )
-from aiida_nanoml.engines.siesta.parameters import MINIMUM_VACUUM_ANG, SIESTA_DEFAULTS
+from aiida_nanoml.engines.siesta.parameters import SIESTA_DEFAULTS
 from aiida_nanoml.engines.siesta.pseudopotentials import PseudopotentialHeader, read_header
-from aiida_nanoml.engines.siesta.vacuum import measure_vacuum
 from aiida_nanoml.errors import DensityError, EvaluationError, NanomlError
 from aiida_nanoml.structures import Structure, StructureSet
+from aiida_nanoml.structures.vacuum import MINIMUM_VACUUM_ANG, measure_vacuum
 
 LEVEL_ENDINGS = ('EIG', 'KP')
 """Endings of the files with the levels, and with the k-points that they belong to."""

@@ -366,7 +366,9 @@ class Engine(ABC):
             raise EvaluationError(FailureCode.UNSUPPORTED_ELEMENT, f'{self.method} does not treat {_symbols(refused)}')
         if np.any(structure.pbc) and not self.periodic:
             raise EvaluationError(
-                FailureCode.PERIODIC_UNSUPPORTED, f'{self.title} treats isolated structures only; this one is periodic'
+                FailureCode.PERIODIC_UNSUPPORTED,
+                f'{self.title} treats isolated structures only; this one is periodic: a molecule in a box is '
+                'imported with structures import --isolated',
             )
         check_atom_distances(structure)
 

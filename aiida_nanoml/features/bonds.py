@@ -51,7 +51,10 @@ def bonds_of(structures: StructureSet, descriptor: str) -> Bonds:
         raise DescriptorError(f'{descriptor} describe a StructureSet, not {type(structures).__name__}')
     periodic = np.flatnonzero(structures.pbc.any(axis=1))
     if len(periodic):
-        raise DescriptorError(f'structure {periodic[0]} is periodic; {descriptor} describe isolated flakes only')
+        raise DescriptorError(
+            f'structure {periodic[0]} is periodic; {descriptor} describe isolated flakes only: a flake in '
+            'a box is imported with structures import --isolated'
+        )
     species = _SPECIES[structures.numbers]
     strange = np.flatnonzero(species < 0)
     if len(strange):

@@ -21,6 +21,7 @@ from aiida_nanoml.structures.flakes import (
 )
 from aiida_nanoml.structures.generators import Generator, generator_names, make_generator
 from aiida_nanoml.structures.structure_set import Structure, StructureSet, atomic_numbers, place
+from aiida_nanoml.structures.vacuum import isolate
 
 __all__ = [
     'FAMILIES',
@@ -36,6 +37,7 @@ __all__ = [
     'generate_alloys',
     'generate_flakes',
     'generator_names',
+    'isolate',
     'isolated_atoms',
     'lattice_constants',
     'lattice_formula',

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiida_nanoml.errors import StructureError
+from aiida_nanoml.structures.file_checks import check_announced, check_definite, name_unknown_element
+from aiida_nanoml.structures.mol_files import MOL_SUFFIXES, read_mol
 from aiida_nanoml.structures.structure_set import StructureSet
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 
 def read_structures(path: Path | str, index: str | int = ':') -> StructureSet:
@@ -17,31 +23,49 @@ def read_structures(path: Path | str, index: str | int = ':') -> StructureSet:
 
     :param path: the file; the format follows from the content and the suffix.
     :param index: which structures of the file: ASE's index, for example ``':'``, ``'-1'``, ``'0:100'``.
-    :raises StructureError: if there is no such file, it cannot be read, or a structure cannot be used.
+    :raises StructureError: if there is no such file, it cannot be read, or a structure cannot be used: ghost atoms,
+        shared or partly filled sites, a net charge or a spin state, which a set cannot keep.
     """
-    from ase import Atoms
-    from ase.io import read
-
     path = Path(path)
     if not path.is_file():
         raise StructureError(f'there is no file {path}')
+    check_announced(path)
+    atoms, charges = _read(path, index)
+    if not atoms:
+        raise StructureError(f'{path} has no structures at the index {index!r}')
+    numbered = [path.stem] if len(atoms) == 1 else [f'{path.stem}-{row:04d}' for row in range(len(atoms))]
+    names = [str(part.info.get('name', default)) for part, default in zip(atoms, numbered, strict=True)]
+    families = [str(part.info.get('family', '')) for part in atoms]
+    for row, (part, charge) in enumerate(zip(atoms, charges, strict=True)):
+        try:
+            check_definite(part, charge)
+        except StructureError as error:
+            raise StructureError(f'{path}: structure {row} ({names[row]}): {error}') from error
     try:
+        return StructureSet.from_ase(atoms, names, families)
+    except StructureError as error:
+        raise StructureError(f'{path}: {error}') from error
+
+
+def _read(path: Path, index: str | int) -> tuple[list[Atoms], list[float]]:
+    """Read atoms with ASE, and what it leaves out of them: the net charge."""
+    from ase import Atoms
+    from ase.io import read
+
+    try:
+        if path.suffix.lower() in MOL_SUFFIXES:
+            return read_mol(path.read_text(encoding='utf-8', errors='replace'), index)
         found = read(str(path), index=index)
+    except KeyError as error:
+        symbol = str(error.args[0]) if error.args else ''
+        raise StructureError(f'{path}: {name_unknown_element(path, symbol)}') from error
     except Exception as error:  # the readers of ASE raise whatever the malformed file makes them stumble upon
         raise StructureError(
             f'{path} cannot be read as structures ({type(error).__name__}: {error}); check the content, the suffix and '
             f'the index {index!r}'
         ) from error
     atoms = [found] if isinstance(found, Atoms) else list(found)
-    if not atoms:
-        raise StructureError(f'{path} has no structures at the index {index!r}')
-    numbered = [path.stem] if len(atoms) == 1 else [f'{path.stem}-{row:04d}' for row in range(len(atoms))]
-    names = [str(part.info.get('name', default)) for part, default in zip(atoms, numbered, strict=True)]
-    families = [str(part.info.get('family', '')) for part in atoms]
-    try:
-        return StructureSet.from_ase(atoms, names, families)
-    except StructureError as error:
-        raise StructureError(f'{path}: {error}') from error
+    return atoms, [0.0] * len(atoms)
 
 
 def write_structures(structures: StructureSet, path: Path | str) -> None:

@@ -9,13 +9,13 @@ import numpy as np
 
 from aiida_nanoml.densities.density import Density
 from aiida_nanoml.engines.label_set import LabelSource
-from aiida_nanoml.engines.siesta.vacuum import measure_vacuum
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.density.model_files import save_density_model
 from aiida_nanoml.learning.density.network import DensityNetwork, PredictedDensity, metrics_of
 from aiida_nanoml.learning.density.plots import plot_density_maps, plot_nmae
 from aiida_nanoml.learning.plots import plot_learning_curve
 from aiida_nanoml.structures import StructureSet
+from aiida_nanoml.structures.vacuum import measure_vacuum
 from aiida_nanoml.worker.densities import DensityFiles, Metrics, columns_of, mean_metrics
 from aiida_nanoml.worker.files import read_arrays, read_job, write_arrays
 from aiida_nanoml.worker.schemas import (

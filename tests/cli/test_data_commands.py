@@ -14,7 +14,7 @@ from aiida_nanoml.actions.import_dataset import ImportDataset
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.exchange import read_xy
-from aiida_nanoml.structures import FlakeParameters, generate_flakes, read_structures
+from aiida_nanoml.structures import FlakeParameters, generate_flakes, isolate, read_structures
 
 
 def test_generated_flakes_are_those_of_the_seed(cli_json):
@@ -25,6 +25,23 @@ def test_generated_flakes_are_those_of_the_seed(cli_json):
     assert content['n_structures'] == 5
     assert node.structures == expected
     assert node.creator.process_label == 'generate_flake_set'
+
+
+def test_periodicity_is_shown_and_a_box_is_taken_away_on_demand(cli_json, cli, tmp_path):
+    from ase.build import molecule
+    from ase.io import write
+
+    boxed = molecule('CH4', vacuum=5.0)
+    boxed.pbc = True
+    write(tmp_path / 'methane.vasp', boxed)
+    content = cli_json('structures', 'import', tmp_path / 'methane.vasp')
+    assert (content['n_periodic'], content['n_with_cell']) == (1, 1)
+    content = cli_json('structures', 'import', tmp_path / 'methane.vasp', '--isolated')
+    assert (content['n_periodic'], content['n_with_cell']) == (0, 1)
+    node = orm.load_node(content['uuid'])
+    bare = isolate(read_structures(tmp_path / 'methane.vasp'))
+    assert node.structures.hashes.tolist() == bare.hashes.tolist()
+    assert 'periodic    0 of 1' in cli('structures', 'show', node.uuid).output
 
 
 def test_options_of_the_generator_arrive(cli_json):

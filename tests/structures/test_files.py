@@ -1,5 +1,8 @@
 """Files: extended XYZ keeps everything, other formats what they can, and unreadable ones are refused with a reason."""
 
+import os
+import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiida_nanoml.errors import StructureError
-from aiida_nanoml.structures import FlakeParameters, StructureSet, generate_flakes, read_structures, write_structures
+from aiida_nanoml.structures import (
+    FlakeParameters,
+    StructureSet,
+    generate_flakes,
+    isolate,
+    read_structures,
+    write_structures,
+)
+from tests.mutations import fuzzed, mutations
 
 DATA = Path(__file__).parent / 'data'
 
@@ -98,3 +109,180 @@ def test_what_cannot_be_written_is_refused(tmp_path):
         write_structures(water, tmp_path / 'absent' / 'water.extxyz')
     with pytest.raises(StructureError, match='no structure to write'):
         write_structures(water.select([]), tmp_path / 'none.extxyz')
+
+
+CIF = """\
+data_x
+_cell_length_a 3.57
+_cell_length_b 3.57
+_cell_length_c 3.57
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_symmetry_space_group_name_H-M 'F m -3 m'
+_symmetry_Int_Tables_number 225
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+"""
+SDF = """\
+methylene
+  own
+
+  3  0  0  0  0  0  0  0  0  0999 V2000
+    0.0000    0.0000    0.0000 C   0  0  0  0  0  0
+    0.0000    0.9000    0.6000 H   0  0  0  0  0  0
+    0.0000   -0.9000    0.6000 H   0  0  0  0  0  0
+M  END
+$$$$
+
+  own
+
+  2  0  0  0  0  0  0  0  0  0999 V2000
+    0.0000    0.0000    0.0000 C   0  0  0  0  0  0
+    0.0000    0.0000    1.1300 O   0  0  0  0  0  0
+M  END
+> <property>
+1.0
+
+$$$$
+"""
+
+
+def written(folder: Path, name: str, content: str) -> Path:
+    path = folder / name
+    path.write_text(content, encoding='utf-8')
+    return path
+
+
+@pytest.mark.parametrize(
+    ('name', 'content', 'reason'),
+    [
+        (
+            'hea.cif',
+            CIF + ''.join(f'{one}1 {one} 0 0 0 0.2\n' for one in ('Al', 'Co', 'Cr', 'Fe', 'Ni')),
+            r'structure 0 \(hea\): site 0 is shared by Al 0.2, Co 0.2, Cr 0.2, Fe 0.2, Ni 0.2: .* an ordered cell',
+        ),
+        ('vacancy.cif', CIF + 'Ni1 Ni 0 0 0 0.75\n', r'site 0 is partly filled by Ni 0.75'),
+        (
+            'half.pdb',
+            'ATOM      1  C   MOL     1       0.000   0.000   0.000  0.50  0.00           C\nEND\n',
+            'atom 0 is there by 0.5 only',
+        ),
+        ('ion.extxyz', '1\nProperties=species:S:1:pos:R:3 charge=1\nN 0 0 0\n', r'a net charge of \+1 is stated'),
+        ('ion.xyz', '1\ntotal_charge=-2\nO 0 0 0\n', r'a net charge of -2 is stated'),
+        ('ion.mol', SDF.partition('$$$$')[0].replace('M  END', 'M  CHG  1   1   1\nM  END'), r'a net charge of \+1 is'),
+        ('ion.sdf', SDF.replace('O   0  0', 'O   0  5'), r'structure 1 \(ion-0001\): a net charge of -1 is stated'),
+        (
+            'partial.extxyz',
+            '2\nProperties=species:S:1:pos:R:3:initial_charges:R:1\nN 0 0 0 0.6\nO 0 0 1.1 0.4\n',
+            r'a net charge of \+1 is stated',
+        ),
+        ('triplet.xyz', '2\nmultiplicity=3\nO 0 0 0\nO 0 0 1.2\n', 'the spin multiplicity 3 is stated'),
+        (
+            'ghost.XV',
+            ' 20 0 0 0 0 0\n 0 20 0 0 0 0\n 0 0 20 0 0 0\n 2\n 1 1 10. 10. 10. 0 0 0\n 2 -1 11. 10. 12. 0 0 0\n',
+            r'atom 1 is a ghost \(atomic number -1\)',
+        ),
+        ('heavy.xyz', '2\n\nC 0 0 0\nD 0 0 1.1\n', "'D' on line 4 is no element that is known here"),
+        ('dummy.xyz', '2\n\nX-H 0 0 0\nC 0 0 1.1\n', "'X-H' on line 3 is no element"),
+        ('label.sdf', SDF.replace(' O ', ' O1'), "record 2: 'O1' is no element"),
+        ('many.sdf', SDF.replace('  3  0', ' 30  0'), 'record 1: 30 atoms are announced, 3 follow'),
+        ('few.sdf', SDF.replace('  3  0', '  2  0'), 'record 1: 2 atoms are announced, 3 follow'),
+        ('huge.extxyz', '2000000000\n\nC 0 0 0\n', "line 1: '2000000000' atoms are announced, 1 lines follow"),
+        ('huge.xyz', f'1\n\nC 0 0 0\n{"9" * 30}\n\nC 0 0 0\n', 'line 4: .* atoms are announced, 1 lines follow'),
+        ('huge.gen', '2000000000 C\nC\n1 1 0 0 0\n', "line 1: '2000000000' atoms are announced, 1 follow"),
+        ('huge.vasp', 'x\n1.0\n1 0 0\n0 1 0\n0 0 1\nC\n2000000000\nDirect\n0 0 0\n', "line 7: '2000000000' atoms"),
+        ('huge.cube', f'a\nb\n {"9" * 20} 0 0 0\n2 1 0 0\n2 0 1 0\n2 0 0 1\n', 'line 3: .* are announced'),
+        ('gap.xyz', '1\n\nC 0 0 0\n\n1\n\nC 0 0 0\n', 'line 4: an empty line, and content after it'),
+        (
+            'nested.extxyz',
+            f'1\nProperties=species:S:1:pos:R:3 a="_JSON {"[" * 20000}"\nC 0 0 0\n',
+            'nested|cannot be read',
+        ),
+    ],
+)
+def test_what_a_set_cannot_hold_is_refused_by_name(tmp_path, name, content, reason):
+    path = written(tmp_path, name, content)
+    started = time.monotonic()
+    with pytest.raises(StructureError, match=reason) as caught:
+        read_structures(path)
+    assert name in str(caught.value)
+    assert time.monotonic() - started < 1
+
+
+def test_every_record_of_an_sdf_file_is_read(tmp_path):
+    path = written(tmp_path, 'two.sdf', SDF)
+    both = read_structures(path)
+    assert both.formulas == ['CH2', 'CO']
+    assert both.names.tolist() == ['methylene', 'two-0001']
+    assert read_structures(path, -1).formulas == ['CO']
+    assert read_structures(path, '1:').formulas == ['CO']
+
+
+def test_neutral_structures_with_charges_are_taken(tmp_path):
+    path = written(
+        tmp_path,
+        'salt.extxyz',
+        '2\nProperties=species:S:1:pos:R:3:initial_charges:R:1 charge=0 mult=1\nNa 0 0 0 0.9\nCl 0 0 2.4 -0.9\n',
+    )
+    assert read_structures(path).formulas == ['ClNa']
+    radical = written(tmp_path, 'radical.xyz', '1\nmultiplicity=2\nH 0 0 0\n')
+    assert read_structures(radical).formulas == ['H']
+    zwitterion = SDF.replace('O   0  0', 'O   0  3').replace('1.1300 O', '1.1300 O').replace('C   0  0', 'C   0  5')
+    assert len(read_structures(written(tmp_path, 'z.sdf', zwitterion.split('$$$$\n')[1]))) == 1
+
+
+def test_a_molecule_in_a_box_is_isolated_on_demand(tmp_path):
+    water = molecule('H2O', vacuum=6.0)
+    water.pbc = True
+    water.positions -= [0, 0, 6.5]  # the face of the box divides it
+    water.wrap()
+    boxed = StructureSet.from_ase([water], names=['water'])
+    found = isolate(boxed)
+    assert not found.pbc.any()
+    assert found.cells.any()
+    assert found.hashes.tolist() == StructureSet.from_ase([molecule('H2O')]).hashes.tolist()
+    assert isolate(found) == found
+    crystal = StructureSet.from_ase([bulk('Cu', cubic=True)], names=['copper'])
+    with pytest.raises(
+        StructureError, match=r'copper\) is no isolated one in a box: its images are 1.8\d Å apart along'
+    ):
+        isolate(crystal)
+
+
+FUZZED = {
+    'f.extxyz': '2\nLattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3 pbc="F F F"\nC 0 0 0\nO 0 0 1\n',
+    'f.xyz': '2\n\nC 0 0 0\nO 0 0 1.1\n2\n\nN 0 0 0\nN 0 0 1.1\n',
+    'f.XV': ' 20. 0 0 0 0 0\n 0 20. 0 0 0 0\n 0 0 20. 0 0 0\n 2\n 1 6 10. 10. 10. 0 0 0\n 2 8 11. 10. 12. 0 0 0\n',
+    'f.sdf': SDF,
+}
+
+
+@pytest.fixture(scope='module')
+def memory_folder(tmp_path_factory):
+    """A folder in memory, where the system has one: most of the time would go into opening files."""
+    memory = Path('/dev/shm')  # noqa: S108
+    if not os.access(memory, os.W_OK):
+        yield tmp_path_factory.mktemp('files')
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize('name', FUZZED)
+@fuzzed(4)
+def test_no_mutation_of_a_file_of_structures_is_a_traceback(memory_folder, name, seed):
+    path = memory_folder / name
+    for content in mutations(FUZZED[name].encode(), seed):
+        path.write_bytes(content)
+        try:
+            found = read_structures(path)
+        except StructureError:
+            continue
+        assert np.isfinite(found.positions).all()
+        assert len(found.numbers) >= 1

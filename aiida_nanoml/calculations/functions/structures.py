@@ -12,7 +12,14 @@ from aiida.engine import calcfunction
 from aiida_nanoml.calculations.functions.base import refusing
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.errors import StructureError
-from aiida_nanoml.structures import FlakeParameters, StructureSet, generate_flakes, make_generator, read_structures
+from aiida_nanoml.structures import (
+    FlakeParameters,
+    StructureSet,
+    generate_flakes,
+    isolate,
+    make_generator,
+    read_structures,
+)
 
 
 @calcfunction
@@ -62,11 +69,14 @@ def generate_structures(generator: orm.Str, parameters: orm.Dict) -> StructureSe
 
 @calcfunction
 @refusing
-def import_structures(file: orm.SinglefileData, family: orm.Str | None = None) -> StructureSetData:
+def import_structures(
+    file: orm.SinglefileData, family: orm.Str | None = None, isolated: orm.Bool | None = None
+) -> StructureSetData:
     """Read structures from a file in any format that ASE reads.
 
     :param file: the file; the format follows from its name.
     :param family: family of all structures, in place of what the file says.
+    :param isolated: whether structures in a box are taken as isolated, where their images are far enough apart.
     :raises StructureError: the file cannot be read, or a structure is not physical.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -76,6 +86,8 @@ def import_structures(file: orm.SinglefileData, family: orm.Str | None = None) -
             found = read_structures(path)
         except StructureError as error:
             raise StructureError(str(error).replace(f'{folder}/', '')) from error
+    if isolated is not None and isolated.value:
+        found = isolate(found)
     if family is not None:
         found = StructureSet.from_arrays(found.to_arrays() | {'families': np.full(len(found), family.value)})
     return StructureSetData(found)

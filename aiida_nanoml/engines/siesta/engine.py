@@ -21,12 +21,12 @@ from aiida_nanoml.engines.base import DFT, Engine, EngineParameters, Label, Prog
 from aiida_nanoml.engines.siesta.fdf_writing import write_fdf
 from aiida_nanoml.engines.siesta.mesh import read_density
 from aiida_nanoml.engines.siesta.output import read_run, read_version
-from aiida_nanoml.engines.siesta.parameters import MINIMUM_VACUUM_ANG, SiestaParameters
+from aiida_nanoml.engines.siesta.parameters import SiestaParameters
 from aiida_nanoml.engines.siesta.pseudopotentials import bundled, check_pseudopotentials, digest
-from aiida_nanoml.engines.siesta.vacuum import measure_vacuum
 from aiida_nanoml.errors import EngineError, EvaluationError, FailureCode, StructureError
 from aiida_nanoml.structures import StructureSet, place
 from aiida_nanoml.structures.elements import SYMBOLS
+from aiida_nanoml.structures.vacuum import MINIMUM_VACUUM_ANG, measure_vacuum
 
 if TYPE_CHECKING:
     from aiida_nanoml.densities import Density

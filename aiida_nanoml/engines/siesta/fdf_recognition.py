@@ -18,7 +18,6 @@ from aiida_nanoml.engines.siesta.k_points import monkhorst_pack_mesh
 from aiida_nanoml.engines.siesta.mesh import SUB_POINTS
 from aiida_nanoml.engines.siesta.parameters import (
     AUTHORS,
-    MINIMUM_VACUUM_ANG,
     OWNED,
     SIESTA_DEFAULTS,
     STRUCTURAL,
@@ -28,10 +27,10 @@ from aiida_nanoml.engines.siesta.parameters import (
     is_housekeeping,
     is_relaxing,
 )
-from aiida_nanoml.engines.siesta.vacuum import gather_atoms, measure_vacuum
 from aiida_nanoml.errors import EngineError, StructureError
 from aiida_nanoml.structures import Structure
 from aiida_nanoml.structures.elements import SYMBOLS
+from aiida_nanoml.structures.vacuum import MINIMUM_VACUUM_ANG, gather_atoms, measure_vacuum
 
 Floats = NDArray[np.float64]
 
@@ -96,7 +95,7 @@ def read_structure(fdf: Fdf) -> Structure:
     """Read the structure of an input.
 
     The input does not say what repeats. A direction counts as open where the images are at least
-    :data:`~aiida_nanoml.engines.siesta.parameters.MINIMUM_VACUUM_ANG` apart and the k-points do not sample it. An
+    :data:`~aiida_nanoml.structures.vacuum.MINIMUM_VACUUM_ANG` apart and the k-points do not sample it. An
     isolated structure is put together where the faces of the cell cut it.
 
     :raises StructureError: something is missing or not understood; ghost atoms, Z-matrices and supercells.

@@ -8,9 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, field_validator, model_validator
 
 from aiida_nanoml.engines.base import EngineParameters
-
-MINIMUM_VACUUM_ANG = 5.0
-"""Images nearer than this (Å) interact: their orbitals and potentials overlap."""
+from aiida_nanoml.structures.vacuum import MINIMUM_VACUUM_ANG
 
 USUAL_VACUUM_ANG = 10.0
 """Vacuum (Å) in the parameters of a periodic structure, which has none."""

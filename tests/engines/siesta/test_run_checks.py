@@ -312,7 +312,7 @@ RIGHT = read_run(TINY.get).label
 
 
 @pytest.mark.parametrize('file', TINY)
-@fuzzed(40)
+@fuzzed(25)
 def test_no_mutation_is_a_traceback_or_a_wrong_number(file: str, seed: int) -> None:
     """What is accepted is finite, and has the numbers that a second place in the files confirms."""
     right = RIGHT

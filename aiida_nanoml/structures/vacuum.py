@@ -6,7 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_nanoml.errors import StructureError
-from aiida_nanoml.structures import Structure
+from aiida_nanoml.structures.structure_set import Structure, StructureSet
+
+MINIMUM_VACUUM_ANG = 5.0
+"""Images nearer than this (Å) interact: their orbitals and potentials overlap."""
 
 
 def measure_vacuum(structure: Structure) -> NDArray[np.float64]:
@@ -51,3 +54,28 @@ def gather_atoms(
         first = ordered[(widest + 1) % len(ordered)]
         fractions[:, axis] = np.where(wrapped < first - 1e-12, wrapped + 1.0, wrapped)
     return vacuum, np.asarray(fractions @ cell, dtype=np.float64)
+
+
+def isolate(structures: StructureSet) -> StructureSet:
+    """Take periodic structures for what they are in a box: isolated.
+
+    Codes that know periodic structures only put a molecule into a box. Atoms that the faces of the box divide are put
+    together; the box itself is kept, and does not count.
+
+    :returns: the same structures, none of them periodic.
+    :raises StructureError: the images of a structure are nearer than :data:`MINIMUM_VACUUM_ANG` along a vector.
+    """
+    parts = []
+    for row, part in enumerate(structures):
+        if not part.pbc.any():
+            parts.append(part)
+            continue
+        vacuum, whole = gather_atoms(part.positions, part.cell)
+        narrow = np.flatnonzero(part.pbc & (vacuum < MINIMUM_VACUUM_ANG))
+        if len(narrow):
+            raise StructureError(
+                f'structure {row} ({structures.names[row]}) is no isolated one in a box: its images are '
+                f'{vacuum[narrow[0]]:.2f} Å apart along vector {narrow[0] + 1}, less than {MINIMUM_VACUUM_ANG:g} Å'
+            )
+        parts.append(Structure(part.numbers, whole, part.cell))
+    return StructureSet.from_structures(parts, structures.names, structures.families)
