@@ -116,7 +116,7 @@ def test_names_are_the_users(run_folder, tmp_path):
             'ambiguous',
         ),
         (lambda folder: (folder / 'aiida.fdf').write_text('%include /etc/passwd\n'), 'input_refused'),
-        (lambda folder: (folder / 'aiida.fdf').write_text('MD.NumCGsteps 5\n' + FLAKE.fdf), 'input_refused'),
+        (lambda folder: (folder / 'aiida.fdf').write_text('MD.NumCGsteps 5\n' + FLAKE.fdf), 'input_changed'),
         (lambda folder: (folder / 'aiida.fdf').write_text(FLAKE.fdf.replace('150 Ry', '200 Ry')), 'input_changed'),
     ],
 )

@@ -101,7 +101,7 @@ class SiestaEngine(Engine):
     def method(self) -> str:
         """Return the names of functional, basis and code."""
         settings = self.settings
-        spin = ', spin-polarised' if settings.spin == 'polarized' else ''
+        spin = {'none': '', 'polarized': ', spin-polarised'}.get(settings.spin, f', {settings.spin}')
         return f'{settings.xc_functional}-{settings.xc_authors}/{settings.basis_size}{spin} (SIESTA)'
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -33,8 +33,16 @@ ENERGIES_EV = {
 _DIMENSIONS = ((LENGTHS_ANG, 'bohr'), (ENERGIES_EV, 'ry'))
 """Units of each dimension, and the one of a value without unit."""
 
-_COMMENT = re.compile(r'[#;!].*')
+_TOKEN = re.compile(
+    r"""(?P<quote>["'`])(?P<text>.*?)(?:(?P=quote)|$)|(?P<comment>[#;!])|\[[^\]]*\]?|<|[\w$%&*+\-./@^|~]["'`\w$%&*+\-./@^|~]*"""
+)
+"""A token of a line, as the parser of SIESTA 4.1 and 5 cuts it (``Src/fdf/parse.F90``); all else separates tokens."""
+
 _SEPARATORS = re.compile(r'[\s=:,]+')
+_LIST = re.compile(r'\[([^\]]*)\]?')
+_DEEPEST = 20
+"""Files within files; deeper ones include themselves."""
+
 _TRUE = frozenset({'', 't', 'true', '.true.', 'yes', 'y'})
 
 
@@ -142,6 +150,20 @@ class Fdf:
             raise EngineError(f'the value of {key} in the fdf input is not understood: {text!r}')
         return value * scales[given] / scales[unit.lower()]
 
+    def get_list(self, key: str) -> list[float] | None:
+        """Return the numbers of a list, ``[9 9 1]``; None if the value of the key is no list.
+
+        :raises EngineError: the list holds something else.
+        """
+        match = _LIST.fullmatch((self.get(key) or '').strip())
+        if match is None:
+            return None
+        words = [word for word in _SEPARATORS.split(match[1]) if word]
+        numbers = read_numbers(match[1])
+        if len(numbers) != len(words):
+            raise EngineError(f'the list {key} in the fdf input is not understood: {match[0]!r}')
+        return numbers
+
     def get_block(self, key: str) -> tuple[str, ...] | None:
         """Return the lines of a block."""
         return self.blocks.get(canonical(key))
@@ -158,48 +180,172 @@ class Fdf:
             raise EngineError(f'the fdf input has no block {key}')
         rows = []
         for line in lines:
-            numbers = [number for number in map(_float, _SEPARATORS.split(line)) if number is not None]
+            numbers = read_numbers(line)
             if len(numbers) < columns:
                 raise EngineError(f'a line of the block {key} has fewer than {columns} numbers: {line!r}')
             rows.append(numbers[:columns])
         return np.array(rows, dtype=np.float64).reshape(-1, columns)
 
 
-def read_fdf(text: str) -> Fdf:
+def read_fdf(text: str, read: Callable[[str], str | None] | None = None) -> Fdf:
     """Read an input.
 
-    As SIESTA does, the first of several lines with one key counts.
+    As SIESTA does, the first of several lines with one key counts, ``%include`` puts a file in, ``key < file`` takes
+    the value or block of a key from a file, and ``%block key < file`` takes the lines of a block from a file. A ``<``
+    counts anywhere but within quotes.
 
     :param text: content of the file.
-    :raises EngineError: a block that does not end, or input that is elsewhere (``%include``, ``<``).
+    :param read: returns the text of another file by the name that the input gives, None if there is no such file.
+    :raises EngineError: a block that does not end, or input in a file that is not there.
     """
-    values: dict[str, str] = {}
-    blocks: dict[str, tuple[str, ...]] = {}
-    lines = iter(enumerate(text.splitlines(), start=1))
-    for number, raw in lines:
-        line = _COMMENT.sub('', raw).strip()
-        if not line:
-            continue
-        if '<' in line or line.lower().startswith('%include'):
-            raise EngineError(f'line {number} of the fdf input refers to another file: {line!r}; put it into one file')
-        if not line.startswith('%'):
-            key, _, value = _SEPARATORS.sub(' ', line).partition(' ')
-            values.setdefault(canonical(key), value.strip().strip('"\'`'))
-            continue
-        words = line.split()
-        if words[0].lower() != '%block' or len(words) != 2:
-            raise EngineError(f'line {number} of the fdf input is not understood: {line!r}')
-        content = []
-        for _, inner in lines:
-            bare = _COMMENT.sub('', inner).strip()
-            if bare.lower().startswith('%endblock'):
-                break
-            if bare:
-                content.append(bare)
+    reader = _Reader(read)
+    reader.take(text, 'the fdf input', frozenset(), 0)
+    return Fdf(reader.values, reader.blocks)
+
+
+class _Reader:
+    """Collect values and blocks of an input and of the files that it names."""
+
+    def __init__(self, read: Callable[[str], str | None] | None) -> None:
+        self._read = read
+        self.values: dict[str, str] = {}
+        self.blocks: dict[str, tuple[str, ...]] = {}
+
+    def take(self, text: str, name: str, wanted: frozenset[str], depth: int) -> set[str]:
+        """Take the lines of a file.
+
+        :param wanted: keys that are taken; empty: all.
+        :returns: the keys that the file has among these.
+        """
+        found: set[str] = set()
+        lines = iter(enumerate(text.splitlines(), start=1))
+        for number, raw in lines:
+            tokens = _tokens(raw)
+            if not tokens:
+                continue
+            place = f'line {number} of {name}'
+            first = tokens[0].lower()
+            if first == '%block':
+                found |= self._take_block(tokens, raw, lines, place, wanted, depth)
+            elif first == '%include':
+                content = self._open(tokens[1:2], raw, place, depth)
+                found |= self.take(content, tokens[1], wanted, depth + 1)
+            elif first.startswith('%'):
+                raise EngineError(f'{place} is not understood: {raw.strip()!r}')
+            elif '<' in tokens and not self._is_title(tokens):
+                found |= self._redirect(tokens, raw, place, wanted, depth)
+            else:
+                key = canonical(tokens[0])
+                if not wanted or key in wanted:
+                    self.values.setdefault(key, ' '.join(tokens[1:]))
+                    found.add(key)
+        return found
+
+    def _take_block(
+        self,
+        tokens: list[str],
+        raw: str,
+        lines: Iterator[tuple[int, str]],
+        place: str,
+        wanted: frozenset[str],
+        depth: int,
+    ) -> set[str]:
+        if len(tokens) < 2 or tokens[1] == '<' or ('<' in tokens and tokens.index('<') != 2):
+            raise EngineError(f'{place} is not understood: {raw.strip()!r}')
+        label, key = tokens[1], canonical(tokens[1])
+        if '<' in tokens:
+            content = self._open(tokens[3:4], raw, place, depth)
+            body = self._read_body(iter(enumerate(content.splitlines(), start=1)), label, tokens[3], depth, whole=True)
         else:
-            raise EngineError(f'the block {words[1]!r} of the fdf input, line {number}, does not end')
-        blocks.setdefault(canonical(words[1]), tuple(content))
-    return Fdf(values, blocks)
+            body = self._read_body(lines, label, place, depth, whole=False)
+        if wanted and key not in wanted:
+            return set()
+        self.blocks.setdefault(key, tuple(body))
+        return {key}
+
+    def _read_body(
+        self, lines: Iterator[tuple[int, str]], label: str, place: str, depth: int, *, whole: bool
+    ) -> list[str]:
+        """Return the lines of a block up to its end.
+
+        :param whole: the lines are a file, whose end is that of the block; it may repeat the head of the block.
+        """
+        body: list[str] = []
+        for _, raw in lines:
+            bare = _without_comment(raw)
+            words = bare.split(maxsplit=2)
+            first = words[0].lower() if words else ''
+            if first == '%endblock':
+                return body
+            if first == '%include':
+                content = self._open(_tokens(raw)[1:2], raw, place, depth)
+                inner = iter(enumerate(content.splitlines(), start=1))
+                body += self._read_body(inner, label, words[1], depth + 1, whole=True)
+            elif first == '%block' and whole and len(words) > 1 and canonical(words[1]) == canonical(label):
+                body.clear()
+            elif first:
+                body.append(bare)
+        if not whole:
+            raise EngineError(
+                f'the block {label!r} of the fdf input, {place.removesuffix(" of the fdf input")}, does not end'
+            )
+        return body
+
+    def _redirect(self, tokens: list[str], raw: str, place: str, wanted: frozenset[str], depth: int) -> set[str]:
+        position = tokens.index('<')
+        if position == 0:
+            raise EngineError(f'{place} is not understood: {raw.strip()!r}')
+        keys = {canonical(token): token for token in tokens[:position]}
+        asked = frozenset(keys) & wanted if wanted else frozenset(keys)
+        if not asked:
+            return set()
+        content = self._open(tokens[position + 1 : position + 2], raw, place, depth)
+        found = self.take(content, tokens[position + 1], asked, depth + 1)
+        if missing := sorted(keys[key] for key in asked - found):
+            raise EngineError(f'{place} takes {missing[0]} from {tokens[position + 1]}, which does not have it')
+        return found
+
+    def _is_title(self, tokens: list[str]) -> bool:
+        """Return whether a line is a title with ``<`` in it: it decides about nothing, and names no file."""
+        if canonical(tokens[0]) != 'systemname':
+            return False
+        file = tokens[tokens.index('<') + 1 :][:1]
+        return not file or self._read is None or self._read(file[0]) is None
+
+    def _open(self, name: list[str], raw: str, place: str, depth: int) -> str:
+        if not name:
+            raise EngineError(f'{place} names no file: {raw.strip()!r}')
+        if self._read is None:
+            raise EngineError(f'{place} refers to another file: {raw.strip()!r}; put it into one file')
+        if depth >= _DEEPEST:
+            raise EngineError(f'{place} refers to {name[0]}: files that include each other without an end')
+        content = self._read(name[0])
+        if content is None:
+            raise EngineError(f'{place} refers to {name[0]}, which is not there: {raw.strip()!r}')
+        return content
+
+
+def read_numbers(line: str) -> list[float]:
+    """Return the numbers of a line; words between them are passed over."""
+    return [number for number in map(_float, _SEPARATORS.split(line)) if number is not None]
+
+
+def _tokens(line: str) -> list[str]:
+    """Return the tokens of a line, without its comment."""
+    tokens = []
+    for match in _TOKEN.finditer(line):
+        if match['comment']:
+            break
+        tokens.append(match['text'] if match['quote'] else match[0])
+    return tokens
+
+
+def _without_comment(line: str) -> str:
+    """Return a line without its comment."""
+    if not any(mark in line for mark in '#;!'):
+        return line.strip()
+    comment = next((match for match in _TOKEN.finditer(line) if match['comment']), None)
+    return (line if comment is None else line[: comment.start()]).strip()
 
 
 def _first_number(text: str) -> float | None:

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from aiida_nanoml.engines.siesta.engine import SiestaEngine
-from aiida_nanoml.engines.siesta.fdf import LENGTHS_ANG, Fdf
-from aiida_nanoml.engines.siesta.k_points import monkhorst_pack_mesh
+from aiida_nanoml.engines.siesta.fdf import LENGTHS_ANG, Fdf, read_numbers
+from aiida_nanoml.engines.siesta.geometry import Geometry
+from aiida_nanoml.engines.siesta.k_points import KMesh, mesh_of_cutoff, monkhorst_pack_mesh
 from aiida_nanoml.engines.siesta.mesh import SUB_POINTS
 from aiida_nanoml.engines.siesta.parameters import (
     AUTHORS,
+    MESHES,
     OWNED,
     SIESTA_DEFAULTS,
     STRUCTURAL,
@@ -43,11 +45,29 @@ _BASIS_SIZES = {
     **dict.fromkeys(('tzp', 'tzp1', 'tz1p', 'tzsp'), 'TZP'),
 }
 _SPINS = {
-    **dict.fromkeys(('none', 'nonpolarized', 'nonpolarised'), 'none'),
+    **dict.fromkeys(('none', 'nonpolarized', 'nonpolarised', 'np'), 'none'),
     **dict.fromkeys(('polarized', 'polarised', 'collinear', 'colinear', 'p'), 'polarized'),
+    **dict.fromkeys(('noncollinear', 'noncolinear', 'nc'), 'non-collinear'),
+    **dict.fromkeys(('spinorbit', 'so', 'soc'), 'spin-orbit'),
+    **dict.fromkeys(('spinorbit+offsite', 'so+offsite', 'soc+offsite'), 'spin-orbit'),
 }
 _STANDING_STILL = frozenset({'cg', 'broyden', 'fire'})
 """Kinds of run that move no atoms unless a number of steps is given."""
+
+_MOVING = _STANDING_STILL | {
+    'verlet',
+    'nose',
+    'parrinellorahman',
+    'noseparrinellorahman',
+    'anneal',
+    'zmatrix',
+}
+"""Kinds of run that end in a geometry of their own, to which the label belongs."""
+
+_MOST_ATOMS = 1_000_000
+
+_OTHER_GEOMETRY = ('UseSaveData', 'MD.UseSaveXV', 'MD.UseSaveZM', 'UseStructFile', 'MD.UseStructFile')
+"""Flags by which SIESTA takes the geometry from a file of an earlier run, whatever the input says."""
 
 
 @dataclass(frozen=True)
@@ -98,19 +118,54 @@ def read_structure(fdf: Fdf) -> Structure:
     :data:`~aiida_nanoml.structures.vacuum.MINIMUM_VACUUM_ANG` apart and the k-points do not sample it. An
     isolated structure is put together where the faces of the cell cut it.
 
-    :raises StructureError: something is missing or not understood; ghost atoms, Z-matrices and supercells.
+    :raises StructureError: something is missing or not understood; ghost atoms, Z-matrices, and geometries that come
+        from a file of an earlier run.
+    """
+    flag = geometry_flag(fdf)
+    if flag is not None:
+        raise StructureError(f'{flag} takes the geometry from a file of an earlier run: only the output says which one')
+    return structure_of_geometry(fdf, read_geometry(fdf))
+
+
+def geometry_flag(fdf: Fdf) -> str | None:
+    """Return the flag by which SIESTA takes the geometry from a file of an earlier run; None without one."""
+    return next((flag for flag in _OTHER_GEOMETRY if fdf.get_flag(flag)), None)
+
+
+def read_geometry(fdf: Fdf) -> Geometry:
+    """Read cell and atoms of an input, whatever flags say about files that replace them.
+
+    :raises StructureError: as :func:`read_structure` does.
     """
     try:
         lattice = _read_lattice(fdf)
-        numbers, positions = _read_atoms(fdf, lattice)
-        sampled = _read_sampled_directions(fdf)
+        species, positions = _read_atoms(fdf, lattice)
     except EngineError as error:
         raise StructureError(str(error)) from error
     if lattice.constant_ang is None:
-        return Structure(numbers, positions)
-    vacuum, whole = gather_atoms(positions, lattice.vectors)
+        return Geometry(None, positions, species)
+    try:
+        return _repeat(fdf, Geometry(lattice.vectors, positions, species))
+    except EngineError as error:
+        raise StructureError(str(error)) from error
+
+
+def structure_of_geometry(fdf: Fdf, geometry: Geometry, mesh: KMesh | None = None) -> Structure:
+    """Return the structure with the cell and the atoms of a geometry, and the species of an input.
+
+    :param mesh: that the run used; None: that of the input.
+    :raises StructureError: a species that is not defined, or no real atom; a mesh that is not understood.
+    """
+    numbers = _atomic_numbers(fdf, geometry.species)
+    if geometry.cell is None:
+        return Structure(numbers, geometry.positions)
+    try:
+        sampled = (mesh or read_mesh(fdf, geometry.cell)).sampled()
+    except EngineError as error:
+        raise StructureError(str(error)) from error
+    vacuum, whole = gather_atoms(geometry.positions, geometry.cell)
     pbc = (vacuum < MINIMUM_VACUUM_ANG) | sampled
-    return Structure(numbers, whole if not pbc.any() else positions, lattice.vectors, pbc)
+    return Structure(numbers, whole if not pbc.any() else geometry.positions, geometry.cell, pbc)
 
 
 def read_parameters(fdf: Fdf, known: Sequence[SiestaParameters] = ()) -> SiestaParameters:
@@ -119,17 +174,51 @@ def read_parameters(fdf: Fdf, known: Sequence[SiestaParameters] = ()) -> SiestaP
     :param known: parameters that the input may realise: the first that ask for the same is returned, so that a
         ``k_length_ang`` or ``k_density`` is recognised in the meshes of different cells. After these, the protocols
         are tried.
-    :raises EngineError: atoms that move, a value that is not understood, non-collinear spin, a mesh that is not
-        diagonal, or a box that is left to SIESTA.
+    :raises EngineError: atoms that move, a value that is not understood, non-collinear spin, or a box that is left to
+        SIESTA.
     :raises StructureError: as :func:`read_structure` does.
     """
     structure = read_structure(fdf)
-    _check_no_motion(fdf)
-    found = _read_explicit_parameters(fdf, structure)
+    if moves_atoms(fdf):
+        raise EngineError(
+            f'the run moves atoms (MD.TypeOfRun {fdf.get("MD.TypeOfRun", "cg").lower()}): a label belongs to a given '
+            'geometry; make a single point of the final structure'
+        )
+    spin = _read_spin(fdf)
+    if spin not in ('none', 'polarized'):
+        raise EngineError(f'{spin} spin is not supported by the engine siesta; it is read from finished runs only')
+    return parameters_of_structure(fdf, structure, known=known)
+
+
+def parameters_of_structure(
+    fdf: Fdf, structure: Structure, mesh: KMesh | None = None, known: Sequence[SiestaParameters] = ()
+) -> SiestaParameters:
+    """Read the parameters with which one structure was computed, wherever it came from.
+
+    :param structure: the one to which energy and levels belong.
+    :param mesh: that the run used; None: that of the input.
+    :param known: as of :func:`read_parameters`.
+    :raises EngineError: a value that is not understood, or a box that is left to SIESTA.
+    """
+    found = _read_explicit_parameters(fdf, structure, mesh or read_mesh(fdf, structure.cell))
     for candidate in (*known, *_protocol_parameters().values()):
         if _effective_values(candidate, structure) == _effective_values(found, structure):
             return candidate
     return found
+
+
+def moves_atoms(fdf: Fdf) -> bool:
+    """Return whether a run may end in another geometry than it began with.
+
+    :raises EngineError: it does something else, such as computing force constants.
+    """
+    kind = fdf.get('MD.TypeOfRun', 'cg').lower()
+    if canonical(kind) not in _MOVING or fdf.get('Lua.Script') is not None:
+        raise EngineError(
+            f'the run moves atoms (MD.TypeOfRun {kind}) as no relaxation and no dynamics do: make a single point of '
+            'the structure that is meant'
+        )
+    return kind not in _STANDING_STILL or bool(fdf.get_number('MD.NumCGsteps', 'MD.Steps'))
 
 
 def read_mesh_settings(fdf: Fdf) -> tuple[float, int]:
@@ -160,20 +249,23 @@ def _protocol_parameters() -> dict[str, SiestaParameters]:
 def _effective_values(parameters: SiestaParameters, structure: Structure) -> dict[str, Any]:
     """Return the parameters as they act on one structure: with its mesh, and no vacuum where it is periodic."""
     values = parameters.model_dump()
-    del values['k_grid'], values['k_length_ang'], values['k_density'], values['k_shift']
-    values['k_points'] = monkhorst_pack_mesh(parameters, structure)
+    for name in (*MESHES, 'k_shift'):
+        values.pop(name, None)
+    if parameters.k_supercell is None:
+        values['k_points'] = monkhorst_pack_mesh(parameters, structure)
+    else:
+        values['k_points'] = (parameters.k_supercell, parameters.k_shift)
     if structure.pbc.any():
         del values['vacuum_ang']
     return values
 
 
-def _read_explicit_parameters(fdf: Fdf, structure: Structure) -> SiestaParameters:
+def _read_explicit_parameters(fdf: Fdf, structure: Structure, mesh: KMesh) -> SiestaParameters:
     functional = fdf.get('XC.Functional', SIESTA_DEFAULTS.xc_functional).upper().replace('LSD', 'LDA')
     given = fdf.get('XC.Authors', SIESTA_DEFAULTS.xc_authors).upper().replace('PZ', 'CA')
     size = fdf.get('PAO.BasisSize', SIESTA_DEFAULTS.basis_size)
     shift = fdf.get_quantity('PAO.EnergyShift', 'eV')
     temperature = fdf.get_quantity('ElectronicTemperature', 'K', SIESTA_DEFAULTS.electronic_temperature_kelvin)
-    mesh, displacement = _read_k_grid(fdf)
     parameters: dict[str, Any] = {
         'xc_functional': functional,
         'xc_authors': next((name for name in AUTHORS.get(functional, ()) if name.upper() == given), given),
@@ -187,10 +279,11 @@ def _read_explicit_parameters(fdf: Fdf, structure: Structure) -> SiestaParameter
         'max_scf_iterations': fdf.get_number('MaxSCFIterations', default=SIESTA_DEFAULTS.max_scf_iterations),
         'density_tolerance': fdf.get_number('SCF.DM.Tolerance', 'DM.Tolerance'),
         'spin': _read_spin(fdf),
-        'k_grid': mesh,
+        'k_grid': mesh.divisions if fdf.get_block('kgrid.MonkhorstPack') is not None or not mesh.is_gamma else None,
         'k_length_ang': None,
         'k_density': None,
-        'k_shift': displacement,
+        'k_supercell': None if mesh.divisions else [list(row) for row in mesh.supercell],
+        'k_shift': list(mesh.shift),
         'vacuum_ang': _read_vacuum(structure),
         'extra_fdf': _read_further_input(fdf),
     }
@@ -211,19 +304,11 @@ def _read_further_input(fdf: Fdf) -> dict[str, str]:
     return values | {key: '\n'.join(lines) + '\n' for key, lines in fdf.blocks.items() if matters(key)}
 
 
-def _check_no_motion(fdf: Fdf) -> None:
-    kind = fdf.get('MD.TypeOfRun', 'cg').lower()
-    if kind not in _STANDING_STILL or fdf.get_number('MD.NumCGsteps', 'MD.Steps') or fdf.get('Lua.Script') is not None:
-        raise EngineError(
-            f'the run moves atoms (MD.TypeOfRun {kind}): a label belongs to a given geometry; '
-            'make a single point of the final structure'
-        )
-
-
 def _read_lattice(fdf: Fdf) -> _Lattice:
-    for name in ('Zmatrix', 'SuperCell'):
-        if fdf.get_block(name) is not None:
-            raise StructureError(f'the fdf input describes the structure by the block {name}, which is not read here')
+    if fdf.get_block('Zmatrix') is not None:
+        raise StructureError('the fdf input describes the structure by the block Zmatrix: only the output gives it')
+    if fdf.get_block('LatticeParameters') is not None and fdf.get_block('LatticeVectors') is not None:
+        raise StructureError('the fdf input gives LatticeVectors and LatticeParameters, of which SIESTA takes one only')
     constant = fdf.get_quantity('LatticeConstant', 'Ang')
     if constant is None:
         return _Lattice(None, np.zeros((3, 3)))
@@ -254,9 +339,8 @@ def _vectors_of_parameters(parameters: Floats) -> Floats:
     return vectors
 
 
-def _read_atoms(fdf: Fdf, lattice: _Lattice) -> tuple[NDArray[np.uint8], Floats]:
-    """Read atomic numbers (n,) and positions (n, 3) in Å."""
-    species = _read_species(fdf)
+def _read_atoms(fdf: Fdf, lattice: _Lattice) -> tuple[NDArray[np.int64], Floats]:
+    """Read the species (n,) and the positions (n, 3) in Å."""
     rows = fdf.get_table('AtomicCoordinatesAndAtomicSpecies', 4)
     announced = fdf.get_integer('NumberOfAtoms')
     if announced is not None:
@@ -265,9 +349,6 @@ def _read_atoms(fdf: Fdf, lattice: _Lattice) -> tuple[NDArray[np.uint8], Floats]
             raise StructureError(f'the fdf input announces {announced} atoms and gives {len(rows)}')
     if not len(rows):
         raise StructureError('the fdf input has no atoms')
-    undefined = sorted({int(number) for number in rows[:, 3]} - set(species))
-    if undefined:
-        raise StructureError(f'the fdf input has atoms of the undefined species {undefined[0]}')
     points = rows[:, :3].copy()
     if fdf.get('AtomicCoordinatesOrigin') is not None:
         raise StructureError('AtomicCoordinatesOrigin is read as a block of three numbers only')
@@ -277,8 +358,42 @@ def _read_atoms(fdf: Fdf, lattice: _Lattice) -> tuple[NDArray[np.uint8], Floats]
     to_positions = _COORDINATES.get(canonical(form))
     if to_positions is None:
         raise StructureError(f'AtomicCoordinatesFormat {form!r} is not known')
-    numbers = np.array([species[int(number)] for number in rows[:, 3]], dtype=np.uint8)
-    return numbers, to_positions(points, lattice)
+    return rows[:, 3].astype(np.int64), to_positions(points, lattice)
+
+
+def _repeat(fdf: Fdf, geometry: Geometry) -> Geometry:
+    """Repeat a cell as the block ``SuperCell`` asks: SIESTA takes diagonal ones only, first direction fastest."""
+    if fdf.get_block('SuperCell') is None or geometry.cell is None:
+        return geometry
+    matrix = fdf.get_table('SuperCell', 3)
+    counts = np.diag(matrix).astype(np.int64)
+    if matrix.shape != (3, 3) or np.any(matrix != np.diag(counts)) or counts.min() < 1:
+        raise StructureError('the block SuperCell of the fdf input is not diagonal, which SIESTA refuses')
+    if counts.prod() * len(geometry.species) > _MOST_ATOMS:
+        raise StructureError(f'the block SuperCell of the fdf input asks for more than {_MOST_ATOMS} atoms')
+    k, j, i = np.meshgrid(*(np.arange(count) for count in counts[::-1]), indexing='ij')
+    shifts = np.stack([i.ravel(), j.ravel(), k.ravel()], axis=1) @ geometry.cell
+    positions = (shifts[:, None, :] + geometry.positions[None, :, :]).reshape(-1, 3)
+    return Geometry(counts[:, None] * geometry.cell, positions, np.tile(geometry.species, len(shifts)))
+
+
+def _atomic_numbers(fdf: Fdf, species: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return the atomic number of each atom, (n,), by the index of its species."""
+    numbers = _read_species(fdf)
+    for index in np.unique(species).tolist():
+        if index not in numbers:
+            raise StructureError(f'the fdf input has atoms of the undefined species {index}')
+        number = numbers[index]
+        atom = int(np.flatnonzero(species == index)[0]) + 1
+        if number <= 0:
+            raise StructureError(
+                f'atom {atom} is a ghost: species {index} (atomic number {number}) has orbitals without an atom'
+            )
+        if number >= len(SYMBOLS):
+            raise StructureError(
+                f'atom {atom} is synthetic: species {index} (atomic number {number}), which is not read here'
+            )
+    return np.array([numbers[index] for index in species.tolist()], dtype=np.uint8)
 
 
 def _read_species(fdf: Fdf) -> dict[int, int]:
@@ -287,37 +402,63 @@ def _read_species(fdf: Fdf) -> dict[int, int]:
     for line in fdf.get_block('ChemicalSpeciesLabel') or ():
         words = line.split()
         try:
-            index, number = int(words[0]), int(words[1])
+            numbers[int(words[0])] = int(words[1])
         except (IndexError, ValueError) as error:
             raise StructureError(f'a line of ChemicalSpeciesLabel is not understood: {line!r}') from error
-        if number <= 0:
-            raise StructureError(f'species {index} is a ghost (atomic number {number}): orbitals without an atom')
-        if number >= len(SYMBOLS):
-            raise StructureError(f'species {index} is synthetic (atomic number {number}), which is not read here')
-        numbers[index] = number
     if not numbers:
         raise StructureError('the fdf input has no block ChemicalSpeciesLabel')
     return numbers
 
 
-def _read_k_grid(fdf: Fdf) -> tuple[list[int] | None, list[float]]:
-    """Read the divisions and displacements of a diagonal mesh; None for the Gamma point alone."""
-    if fdf.get_block('kgrid_Monkhorst_Pack') is None:
-        return None, [0.0, 0.0, 0.0]
-    rows = fdf.get_table('kgrid_Monkhorst_Pack', 4)
-    if rows.shape[0] != 3 or np.any(rows[:, :3] != np.diag(np.diag(rows[:, :3]))):
-        raise EngineError('the block kgrid_Monkhorst_Pack of the fdf input is not diagonal, which is not supported')
-    return [int(n) for n in np.diag(rows[:, :3])], rows[:, 3].tolist()
+def read_mesh(fdf: Fdf, cell: Floats) -> KMesh:
+    """Read the mesh of k-points that an input asks for; without any, the Gamma point.
+
+    As SIESTA does, a block counts before a list, and a list before a cutoff.
+
+    :param cell: (3, 3) lattice vectors as rows in Å.
+    :raises EngineError: a block or a list that is not understood, or k-points from a file.
+    """
+    if fdf.get_block('kgrid.MonkhorstPack') is not None:
+        return KMesh.from_rows(_read_mesh_block(fdf))
+    divisions = fdf.get_list('kgrid.MonkhorstPack')
+    if divisions is not None:
+        if len(divisions) != 3 or any(number < 1 or number != int(number) for number in divisions):
+            raise EngineError(f'the list kgrid.MonkhorstPack of the fdf input is no mesh: {divisions}')
+        return KMesh.from_rows(np.column_stack([np.diag(divisions), np.zeros(3)]))
+    if fdf.get('kgrid.MonkhorstPack') is not None:
+        raise EngineError(
+            f'kgrid.MonkhorstPack of the fdf input is no block and no list: {fdf.get("kgrid.MonkhorstPack")!r}'
+        )
+    cutoff = fdf.get_quantity('kgrid.Cutoff', 'Ang')
+    if cutoff is not None and cutoff > 0:
+        if abs(np.linalg.det(cell)) < 1e-6:
+            raise EngineError('kgrid.Cutoff needs a cell, which the fdf input does not give')
+        return mesh_of_cutoff(cutoff, cell)
+    if fdf.get('kgrid.File') is not None:
+        raise EngineError(
+            'the k-points come from a file (kgrid.File), which no parameter of the engine siesta represents'
+        )
+    return KMesh.from_rows(np.eye(3, 4))
 
 
-def _read_sampled_directions(fdf: Fdf) -> NDArray[np.bool_]:
-    """Return for each direction whether the k-points sample it, (3,)."""
-    if fdf.get('kgrid_cutoff') is not None:
-        return np.ones(3, dtype=bool)
-    if fdf.get_block('kgrid_Monkhorst_Pack') is None:
-        return np.zeros(3, dtype=bool)
-    rows = fdf.get_table('kgrid_Monkhorst_Pack', 4)
-    return np.asarray((np.abs(rows[:, :3]).max(axis=1) > 1) | (rows[:, 3] != 0))
+def _read_mesh_block(fdf: Fdf) -> Floats:
+    """Read the rows (3, 4) of the mesh: of each vector its integers and its displacement, zero if it is left out.
+
+    A line with one or two numbers gives the diagonal, and the displacement.
+    """
+    rows = np.zeros((3, 4))
+    lines = fdf.get_block('kgrid.MonkhorstPack') or ()
+    if len(lines) < 3:
+        raise EngineError(f'the block kgrid_Monkhorst_Pack of the fdf input has {len(lines)} lines instead of 3')
+    for axis, line in enumerate(lines[:3]):
+        numbers = read_numbers(line)
+        if len(numbers) in (1, 2):
+            rows[axis, axis], rows[axis, 3] = numbers[0], [*numbers, 0.0][1]
+        else:
+            rows[axis] = ([*numbers, 0.0] if len(numbers) == 3 else numbers)[:4]
+    if np.any(rows[:, :3] != np.round(rows[:, :3])) or abs(np.linalg.det(rows[:, :3])) < 0.5:
+        raise EngineError('the block kgrid_Monkhorst_Pack of the fdf input is no mesh of integers with a volume')
+    return rows
 
 
 def _read_cutoff_ry(fdf: Fdf) -> float:
@@ -325,13 +466,14 @@ def _read_cutoff_ry(fdf: Fdf) -> float:
 
 
 def _read_spin(fdf: Fdf) -> str:
-    if any(fdf.get_flag(key) for key in ('NonCollinearSpin', 'SpinSpiral', 'SpinOrbit')):
-        raise EngineError('non-collinear spin is not supported by the engine siesta')
+    if any(fdf.get_flag(key) for key in ('SpinSpiral', 'Spin.Spiral')) or 'Spin.Spiral' in fdf:
+        raise EngineError('a spin spiral is not supported by the engine siesta')
     spin = fdf.get('Spin')
     if spin is None:
-        return 'polarized' if fdf.get_flag('SpinPolarized') else 'none'
+        old = (('SpinOrbit', 'spin-orbit'), ('NonCollinearSpin', 'non-collinear'), ('SpinPolarized', 'polarized'))
+        return next((value for key, value in old if fdf.get_flag(key)), 'none')
     if canonical(spin) not in _SPINS:
-        raise EngineError(f'the fdf input has Spin {spin!r}; the engine siesta supports none and polarized')
+        raise EngineError(f'the fdf input has Spin {spin!r}, which the engine siesta does not support')
     return _SPINS[canonical(spin)]
 
 

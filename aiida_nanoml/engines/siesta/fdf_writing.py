@@ -27,8 +27,8 @@ def to_keywords(parameters: SiestaParameters) -> tuple[dict[str, Any], dict[str,
     }
     if parameters.density_tolerance is not None:
         general['scf-dm-tolerance'] = _decimal(parameters.density_tolerance)
-    if parameters.spin == 'polarized':
-        general['spin'] = 'polarized'
+    if parameters.spin != 'none':
+        general['spin'] = parameters.spin
     basis: dict[str, Any] = {'pao-basis-size': parameters.basis_size}
     if parameters.energy_shift_ev is not None:
         basis['pao-energy-shift'] = f'{_decimal(parameters.energy_shift_ev)} eV'

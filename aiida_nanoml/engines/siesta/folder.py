@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from aiida_nanoml.densities import Density
 from aiida_nanoml.engines.base import Engine
 from aiida_nanoml.engines.label_set import LabelSource
+from aiida_nanoml.engines.siesta.computed import RunTexts, is_given_elsewhere, read_computed
 from aiida_nanoml.engines.siesta.engine import SiestaEngine
 from aiida_nanoml.engines.siesta.fdf import Fdf, read_fdf
-from aiida_nanoml.engines.siesta.fdf_recognition import match_protocol, read_parameters, read_structure
+from aiida_nanoml.engines.siesta.fdf_recognition import match_protocol
 from aiida_nanoml.engines.siesta.mesh import read_density
 from aiida_nanoml.engines.siesta.output import Run, read_run
 from aiida_nanoml.engines.siesta.parameters import SiestaParameters
-from aiida_nanoml.errors import EngineError, EvaluationError, FailureCode, StructureError
+from aiida_nanoml.engines.siesta.run_files import (
+    RunFolderError,
+    choose_output,
+    find_outputs,
+    has_usual_name,
+    is_echo,
+    is_input,
+    is_output,
+    plain_name,
+    read_bytes,
+    read_text,
+    stem,
+)
+from aiida_nanoml.errors import EngineError, FailureCode, StructureError
 from aiida_nanoml.structures import Structure
 
 PSEUDOPOTENTIALS = ('.psf', '.psml')
 """Endings of the pseudopotential files that SIESTA reads, as it looks for them."""
 
-_BANNER = re.compile(rb'siesta version|welcome to siesta', re.IGNORECASE)
-_BANNER_WITHIN = 1 << 14
-
-
-class RunFolderError(EvaluationError):
-    """A folder holds no finished run, or one that cannot be used."""
+_WELCOME = re.compile(r'^ *\* +WELCOME TO SIESTA +\*', re.MULTILINE)
+_HEAD = re.compile(r'^ *Siesta Version *:|^Executable *:', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,8 @@ class RunFolder:
     :param root: nothing outside this folder is read, whatever links say.
     :param input: name of the fdf file.
     :param output: name of the file with the standard output.
-    :param fdf: content of the input.
+    :param fdf: content of the input, and of the files that it names.
+    :param included: names of these files, as the input gives them.
     """
 
     path: Path
@@ -49,11 +59,13 @@ class RunFolder:
     input: str
     output: str
     fdf: Fdf
+    included: tuple[str, ...] = ()
+    _texts: dict[str, str | None] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def prefix(self) -> str:
         """``SystemLabel``, how the names of the other files begin."""
-        return self.fdf.get('SystemLabel', 'siesta')
+        return self.fdf.get('SystemLabel') or 'siesta'
 
     @property
     def species(self) -> dict[str, int]:
@@ -62,11 +74,16 @@ class RunFolder:
         return {row[2]: abs(int(row[1])) for row in rows if len(row) == 3 and row[1].lstrip('-').isdigit()}
 
     def read(self, name: str) -> str | None:
-        """Return the text of a file of the run, None if there is none.
+        """Return the text of a file of the run, also of a compressed one, None if there is none.
+
+        An output to which several runs were written is that of the last one.
 
         :raises RunFolderError: ``'outside'``, a link leads out of the tree; ``'unreadable'``.
         """
-        return _read(self.path / name, self.root)
+        if name not in self._texts:
+            text = read_text(self.path / name, self.root)
+            self._texts[name] = _last_run(text) if text is not None and name == self.output else text
+        return self._texts[name]
 
     @property
     def pseudopotentials(self) -> dict[str, str]:
@@ -82,12 +99,16 @@ class RunFolder:
         """Return the MD5 of each file that decides about the result, by name.
 
         The file of k-points follows from the input, and is not among them: runs keep the identity under which they
-        were imported before it was read.
+        were imported before it was read. A compressed file counts as what it holds.
         """
-        names = [self.input, self.output, f'{self.prefix}.EIG', f'{self.prefix}.xml', 'MESSAGES']
+        names = [self.input, self.output, f'{self.prefix}.EIG', f'{self.prefix}.xml', 'MESSAGES', *self.included]
+        if is_given_elsewhere(self.fdf):
+            names += [f'{self.prefix}.STRUCT_OUT', f'{self.prefix}.XV']
+        if self.read(f'{self.prefix}.EIG') is None:
+            names += [f'{self.prefix}.bands']
         contents = {name: self.read(name) for name in [*names, *self.pseudopotentials.values()]}
         return {
-            name: hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()
+            plain_name(name): hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()
             for name, content in contents.items()
             if content is not None
         }
@@ -116,12 +137,14 @@ class FinishedRun:
     :param parameters: of the engine.
     :param protocol: whose parameters these are, ``'custom'`` if of none.
     :param result: label, version, time.
+    :param note: what the user should know about the label; empty if there is nothing to say.
     """
 
     structure: Structure
     parameters: SiestaParameters
     protocol: str
     result: Run
+    note: str = ''
 
 
 def find_run_folders(root: Path, unreadable: Callable[[OSError], None]) -> Iterator[Path]:
@@ -133,14 +156,14 @@ def find_run_folders(root: Path, unreadable: Callable[[OSError], None]) -> Itera
     for folder, folders, names in os.walk(root, onerror=unreadable):
         folders.sort()
         path = Path(folder)
-        if any(name.endswith('.fdf') for name in names) or any(
-            name.endswith('.out') and _is_siesta(path / name) for name in names
-        ):
+        if any(map(is_input, names)) or any(has_usual_name(name) and is_output(path / name) for name in names):
             yield path
 
 
 def open_run_folder(path: Path, root: Path) -> RunFolder:
     """Find the files of a run in a folder.
+
+    The output is recognised by what is in it. Of several files, input and output of one name belong together.
 
     :param path: the folder.
     :param root: nothing outside this folder is read.
@@ -150,29 +173,91 @@ def open_run_folder(path: Path, root: Path) -> RunFolder:
         names = sorted(entry.name for entry in path.iterdir())
     except OSError as error:
         raise RunFolderError(FailureCode.UNREADABLE, f'the folder cannot be read: {error.strerror}') from error
-    inputs = [name for name in names if name.endswith('.fdf')]
-    outputs = [name for name in names if name.endswith('.out')]
-    if not inputs:
+    root = root.resolve()
+    given = [name for name in names if is_input(name)]
+    if not given:
         raise RunFolderError(FailureCode.NO_INPUT, 'there is no input (.fdf) beside the output')
+    outputs = find_outputs(path, names) or [name for name in names if name.lower().endswith('.out')]
     if not outputs:
-        raise RunFolderError(FailureCode.NO_OUTPUT, 'there is no output (.out): the run has not begun')
-    pairs = [(name, f'{name[:-4]}.out') for name in inputs if f'{name[:-4]}.out' in outputs]
-    if not pairs:
-        pairs = [(one, other) for one in inputs for other in outputs if _is_siesta(path / other)]
-    if not pairs:
-        raise RunFolderError(FailureCode.NO_OUTPUT, f'{", ".join(outputs)} is not an output of SIESTA')
+        raise RunFolderError(
+            FailureCode.NO_OUTPUT,
+            'there is no output: no file in the folder begins as the standard output of SIESTA does, so the run has '
+            'not begun or its output is elsewhere',
+        )
+    inputs = _read_inputs(path, root, given)
+    name, output = _choose_pair(path, inputs, outputs)
+    found = inputs[name]
+    if isinstance(found, RunFolderError):
+        raise found
+    return replace(found, output=output)
+
+
+def _read_inputs(path: Path, root: Path, names: Sequence[str]) -> dict[str, RunFolder | RunFolderError]:
+    """Read the inputs of a folder, without those that belong to another one, or that SIESTA wrote itself."""
+    read: dict[str, RunFolder | RunFolderError] = {}
+    used: set[str] = set()
+    for name in names:
+        text = read_text(path / name, root) or ''
+        if len(names) > 1 and is_echo(text):
+            continue
+        included: list[str] = []
+        try:
+            fdf = read_fdf(text, _include(path, root, included))
+            read[name] = RunFolder(path, root, name, '', fdf, tuple(included))
+        except EngineError as error:
+            read[name] = RunFolderError(FailureCode.INPUT_REFUSED, f'{name}: {error}')
+        used |= {os.path.normpath(one) for one in included} - {name}
+    return {name: found for name, found in read.items() if name not in used} or read
+
+
+def _include(path: Path, root: Path, included: list[str]) -> Callable[[str], str | None]:
+    """Return how the files that an input names are read; their names are added to a list."""
+
+    def read(name: str) -> str | None:
+        try:
+            text = read_text(path / name, root)
+        except RunFolderError as error:
+            raise EngineError(f'{name}: {error.message}') from error
+        if text is not None and name not in included:
+            included.append(name)
+        return text
+
+    return read
+
+
+def _choose_pair(
+    path: Path, inputs: Mapping[str, RunFolder | RunFolderError], outputs: Sequence[str]
+) -> tuple[str, str]:
+    """Return the names of the input and the output that belong together.
+
+    :raises RunFolderError: ``'ambiguous'``.
+    """
+    alike = [(name, other) for name in inputs for other in outputs if stem(name) == stem(other)]
+    pairs = alike or [(name, other) for name in inputs for other in outputs]
+    if len(pairs) > 1 and len({name for name, _ in alike}) < 2:
+        ended = choose_output(path, [other for _, other in pairs])
+        pairs = [pair for pair in pairs if pair[1] in ended]
+        if len(pairs) > 1 and not alike:
+            pairs = [pair for pair in pairs if _is_repeated(inputs[pair[0]], pair[1])] or pairs
     if len(pairs) > 1:
         raise RunFolderError(
             FailureCode.AMBIGUOUS,
             f'{", ".join(inputs)} and {", ".join(outputs)}: keep one run in a folder, or name them alike',
         )
-    root = root.resolve()
-    text = _read(path / pairs[0][0], root) or ''
-    try:
-        fdf = read_fdf(text)
-    except EngineError as error:
-        raise RunFolderError(FailureCode.INPUT_REFUSED, f'{pairs[0][0]}: {error}') from error
-    return RunFolder(path, root, *pairs[0], fdf)
+    return pairs[0]
+
+
+def _is_repeated(folder: RunFolder | RunFolderError, output: str) -> bool:
+    """Return whether an output begins with a copy of an input, or names it."""
+    if isinstance(folder, RunFolderError):
+        return False
+    run = replace(folder, output=output, _texts={})
+    text = run.read(output) or ''
+    named = re.search(r'^reinit: Reading from (?:file )?(\S+)', text, re.MULTILINE)
+    if named is not None and named[1].endswith(folder.input):
+        return True
+    seen = _read_repeated(run)
+    return seen is not None and seen == folder.fdf
 
 
 def read_finished_run(folder: RunFolder, vacuum_ang: float | None = None) -> FinishedRun:
@@ -181,26 +266,26 @@ def read_finished_run(folder: RunFolder, vacuum_ang: float | None = None) -> Fin
     :param folder: from :func:`open_run_folder`.
     :param vacuum_ang: vacuum that the parameters of an isolated structure are given in place of its own, so that runs
         in boxes of one size have the same parameters; the images must be at least so far apart.
-    :raises EvaluationError: the run did not finish, it did something else than label its structure, or its structure is
+    :raises EvaluationError: the run did not finish, it did something else than label a structure, or its structure is
         not physical; the code is one of :func:`~aiida_nanoml.engines.siesta.output.read_run`, or ``'input_refused'``,
         ``'input_changed'``, ``'vacuum'``, or of :meth:`~aiida_nanoml.engines.base.Engine.check`.
     """
     result = read_run(folder.read, prefix=folder.prefix, output=folder.output)
     try:
-        structure = read_structure(folder.fdf)
-        parameters = read_parameters(folder.fdf)
+        _check_input_unchanged(folder)
+        computed = read_computed(RunTexts(folder.fdf, folder.input, folder.output, folder.read))
     except (EngineError, StructureError) as error:
         raise RunFolderError(FailureCode.INPUT_REFUSED, f'{folder.input}: {error}') from error
+    structure, parameters = computed.structure, computed.parameters
     if vacuum_ang is not None and not structure.pbc.any():
         if parameters.vacuum_ang < vacuum_ang:
             raise RunFolderError(
                 FailureCode.VACUUM, f'the images are {parameters.vacuum_ang:g} Å apart, less than {vacuum_ang:g} Å'
             )
         parameters = parameters.model_copy(update={'vacuum_ang': vacuum_ang})
-    _check_input_unchanged(folder)
     # The engine itself would also look for its own pseudopotentials.
     Engine.check(SiestaEngine(parameters), structure)
-    return FinishedRun(structure, parameters, match_protocol(parameters), result)
+    return FinishedRun(structure, parameters, match_protocol(parameters), result, computed.note)
 
 
 def read_run_density(folder: RunFolder, structure: Structure) -> Density:
@@ -231,14 +316,20 @@ def source_of_run(run: FinishedRun, pseudopotentials: Mapping[str, str]) -> Labe
     )
 
 
-def _check_input_unchanged(folder: RunFolder) -> None:
-    """Check that the output belongs to the input: it begins with the input as SIESTA saw it."""
+def _read_repeated(folder: RunFolder) -> Fdf | None:
+    """Read the input as SIESTA saw it, with which the outputs of many versions begin; None if this one does not."""
     text = folder.read(folder.output) or ''
     dump = re.search(r'\*+ Dump of input data file \*+\n(.*?)\n\*+ End of input data file', text, re.DOTALL)
-    if dump is None:
-        return
-    seen = read_fdf(dump[1])
-    if seen != folder.fdf:
+    return None if dump is None else read_fdf(dump[1], _include(folder.path, folder.root, []))
+
+
+def _check_input_unchanged(folder: RunFolder) -> None:
+    """Check that the output belongs to the input.
+
+    :raises RunFolderError: ``'input_changed'``.
+    """
+    seen = _read_repeated(folder)
+    if seen is not None and seen != folder.fdf:
         keys = [
             key
             for ours, theirs in ((folder.fdf.values, seen.values), (folder.fdf.blocks, seen.blocks))
@@ -251,18 +342,19 @@ def _check_input_unchanged(folder: RunFolder) -> None:
         )
 
 
-def _is_siesta(path: Path) -> bool:
-    try:
-        with path.open('rb') as handle:
-            return bool(_BANNER.search(handle.read(_BANNER_WITHIN)))
-    except OSError:
-        return False
+def _last_run(text: str) -> str:
+    """Return the output of the last of several runs that were written to one file."""
+    welcomes = [match.start() for match in _WELCOME.finditer(text)]
+    if len(welcomes) < 2:
+        return text
+    heads = [match.start() for match in _HEAD.finditer(text, welcomes[-2], welcomes[-1])]
+    return text[heads[-1] :] if heads else text[welcomes[-1] :]
 
 
 def _read_meshes(folder: RunFolder) -> dict[str, bytes]:
     found = {}
     for name in (f'{folder.prefix}.RHO', f'{folder.prefix}.DRHO'):
-        content = _read_bytes(folder.path / name, folder.root)
+        content = read_bytes(folder.path / name, folder.root)
         if content is None:
             raise RunFolderError(
                 FailureCode.NO_DENSITY,
@@ -270,17 +362,3 @@ def _read_meshes(folder: RunFolder) -> dict[str, bytes]:
             )
         found[name] = content
     return found
-
-
-def _read(path: Path, root: Path) -> str | None:
-    content = _read_bytes(path, root)
-    return None if content is None else io.TextIOWrapper(io.BytesIO(content), 'utf-8', 'replace').read()
-
-
-def _read_bytes(path: Path, root: Path) -> bytes | None:
-    try:
-        if not path.resolve().is_relative_to(root):
-            raise RunFolderError(FailureCode.OUTSIDE, f'{path.name} is a link that leads out of {root.name}')
-        return path.read_bytes() if path.is_file() else None
-    except OSError as error:
-        raise RunFolderError(FailureCode.UNREADABLE, f'{path.name} cannot be read: {error.strerror}') from error

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from aiida_nanoml.engines.base import EngineParameters
 from aiida_nanoml.structures.vacuum import MINIMUM_VACUUM_ANG
@@ -54,7 +54,10 @@ OWNED = {
     'dmtolerance': 'density_tolerance',
     'spin': 'spin',
     'spinpolarized': 'spin',
+    'noncollinearspin': 'spin',
+    'spinorbit': 'spin',
     'kgridmonkhorstpack': 'k_grid',
+    'kgridcutoff': 'k_grid',
 }
 """Canonical fdf keys that a parameter of :class:`SiestaParameters` represents."""
 
@@ -79,7 +82,7 @@ _HOUSEKEEPING = re.compile(
     r'|write.*|xml.*|cml.*|save.*|timer.*|timing.*|alloc.*|longoutput|outputstructureonly|atomcoorformatout'
     r'|bandpoints|bandlines|bandlinesscale|wavefunckpoints|wavefunckpointsscale|projecteddensityofstates|pdos.*'
     r'|localdensityofstates|lua.*|blocksize|processory|parallel.*|diagparalleloverk|diagmemory|directphi|savememory'
-    r'|usestructfile|useparallelscratch|coop.*|sies2arb.*|newzmatrix|debug.*|usenewdiagk'
+    r'|usesavedata|usestructfile|useparallelscratch|coop.*|sies2arb.*|newzmatrix|debug.*|usenewdiagk'
 )
 
 _RELAXING = re.compile(r'md.*|lua.*|supercell|zmatrix|zm.*|usestructfile|fc.*')
@@ -101,7 +104,12 @@ def is_relaxing(key: str) -> bool:
 
 
 Mesh = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
+Supercell = Annotated[list[Annotated[list[int], Field(min_length=3, max_length=3)]], Field(min_length=3, max_length=3)]
 Shift = Annotated[list[Annotated[float, Field(gt=-1, lt=1)]], Field(min_length=3, max_length=3)]
+
+
+MESHES = ('k_grid', 'k_length_ang', 'k_density', 'k_supercell')
+"""Parameters that ask for a mesh of k-points, at most one of them."""
 
 
 class SiestaParameters(EngineParameters):
@@ -118,15 +126,27 @@ class SiestaParameters(EngineParameters):
     mixing_history: int = Field(ge=0, description='steps that the Pulay mixer remembers')
     max_scf_iterations: int = Field(ge=1, description='limit of the self-consistency cycle')
     density_tolerance: float | None = Field(gt=0, description='change of the density matrix that ends the cycle')
-    spin: Literal['none', 'polarized'] = Field(description='whether the two spins may differ')
+    spin: Literal['none', 'polarized', 'non-collinear', 'spin-orbit'] = Field(
+        description='whether the two spins may differ'
+    )
     k_grid: Mesh | None = Field(description='Monkhorst-Pack mesh along periodic directions; None: Gamma, or another k_')
     k_length_ang: float | None = Field(gt=0, description='mesh of round(length / lattice vector), at least 1')
     k_density: float | None = Field(
         default=None, gt=0, description='k-points times atoms of a mesh that depends on the shape of the cell only'
     )
+    k_supercell: Supercell | None = Field(
+        default=None, description='mesh that is not diagonal: the supercell that it stands for, in lattice vectors'
+    )
     k_shift: Shift = Field(description='displacement of the mesh in units of its step')
     vacuum_ang: float = Field(ge=MINIMUM_VACUUM_ANG, description='distance between the images of an isolated structure')
     extra_fdf: dict[str, str] = Field(description='further fdf input by canonical key; several lines make a block')
+
+    @model_serializer(mode='wrap')
+    def _leave_out_newer(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialize(self)
+        if self.k_supercell is None:  # as it was before there was one, so that stored labels are found again
+            values.pop('k_supercell', None)
+        return values
 
     @field_validator('extra_fdf')
     @classmethod
@@ -151,7 +171,7 @@ class SiestaParameters(EngineParameters):
         if self.xc_authors not in AUTHORS[self.xc_functional]:
             known = ', '.join(AUTHORS[self.xc_functional])
             raise ValueError(f'xc_authors {self.xc_authors!r} are not those of {self.xc_functional}: {known}')
-        meshes = {name: getattr(self, name) for name in ('k_grid', 'k_length_ang', 'k_density')}
+        meshes = {name: getattr(self, name) for name in MESHES}
         given = [name for name, value in meshes.items() if value is not None]
         if len(given) > 1:
             raise ValueError(f'give one of {", ".join(meshes)} and leave the others None; got {", ".join(given)}')

@@ -151,7 +151,7 @@ def _siesta(collect: Collector, parameters: Mapping[str, Any], version: str) -> 
         collect.add_missing(f'the functional {functional}/{authors} of SIESTA')
     else:
         collect.cite(f'functional {functional}-{authors}', *keys)
-    if any(parameters.get(name) is not None for name in ('k_grid', 'k_length_ang', 'k_density')):
+    if any(parameters.get(name) is not None for name in ('k_grid', 'k_length_ang', 'k_density', 'k_supercell')):
         collect.cite('k-points', 'monkhorst1976')
 
 

@@ -1,0 +1,192 @@
+"""The geometry that a run computed, where its input alone does not give it, or where another file replaced it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from aiida_nanoml.engines.siesta.fdf import Fdf
+from aiida_nanoml.engines.siesta.fdf_recognition import (
+    geometry_flag,
+    moves_atoms,
+    parameters_of_structure,
+    read_geometry,
+    read_mesh,
+    structure_of_geometry,
+)
+from aiida_nanoml.engines.siesta.geometry import (
+    SAME_ANG,
+    Course,
+    Geometry,
+    prints_next_geometry,
+    read_course,
+    read_geometry_files,
+    refine,
+)
+from aiida_nanoml.engines.siesta.k_points import KMesh, read_printed_mesh
+from aiida_nanoml.engines.siesta.parameters import SiestaParameters
+from aiida_nanoml.engines.siesta.run_files import RunFolderError
+from aiida_nanoml.errors import EngineError, FailureCode, StructureError
+from aiida_nanoml.structures import Structure
+
+NOT_RELAXED = 'the geometry was not relaxed within the allowed steps: the label belongs to the last one'
+
+
+@dataclass(frozen=True)
+class RunTexts:
+    """Texts of a run.
+
+    :param fdf: content of the input.
+    :param input: name of the input, for messages.
+    :param output: name of the standard output.
+    :param read: returns the text of a file of the run by name.
+    """
+
+    fdf: Fdf
+    input: str
+    output: str
+    read: Callable[[str], str | None]
+
+    @property
+    def prefix(self) -> str:
+        """``SystemLabel``, how the names of the other files begin."""
+        return self.fdf.get('SystemLabel') or 'siesta'
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What a run computed.
+
+    :param structure: to which its energy, forces and levels belong.
+    :param parameters: of the engine.
+    :param note: what the user should know; empty if there is nothing to say.
+    """
+
+    structure: Structure
+    parameters: SiestaParameters
+    note: str
+
+
+def is_given_elsewhere(fdf: Fdf) -> bool:
+    """Return whether the geometry of a run may be another one than its input gives."""
+    try:
+        read_geometry(fdf)
+        return geometry_flag(fdf) is not None or moves_atoms(fdf)
+    except (EngineError, StructureError):
+        return True
+
+
+def read_computed(run: RunTexts) -> Computed:
+    """Read structure and parameters of a run.
+
+    The geometry is that of the last step, as the output prints it; that of the input, with all its digits, where both
+    agree.
+
+    :raises EngineError: a value of the input that is not understood, or a run that does something else.
+    :raises StructureError: a structure that cannot be read, ghost atoms among others.
+    :raises RunFolderError: ``'input_changed'``, input and output contradict each other.
+    """
+    output = run.read(run.output) or ''
+    course = read_course(output, run.fdf.get_quantity('LatticeConstant', 'Ang'))
+    moves = moves_atoms(run.fdf)
+    given = _given_geometry(run, course)
+    geometry = _last_geometry(run, course, output) if moves else _single_geometry(run, course, given)
+    mesh = _used_mesh(run, output, geometry)
+    structure = structure_of_geometry(run.fdf, geometry, mesh)
+    parameters = parameters_of_structure(run.fdf, structure, mesh)
+    unrelaxed = moves and (course.relaxed is False or 'GEOM_NOT_CONV' in (run.read('MESSAGES') or ''))
+    return Computed(structure, parameters, NOT_RELAXED if unrelaxed else '')
+
+
+def _given_geometry(run: RunTexts, course: Course) -> Geometry | None:
+    """Return the geometry of the input, if it is the one with which the run began."""
+    try:
+        given = read_geometry(run.fdf)
+    except StructureError:
+        if course.first is None and not _any_file(run):
+            raise
+        return None
+    if course.first is None or given.difference(course.first) <= _tolerance(given):
+        return given if course.first is None or given.cell is not None else replace(given, cell=course.first.cell)
+    if geometry_flag(run.fdf) is None:
+        raise RunFolderError(FailureCode.INPUT_CHANGED, _contradiction(run, given, course.first))
+    return None
+
+
+def _single_geometry(run: RunTexts, course: Course, given: Geometry | None) -> Geometry:
+    """Return the geometry of a run that moves no atoms."""
+    flag = geometry_flag(run.fdf)
+    if given is not None and (course.first is not None or flag is None):
+        return given
+    if course.first is not None:
+        return refine(course.first, run.read, run.prefix)
+    found = next(read_geometry_files(run.read, run.prefix), None)
+    if found is None:
+        raise StructureError(
+            f'{flag} takes the geometry from a file of an earlier run, and neither {run.output} nor a .STRUCT_OUT or '
+            '.XV gives it'
+        )
+    return found
+
+
+def _last_geometry(run: RunTexts, course: Course, output: str) -> Geometry:
+    """Return the geometry of the last step of a run that moves atoms."""
+    if course.last is not None:
+        return refine(course.last, run.read, run.prefix)
+    if not prints_next_geometry(output):
+        text = run.read(f'{run.prefix}.STRUCT_OUT')
+        found = None if text is None else next(read_geometry_files(run.read, run.prefix), None)
+        if found is not None:
+            return found
+    raise StructureError(
+        f'{run.output} does not give the geometry of the last step, nor does {run.prefix}.STRUCT_OUT; SIESTA prints it '
+        'with WriteCoorStep T'
+    )
+
+
+def _used_mesh(run: RunTexts, output: str, geometry: Geometry) -> KMesh:
+    """Return the mesh of k-points that a run used.
+
+    :raises RunFolderError: ``'input_changed'``, that of the output contradicts a block of the input.
+    """
+    printed = read_printed_mesh(output)
+    if printed is None:
+        return read_mesh(run.fdf, np.zeros((3, 3)) if geometry.cell is None else geometry.cell)
+    if run.fdf.get_block('kgrid.MonkhorstPack') is not None:
+        asked = read_mesh(run.fdf, np.zeros((3, 3)))
+        if asked.supercell != printed.supercell or np.abs(np.subtract(asked.shift, printed.shift)).max() > 2e-3:
+            raise RunFolderError(
+                FailureCode.INPUT_CHANGED,
+                f'{run.output} has the k-points of another mesh than {run.input}: {printed} for {asked}',
+            )
+        return asked
+    return printed
+
+
+def _any_file(run: RunTexts) -> bool:
+    return next(read_geometry_files(run.read, run.prefix), None) is not None
+
+
+def _tolerance(geometry: Geometry) -> float:
+    # The bohr of SIESTA differs between versions in the seventh digit.
+    return max(SAME_ANG, 2e-6 * float(np.abs(geometry.positions).max()))
+
+
+def _contradiction(run: RunTexts, given: Geometry, printed: Geometry) -> str:
+    """Describe the first difference between the geometry of the input and that of the output."""
+    if given.species.tolist() != printed.species.tolist():
+        return (
+            f'{run.input} has {len(given.species)} atoms and {run.output} {len(printed.species)}, or other species: '
+            'the run computed another geometry'
+        )
+    off = np.abs(given.positions - printed.positions).max(axis=1)
+    if off.max() <= _tolerance(given):
+        return f'{run.output} has other lattice vectors than {run.input}: the run computed another geometry'
+    atom = int(np.argmax(off > _tolerance(given)))
+    places = [' '.join(f'{value:.4f}' for value in one.positions[atom]) for one in (given, printed)]
+    return (
+        f'atom {atom + 1} is at {places[0]} Å in {run.input} and at {places[1]} Å in {run.output}: the run computed '
+        'another geometry'
+    )

@@ -1,0 +1,168 @@
+"""Files in the folder of a run: reading them, compressed or not, and finding out which are input and output."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import io
+import lzma
+import re
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+from aiida_nanoml.errors import EvaluationError, FailureCode
+
+COMPRESSIONS: dict[str, Callable[[Path], IO[bytes]]] = {'.gz': gzip.open, '.xz': lzma.open, '.bz2': bz2.open}  # type: ignore[dict-item]
+"""Endings of compressed files, and how they are opened."""
+
+LARGEST_BYTES = 1 << 30
+"""Larger files are refused, also those that are small until they are unpacked."""
+
+_DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
+_BANNER = re.compile(rb'^ *\* +WELCOME TO SIESTA +\*|^ *Siesta Version *:|^Executable *: *siesta\b', re.I | re.M)
+_BANNER_WITHIN = 1 << 16
+_USUAL_OUTPUT = re.compile(r'(.*\.(out|log|output|txt|o\d+)|.*out|output.*|slurm.*)(\.(gz|xz|bz2))?', re.I)
+_OUTPUT_ENDING = re.compile(r'\.(out|log|output|txt)$', re.I)
+_MOST_FILES = 5000
+_RUN_ENDS = re.compile(rb'^ *Job completed|^>> End of run:', re.M)
+_ECHO = re.compile(r'# default value *$', re.M)
+
+
+class RunFolderError(EvaluationError):
+    """A folder holds no finished run, or one that cannot be used."""
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a file without the ending of its compression."""
+    ending = Path(name).suffix.lower()
+    return name[: -len(ending)] if ending in COMPRESSIONS else name
+
+
+def read_text(path: Path, root: Path) -> str | None:
+    """Return the text of a file, or of its compressed form; None if there is neither.
+
+    :param root: nothing outside this folder is read, whatever links say.
+    :raises RunFolderError: ``'outside'``, a link leads out of the tree; ``'unreadable'``.
+    """
+    content = read_bytes(path, root)
+    return None if content is None else io.TextIOWrapper(io.BytesIO(content), 'utf-8', 'replace').read()
+
+
+def read_bytes(path: Path, root: Path) -> bytes | None:
+    """Return the content of a file as :func:`read_text` does."""
+    for form in (path, *(path.with_name(path.name + ending) for ending in COMPRESSIONS)):
+        try:
+            if not form.resolve().is_relative_to(root):
+                raise RunFolderError(FailureCode.OUTSIDE, f'{form.name} is a link that leads out of {root.name}')
+            if not form.is_file():
+                continue
+            with _open(form) as handle:
+                content: bytes = handle.read(LARGEST_BYTES + 1)
+        except OSError as error:
+            if not isinstance(error, gzip.BadGzipFile):
+                reason = error.strerror or str(error)
+                raise RunFolderError(FailureCode.UNREADABLE, f'{form.name} cannot be read: {reason}') from error
+            raise _damaged(form, error) from error
+        except (*_DAMAGED, ValueError) as error:
+            raise _damaged(form, error) from error
+        if len(content) > LARGEST_BYTES:
+            raise RunFolderError(FailureCode.UNREADABLE, f'{form.name} has more than {LARGEST_BYTES >> 20} MiB')
+        return content
+    return None
+
+
+def is_output(path: Path) -> bool:
+    """Return whether a file begins as the standard output of SIESTA does, whatever its name."""
+    try:
+        if not path.is_file():
+            return False
+        with _open(path) as handle:
+            return bool(_BANNER.search(handle.read(_BANNER_WITHIN)))
+    except (OSError, *_DAMAGED, ValueError):
+        return False
+
+
+def has_usual_name(name: str) -> bool:
+    """Return whether a file has one of the names that people give to the output of a program."""
+    return _USUAL_OUTPUT.fullmatch(name) is not None
+
+
+def is_input(name: str) -> bool:
+    """Return whether a file has the name of an input."""
+    return name.lower().endswith('.fdf')
+
+
+def is_echo(text: str) -> bool:
+    """Return whether a text is what SIESTA writes down of an input that it has read, with the default values."""
+    return len(_ECHO.findall(text, 0, 1 << 16)) > 2
+
+
+def find_outputs(path: Path, names: Sequence[str]) -> list[str]:
+    """Return the names of the files in a folder that are outputs of SIESTA.
+
+    Of several with one content, as a batch system and a shell leave them, those named like an input come first, and the
+    others are left out.
+
+    :param names: of all files in the folder.
+    """
+    likely = sorted((name for name in names if not is_input(name)), key=lambda name: not has_usual_name(name))
+    found = [name for name in likely[:_MOST_FILES] if is_output(path / name)]
+    if len(found) < 2:
+        return found
+    inputs = {stem(name) for name in names if is_input(name)}
+    alike = [name for name in found if stem(name) in inputs]
+    return [*alike, *_distinct(path, [name for name in found if name not in alike], alike)]
+
+
+def choose_output(path: Path, outputs: Sequence[str]) -> list[str]:
+    """Return the outputs of runs that came to their end, if there are some, else all."""
+    ended = [name for name in outputs if len(outputs) > 1 and _RUN_ENDS.search(_end_of(path / name))]
+    return ended or list(outputs)
+
+
+def stem(name: str) -> str:
+    """Return the name of an input or output without its endings."""
+    plain = plain_name(name)
+    return plain[:-4] if is_input(plain) else _OUTPUT_ENDING.sub('', plain)
+
+
+def _open(path: Path) -> IO[bytes]:
+    opened = COMPRESSIONS.get(path.suffix.lower())
+    return path.open('rb') if opened is None else opened(path)
+
+
+def _damaged(path: Path, error: Exception) -> RunFolderError:
+    return RunFolderError(
+        FailureCode.UNREADABLE, f'{path.name} is damaged, or not compressed as its name says: {error}'
+    )
+
+
+def _distinct(path: Path, names: Sequence[str], first: Sequence[str]) -> list[str]:
+    """Return the names of files, of those with one content the first, and none with the content of some others."""
+    seen = {_digest(path / name) for name in first}
+    kept = []
+    for name in names:
+        digest = _digest(path / name)
+        if digest not in seen:
+            kept.append(name)
+        seen.add(digest)
+    return kept
+
+
+def _digest(path: Path) -> str:
+    try:
+        with _open(path) as handle:
+            return hashlib.sha256(handle.read(LARGEST_BYTES)).hexdigest()
+    except (OSError, *_DAMAGED, ValueError):
+        return path.name
+
+
+def _end_of(path: Path) -> bytes:
+    try:
+        with _open(path) as handle:
+            return handle.read(LARGEST_BYTES)[-_BANNER_WITHIN:]
+    except (OSError, *_DAMAGED, ValueError):
+        return b''
