@@ -110,7 +110,7 @@ def test_names_are_the_users(run_folder, tmp_path):
         (lambda folder: (folder / 'aiida.fdf').unlink(), 'no_input'),
         (lambda folder: (folder / 'aiida.out').unlink(), 'no_output'),
         (lambda folder: (folder / 'MESSAGES').unlink() or truncate(folder / 'aiida.out'), 'truncated'),
-        (lambda folder: (folder / 'aiida.EIG').unlink(), 'truncated'),
+        (lambda folder: (folder / 'aiida.EIG').write_text(' -3.4\n 636 1 1\n 1 -25.5\n'), 'truncated'),
         (
             lambda folder: shutil.copy(folder / 'aiida.out', folder / 'b.out') and (folder / 'b.fdf').touch(),
             'ambiguous',

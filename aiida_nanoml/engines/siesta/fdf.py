@@ -195,7 +195,8 @@ def read_fdf(text: str, read: Callable[[str], str | None] | None = None) -> Fdf:
     counts anywhere but within quotes.
 
     :param text: content of the file.
-    :param read: returns the text of another file by the name that the input gives, None if there is no such file.
+    :param read: returns the text of another file by the name that the input gives, None if there is no such file. With
+        it, the input is that of a finished run, and a ``%`` that SIESTA passes over is no mistake.
     :raises EngineError: a block that does not end, or input in a file that is not there.
     """
     reader = _Reader(read)
@@ -230,7 +231,7 @@ class _Reader:
             elif first == '%include':
                 content = self._open(tokens[1:2], raw, place, depth)
                 found |= self.take(content, tokens[1], wanted, depth + 1)
-            elif first.startswith('%'):
+            elif first == '%endblock' or (first.startswith('%') and self._read is None):
                 raise EngineError(f'{place} is not understood: {raw.strip()!r}')
             elif '<' in tokens and not self._is_title(tokens):
                 found |= self._redirect(tokens, raw, place, wanted, depth)

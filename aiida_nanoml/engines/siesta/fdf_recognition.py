@@ -298,7 +298,9 @@ def _read_further_input(fdf: Fdf) -> dict[str, str]:
     """Return the values and blocks that can change the label and that no parameter represents."""
 
     def matters(key: str) -> bool:
-        return not (key in OWNED or key in STRUCTURAL or is_housekeeping(key) or is_relaxing(key))
+        known = key in OWNED or key in STRUCTURAL or is_housekeeping(key) or is_relaxing(key)
+        # Lines of a block whose head is misspelt are keys that SIESTA never asks for.
+        return not known and key[:1].isalpha()
 
     values = {key: value or 'T' for key, value in fdf.values.items() if matters(key)}
     return values | {key: '\n'.join(lines) + '\n' for key, lines in fdf.blocks.items() if matters(key)}

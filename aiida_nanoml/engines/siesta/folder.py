@@ -177,7 +177,7 @@ def open_run_folder(path: Path, root: Path) -> RunFolder:
     given = [name for name in names if is_input(name)]
     if not given:
         raise RunFolderError(FailureCode.NO_INPUT, 'there is no input (.fdf) beside the output')
-    outputs = find_outputs(path, names) or [name for name in names if name.lower().endswith('.out')]
+    outputs = find_outputs(path, names) or _named_outputs(names, given)
     if not outputs:
         raise RunFolderError(
             FailureCode.NO_OUTPUT,
@@ -190,6 +190,11 @@ def open_run_folder(path: Path, root: Path) -> RunFolder:
     if isinstance(found, RunFolderError):
         raise found
     return replace(found, output=output)
+
+
+def _named_outputs(names: Sequence[str], inputs: Sequence[str]) -> list[str]:
+    """Return the outputs that have the name of an input, and do not begin as SIESTA's do: it wrote nothing."""
+    return [name for name in names if has_usual_name(name) and stem(name) in map(stem, inputs)]
 
 
 def _read_inputs(path: Path, root: Path, names: Sequence[str]) -> dict[str, RunFolder | RunFolderError]:
@@ -270,7 +275,7 @@ def read_finished_run(folder: RunFolder, vacuum_ang: float | None = None) -> Fin
         not physical; the code is one of :func:`~aiida_nanoml.engines.siesta.output.read_run`, or ``'input_refused'``,
         ``'input_changed'``, ``'vacuum'``, or of :meth:`~aiida_nanoml.engines.base.Engine.check`.
     """
-    result = read_run(folder.read, prefix=folder.prefix, output=folder.output)
+    result = read_run(folder.read, prefix=folder.prefix, output=folder.output, imported=True)
     try:
         _check_input_unchanged(folder)
         computed = read_computed(RunTexts(folder.fdf, folder.input, folder.output, folder.read))
@@ -285,7 +290,9 @@ def read_finished_run(folder: RunFolder, vacuum_ang: float | None = None) -> Fin
         parameters = parameters.model_copy(update={'vacuum_ang': vacuum_ang})
     # The engine itself would also look for its own pseudopotentials.
     Engine.check(SiestaEngine(parameters), structure)
-    return FinishedRun(structure, parameters, match_protocol(parameters), result, computed.note)
+    return FinishedRun(
+        structure, parameters, match_protocol(parameters), result, '; '.join(filter(None, (computed.note, result.note)))
+    )
 
 
 def read_run_density(folder: RunFolder, structure: Structure) -> Density:

@@ -19,6 +19,9 @@ from aiida_nanoml.text import quoted
 LARGEST_LEVEL_EV = 1e5
 """Levels beyond this (eV) are a mistake: the deepest ones that pseudopotentials leave are at some -1000 eV."""
 
+SPINORS = (4, 8)
+"""Numbers of spin components with non-collinear spin and with spin-orbit coupling: a level holds one electron."""
+
 _COUNT = re.compile(r'\d{1,9}', re.ASCII)
 _HEAD = ('the number of levels', 'the number of spins', 'the number of k-points')
 _ORDER_TOLERANCE_EV = 1e-6
@@ -28,7 +31,7 @@ def read_levels(eig: RunText) -> tuple[NDArray[np.float64], float]:
     """Read the levels.
 
     :param eig: the file: the Fermi level, the numbers L of levels, S of spins and K of k-points, and for each k-point
-        its number and S times L levels in ascending order, in eV.
+        its number and S times L levels in ascending order, in eV. Non-collinear spin has one set of levels.
     :returns: the levels (S, K, L), and the Fermi level, both in eV.
     :raises EvaluationError: ``'truncated'``: the file is absent or ends in the middle; ``'engine_failure'``: it holds
         something else than finite numbers in this order.
@@ -39,11 +42,12 @@ def read_levels(eig: RunText) -> tuple[NDArray[np.float64], float]:
         raise EvaluationError(FailureCode.TRUNCATED, f'the file {eig.name} with the levels is absent or not whole')
     fermi = eig.number(words[0], eig.position(0), 'the Fermi level', LARGEST_LEVEL_EV)
     n_levels, n_spins, n_points = (_count(eig, index, what) for index, what in enumerate(_HEAD, start=1))
+    if n_spins in SPINORS:
+        n_spins = 1
     if n_spins > 2:
         raise EvaluationError(
             FailureCode.ENGINE_FAILURE,
-            f'{eig.place(eig.position(2))}: {n_spins} spin components: levels of non-collinear spin or of spin-orbit '
-            'coupling are not read',
+            f'{eig.place(eig.position(2))}: {n_spins} spin components: SIESTA has 1, 2, 4 or 8',
         )
     row = 1 + n_spins * n_levels
     expected = 4 + n_points * row
@@ -68,6 +72,14 @@ def read_levels(eig: RunText) -> tuple[NDArray[np.float64], float]:
             f'{place}: level {level + 2} of k-point {point + 1} is below the level before it: levels ascend',
         )
     return np.ascontiguousarray(levels.swapaxes(0, 1)), fermi
+
+
+def has_spinors(eig: RunText) -> bool:
+    """Return whether the levels of a file are those of non-collinear spin, or of spin-orbit coupling.
+
+    :param eig: a file that :func:`read_levels` reads.
+    """
+    return int(eig.words[2]) in SPINORS
 
 
 def read_weights(kp: RunText, n_points: int) -> NDArray[np.float64]:

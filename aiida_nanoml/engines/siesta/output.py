@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_nanoml.engines.base import Label
-from aiida_nanoml.engines.siesta.levels import read_levels, read_weights
+from aiida_nanoml.engines.siesta.levels import has_spinors, read_levels, read_weights
+from aiida_nanoml.engines.siesta.other_levels import find_levels
 from aiida_nanoml.engines.siesta.run_checks import (
     FORCES_HEADING,
     IONS_KINETIC,
@@ -77,6 +78,9 @@ The first match wins, so the most specific causes come first: a full disk or mem
 ``output`` stands for the messages, the end of the standard output and the standard error together.
 """
 
+_ENDED = re.compile(rf'^ *{COMPLETED}|^>> End of run:', re.M)
+_END_WITHIN = 1 << 16
+_OLD_ITERATION = re.compile(r'^siesta: +(\d{1,6})(?: *-?\d+\.\d{4}){3} *(\d+\.\d{4}) *-?\d+\.\d{4}', re.M)
 _SECONDS = r'(\d{1,12}(?:\.\d{0,12})?)(?![\d.])'
 _MONTHS = ('JAN', 'FEB', 'MAR', 'APR', 'MAY', 'JUN', 'JUL', 'AUG', 'SEP', 'OCT', 'NOV', 'DEC')
 
@@ -91,6 +95,7 @@ class Run:
     :param scf_s: seconds of these that the self-consistency took; NaN if SIESTA does not report them.
     :param n_iterations: iterations to self-consistency.
     :param warnings: what SIESTA warned of in ``MESSAGES``.
+    :param note: what the user should know about the label; empty if there is nothing to say.
     """
 
     label: Label
@@ -99,6 +104,7 @@ class Run:
     scf_s: float
     n_iterations: int
     warnings: tuple[str, ...]
+    note: str = ''
 
 
 def read_run(
@@ -107,13 +113,15 @@ def read_run(
     prefix: str = 'aiida',
     output: str = 'aiida.out',
     scheduler_stderr: str = '',
+    imported: bool = False,
 ) -> Run:
     """Read the files of a run.
 
     The energy is the free energy at the end of the run. HOMO and LUMO are counted as
     :meth:`~aiida_nanoml.engines.base.Label.from_levels` does. With several k-points HOMO is the highest level at any of
     them that does not exceed the Fermi level, and LUMO the lowest above it. Several k-points have weights only where
-    the run left the file of k-points.
+    the run left the file of k-points. Where the spin is fixed, each spin has electrons, HOMO and LUMO of its own: the
+    higher HOMO and the lower LUMO count.
 
     Of a folder: ``read_run(lambda name: (folder / name).read_text() if (folder / name).is_file() else None)``.
 
@@ -121,22 +129,21 @@ def read_run(
     :param prefix: the system label of the run.
     :param output: name of the file with the standard output.
     :param scheduler_stderr: what the scheduler or the launcher said.
+    :param imported: the run was made by anyone: it may end in a geometry that is not relaxed, and lack the file of
+        levels; then they are read from what else holds them, or left unknown.
     :raises EvaluationError: with a code of :data:`~aiida_nanoml.errors.RUN`, or ``'missing_pseudopotential'``.
     """
     text = read(output) or ''
     messages = read('MESSAGES') or ''
-    n_iterations = _count_iterations(text, messages, scheduler_stderr)
+    n_iterations = _count_iterations(text, messages, scheduler_stderr, unrelaxed=imported)
     names = {'output': output, 'eig': f'{prefix}.EIG', 'xml': f'{prefix}.xml', 'kp': f'{prefix}.KP'}
     files = RunFiles(**{kind: RunText(name, read(name) or '') for kind, name in names.items()})
-    levels, fermi = read_levels(files.eig)
-    n_electrons = _read_electrons(files.output)
-    label = replace(
-        _make_label(_read_energy(files.output), levels, fermi, n_electrons, n_iterations, files.output),
-        level_weights=_weights(files.kp, levels.shape),
-        fermi_ev=fermi,
-        magnetic_moment_bohr=_read_moment(files.output, n_electrons) if len(levels) == 2 else None,
-    )
-    check_agreement(files, label, levels, fermi)
+    if imported and not files.eig.text:
+        label, note = _label_without_file(read, prefix, files, n_iterations)
+    else:
+        levels, fermi = read_levels(files.eig)
+        label, note = _label_of_levels(files, levels, fermi, n_iterations, has_spinors(files.eig)), ''
+        check_agreement(files, label, levels, fermi)
     timings = read('time.json') or ''
     warnings = tuple(line.partition(':')[2].strip() for line in messages.splitlines() if line.startswith('WARNING'))
     return Run(
@@ -146,6 +153,7 @@ def read_run(
         scf_s=_scf_time(timings),
         n_iterations=n_iterations,
         warnings=warnings,
+        note=note,
     )
 
 
@@ -176,20 +184,78 @@ def find_start_failure(text: str) -> str | None:
     return None
 
 
-def _count_iterations(text: str, messages: str, stderr: str) -> int:
+def _label_of_levels(
+    files: RunFiles, levels: NDArray[np.float64], fermi: float, n_iterations: int, spinors: bool
+) -> Label:
+    """Return the label of a run with its levels.
+
+    :param levels: (S, K, L) in eV.
+    :param spinors: each level holds one electron, whose spin has no direction of its own.
+    """
+    n_electrons = _read_electrons(files.output)
+    energy = _read_energy(files.output)
+    weights = _weights(files.kp, levels.shape)
+    return replace(
+        _make_label(energy, levels, fermi, n_electrons, n_iterations, files, spinors),
+        level_weights=weights / 2 if weights is not None and spinors else weights,
+        fermi_ev=fermi,
+        magnetic_moment_bohr=_read_moment(files.output, n_electrons) if len(levels) == 2 else None,
+    )
+
+
+def _label_without_file(
+    read: Callable[[str], str | None], prefix: str, files: RunFiles, n_iterations: int
+) -> tuple[Label, str]:
+    """Return the label of a run without a file of levels, and where its gap comes from."""
+    found = find_levels(read, prefix, files.output)
+    if found is not None:
+        label = _label_of_levels(files, found.levels, found.fermi_ev, n_iterations, spinors=False)
+        if found.of_mesh:
+            return label, f'{files.eig.name} is not there: the levels are those of {found.name}'
+        bands = replace(label, levels_ev=None, level_weights=None)
+        return bands, f'{files.eig.name} is not there: the gap is that along the bands of {found.name}'
+    energy = Label.from_energy(
+        _read_energy(files.output),
+        forces_ev_per_ang=_read_forces(files.output),
+        stress_ev_per_ang3=_read_stress(files.output),
+    )
+    n_electrons = _read_electrons(files.output)
+    label = replace(energy, n_electrons=n_electrons, open_shell=n_electrons % 2 == 1, n_iterations=n_iterations)
+    return label, f'{files.eig.name} is not there, and no other file holds the levels: the gap is not known'
+
+
+def is_finished(text: str) -> bool:
+    """Return whether an output comes to its end; before version 4, that is its time, which other lines may follow."""
+    return _ENDED.search(text, max(0, len(text) - _END_WITHIN)) is not None
+
+
+def _count_iterations(text: str, messages: str, stderr: str, *, unrelaxed: bool) -> int:
     """Return the number of iterations of the last self-consistency.
 
+    :param unrelaxed: a geometry that is not relaxed is no failure.
     :raises EvaluationError: the run failed.
     """
-    if not (COMPLETED in text[-2000:] or COMPLETED in messages):
+    if not (is_finished(text) or COMPLETED in messages):
         raise _diagnose(text, messages, stderr)
-    converged = re.findall(r'^SCF cycle converged after\s+(\d{1,9}) iterations', text, re.M)
+    converged = [int(number) for number in re.findall(r'^SCF cycle converged after\s+(\d{1,9}) iterations', text, re.M)]
     # A run whose self-consistency need not converge calls itself completed either way.
-    if 'SCF_NOT_CONV' in messages or not converged:
+    if 'SCF_NOT_CONV' in messages or not (converged := converged or _converged_of_old(text)):
         raise _failure(*_NOT_CONVERGED, text)
-    if 'GEOM_NOT_CONV' in messages:
+    if 'GEOM_NOT_CONV' in messages and not unrelaxed:
         raise _failure(*_NOT_RELAXED, text)
-    return int(converged[-1])
+    return converged[-1]
+
+
+def _converged_of_old(text: str) -> list[int]:
+    """Return the iterations of the last self-consistency of a version that does not say that it converged.
+
+    Before version 4, the change of the density in the last iteration says it.
+    """
+    rows = _OLD_ITERATION.findall(text)
+    tolerance = re.findall(r'^redata: DM Tolerance for SCF *= *(\d+\.\d+)', text, re.M)
+    if not rows or not tolerance or float(rows[-1][1]) > float(tolerance[-1]):
+        return []
+    return [int(rows[-1][0])]
 
 
 def _diagnose(text: str, messages: str, stderr: str) -> EvaluationError:
@@ -273,17 +339,24 @@ def _weights(kp: RunText, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
 
 def _read_moment(output: RunText, n_electrons: int) -> float | None:
     # Its length and the three components, of which collinear spin has the last.
-    pattern = r'^ *spin moment: S , \{S\} =(?: +\S+){3} +(\S+) *$'
+    pattern = r'^(?: *spin moment: S , \{S\} =(?: +\S+){3}|siesta: Total spin polarization \(Qup-Qdown\) =) +(\S+) *$'
     return output.last(pattern, 'the spin moment', n_electrons + 1e-3)
 
 
 def _make_label(
-    energy: float, levels: NDArray[np.float64], fermi: float, n_electrons: int, n_iterations: int, output: RunText
+    energy: float,
+    levels: NDArray[np.float64],
+    fermi: float,
+    n_electrons: int,
+    n_iterations: int,
+    files: RunFiles,
+    spinors: bool,
 ) -> Label:
-    forces, stress = _read_forces(output), _read_stress(output)
+    forces, stress = _read_forces(files.output), _read_stress(files.output)
     n_spins, n_points, n_levels = levels.shape
     flat = levels.reshape(n_spins, n_points * n_levels)
-    if n_points == 1:
+    fixed = _read_fixed_spin(files.output) if n_spins == 2 else None
+    if n_points == 1 and fixed is None and not spinors:
         return Label.from_levels(
             energy,
             flat,
@@ -292,12 +365,13 @@ def _make_label(
             forces_ev_per_ang=forces,
             stress_ev_per_ang3=stress,
         )
-    below, above = flat[flat <= fermi], flat[flat > fermi]
-    if not (len(below) and len(above)):
-        raise EvaluationError(
-            FailureCode.ENGINE_FAILURE, 'all levels are on one side of the Fermi level; use a larger basis'
-        )
-    homo, lumo = float(below.max()), float(above.min())
+    if fixed is not None:
+        weights = _weights(files.kp, levels.shape)
+        homo, lumo = _edges_of_spins(levels, weights, n_electrons, fixed)
+    elif n_points == 1:
+        homo, lumo = _edge_of_counted(flat[0], np.ones(n_levels), n_electrons)
+    else:
+        homo, lumo = _edges_at_fermi(flat, fermi)
     return Label(
         energy_ev=energy,
         homo_ev=homo,
@@ -310,6 +384,76 @@ def _make_label(
         stress_ev_per_ang3=stress,
         levels_ev=flat,
     )
+
+
+def _edges_at_fermi(levels: NDArray[np.float64], fermi: float) -> tuple[float, float]:
+    """Return the highest level that does not exceed the Fermi level, and the lowest one above it."""
+    below, above = levels[levels <= fermi], levels[levels > fermi]
+    if not (len(below) and len(above)):
+        raise EvaluationError(
+            FailureCode.ENGINE_FAILURE, 'all levels are on one side of the Fermi level; use a larger basis'
+        )
+    return float(below.max()), float(above.min())
+
+
+def _edges_of_spins(
+    levels: NDArray[np.float64], weights: NDArray[np.float64] | None, n_electrons: int, spin: float
+) -> tuple[float, float]:
+    """Return HOMO and LUMO of a run in which each spin has a fixed number of electrons.
+
+    :param levels: (2, K, L).
+    :param weights: (2, K), those of the k-points; None if they are not known.
+    :param spin: difference of the two numbers of electrons.
+    :raises EvaluationError: ``'engine_failure'``: the numbers are no whole ones, k-points have no weights, or an empty
+        level is below a filled one.
+    """
+    counts = [(n_electrons + spin) / 2, (n_electrons - spin) / 2]
+    if weights is None or any(abs(count - round(count)) > 1e-6 or count < 0 for count in counts):
+        raise EvaluationError(
+            FailureCode.ENGINE_FAILURE,
+            f'the spin is fixed at {spin:g} for {n_electrons} electrons: HOMO and LUMO of each spin cannot be counted',
+        )
+    edges = [
+        _edge_of_counted(band.ravel(), np.repeat(share, levels.shape[2]), round(count))
+        for band, share, count in zip(levels, weights, counts, strict=True)
+    ]
+    homo, lumo = max(edge[0] for edge in edges), min(edge[1] for edge in edges)
+    if lumo < homo:
+        raise EvaluationError(
+            FailureCode.ENGINE_FAILURE,
+            f'the spin is fixed at {spin:g}, and an empty level of one spin ({lumo:.4f} eV) is below a filled one of '
+            f'the other ({homo:.4f} eV): there is no gap',
+        )
+    return homo, lumo
+
+
+def _edge_of_counted(
+    levels: NDArray[np.float64], weights: NDArray[np.float64], n_electrons: int
+) -> tuple[float, float]:
+    """Return the highest filled and the lowest empty level where electrons fill levels from below.
+
+    :param levels: (N,) in eV.
+    :param weights: electrons that each level holds, (N,).
+    :returns: minus infinity as the first where there is no electron.
+    """
+    order = np.argsort(levels, kind='stable')
+    filled = np.cumsum(weights[order])
+    homo = int(np.searchsorted(filled, n_electrons - 1e-4)) if n_electrons else -1
+    if homo + 1 >= len(levels):
+        raise EvaluationError(
+            FailureCode.ENGINE_FAILURE,
+            f'{n_electrons} electrons in {len(levels)} levels leave no LUMO; use a larger basis',
+        )
+    return float(levels[order[homo]]) if homo >= 0 else -np.inf, float(levels[order[homo + 1]])
+
+
+def _read_fixed_spin(output: RunText) -> float | None:
+    """Return the difference of the numbers of electrons of both spins where it is fixed; None where it is not."""
+    fixed = last_match(r'^redata: Fix the spin of the system *= *([TF])', output.text)
+    if fixed is None or fixed[1] == 'F':
+        return None
+    spin = output.last(r'^redata: (?:Value of the )?[Tt]otal [Ss]pin.*?= *(\S+)', 'the total spin', 1e6)
+    return 0.0 if spin is None else spin
 
 
 def _read_forces(output: RunText) -> NDArray[np.float64] | None:

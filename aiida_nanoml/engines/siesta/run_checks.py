@@ -17,6 +17,7 @@ from scipy.special import expit
 
 from aiida_nanoml.engines.base import Label
 from aiida_nanoml.engines.siesta.identity import used_pseudopotentials
+from aiida_nanoml.engines.siesta.levels import has_spinors
 from aiida_nanoml.engines.siesta.run_text import RunText, last_match
 from aiida_nanoml.errors import EvaluationError, FailureCode
 from aiida_nanoml.units import BOLTZMANN_EV_PER_K, GPA_PER_EV_PER_ANG3, SIESTA_RYDBERG_EV
@@ -91,15 +92,17 @@ def _contradiction(sentence: str) -> EvaluationError:
 def _check_levels(files: RunFiles, levels: NDArray[np.float64], fermi_ev: float) -> None:
     """Check that the levels belong to the output: their numbers and the Fermi level."""
     output, name = files.output, files.eig.name
-    n_spins, n_points, n_levels = levels.shape
+    _, n_points, n_levels = levels.shape
     orbitals = _count(r'^initatomlists: Number of atoms, orbitals, and projectors: +\d+ +(\d+) ', output)
     fewer = re.search(r'^ *number-?_?\.?of-?_?\.?eigen-?_?\.?states\b', output.text, re.MULTILINE | re.IGNORECASE)
+    if orbitals and has_spinors(files.eig):
+        orbitals *= 2
     if orbitals and (n_levels > orbitals or (n_levels < orbitals and not fewer)):
         raise _contradiction(
             f'{name} has {n_levels} levels, {output.name} has {orbitals} orbitals: the levels are those of another run'
         )
     for pattern, ours, what in (
-        (r'^redata: Number of spin components += +(\d+)', n_spins, 'spins'),
+        (r'^redata: Number of spin components += +(\d+)', int(files.eig.words[2]), 'spins'),
         (r'^siesta: k-grid: Number of k-points += +(\d+)', n_points, 'k-points'),
     ):
         theirs = _count(pattern, output)

@@ -230,9 +230,12 @@ def test_levels_are_those_that_sisl_reads(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(levels, source.read_data() + fermi, rtol=0, atol=1e-12)
 
 
-def test_levels_of_spinors_are_refused_by_name() -> None:
-    with pytest.raises(EvaluationError, match='line 2: 4 spin components: levels of non-collinear spin') as caught:
-        read_levels(RunText('aiida.EIG', ' -1.0\n 2 4 1\n 1 -2.0 3.0\n'))
+def test_levels_of_spinors_have_one_set() -> None:
+    """With four or eight spin components, the head gives all levels of a k-point."""
+    levels, fermi = read_levels(RunText('aiida.EIG', ' -1.0\n 2 8 1\n 1 -2.0 3.0\n'))
+    assert (levels.tolist(), fermi) == ([[[-2.0, 3.0]]], -1.0)
+    with pytest.raises(EvaluationError, match='line 2: 3 spin components: SIESTA has 1, 2, 4 or 8') as caught:
+        read_levels(RunText('aiida.EIG', ' -1.0\n 2 3 1\n 1 -2.0 3.0\n'))
     assert caught.value.code == FailureCode.ENGINE_FAILURE
 
 
