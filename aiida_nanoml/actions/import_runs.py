@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from aiida_nanoml.calculations.importers.runs import FoundRun
     from aiida_nanoml.calculations.importers.sets import ImportedSet
 
-SINGLE_LIMIT = 100
-"""Up to so many folders, each run has a process of its own unless the user says otherwise."""
-
 BATCH_SIZE = 100
 SHOWN_REASONS = 20
 
@@ -32,9 +30,10 @@ SHOWN_REASONS = 20
 class ImportRuns(NamedAction):
     """Import the finished runs in FOLDERS and below, made without AiiDA.
 
-    A run is a folder with an input (.fdf), its output (.out) and the levels (.EIG). Runs that did not finish are listed
-    with the reason and skipped. The command can be stopped and repeated: what was imported is recognised by its
-    content. The structures and labels of all runs are joined for `dataset build`.
+    A run is a folder with an input (.fdf), its output under any name, and the levels (.EIG); without levels only the
+    energy is known. Runs that did not finish are listed with the reason and skipped. The command can be stopped and
+    repeated: what was imported is recognised by its content. The structures and labels of all runs are joined for
+    `dataset build`.
     """
 
     action: ClassVar[str] = 'import_runs'
@@ -47,7 +46,7 @@ class ImportRuns(NamedAction):
         None, 'Family of the pseudopotentials, where they are not beside the runs.', shown='ours'
     )
     batch_size: int | None = option(None, 'Runs that share a process.', ge=1, shown=str(BATCH_SIZE))
-    single: bool = option(False, f'A process for each run; the default for up to {SINGLE_LIMIT} folders.')
+    single: bool = option(False, 'A process for each run, with its files; needs its XML file.')
     family: str | None = option(None, 'Family of all structures.')
     family_from_name: bool = option(False, 'Family: the letters with which the name of a folder begins.')
     vacuum: float | None = option(
@@ -79,7 +78,8 @@ class ImportRuns(NamedAction):
         if not runs:
             places = ', '.join(map(str, self.folders))
             raise ActionError(f'there is no run in {places}: no folder holds an input (.fdf) or output (.out)')
-        importer = RunImporter(computer, finder, self._size_of_batches(len(runs), session), self.vacuum)
+        size = None if self.single else self.batch_size or BATCH_SIZE
+        importer = RunImporter(computer, finder, size, self.vacuum)
         with only_errors():
             for _ in session.count('importing', importer.take(runs), len(runs)):
                 pass
@@ -87,12 +87,6 @@ class ImportRuns(NamedAction):
         if self.densities:
             sets = self._add_densities(sets, runs, computer, finder)
         return ImportedRuns(runs, sets)
-
-    def _size_of_batches(self, n_runs: int, session: Session) -> int | None:
-        if self.batch_size is not None or self.single or n_runs <= SINGLE_LIMIT:
-            return self.batch_size
-        session.note(f'{n_runs} folders: {BATCH_SIZE} runs share a process; --single gives each its own')
-        return BATCH_SIZE
 
     def _add_densities(
         self, sets: list[ImportedSet], runs: list[FoundRun], computer: Any, finder: Any
@@ -122,6 +116,11 @@ class ImportedRuns(Result):
     runs: list[FoundRun]
     sets: list[ImportedSet]
 
+    @property
+    def exit_status(self) -> int:  # type: ignore[override]
+        """0 only if a run was imported, or was there already."""
+        return 0 if any(run.status in ('imported', 'present') for run in self.runs) else 1
+
     def to_dict(self) -> dict[str, Any]:
         """Return the first set, all sets, and every folder."""
         content: dict[str, Any] = dict.fromkeys(('uuid', 'pk', 'type', 'label', 'structures', 'labels'))
@@ -150,7 +149,7 @@ class ImportedRuns(Result):
                 f'structures{mark}': identity_line(made.structures),
                 f'labels{mark}': identity_line(made.labels),
                 **({f'densities{mark}': identity_line(made.densities)} if made.densities else {}),
-                f'source{mark}': f'{made.source}: {len(gaps)} gaps, {gaps.min():.3f} to {gaps.max():.3f} eV',
+                f'source{mark}': f'{made.source}: {_describe_gaps(gaps)}',
             }
         if _differ_in_vacuum_only(self.sets):
             narrowest = min(made.source.parameters['vacuum_ang'] for made in self.sets)
@@ -158,12 +157,14 @@ class ImportedRuns(Result):
         return lines
 
     def table(self) -> str:
-        """Return the folders that were skipped, with the reasons."""
-        skipped = [(f'  {run.folder}', run.reason) for run in self.runs if run.status == 'skipped']
-        if not skipped:
-            return ''
-        more = [f'  and {len(skipped) - SHOWN_REASONS} more, see --json'] if len(skipped) > SHOWN_REASONS else []
-        return '\n'.join(['skipped:', aligned(skipped[:SHOWN_REASONS]), *more])
+        """Return the folders that were skipped, with the reasons, and the notes about the others."""
+        tables = []
+        for title, statuses in (('skipped', ('skipped',)), ('notes', ('imported', 'present'))):
+            rows = [(f'  {run.folder}', run.reason) for run in self.runs if run.status in statuses and run.reason]
+            if rows:
+                more = [f'  and {len(rows) - SHOWN_REASONS} more, see --json'] if len(rows) > SHOWN_REASONS else []
+                tables += [f'{title}:', aligned(rows[:SHOWN_REASONS]), *more]
+        return '\n'.join(tables)
 
     def next_step(self) -> Step | None:
         """Build a data set from the largest set."""
@@ -174,6 +175,13 @@ class ImportedRuns(Result):
     def _counts(self) -> dict[str, int]:
         numbers = Counter(run.status for run in self.runs)
         return {status: numbers[status] for status in ('imported', 'present', 'skipped')}
+
+
+def _describe_gaps(gaps: Any) -> str:
+    known = [gap for gap in gaps.tolist() if not math.isnan(gap)]
+    rest = f', {len(gaps) - len(known)} unknown' if len(known) < len(gaps) else ''
+    span = f', {min(known):.3f} to {max(known):.3f} eV' if known else ''
+    return f'{len(known)} gaps{span}{rest}'
 
 
 def _letters(name: str) -> str:

@@ -35,8 +35,8 @@ def cli(aiida_profile) -> Callable[..., Result]:
 def cli_json(cli: Callable[..., Result]) -> Callable[..., dict[str, Any]]:
     """Call a command with --json; the standard output is exactly one object."""
 
-    def call(*arguments: Any) -> dict[str, Any]:
-        lines = cli(*arguments, '--json').stdout.splitlines()
+    def call(*arguments: Any, status: int = 0) -> dict[str, Any]:
+        lines = cli(*arguments, '--json', status=status).stdout.splitlines()
         assert len(lines) == 1
         return json.loads(lines[0])
 

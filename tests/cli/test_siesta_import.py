@@ -152,6 +152,7 @@ def test_a_box_of_one_size_needs_a_common_vacuum(runs, cli, cli_json, tmp_path):
             path.write_text(path.read_text(encoding='utf-8').replace(lattice, lattice.replace(height, taller)))
     for axis in (0, 1):
         widen(runs / 'flakes' / 'z-bare', axis)
+    print_cell(runs / 'flakes' / 'z-bare')
     shutil.rmtree(runs / 'flakes' / 's-0000')
     text = cli('siesta', 'import', runs / 'flakes', '--batch-size', '5').stdout
     assert '--vacuum 10 puts them together' in text
@@ -176,6 +177,17 @@ def widen(folder: Path, axis: int) -> None:
         (folder / file).write_text('\n'.join(lines) + '\n', encoding='utf-8')
 
 
+def print_cell(folder: Path) -> None:
+    """Put the cell of the input where the output prints the one that was computed."""
+    lines = (folder / 'aiida.fdf').read_text(encoding='utf-8').splitlines()
+    start = lines.index('%block lattice-vectors') + 1
+    cell = [[float(word) for word in line.split()] for line in lines[start : start + 3]]
+    printed = (folder / 'aiida.out').read_text(encoding='utf-8').splitlines()
+    start = printed.index('outcell: Unit cell vectors (Ang):') + 1
+    printed[start : start + 3] = ['    ' + ''.join(f'{number:12.6f}' for number in row) for row in cell]
+    (folder / 'aiida.out').write_text('\n'.join(printed) + '\n', encoding='utf-8')
+
+
 def test_equal_folders_are_one_run(runs, cli_json):
     shutil.copytree(runs / 'flakes' / 'z-bare', runs / 'copy')
     answer = cli_json('siesta', 'import', runs / 'flakes' / 'z-bare', runs / 'copy')
@@ -188,7 +200,7 @@ def test_a_parser_that_fails_leaves_nothing(runs, cli_json):
     """A run that passes for finished, but whose XML is cut, is not imported by halves."""
     path = runs / 'flakes' / 'h-0000' / 'aiida.xml'
     path.write_text(path.read_text(encoding='utf-8')[:5000], encoding='utf-8')
-    answer = cli_json('siesta', 'import', runs / 'flakes' / 'h-0000', '--single')
+    answer = cli_json('siesta', 'import', runs / 'flakes' / 'h-0000', '--single', status=1)
     (run,) = answer['runs']
     assert run['status'] == 'skipped'
     assert 'exit status' in run['reason']
@@ -200,10 +212,10 @@ def test_a_parser_that_fails_leaves_nothing(runs, cli_json):
 def test_no_runs_is_an_error_and_only_failed_ones_are_none(runs, cli, cli_json, tmp_path):
     (tmp_path / 'empty').mkdir()
     assert 'there is no run in' in cli('siesta', 'import', tmp_path / 'empty', status=1).output
-    answer = cli_json('siesta', 'import', runs / 'failed')
+    answer = cli_json('siesta', 'import', runs / 'failed', status=1)
     assert (answer['uuid'], answer['sets']) == (None, [])
     assert {run['status'] for run in answer['runs']} == {'skipped'}
-    text = cli('siesta', 'import', runs / 'failed').stdout
+    text = cli('siesta', 'import', runs / 'failed', status=1).stdout
     assert 'atoms-too-close' in text
     assert 'next:' not in text
     assert 'no family of pseudopotentials' in cli('siesta', 'import', runs, '--pseudo-family', 'x', status=1).output

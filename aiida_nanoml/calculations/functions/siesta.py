@@ -81,7 +81,7 @@ def import_siesta_runs(
             raise DatasetError(f'{run["folder"]}: {error.message}') from error
         structures.append(finished.structure)
         sources.append(source_of_run(finished, md5))
-        rows[row] = LabelledRow.from_label(finished.result.label, finished.result.wall_s)
+        rows[row] = LabelledRow.from_label(finished.result.label, finished.result.wall_s, finished.note)
     names, families = ([run[key] for run in runs['runs']] for key in ('name', 'family'))
     imported = StructureSet.from_structures(structures, names=names, families=families)
     labels = tabulate(functools.reduce(LabelSource.joined, sources), imported, rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.engines.siesta.folder import (
     FinishedRun,
     RunFolder,
+    digest_of_files,
     find_run_folders,
     open_run_folder,
     read_finished_run,
@@ -47,7 +49,7 @@ class FoundRun:
     :param root: nothing outside this folder is read.
     :param name: name of the structure.
     :param status: ``imported``, ``present`` (imported before) or ``skipped``; empty before the import.
-    :param reason: why it was skipped.
+    :param reason: why it was skipped, or what the user should know about its label.
     :param uuid: process that imported it.
     :param hash: content hash of its structure.
     :param part: PKs of the nodes that hold its structure and its label, perhaps among others.
@@ -71,7 +73,7 @@ class FoundRun:
         return {
             'folder': str(self.folder),
             'status': self.status,
-            'gap_ev': self.gap_ev,
+            'gap_ev': None if self.gap_ev is None or math.isnan(self.gap_ev) else self.gap_ev,
             'n_atoms': self.n_atoms,
             'uuid': self.uuid,
             'reason': self.reason or None,
@@ -83,7 +85,7 @@ class _Batch:
     source: LabelSource
     pseudos: dict[str, Any] = field(default_factory=dict)
     runs: list[FoundRun] = field(default_factory=list)
-    origins: list[str] = field(default_factory=list)
+    entries: list[dict[str, Any]] = field(default_factory=list)
 
 
 def find_runs(roots: Sequence[Path], family: Callable[[str], str]) -> list[FoundRun]:
@@ -144,19 +146,14 @@ class RunImporter:
                 yield run
                 continue
             try:
-                folder = open_run_folder(run.folder, run.root)
-                run.digest = folder.digest()
-                if run.digest in twins:
-                    later.append(run)
-                elif run.digest in self._known:
-                    self._recognise(run)
-                    yield run
-                else:
-                    yield from self._import(run, folder)
-                    twins[run.digest] = run
+                finished = self._take_folder(run, twins, later)
             except EvaluationError as error:
-                run.status, run.reason = SKIPPED, error.message
-                yield run
+                _skip(run, error.message)
+                finished = [run]
+            except Exception as error:
+                _skip(run, f'a fault of this program: {type(error).__name__}: {error}')
+                finished = [run]
+            yield from finished
         for batches in self._batches.values():
             for batch in batches:
                 yield from self._finish(batch)
@@ -166,6 +163,21 @@ class RunImporter:
             run.reason = f'the same as {twin.folder}' if run.status == PRESENT else twin.reason
             run.uuid, run.gap_ev, run.n_atoms = twin.uuid, twin.gap_ev, twin.n_atoms
             yield run
+
+    def _take_folder(self, run: FoundRun, twins: dict[str, FoundRun], later: list[FoundRun]) -> list[FoundRun]:
+        """Read a folder; return the runs of which it is known now what became of them."""
+        folder = open_run_folder(run.folder, run.root)
+        files = folder.files()
+        run.digest = digest_of_files(files)
+        if run.digest in twins:
+            later.append(run)
+            return []
+        if run.digest in self._known:
+            self._recognise(run)
+            return [run]
+        done = self._import(run, folder, files)
+        twins[run.digest] = run
+        return done
 
     def _recognise(self, run: FoundRun) -> None:
         process, part, row = self._known[run.digest]
@@ -177,14 +189,13 @@ class RunImporter:
         run.n_atoms = int(found.counts[row])
         run.status, run.uuid, run.part = PRESENT, process, part
 
-    def _import(self, run: FoundRun, folder: RunFolder) -> Iterator[FoundRun]:
+    def _import(self, run: FoundRun, folder: RunFolder, files: dict[str, str]) -> list[FoundRun]:
         finished = read_finished_run(folder, self._vacuum_ang)
         pseudos, origin = self._finder.find(folder)
-        run.gap_ev, run.n_atoms = finished.result.label.gap_ev, len(finished.structure)
+        run.gap_ev, run.n_atoms, run.reason = finished.result.label.gap_ev, len(finished.structure), finished.note
         if self._batch_size is None:
             self._import_alone(run, folder, finished, pseudos, origin)
-            yield run
-            return
+            return [run]
         source = source_of_run(finished, {element: node.md5 for element, node in pseudos.items()})
         batches = self._batches.setdefault(run.root, [])
         batch = next((batch for batch in batches if batch.source.compatible(source)), None)
@@ -194,10 +205,20 @@ class RunImporter:
         batch.source = batch.source.joined(source)
         batch.pseudos |= pseudos
         batch.runs.append(run)
-        batch.origins.append(origin)
-        if len(batch.runs) >= self._batch_size:
-            batches.remove(batch)
-            yield from self._finish(batch)
+        batch.entries.append(
+            {
+                'folder': str(run.folder.relative_to(run.root)),
+                'name': run.name,
+                'family': run.family,
+                'digest': run.digest,
+                'files': files,
+                'pseudopotentials': origin,
+            }
+        )
+        if len(batch.runs) < self._batch_size:
+            return []
+        batches.remove(batch)
+        return self._finish(batch)
 
     def _import_alone(
         self, run: FoundRun, folder: RunFolder, finished: FinishedRun, pseudos: dict[str, Any], origin: str
@@ -217,39 +238,45 @@ class RunImporter:
                 own = [new.pk for new in (remote, inputs['structure']) if new.is_stored]
                 delete_nodes(own, dry_run=False)
         if not done:
-            run.status, run.reason, run.gap_ev = SKIPPED, failure, None
+            _skip(run, failure)
             return
         run.status, run.uuid, run.part = IMPORTED, node.uuid, (inputs['structure'].pk, made[LABELS].pk)
         run.hash = str(StructureSet.from_structures([finished.structure]).hashes[0])
 
-    def _finish(self, batch: _Batch) -> Iterator[FoundRun]:
+    def _finish(self, batch: _Batch) -> list[FoundRun]:
+        """Import a batch in one process; if that fails, each of its runs in one of its own."""
         root = batch.runs[0].root
         if root not in self._remotes:
             self._remotes[root] = orm.RemoteData(remote_path=str(root.resolve()), computer=self._computer).store()
-        entries = [
-            {
-                'folder': str(run.folder.relative_to(root)),
-                'name': run.name,
-                'family': run.family,
-                'digest': run.digest,
-                'files': open_run_folder(run.folder, root).files(),
-                'pseudopotentials': origin,
-            }
-            for run, origin in zip(batch.runs, batch.origins, strict=True)
-        ]
         pseudos = {f'{PSEUDO}{element}': node.store() for element, node in sorted(batch.pseudos.items())}
-        settings = manifest(entries, self._vacuum_ang)
-        made, process = import_siesta_runs.run_get_node(remote_folder=self._remotes[root], runs=settings, **pseudos)
+        settings = manifest(batch.entries, self._vacuum_ang)
+        made: dict[str, Any] = {}
+        try:
+            made, process = import_siesta_runs.run_get_node(remote_folder=self._remotes[root], runs=settings, **pseudos)
+            failure = '' if process.is_finished_ok else str(process.exit_message)
+        except Exception as error:
+            failure = f'a fault of this program: {type(error).__name__}: {error}'
+        if failure:
+            if settings.is_stored:
+                delete_nodes([settings.pk], dry_run=False)
+            return self._finish_apart(batch, failure)
         for row, run in enumerate(batch.runs):
-            if process.is_finished_ok:
-                run.status, run.uuid = IMPORTED, process.uuid
-                run.part = (made[STRUCTURES].pk, made[LABELS].pk)
-                run.hash = str(made[STRUCTURES].structures.hashes[row])
-            else:
-                run.status, run.reason, run.gap_ev = SKIPPED, str(process.exit_message), None
-            yield run
-        if not process.is_finished_ok:
-            delete_nodes([settings.pk], dry_run=False)
+            run.status, run.uuid = IMPORTED, process.uuid
+            run.part = (made[STRUCTURES].pk, made[LABELS].pk)
+            run.hash = str(made[STRUCTURES].structures.hashes[row])
+        return batch.runs
+
+    def _finish_apart(self, batch: _Batch, failure: str) -> list[FoundRun]:
+        if len(batch.runs) == 1:
+            _skip(batch.runs[0], failure)
+            return batch.runs
+        for run, entry in zip(batch.runs, batch.entries, strict=True):
+            self._finish(_Batch(batch.source, batch.pseudos, [run], [entry]))
+        return batch.runs
+
+
+def _skip(run: FoundRun, reason: str) -> None:
+    run.status, run.reason, run.gap_ev, run.n_atoms = SKIPPED, reason, None, None
 
 
 def _read(structures: Any, labels: LabelSetData) -> tuple[Any, dict[str, float]]:

@@ -125,8 +125,16 @@ class RunFolder:
 
     def digest(self) -> str:
         """Return the identity of the content of the run, wherever it lies: SHA-256 of :meth:`files`."""
-        content = ''.join(f'{name} {md5}\n' for name, md5 in sorted(self.files().items()))
-        return hashlib.sha256(content.encode()).hexdigest()
+        return digest_of_files(self.files())
+
+
+def digest_of_files(files: Mapping[str, str]) -> str:
+    """Return the identity of the content of a run.
+
+    :param files: of :meth:`RunFolder.files`.
+    """
+    content = ''.join(f'{name} {md5}\n' for name, md5 in sorted(files.items()))
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
