@@ -15,7 +15,7 @@ from aiida_nanoml.calculations.functions.base import refusing
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSet, LabelSource
-from aiida_nanoml.engines.siesta.folder import open_run_folder, read_finished_run, source_of_run
+from aiida_nanoml.engines.siesta.folder import open_run_folder, read_finished_once, source_of_run
 from aiida_nanoml.errors import DatasetError, EvaluationError, StructureError
 from aiida_nanoml.structures import Structure, StructureSet, place
 from aiida_nanoml.structures.elements import ATOMIC_NUMBERS, SYMBOLS
@@ -76,7 +76,7 @@ def import_siesta_runs(
             folder = open_run_folder(root / run['folder'], root)
             if folder.digest() != run['digest']:
                 raise DatasetError(f'{run["folder"]} is not what it was when the import began')
-            finished = read_finished_run(folder, runs['vacuum_ang'])
+            finished = read_finished_once(folder, run['digest'], runs['vacuum_ang'])
         except EvaluationError as error:
             raise DatasetError(f'{run["folder"]}: {error.message}') from error
         structures.append(finished.structure)

@@ -32,7 +32,7 @@ from aiida_nanoml.engines.siesta.folder import (
     digest_of_files,
     find_run_folders,
     open_run_folder,
-    read_finished_run,
+    read_finished_once,
     source_of_run,
 )
 from aiida_nanoml.errors import EvaluationError
@@ -190,7 +190,7 @@ class RunImporter:
         run.status, run.uuid, run.part = PRESENT, process, part
 
     def _import(self, run: FoundRun, folder: RunFolder, files: dict[str, str]) -> list[FoundRun]:
-        finished = read_finished_run(folder, self._vacuum_ang)
+        finished = read_finished_once(folder, run.digest, self._vacuum_ang)
         pseudos, origin = self._finder.find(folder)
         run.gap_ev, run.n_atoms, run.reason = finished.result.label.gap_ev, len(finished.structure), finished.note
         if self._batch_size is None:

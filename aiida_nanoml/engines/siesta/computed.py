@@ -71,10 +71,11 @@ class Computed:
 
 def is_given_elsewhere(fdf: Fdf) -> bool:
     """Return whether the geometry of a run may be another one than its input gives."""
+    if geometry_flag(fdf) is not None or 'Zmatrix' in fdf or fdf.get('AtomicCoordinatesOrigin') is not None:
+        return True
     try:
-        read_geometry(fdf)
-        return geometry_flag(fdf) is not None or moves_atoms(fdf)
-    except (EngineError, StructureError):
+        return moves_atoms(fdf)
+    except EngineError:
         return True
 
 

@@ -39,6 +39,7 @@ _TOKEN = re.compile(
 """A token of a line, as the parser of SIESTA 4.1 and 5 cuts it (``Src/fdf/parse.F90``); all else separates tokens."""
 
 _SEPARATORS = re.compile(r'[\s=:,]+')
+_FORTRAN_NUMBER = re.compile(r'[+-]?(?:\d+\.?\d*|\.\d+)[dD][+-]?\d+', re.ASCII)
 _LIST = re.compile(r'\[([^\]]*)\]?')
 _DEEPEST = 20
 """Files within files; deeper ones include themselves."""
@@ -356,7 +357,9 @@ def _first_number(text: str) -> float | None:
 
 def _float(word: str) -> float | None:
     try:
-        value = float(re.sub('[dD]', 'e', word))
+        value = float(word)
     except ValueError:
-        return None
+        if not _FORTRAN_NUMBER.fullmatch(word):
+            return None
+        value = float(re.sub('[dD]', 'e', word))
     return value if math.isfinite(value) else None

@@ -42,6 +42,10 @@ _WELCOME = re.compile(r'^ *\* +WELCOME TO SIESTA +\*', re.MULTILINE)
 _HEAD = re.compile(r'^ *Siesta Version *:|^Executable *:', re.MULTILINE)
 
 
+_KEPT_RUNS = 300
+_READ_BEFORE: dict[tuple[Path, str, float | None], FinishedRun] = {}
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """A folder with the input and the output of one run.
@@ -301,6 +305,21 @@ def read_finished_run(folder: RunFolder, vacuum_ang: float | None = None) -> Fin
     return FinishedRun(
         structure, parameters, match_protocol(parameters), result, '; '.join(filter(None, (computed.note, result.note)))
     )
+
+
+def read_finished_once(folder: RunFolder, digest: str, vacuum_ang: float | None = None) -> FinishedRun:
+    """Read a finished run as :func:`read_finished_run` does, or return what was read of the same content before.
+
+    An import reads each run to sort it, and again in the process that keeps it.
+
+    :param digest: of the content of the folder.
+    """
+    key = (folder.path.resolve(), digest, vacuum_ang)
+    if key not in _READ_BEFORE:
+        while len(_READ_BEFORE) >= _KEPT_RUNS:
+            del _READ_BEFORE[next(iter(_READ_BEFORE))]
+        _READ_BEFORE[key] = read_finished_run(folder, vacuum_ang)
+    return _READ_BEFORE[key]
 
 
 def read_run_density(folder: RunFolder, structure: Structure) -> Density:

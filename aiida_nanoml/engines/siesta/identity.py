@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
 from xml.etree import ElementTree
@@ -72,6 +73,7 @@ class UsedPseudopotential:
         return bool(self.uuid or (self.shells and self.radii_bohr))
 
 
+@lru_cache(maxsize=4)
 def used_pseudopotentials(output: str) -> dict[str, UsedPseudopotential]:
     """Read what the output of a run contains about its pseudopotentials.
 

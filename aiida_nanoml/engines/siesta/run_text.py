@@ -7,7 +7,7 @@ import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice
 
 import numpy as np
@@ -110,7 +110,30 @@ class RunText:
 
 def last_match(pattern: str, text: str) -> re.Match[str] | None:
     """Return the last match of a pattern in a text; ``^`` and ``$`` are the ends of a line."""
+    literal = _literal_beginning(pattern)
+    if literal:  # an output is long, and what is looked for stands near its end
+        compiled = re.compile(pattern, re.MULTILINE)
+        position = len(text)
+        while position >= 0:
+            position = text.rfind(literal, 0, position + len(literal) - 1) if position else -1
+            if position >= 0 and (position == 0 or text[position - 1] == '\n'):
+                found = compiled.match(text, position)
+                if found is not None:
+                    return found
+        return None
     return next(iter(deque(re.finditer(pattern, text, re.MULTILINE), maxlen=1)), None)
+
+
+@cache
+def _literal_beginning(pattern: str) -> str:
+    """Return the text with which each match of a pattern begins at the beginning of a line; empty if none is known."""
+    plain = re.match(r'\^((?:[A-Za-z0-9:>, ]|\\[().*/{}\[\]])+)', pattern)
+    if plain is None or '|' in pattern:
+        return ''
+    written = plain[1]
+    if pattern[plain.end() : plain.end() + 1] in ('*', '+', '?', '{'):
+        written = re.sub(r'\\?.$', '', written)
+    return written.replace('\\', '')
 
 
 _WORD = re.compile(r'\S+')
