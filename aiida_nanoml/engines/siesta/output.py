@@ -209,7 +209,9 @@ def _label_without_file(
     """Return the label of a run without a file of levels, and where its gap comes from."""
     found = find_levels(read, prefix, files.output)
     if found is not None:
-        label = _label_of_levels(files, found.levels, found.fermi_ev, n_iterations, spinors=False)
+        along_bands = replace(files, kp=RunText(files.kp.name, ''))
+        known = files if found.of_mesh else along_bands
+        label = _label_of_levels(known, found.levels, found.fermi_ev, n_iterations, spinors=False)
         if found.of_mesh:
             return label, f'{files.eig.name} is not there: the levels are those of {found.name}'
         bands = replace(label, levels_ev=None, level_weights=None)

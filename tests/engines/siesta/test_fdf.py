@@ -15,7 +15,7 @@ from aiida_nanoml.engines import get_engine
 from aiida_nanoml.engines.siesta.fdf import Fdf, read_fdf
 from aiida_nanoml.engines.siesta.fdf_recognition import match_protocol, read_parameters, read_structure
 from aiida_nanoml.engines.siesta.fdf_writing import to_keywords, write_fdf
-from aiida_nanoml.engines.siesta.k_points import monkhorst_pack_mesh
+from aiida_nanoml.engines.siesta.k_points import mesh_of_cutoff, monkhorst_pack_mesh
 from aiida_nanoml.engines.siesta.parameters import SiestaParameters, is_housekeeping
 from aiida_nanoml.errors import EngineError, StructureError
 from aiida_nanoml.structures import Structure, StructureSet, place
@@ -583,3 +583,108 @@ def test_a_density_to_begin_with_belongs_to_no_label() -> None:
     assert read_parameters(read_fdf(begun)) == read_parameters(read_fdf(RUNS['methanimine'].fdf))
     with pytest.raises(ValueError, match='does not change the label'):
         parameters(extra_fdf={'scfreadchargenetcdf': 'T'})
+
+
+IN_A_BOX = """\
+NumberOfSpecies 2
+%block ChemicalSpeciesLabel
+ 1 5 B
+ 2 7 N
+%endblock ChemicalSpeciesLabel
+LatticeConstant 1.0 Ang
+%block LatticeVectors
+ 15 0 0
+ 0 15 0
+ 0 0 15
+%endblock LatticeVectors
+AtomicCoordinatesFormat Ang
+%block AtomicCoordinatesAndAtomicSpecies
+ 0.0 0.0 0.0 1
+ 1.45 0.0 0.0 2
+%endblock AtomicCoordinatesAndAtomicSpecies
+"""
+
+
+@pytest.mark.parametrize(
+    ('line', 'mesh', 'repeats'),
+    [
+        ('kgrid.Cutoff 0.0 Ang', None, False),
+        ('kgrid.Cutoff 5.0 Ang', None, False),
+        ('kgrid.Cutoff 7.49 Ang', None, False),
+        ('kgrid.Cutoff 7.51 Ang', [2, 2, 2], True),
+        ('kgrid.MonkhorstPack [1 1 1]', None, False),
+        ('kgrid_Monkhorst_Pack [9 9 1]', [9, 9, 1], None),
+        ('kgrid.MonkhorstPack [9, 9, 1]', [9, 9, 1], None),
+        ('%block kgrid.MonkhorstPack\n 9\n 9\n 1\n%endblock', [9, 9, 1], None),
+        ('%block kgrid.MonkhorstPack\n 2 0 0\n 0 2 0\n 0 0 2\n%endblock', [2, 2, 2], True),
+        ('%block kgrid.MonkhorstPack\n 0 3 0 0.\n 0 0 5 0.\n -4 0 0 0.5\n%endblock', [4, 3, 5], True),
+        ('%block kgrid.MonkhorstPack\n 1\n 1\n 1\n%endblock\nkgrid.Cutoff 9 Ang', [1, 1, 1], False),
+    ],
+)
+def test_forms_of_a_mesh(line: str, mesh: list[int] | None, repeats: bool | None) -> None:
+    fdf = read_fdf(f'{IN_A_BOX}{line}\n')
+    assert read_parameters(fdf).k_grid == mesh
+    pbc = read_structure(fdf).pbc.tolist()
+    assert pbc == ([True, True, False] if repeats is None else [repeats] * 3)
+
+
+def test_the_mesh_of_a_cutoff_follows_the_shortest_vectors() -> None:
+    """A primitive cell of aluminium has three vectors of one length; a skewed one has the same lattice."""
+    primitive = 2.025 * np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
+    skewed = np.array([[1, 0, 0], [3, 1, 0], [0, 2, 1]]) @ primitive
+    for cell in (primitive, skewed):
+        mesh = mesh_of_cutoff(11.0, cell)
+        supercell = np.array(mesh.supercell) @ cell
+        assert np.linalg.norm(supercell, axis=1) == pytest.approx([8 * 2.8637824638] * 3)
+        assert mesh.shift == (0.5, 0.5, 0.5)
+    assert mesh_of_cutoff(11.0, primitive).divisions == [8, 8, 8]
+
+
+def test_a_mesh_that_is_not_diagonal_is_kept_as_it_is() -> None:
+    fdf = read_fdf(IN_A_BOX + '%block kgrid.MonkhorstPack\n 2 -2 0 0.\n 2 2 0 0.\n 0 0 1 0.\n%endblock\n')
+    found = read_parameters(fdf)
+    assert (found.k_grid, found.k_supercell) == (None, [[2, -2, 0], [2, 2, 0], [0, 0, 1]])
+    assert read_structure(fdf).pbc.tolist() == [True, True, False]
+    assert SiestaParameters.model_validate(found.model_dump()) == found
+    with pytest.raises(EngineError, match='not diagonal'):
+        monkhorst_pack_mesh(found, read_structure(fdf))
+
+
+def test_a_less_than_sign_refers_to_a_file() -> None:
+    """Within quotes it is a letter, and in a title where there is no such file."""
+    files = {'spin.fdf': 'Spin polarized\n', 'b': 'SystemName another\n'}
+    assert read_fdf('SystemName a<b\n' + IN_A_BOX, {}.get).get('SystemName') == 'a < b'
+    assert read_fdf('SystemName < b\n' + IN_A_BOX, files.get).get('SystemName') == 'another'
+    assert read_fdf('SystemName "a < b"\n').get('SystemName') == 'a < b'
+    assert read_parameters(read_fdf('SystemName a<c\nSpin < spin.fdf\n' + IN_A_BOX, files.get)).spin == 'polarized'
+    with pytest.raises(EngineError, match=r'takes Spin from b, which does not have it'):
+        read_fdf('Spin < b\n', files.get)
+    with pytest.raises(EngineError, match=r'refers to c, which is not there'):
+        read_fdf('Spin < c\n', files.get)
+
+
+def test_geometry_of_an_earlier_run_is_not_in_the_input() -> None:
+    for flag in ('MD.UseSaveXV T', 'UseSaveData', 'UseStructFile .true.'):
+        with pytest.raises(StructureError, match='only the output says which one'):
+            read_structure(read_fdf(f'{flag}\n{IN_A_BOX}'))
+    assert len(read_structure(read_fdf(f'MD.UseSaveXV F\n{IN_A_BOX}'))) == 2
+
+
+def test_a_supercell_is_the_cell_repeated() -> None:
+    fdf = read_fdf(IN_A_BOX + '%block SuperCell\n 2 0 0\n 0 1 0\n 0 0 3\n%endblock\n')
+    structure = read_structure(fdf)
+    assert structure.numbers.tolist() == [5, 7] * 6
+    assert np.diag(structure.cell).tolist() == [30.0, 15.0, 45.0]
+    expected = [[0, 0, 0], [1.45, 0, 0], [15, 0, 0], [16.45, 0, 0], [0, 0, 15], [1.45, 0, 15]]
+    np.testing.assert_allclose(structure.positions[:6], expected, atol=1e-9)
+    with pytest.raises(StructureError, match='is not diagonal'):
+        read_structure(read_fdf(IN_A_BOX + '%block SuperCell\n 1 1 0\n 0 1 0\n 0 0 1\n%endblock\n'))
+
+
+def test_ghosts_and_synthetic_atoms_are_named() -> None:
+    for number, what in ((-7, 'ghost'), (201, 'synthetic')):
+        with pytest.raises(StructureError, match=rf'atom 2 is (a )?{what}: species 2'):
+            read_structure(read_fdf(IN_A_BOX.replace('2 7 N', f'2 {number} N')))
+    assert (
+        len(read_structure(read_fdf(IN_A_BOX.replace('1.45 0.0 0.0 2', '1.45 0.0 0.0 1').replace('2 7', '2 -7')))) == 2
+    )
