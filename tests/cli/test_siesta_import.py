@@ -17,6 +17,7 @@ from aiida import orm
 from aiida.common.links import LinkType
 
 from aiida_nanoml.provenance.lineage import trace
+from tests.engines.test_siesta_any_folder import unpack
 from tests.stand_in.fixtures import recorded_runs
 
 FLAKES = recorded_runs('flake')
@@ -248,3 +249,30 @@ def test_json_is_one_object_under_verdi_too(runs, aiida_profile_clean):
         check=True,
     )
     assert json.loads(done.stdout)['counts']['imported'] == 1
+
+
+def test_the_usual_way_takes_everything_that_can_be_taken(runs, cli_json, cli, tmp_path):
+    """A plain folder without XML, one without levels, and one with an unreadable force, which stops no other."""
+    methane = unpack('ch4', runs / 'flakes' / 'ch4')
+    (unpack('al', runs / 'flakes' / 'no-levels') / 'al.EIG').unlink()
+    path = runs / 'flakes' / 'h-0000' / 'aiida.out'
+    text = path.read_text(encoding='utf-8')
+    row = text.rindex('siesta:     11 ')
+    path.write_text(f'{text[: row + 15]}************{text[row + 27 :]}', encoding='utf-8')
+    answer = cli_json('siesta', 'import', runs, '--name', 'all')
+    assert answer['counts'] == {'imported': 4, 'present': 0, 'skipped': 3}
+    found = by_name(answer)
+    assert found['ch4']['gap_ev'] == pytest.approx(16.28794, abs=1e-5)
+    assert (found['ch4']['n_atoms'], found['ch4']['reason']) == (5, None)
+    assert found['no-levels']['status'] == 'imported'
+    assert found['no-levels']['gap_ev'] is None
+    assert 'the gap is not known' in found['no-levels']['reason']
+    assert "'************'" in found['h-0000']['reason']
+    assert [made['labels']['n_rows'] for made in answer['sets']] == [2, 1, 1]
+    text = cli('siesta', 'import', methane, runs / 'flakes' / 'no-levels').stdout
+    assert '1 gaps, 16.288 to 16.288 eV' in text
+    assert '0 gaps, 1 unknown' in text
+    again = by_name(cli_json('siesta', 'import', runs / 'flakes'))
+    assert {name: again[name]['gap_ev'] for name in again} == {name: found[name]['gap_ev'] for name in again}
+    refused = cli('siesta', 'import', methane, '--single', '--vacuum', '8', status=1)
+    assert 'leave out --single' in refused.stdout

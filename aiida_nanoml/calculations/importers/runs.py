@@ -185,7 +185,8 @@ class RunImporter:
             self._read_part = part, *_read(*(orm.load_node(pk) for pk in part))
         _, found, made = self._read_part
         run.hash = str(found.hashes[row])
-        run.gap_ev = made[run.hash]
+        run.gap_ev = float(made.energies['gap_ev'][row])  # of two rows with one structure, each has its own
+        run.reason = str(made.messages[row])
         run.n_atoms = int(found.counts[row])
         run.status, run.uuid, run.part = PRESENT, process, part
 
@@ -279,10 +280,8 @@ def _skip(run: FoundRun, reason: str) -> None:
     run.status, run.reason, run.gap_ev, run.n_atoms = SKIPPED, reason, None, None
 
 
-def _read(structures: Any, labels: LabelSetData) -> tuple[Any, dict[str, float]]:
-    rows = labels.labels
-    gaps = dict(zip(rows.hashes.tolist(), rows.energies['gap_ev'].tolist(), strict=True))
-    return structure_set(structures), gaps
+def _read(structures: Any, labels: LabelSetData) -> tuple[Any, Any]:
+    return structure_set(structures), labels.labels
 
 
 def _known_runs() -> Iterator[tuple[str, tuple[str, tuple[int, int], int]]]:

@@ -83,7 +83,7 @@ def inputs_of_run(
     :raises RunFolderError: ``'no_xml'``, the file that the parser of aiida-siesta reads is not there.
     """
     if folder.read(f'{folder.prefix}.xml') is None:
-        raise RunFolderError(FailureCode.NO_XML, f'{folder.prefix}.xml is not there: import this run in a batch')
+        raise RunFolderError(FailureCode.NO_XML, f'{folder.prefix}.xml is not there: leave out --single')
     general, basis = to_keywords(run.parameters)
     structure = node_of_structure(run.structure, label=folder.path.name)
     inputs = {
