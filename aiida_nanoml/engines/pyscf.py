@@ -30,6 +30,9 @@ FITTING_BASIS = 'def2-universal-jfit'
 
 HEAVIEST_FITTED = 86
 
+LAST_CYCLE_FACTOR = 10
+"""So many times the tolerance, the diagonalisation after the last iteration may move the energy: PySCF's own limit."""
+
 
 class PyscfEngine(Engine):
     """Spin-restricted LDA of an isolated structure: Gaussian basis, frozen cores, density fitting.
@@ -103,6 +106,24 @@ class PyscfEngine(Engine):
                 return False
         return True
 
+    def _check_last_cycle(self, energies: list[float], last: float, converged: bool) -> None:
+        """Check that the energy stayed where the iterations left it.
+
+        PySCF diagonalises once more after them, and calls the result converged if its gradient is small, however far
+        this moved the energy: two free atoms can end in another state.
+
+        :param energies: of each iteration, in hartree.
+        :param last: of the diagonalisation after them.
+        :raises EvaluationError: ``'not_converged'``.
+        """
+        change = abs(last - energies[-1]) * HARTREE_EV if converged and energies else 0.0
+        if not change <= LAST_CYCLE_FACTOR * self.settings.energy_tolerance_ev:
+            raise EvaluationError(
+                FailureCode.NOT_CONVERGED,
+                f'{self.method}: the diagonalisation after the last iteration moved the energy by {change:.6g} eV, more '
+                f'than {LAST_CYCLE_FACTOR} times the tolerance of {self.settings.energy_tolerance_ev:g} eV',
+            )
+
     def compute(self, structure: Structure) -> Label:
         """Run one self-consistency cycle.
 
@@ -136,7 +157,11 @@ class PyscfEngine(Engine):
             field.max_cycle = settings.max_iterations
             # Otherwise PySCF computes the three-centre integrals again in every iteration: ten times the run time.
             field.with_df.build()
+            energies: list[float] = []
+            field.callback = lambda cycle: energies.append(float(cycle['e_tot']))
             field.kernel()
+            field.callback = None
+            self._check_last_cycle(energies, float(field.e_tot), bool(field.converged))
             if not field.converged:
                 raise EvaluationError(
                     FailureCode.NOT_CONVERGED,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aiida_nanoml.engines import Engine, get_engine
-from aiida_nanoml.errors import EvaluationError
+from aiida_nanoml.errors import EvaluationError, FailureCode
 from aiida_nanoml.structures import Structure
 
 pytest.importorskip('pyscf')
@@ -64,3 +64,13 @@ def test_a_mesh_that_is_too_fine_is_refused(methyl: Structure) -> None:
     engine = chosen(chosen.parameters('fast'), runtime={'mesh_spacing_ang': 0.005}, density=True)
     with pytest.raises(EvaluationError, match='needs more than 2147483648 points'):
         engine.evaluate(methyl)
+
+
+def test_energy_that_the_last_diagonalisation_moves_is_no_label() -> None:
+    """Boron and nitrogen, 50 Å apart: PySCF calls a state converged that lies hundreds of eV above the free atoms."""
+    apart = Structure(np.array([5, 7]), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 50.0]]))
+    with pytest.raises(EvaluationError, match='after the last iteration moved the energy by') as caught:
+        engine('fast').evaluate(apart)
+    assert caught.value.code == FailureCode.NOT_CONVERGED
+    together = sum(engine('fast').evaluate(Structure(np.array([one]), np.zeros((1, 3)))).energy_ev for one in (5, 7))
+    assert together == pytest.approx(-332, abs=1)
