@@ -120,8 +120,8 @@ class PyscfEngine(Engine):
         if not change <= LAST_CYCLE_FACTOR * self.settings.energy_tolerance_ev:
             raise EvaluationError(
                 FailureCode.NOT_CONVERGED,
-                f'{self.method}: the diagonalisation after the last iteration moved the energy by {change:.6g} eV, more '
-                f'than {LAST_CYCLE_FACTOR} times the tolerance of {self.settings.energy_tolerance_ev:g} eV',
+                f'{self.method}: the diagonalisation after the last iteration moved the energy by {change:.6g} eV, '
+                f'more than {LAST_CYCLE_FACTOR} times the tolerance of {self.settings.energy_tolerance_ev:g} eV',
             )
 
     def compute(self, structure: Structure) -> Label:

@@ -11,6 +11,11 @@ from aiida_nanoml.errors import DatasetError, ModelError
 
 Floats = npt.NDArray[np.float64]
 
+SINGLE_PRECISION = 1e-5
+"""A spread that is a smaller share of the size of a column is off by more than half a per cent in single precision."""
+
+LARGEST_SINGLE, SMALLEST_SINGLE = 1e37, 1e-37
+
 _ROUNDING = 1e-10
 
 
@@ -84,6 +89,19 @@ def constant_columns(features: Floats) -> npt.NDArray[np.bool_]:
     :returns: (n_features,).
     """
     return np.asarray(np.ptp(features, axis=0) <= _ROUNDING * np.abs(features).max(axis=0))
+
+
+def lost_in_single_precision(features: Floats) -> npt.NDArray[np.bool_]:
+    """Return which columns vary, but by so little of their size that single precision rounds it away.
+
+    A column 1,000,000 + 0.01 z has steps of 0.06 in single precision.
+
+    :param features: (n, n_features) matrix.
+    :returns: (n_features,).
+    """
+    size, spread = np.abs(features).max(axis=0), features.std(axis=0)
+    lost = (spread < SINGLE_PRECISION * size) | (size > LARGEST_SINGLE) | (spread < SMALLEST_SINGLE)
+    return np.asarray(lost & ~constant_columns(features))
 
 
 def _as_floats(values: Any, name: str) -> Floats:

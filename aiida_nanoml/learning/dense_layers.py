@@ -1,6 +1,8 @@
 """Dense layers in NumPy: what a trained network computes, without TensorFlow.
 
-In single precision and in the order of Keras, so that both give the same numbers.
+The layers run in single precision and in the order of Keras, so that both give the same numbers. Only the features are
+standardised in double precision, as in the training: Keras would round them first, and lose small spreads of large
+numbers.
 """
 
 from __future__ import annotations
@@ -17,8 +19,6 @@ Singles = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
 _ROWS_AT_ONCE = 16384
-_SMALLEST_DEVIATION = np.float32(1e-7)
-"""Least standard deviation by which Keras divides a feature."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class DenseLayers:
         :param features: (n, n_features).
         :returns: (n, members, n_targets), each target in its unit.
         """
-        rows = features.astype(np.float32)
+        rows = self._standardized(features)
         found = np.empty((len(rows), self.members, self.n_targets))
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             found[start : start + _ROWS_AT_ONCE] = self._forward(rows[start : start + _ROWS_AT_ONCE])
@@ -89,11 +89,15 @@ class DenseLayers:
             layers['targets'] = {'weights': []}
         return layers
 
+    def _standardized(self, features: Floats) -> Singles:
+        """Scale features (n, n_features) as in the training: in double precision, before the rest runs in single."""
+        if self.mean is None:
+            return features.astype(np.float32)
+        scaled: Singles = ((features - np.array(self.mean)) / np.sqrt(np.array(self.variance))).astype(np.float32)
+        return scaled
+
     def _forward(self, rows: Singles) -> Singles:
-        """Send rows (n, n_features) through the layers; (n, members, n_targets)."""
-        if self.mean is not None:
-            deviations = np.maximum(np.sqrt(np.asarray(self.variance, dtype=np.float32)), _SMALLEST_DEVIATION)
-            rows = ((rows - np.asarray(self.mean, dtype=np.float32)) / deviations).astype(np.float32)
+        """Send standardised rows (n, n_features) through the layers; (n, members, n_targets)."""
         values: Singles = rows[None]
         for number, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True), start=1):
             values = values @ kernel

@@ -14,7 +14,14 @@ import numpy.typing as npt
 from pydantic import Field
 
 from aiida_nanoml.errors import DatasetError, ModelError
-from aiida_nanoml.learning.arrays import Floats, as_features, as_target_columns, constant_columns, require_width
+from aiida_nanoml.learning.arrays import (
+    Floats,
+    as_features,
+    as_target_columns,
+    constant_columns,
+    lost_in_single_precision,
+    require_width,
+)
 from aiida_nanoml.learning.dense_layers import DenseLayers
 from aiida_nanoml.learning.dense_training import Scaling, TrainingLoop, TrainingSettings, standard_moments
 from aiida_nanoml.learning.keras_backend import import_keras
@@ -137,6 +144,8 @@ class DenseNetwork(Model):
                 "output='linear', or take the kind 'correction' for corrections to a baseline, 'alloy' for targets of "
                 'either sign'
             )
+        if not self.standardize:
+            self._check_single_precision(features)
         scaling = self._scaling(features, targets)
         core = self._build_core(features.shape[1], targets.shape[1])
         watched = None if validation is None else scaling.apply(*validation)
@@ -218,6 +227,15 @@ class DenseNetwork(Model):
         if targets.shape[1] != n_targets:
             raise DatasetError(f'y has {n_targets} targets, validation y has {targets.shape[1]}')
         return features, targets
+
+    def _check_single_precision(self, features: Floats) -> None:
+        lost = np.flatnonzero(lost_in_single_precision(features))
+        if len(lost):
+            column = features[:, lost[0]]
+            raise ModelError(
+                f'feature {lost[0]} is {column.mean():g} ± {column.std():g}: single precision, in which a network '
+                'computes, loses this spread; set standardize=True, or shift the feature'
+            )
 
     def _scaling(self, features: Floats, targets: Floats) -> Scaling:
         """Return the scaling that the training rows call for."""

@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from aiida_nanoml.errors import ModelError
-from aiida_nanoml.learning.arrays import Floats, as_features, as_target_columns
+from aiida_nanoml.learning.arrays import Floats, as_features, as_target_columns, lost_in_single_precision
 from aiida_nanoml.learning.model import Model, Progress
 from aiida_nanoml.parameters import Count, NotNegative, Positive, Seed, check_parameters
 
@@ -44,6 +44,9 @@ class TargetRegressor(Model):
 
     pipeline_: Pipeline
 
+    single_precision: ClassVar[bool] = False
+    """Whether scikit-learn rounds features to single precision: then those that would lose their spread are scaled."""
+
     @abstractmethod
     def _pipeline(self) -> Pipeline:
         """Return the untrained pipeline for the hyperparameters."""
@@ -69,6 +72,8 @@ class TargetRegressor(Model):
         targets = as_target_columns(y, n_rows=len(features))
         self.check_targets(targets.shape[1])
         pipeline = self._pipeline()
+        if self.single_precision and lost_in_single_precision(features).any():
+            pipeline.steps.insert(0, ('standardscaler', StandardScaler()))
         if targets.shape[1] > 1:
             from sklearn.compose import TransformedTargetRegressor
 
@@ -167,6 +172,7 @@ class TreeEstimator(TargetRegressor):
     """
 
     trusted_types = _TREE_TYPES
+    single_precision = True
 
     def __init__(self, max_depth: Count | None = None, min_samples_leaf: Count = 5, seed: Seed = 0) -> None:
         self.max_depth = max_depth
@@ -199,6 +205,7 @@ class ForestEstimator(TargetRegressor):
     """
 
     trusted_types = _TREE_TYPES
+    single_precision = True
 
     def __init__(
         self,
@@ -235,7 +242,8 @@ class ForestEstimator(TargetRegressor):
         trees = forest.estimators_
         if len(trees) < 2:
             return super()._predict_std(features)
-        answers = [tree.predict(features).reshape(len(features), -1)[:, 0] for tree in trees]
+        rows = self.pipeline_[:-1].transform(features) if len(self.pipeline_) > 1 else features
+        answers = [tree.predict(rows).reshape(len(rows), -1)[:, 0] for tree in trees]
         return np.asarray(scale * np.std(answers, axis=0, ddof=1))
 
 

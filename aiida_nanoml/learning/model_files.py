@@ -18,17 +18,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from aiida_nanoml.errors import ModelError
+from aiida_nanoml.learning.arrays import SINGLE_PRECISION
+from aiida_nanoml.learning.dense_layers import DenseLayers
 from aiida_nanoml.learning.dense_network import DenseNetwork
 from aiida_nanoml.learning.distance import TrainingDomain
 from aiida_nanoml.learning.former_names import FORMER_CLASSES, with_former_names
 from aiida_nanoml.learning.identity import content_hash, library_version
-from aiida_nanoml.learning.keras_files import write_network
+from aiida_nanoml.learning.keras_files import KerasNetwork, write_network
 from aiida_nanoml.learning.model import Model
 from aiida_nanoml.learning.model_card import CARD_FILE, ModelCard, checked_card, read_card
 from aiida_nanoml.learning.registry import MODELS, make_model
 
 DOMAIN_FILE = 'training_domain.npz'
+
+KERAS_EPSILON = 1e-7
+"""Least standard deviation by which Keras divides a feature."""
 
 _FILLED = ('parameters', 'n_features', 'domain_limit', 'best_epoch', 'fingerprint', 'versions')
 
@@ -127,7 +134,8 @@ def export_model(folder: Path | str, path: Path | str) -> None:
 
     :param folder: written by :func:`save_model`; a dense network.
     :param path: ends in ``.keras``, or in ``.h5`` for legacy HDF5 (``cbn_trained_model.h5``).
-    :raises ModelError: no dense network, another ending, or an unreadable model.
+    :raises ModelError: no dense network, another ending, an unreadable model, or a feature whose spread is too small a
+        share of its size for single precision: the file would answer something else.
     """
     path = Path(path)
     if path.suffix not in ('.keras', '.h5'):
@@ -135,6 +143,7 @@ def export_model(folder: Path | str, path: Path | str) -> None:
     model, card = load_model(folder)
     if not isinstance(model, DenseNetwork):
         raise ModelError(f'the model is of the kind {card.kind!r}: only dense networks are exported as Keras files')
+    _check_exportable(model.network_, card)
     logger = logging.getLogger('absl')
     level = logger.level
     logger.setLevel(logging.ERROR)  # Keras warns that HDF5 is legacy, which is what was asked for.
@@ -142,6 +151,21 @@ def export_model(folder: Path | str, path: Path | str) -> None:
         write_network(model.network_, path)
     finally:
         logger.setLevel(level)
+
+
+def _check_exportable(network: DenseLayers | KerasNetwork, card: ModelCard) -> None:
+    """Check that the file answers as the model does: Keras rounds features to single precision, then scales them."""
+    if not isinstance(network, DenseLayers) or network.mean is None:
+        return
+    means, deviations = np.array(network.mean), np.sqrt(np.array(network.variance))
+    lost = np.flatnonzero((deviations < SINGLE_PRECISION * np.abs(means)) | (deviations < KERAS_EPSILON))
+    if len(lost):
+        name = repr(card.feature_names[lost[0]]) if card.feature_names else str(lost[0])
+        raise ModelError(
+            f'feature {name} is {means[lost[0]]:g} ± {deviations[lost[0]]:g} in the training rows: a Keras file '
+            'takes features in single precision, loses this spread, and would answer something else than the model; '
+            'shift or scale the feature before the training'
+        )
 
 
 def model_fingerprint(model: Model | Path | str) -> str:

@@ -271,3 +271,42 @@ def test_several_targets_need_scales_of_their_own_and_the_same_in_the_validation
         quick(target_scale=None, output='linear').fit(X, Y, (X_test, Y_test[:, :2]))
     with pytest.raises(ModelError, match="'alloy' for targets of either sign"):
         quick(target_scale=None).fit(X, Y)
+
+
+def offset_rows(n=120, seed=5):
+    """The same rows twice: plain, and with the informative column as 1,000,000 + 0.01 z."""
+    random = np.random.Generator(np.random.PCG64(seed))
+    plain = random.normal(size=(n, 3))
+    y = 1.0 + np.tanh(plain[:, 1]) + 0.05 * plain[:, 0]
+    shifted = plain.copy()
+    shifted[:, 1] = 1e6 + 0.01 * plain[:, 1]
+    return plain, shifted, y
+
+
+@pytest.mark.parametrize('members', [1, 3])
+def test_a_small_spread_of_a_large_feature_is_learnt(members):
+    plain, shifted, y = offset_rows()
+    settings = {'members': members, 'epochs': 60, 'hidden_layers': (16,), 'early_stopping': False, 'output': 'linear'}
+    answers = [DenseNetwork(**settings).fit(X[:90], y[:90]).predict(X[90:], return_std=True) for X in (plain, shifted)]
+    np.testing.assert_allclose(answers[1][0], answers[0][0], atol=2e-3)
+    np.testing.assert_allclose(answers[1][1], answers[0][1], atol=2e-3)
+    residual = ((answers[1][0] - y[90:]) ** 2).sum() / ((y[90:] - y[90:].mean()) ** 2).sum()
+    assert residual < 0.1
+
+
+def test_a_spread_below_the_rounding_of_keras_is_learnt():
+    plain, _, y = offset_rows()
+    settings = {'members': 1, 'epochs': 20, 'hidden_layers': (8,), 'early_stopping': False, 'output': 'linear'}
+    answers = [DenseNetwork(**settings).fit(X[:90], y[:90]).predict(X[90:]) for X in (plain, plain * [1.0, 1e-12, 1.0])]
+    np.testing.assert_allclose(answers[1], answers[0], atol=1e-4)
+
+
+def test_raw_features_that_single_precision_loses_are_refused():
+    _, shifted, y = offset_rows()
+    network = DenseNetwork(standardize=False, epochs=1, early_stopping=False)
+    with pytest.raises(ModelError, match=r'feature 1 is 1e\+06 ± 0.0\d+: single precision'):
+        network.fit(shifted, y)
+    constant = np.full_like(shifted, 1e6)
+    assert DenseNetwork(standardize=False, epochs=1, early_stopping=False).fit(constant, y).predict(constant).shape == (
+        120,
+    )

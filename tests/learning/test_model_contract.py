@@ -139,3 +139,23 @@ def test_what_is_no_kind_of_model_is_refused(tmp_path: Path, monkeypatch: pytest
         MODELS.load('odd')
     with pytest.raises(ModelError, match=r"'bare'.*is not an .*ModelKind"):
         MODELS.load('bare')
+
+
+@pytest.mark.parametrize('kind', ['tree', 'forest', 'ridge', 'svm'])
+def test_a_small_spread_of_a_large_feature_is_learnt(kind, tmp_path):
+    random = np.random.Generator(np.random.PCG64(5))
+    plain = random.normal(size=(120, 3))
+    y = 1.0 + np.tanh(plain[:, 1])
+    shifted = plain.copy()
+    shifted[:, 1] = 1e6 + 0.01 * plain[:, 1]
+    answers = [make_model(kind).fit(X[:90], y[:90]).predict(X[90:]) for X in (plain, shifted)]
+    model = make_model(kind).fit(shifted[:90], y[:90])
+    residual = [((answer - y[90:]) ** 2).sum() / ((y[90:] - y[90:].mean()) ** 2).sum() for answer in answers]
+    assert residual[1] == pytest.approx(residual[0], abs=0.02)
+    assert residual[1] < 0.2
+    save_model(model, tmp_path, {'kind': kind})
+    loaded = load_model(tmp_path)[0]
+    for ours, theirs in zip(
+        loaded.predict(shifted, return_std=True), model.predict(shifted, return_std=True), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)

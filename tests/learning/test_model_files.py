@@ -302,3 +302,13 @@ def test_no_mutated_model_is_a_traceback_or_predicts_something_else(ridge, seed)
         except ModelError:
             continue
     (folder / 'model.json').write_bytes(whole)
+
+
+def test_an_export_that_would_lose_a_feature_is_refused(tmp_path):
+    X, y = rows()
+    X[:, 1] = 1e6 + 0.01 * X[:, 1]
+    model = make_model('fast', **SMALL['fast']).fit(X, y)
+    save_model(model, tmp_path / 'model', CARD)
+    with pytest.raises(ModelError, match=r"feature 'B\|NNN' is 1e\+06 ± 0.00\d+ in the training rows: a Keras file"):
+        export_model(tmp_path / 'model', tmp_path / 'exported.keras')
+    assert not (tmp_path / 'exported.keras').exists()
