@@ -155,7 +155,6 @@ def test_a_small_spread_of_a_large_feature_is_learnt(kind, tmp_path):
     assert residual[1] < 0.2
     save_model(model, tmp_path, {'kind': kind})
     loaded = load_model(tmp_path)[0]
-    for ours, theirs in zip(
-        loaded.predict(shifted, return_std=True), model.predict(shifted, return_std=True), strict=True
-    ):
+    both = (one.predict(shifted, return_std=True) for one in (loaded, model))
+    for ours, theirs in zip(*both, strict=True):
         np.testing.assert_array_equal(ours, theirs)
