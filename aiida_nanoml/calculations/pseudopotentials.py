@@ -159,6 +159,7 @@ class PseudopotentialFinder:
         self._chosen = None if label is None else load_family(label)
         self._files: dict[str, PseudopotentialFile] = {}
         self._nodes: dict[str, SiestaPseudopotential] = {}
+        self._members: dict[str, tuple[SiestaPseudopotential, PseudopotentialFile]] = {}
 
     def find(self, folder: RunFolder) -> tuple[dict[str, SiestaPseudopotential], str]:
         """Find the pseudopotentials of a run.
@@ -212,14 +213,17 @@ class PseudopotentialFinder:
         return self._nodes[md5]
 
     def _find_in_family(self, element: str, known: UsedPseudopotential) -> SiestaPseudopotential:
-        node = self._family.pseudos.get(element)
-        if node is None:
-            raise RunFolderError(
-                FailureCode.PSEUDOPOTENTIAL,
-                f'no pseudopotential of {element}: neither in the folder nor in the family {self._family.label!r}; '
-                'choose another one with --pseudo-family',
-            )
-        reason = disagreement(known, self._read_file(node))
+        if element not in self._members:
+            member = self._family.pseudos.get(element)
+            if member is None:
+                raise RunFolderError(
+                    FailureCode.PSEUDOPOTENTIAL,
+                    f'no pseudopotential of {element}: neither in the folder nor in the family {self._family.label!r}; '
+                    'choose another one with --pseudo-family',
+                )
+            self._members[element] = (member, self._read_file(member))
+        node, file = self._members[element]
+        reason = disagreement(known, file)
         if reason is not None:
             raise RunFolderError(
                 FailureCode.PSEUDOPOTENTIAL,

@@ -261,10 +261,9 @@ class RunImporter:
             if settings.is_stored:
                 delete_nodes([settings.pk], dry_run=False)
             return self._finish_apart(batch, failure)
-        for row, run in enumerate(batch.runs):
-            run.status, run.uuid = IMPORTED, process.uuid
-            run.part = (made[STRUCTURES].pk, made[LABELS].pk)
-            run.hash = str(made[STRUCTURES].structures.hashes[row])
+        part = (made[STRUCTURES].pk, made[LABELS].pk)
+        for run, digest in zip(batch.runs, made[STRUCTURES].structures.hashes.tolist(), strict=True):
+            run.status, run.uuid, run.part, run.hash = IMPORTED, process.uuid, part, digest
         return batch.runs
 
     def _finish_apart(self, batch: _Batch, failure: str) -> list[FoundRun]:
