@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from aiida_nanoml.engines.siesta.engine import SiestaEngine
 from aiida_nanoml.engines.siesta.fdf import LENGTHS_ANG, Fdf, read_numbers
-from aiida_nanoml.engines.siesta.geometry import Geometry
-from aiida_nanoml.engines.siesta.k_points import KMesh, mesh_of_cutoff, monkhorst_pack_mesh
+from aiida_nanoml.engines.siesta.geometry import FARTHEST_ANG, Geometry
+from aiida_nanoml.engines.siesta.k_points import MOST_POINTS, KMesh, mesh_of_cutoff, monkhorst_pack_mesh
 from aiida_nanoml.engines.siesta.mesh import SUB_POINTS
 from aiida_nanoml.engines.siesta.parameters import (
     AUTHORS,
@@ -322,6 +322,8 @@ def _read_lattice(fdf: Fdf) -> _Lattice:
             raise StructureError(f'the fdf input gives {len(vectors)} lattice vectors instead of 3')
     else:
         vectors = np.eye(3)
+    if not (np.abs(vectors) < FARTHEST_ANG / max(abs(constant), 1.0)).all():
+        raise StructureError(f'the fdf input has a lattice vector of more than {FARTHEST_ANG:g} Å')
     return _Lattice(constant, constant * vectors)
 
 
@@ -360,7 +362,13 @@ def _read_atoms(fdf: Fdf, lattice: _Lattice) -> tuple[NDArray[np.int64], Floats]
     to_positions = _COORDINATES.get(canonical(form))
     if to_positions is None:
         raise StructureError(f'AtomicCoordinatesFormat {form!r} is not known')
-    return rows[:, 3].astype(np.int64), to_positions(points, lattice)
+    if not (np.abs(rows[:, 3]) < _MOST_ATOMS).all() or np.any(rows[:, 3] != np.round(rows[:, 3])):
+        raise StructureError('the fdf input has an atom whose species is no index')
+    with np.errstate(over='ignore', invalid='ignore'):
+        positions = to_positions(points, lattice)
+    if not (np.abs(positions) < FARTHEST_ANG).all():
+        raise StructureError(f'the fdf input has an atom more than {FARTHEST_ANG:g} Å away')
+    return rows[:, 3].astype(np.int64), positions
 
 
 def _repeat(fdf: Fdf, geometry: Geometry) -> Geometry:
@@ -424,7 +432,7 @@ def read_mesh(fdf: Fdf, cell: Floats) -> KMesh:
         return KMesh.from_rows(_read_mesh_block(fdf))
     divisions = fdf.get_list('kgrid.MonkhorstPack')
     if divisions is not None:
-        if len(divisions) != 3 or any(number < 1 or number != int(number) for number in divisions):
+        if len(divisions) != 3 or any(not 1 <= number < MOST_POINTS or number != int(number) for number in divisions):
             raise EngineError(f'the list kgrid.MonkhorstPack of the fdf input is no mesh: {divisions}')
         return KMesh.from_rows(np.column_stack([np.diag(divisions), np.zeros(3)]))
     if fdf.get('kgrid.MonkhorstPack') is not None:
@@ -458,6 +466,8 @@ def _read_mesh_block(fdf: Fdf) -> Floats:
             rows[axis, axis], rows[axis, 3] = numbers[0], [*numbers, 0.0][1]
         else:
             rows[axis] = ([*numbers, 0.0] if len(numbers) == 3 else numbers)[:4]
+    if not (np.abs(rows) < MOST_POINTS).all():
+        raise EngineError(f'the block kgrid_Monkhorst_Pack of the fdf input has a number above {MOST_POINTS}')
     if np.any(rows[:, :3] != np.round(rows[:, :3])) or abs(np.linalg.det(rows[:, :3])) < 0.5:
         raise EngineError('the block kgrid_Monkhorst_Pack of the fdf input is no mesh of integers with a volume')
     return rows

@@ -16,6 +16,9 @@ Floats = NDArray[np.float64]
 SAME_ANG = 1e-3
 """Positions and lattice vectors that differ by more than this (Å) are those of another geometry."""
 
+FARTHEST_ANG = 1e6
+"""A coordinate or a lattice vector beyond this (Å) is a mistake."""
+
 _PRINTED_ANG = 1e-4
 """Largest difference (Å) between a position in a file and the same one in the output, which has five digits in bohr."""
 
@@ -218,7 +221,9 @@ def _read_table(text: str, columns: int, make: Callable[[Floats, Floats], Geomet
         cell = np.array([line.split() for line in lines[:3]], dtype=np.float64)
         number = int(lines[3])
         table = np.array([line.split()[:columns] for line in lines[4 : 4 + number]], dtype=np.float64)
-        if table.shape != (number, columns) or cell.shape[0] != 3 or not np.isfinite(table).all():
+        if table.shape != (number, columns) or cell.shape[0] != 3 or not number:
+            return None
+        if not (np.abs(table).max() < FARTHEST_ANG and np.abs(cell).max() < FARTHEST_ANG):
             return None
         return make(cell, table)
     except (IndexError, ValueError):

@@ -14,6 +14,9 @@ from aiida_nanoml.engines.siesta.parameters import SiestaParameters
 from aiida_nanoml.errors import EngineError
 from aiida_nanoml.structures import Structure
 
+MOST_POINTS = 10_000
+"""Meshes with more points along a vector are a mistake."""
+
 _PRINTED_MESH = re.compile(
     r'^siesta: k-(?:grid|point): ?Supercell and displacements *\n((?:siesta: k-grid: +(?:-?\d+ +){3}\S+ *\n){3})'
     r'|^siesta: k-point supercell and displacements *\n((?:siesta: k-grid: +(?:-?\d+ +){3}\S+ *\n){3})',
@@ -90,11 +93,14 @@ def mesh_of_cutoff(cutoff_ang: float, cell: NDArray[np.float64]) -> KMesh:
 
     :param cutoff_ang: in Å.
     :param cell: (3, 3) lattice vectors as rows in Å.
+    :raises EngineError: it would have more than :data:`MOST_POINTS` along a vector.
     """
     if cutoff_ang <= 0:
         return KMesh.from_rows(np.eye(3, 4))
     transformation = _shortest_vectors(cell)
     lengths = np.linalg.norm(transformation @ cell, axis=1)
+    if not (2 * cutoff_ang < MOST_POINTS * lengths).all():
+        raise EngineError(f'kgrid.Cutoff asks for more than {MOST_POINTS} points along a lattice vector')
     points = np.floor(2 * cutoff_ang / lengths) + 1
     if (points == 1).all():
         return KMesh.from_rows(np.eye(3, 4))
