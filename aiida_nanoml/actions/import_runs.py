@@ -52,6 +52,7 @@ class ImportRuns(NamedAction):
     vacuum: float | None = option(
         None, 'Vacuum in the parameters of isolated structures.', unit='Å', gt=0, shown='that of each run'
     )
+    every_step: bool = option(False, 'The steps of relaxations and dynamics before the last, too, without levels.')
     densities: bool = option(False, 'Import the densities, too, of runs with SaveRho and SaveDeltaRho.')
     mesh_spacing: float | None = option(None, 'Keep the densities on a coarse mesh of this spacing.', unit='Å', gt=0)
 
@@ -60,6 +61,8 @@ class ImportRuns(NamedAction):
         """Check that options do not contradict each other."""
         if self.single and self.batch_size is not None:
             raise InputError('choose one of {single} and {batch_size}')
+        if self.single and self.every_step:
+            raise InputError('choose one of {single} and {every_step}')
         if self.family is not None and self.family_from_name:
             raise InputError('choose one of {family} and {family_from_name}')
         if self.mesh_spacing is not None and not self.densities:
@@ -79,11 +82,11 @@ class ImportRuns(NamedAction):
             places = ', '.join(map(str, self.folders))
             raise ActionError(f'there is no run in {places}: no folder holds an input (.fdf) or output (.out)')
         size = None if self.single else self.batch_size or BATCH_SIZE
-        importer = RunImporter(computer, finder, size, self.vacuum)
+        importer = RunImporter(computer, finder, size, self.vacuum, self.every_step)
         with only_errors():
             for _ in session.count('importing', importer.take(runs), len(runs)):
                 pass
-        sets = collect(runs, self.name)
+        sets = collect([*runs, *(step for run in runs for step in run.steps)], self.name)
         if self.densities:
             sets = self._add_densities(sets, runs, computer, finder)
         return ImportedRuns(runs, sets)

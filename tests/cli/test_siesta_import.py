@@ -17,7 +17,7 @@ from aiida import orm
 from aiida.common.links import LinkType
 
 from aiida_nanoml.provenance.lineage import trace
-from tests.engines.test_siesta_any_folder import unpack
+from tests.engines.test_siesta_any_folder import relax, unpack
 from tests.stand_in.fixtures import recorded_runs
 
 FLAKES = recorded_runs('flake')
@@ -275,3 +275,18 @@ def test_the_usual_way_takes_everything_that_can_be_taken(runs, cli_json, cli, t
     assert '0 gaps, 1 unknown' in text
     again = by_name(cli_json('siesta', 'import', runs / 'flakes'))
     assert {name: again[name]['gap_ev'] for name in again} == {name: found[name]['gap_ev'] for name in again}
+
+
+def test_every_step_of_a_relaxation_is_imported_where_it_is_wanted(aiida_profile_clean, cli, cli_json, tmp_path):
+    relax(unpack('ch4', tmp_path / 'relaxed'), 'Relaxed')
+    last = cli_json('siesta', 'import', tmp_path)
+    assert (last['counts']['imported'], last['sets'][0]['labels']['n_rows']) == (1, 1)
+    every = cli_json('siesta', 'import', tmp_path, '--every-step', '--name', 'md')
+    assert (every['counts']['present'], len(every['runs'])) == (1, 1)
+    structures, labels = orm.load_node(every['structures']).structures, orm.load_node(every['labels']).labels
+    assert structures.names.tolist() == ['relaxed', 'relaxed/step-0']
+    assert np.isnan(labels.energies['gap_ev']).tolist() == [False, True]
+    number = processes()
+    again = cli_json('siesta', 'import', tmp_path, '--every-step')
+    assert (again['structures'], processes()) == (every['structures'], number)
+    assert cli('siesta', 'import', tmp_path, '--every-step', '--single', status=2)

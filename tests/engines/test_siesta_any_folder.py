@@ -12,7 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aiida_nanoml.engines.siesta.folder import FinishedRun, find_run_folders, open_run_folder, read_finished_run
+from aiida_nanoml.engines.siesta.folder import (
+    FinishedRun,
+    find_run_folders,
+    open_run_folder,
+    read_finished_run,
+    read_finished_steps,
+)
 from aiida_nanoml.errors import EvaluationError
 
 RECORDED = Path(__file__).resolve().parents[1] / 'recorded' / 'siesta_folders'
@@ -211,13 +217,19 @@ siesta: Program's energy decomposition (eV):
 """
 
 
-@pytest.mark.parametrize(('kind', 'note'), [('Relaxed', ''), ('Final (unrelaxed)', 'the geometry was not relaxed')])
-def test_a_relaxation_gives_its_last_geometry(methane: Path, kind: str, note: str) -> None:
-    edit_both(methane, ('MD.NumCGsteps 0', 'MD.NumCGsteps 5'))
-    text = (methane / 'ch4.out').read_text(encoding='utf-8')
+def relax(folder: Path, kind: str) -> tuple[str, str]:
+    """Make a relaxation with two steps of a single point; return the output before and after what is added."""
+    edit_both(folder, ('MD.NumCGsteps 0', 'MD.NumCGsteps 5'))
+    text = (folder / 'ch4.out').read_text(encoding='utf-8')
     head, tail = text.rsplit("siesta: Program's energy decomposition (eV):\n", 1)
     moved = STEP.format(step=1) + '\n' + LAST.format(kind=kind)
-    (methane / 'ch4.out').write_text(head + moved + tail, encoding='utf-8')
+    (folder / 'ch4.out').write_text(head + moved + tail, encoding='utf-8')
+    return head, tail
+
+
+@pytest.mark.parametrize(('kind', 'note'), [('Relaxed', ''), ('Final (unrelaxed)', 'the geometry was not relaxed')])
+def test_a_relaxation_gives_its_last_geometry(methane: Path, kind: str, note: str) -> None:
+    head, tail = relax(methane, kind)
     (methane / 'MESSAGES').write_text('WARNING: GEOM_NOT_CONV: not relaxed\n' if note else '', encoding='utf-8')
     run = read(methane)
     assert run.structure.positions[1] == pytest.approx([0.64, 0.63, 0.63])
@@ -226,6 +238,19 @@ def test_a_relaxation_gives_its_last_geometry(methane: Path, kind: str, note: st
     assert not any(key.startswith('md') for key in run.parameters.extra_fdf)
     (methane / 'ch4.out').write_text(head + STEP.format(step=1) + tail, encoding='utf-8')
     assert 'does not give the geometry of the last step' in refusal(methane).message
+
+
+def test_steps_before_the_last_have_an_energy(methane: Path) -> None:
+    relax(methane, 'Relaxed')
+    folder = open_run_folder(methane, methane)
+    last = read_finished_run(folder)
+    steps = read_finished_steps(folder, last)
+    assert list(steps) == [0]
+    label = steps[0].result.label
+    assert (label.energy_ev, label.n_electrons) == (pytest.approx(-214.4220, abs=1e-4), 8)
+    assert np.isnan(label.gap_ev)
+    assert steps[0].structure.positions[1] == pytest.approx([0.63, 0.63, 0.63], abs=1e-5)
+    assert steps[0].parameters == last.parameters
 
 
 def test_force_constants_are_no_geometry(methane: Path) -> None:

@@ -15,7 +15,13 @@ from aiida_nanoml.calculations.functions.base import refusing
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSet, LabelSource
-from aiida_nanoml.engines.siesta.folder import open_run_folder, read_finished_once, source_of_run
+from aiida_nanoml.engines.siesta.folder import (
+    FinishedRun,
+    open_run_folder,
+    read_finished_once,
+    read_finished_steps,
+    source_of_run,
+)
 from aiida_nanoml.errors import DatasetError, EvaluationError, StructureError
 from aiida_nanoml.structures import Structure, StructureSet, place
 from aiida_nanoml.structures.elements import ATOMIC_NUMBERS, SYMBOLS
@@ -62,7 +68,8 @@ def import_siesta_runs(
 
     :param remote_folder: the folder below which the runs lie, on this machine.
     :param runs: ``runs``, a list of mappings: ``folder`` relative to the remote folder, ``name``, ``family``,
-        ``digest`` and ``files`` (MD5 by name) of the content that is meant; and ``vacuum_ang``, see
+        ``digest`` and ``files`` (MD5 by name) of the content that is meant, and the number ``step`` where it is not
+        the last one; and ``vacuum_ang``, see
         :func:`~aiida_nanoml.engines.siesta.folder.read_finished_run`.
     :param pseudos: pseudopotential files of the runs, as ``pseudo_C`` for each element.
     :returns: ``structures`` and ``labels``, one row a run.
@@ -71,12 +78,18 @@ def import_siesta_runs(
     root = Path(remote_folder.get_remote_path())
     md5 = {name.removeprefix(PSEUDO): node.md5 for name, node in pseudos.items()}
     structures, sources, rows = [], [], {}
+    steps: dict[tuple[str, str], dict[int, FinishedRun]] = {}
     for row, run in enumerate(runs['runs']):
         try:
             folder = open_run_folder(root / run['folder'], root)
             if folder.digest() != run['digest']:
                 raise DatasetError(f'{run["folder"]} is not what it was when the import began')
             finished = read_finished_once(folder, run['digest'], runs['vacuum_ang'])
+            if 'step' in run:
+                key = (run['folder'], run['digest'])
+                if key not in steps:
+                    steps[key] = read_finished_steps(folder, finished)
+                finished = steps[key][run['step']]
         except EvaluationError as error:
             raise DatasetError(f'{run["folder"]}: {error.message}') from error
         structures.append(finished.structure)

@@ -33,6 +33,7 @@ from aiida_nanoml.engines.siesta.folder import (
     find_run_folders,
     open_run_folder,
     read_finished_once,
+    read_finished_steps,
     source_of_run,
 )
 from aiida_nanoml.errors import EvaluationError
@@ -53,6 +54,8 @@ class FoundRun:
     :param uuid: process that imported it.
     :param hash: content hash of its structure.
     :param part: PKs of the nodes that hold its structure and its label, perhaps among others.
+    :param step: which step of the run in the folder it is; None: the last.
+    :param steps: the steps before the last, where they are wanted.
     """
 
     folder: Path
@@ -67,6 +70,8 @@ class FoundRun:
     digest: str = ''
     hash: str = ''
     part: tuple[int, int] | None = None
+    step: int | None = None
+    steps: list[FoundRun] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is reported about the run, in types of JSON."""
@@ -114,6 +119,7 @@ class RunImporter:
     :param finder: finds their pseudopotentials.
     :param batch_size: runs that share a process; None: a process for each run.
     :param vacuum_ang: vacuum in the parameters of isolated structures; None: that of each run.
+    :param every_step: whether the steps of relaxations and dynamics before the last are imported, too.
     """
 
     def __init__(
@@ -122,11 +128,13 @@ class RunImporter:
         finder: PseudopotentialFinder,
         batch_size: int | None = None,
         vacuum_ang: float | None = None,
+        every_step: bool = False,
     ) -> None:
         self._computer = computer
         self._finder = finder
         self._batch_size = batch_size
         self._vacuum_ang = vacuum_ang
+        self._every_step = every_step
         self._shared = SharedDicts()
         self._known = dict(_known_runs())
         self._remotes: dict[Path, orm.RemoteData] = {}
@@ -153,10 +161,10 @@ class RunImporter:
             except Exception as error:
                 _skip(run, f'a fault of this program: {type(error).__name__}: {error}')
                 finished = [run]
-            yield from finished
+            yield from (one for one in finished if one.step is None)
         for batches in self._batches.values():
             for batch in batches:
-                yield from self._finish(batch)
+                yield from (one for one in self._finish(batch) if one.step is None)
         for run in later:
             twin = twins[run.digest]
             run.status = PRESENT if twin.status == IMPORTED else twin.status
@@ -172,11 +180,26 @@ class RunImporter:
         if run.digest in twins:
             later.append(run)
             return []
+        twins[run.digest] = run
         if run.digest in self._known:
             self._recognise(run)
-            return [run]
-        done = self._import(run, folder, files)
-        twins[run.digest] = run
+            done = [run]
+        else:
+            done = self._import(run, folder, files)
+        return done + (self._take_steps(run, folder, files) if self._every_step else [])
+
+    def _take_steps(self, run: FoundRun, folder: RunFolder, files: dict[str, str]) -> list[FoundRun]:
+        """Import the steps of a run before the last; return the runs and steps that are finished now."""
+        last = read_finished_once(folder, run.digest, self._vacuum_ang)
+        done: list[FoundRun] = []
+        for number, finished in read_finished_steps(folder, last).items():
+            step = FoundRun(run.folder, run.root, f'{run.name}/step-{number}', run.family, step=number)
+            step.digest = _key_of_step(run.digest, number)
+            run.steps.append(step)
+            if step.digest in self._known:
+                self._recognise(step)
+            else:
+                done += self._add(step, finished, files, *self._finder.find(folder))
         return done
 
     def _recognise(self, run: FoundRun) -> None:
@@ -197,6 +220,12 @@ class RunImporter:
         if self._batch_size is None:
             self._import_alone(run, folder, finished, pseudos, origin)
             return [run]
+        return self._add(run, finished, files, pseudos, origin)
+
+    def _add(
+        self, run: FoundRun, finished: FinishedRun, files: dict[str, str], pseudos: dict[str, Any], origin: str
+    ) -> list[FoundRun]:
+        """Add a run to a batch; return the runs of the batch if it is full, and was imported."""
         source = source_of_run(finished, {element: node.md5 for element, node in pseudos.items()})
         batches = self._batches.setdefault(run.root, [])
         batch = next((batch for batch in batches if batch.source.compatible(source)), None)
@@ -211,12 +240,13 @@ class RunImporter:
                 'folder': str(run.folder.relative_to(run.root)),
                 'name': run.name,
                 'family': run.family,
-                'digest': run.digest,
+                'digest': digest_of_files(files),
                 'files': files,
                 'pseudopotentials': origin,
+                **({} if run.step is None else {'step': run.step}),
             }
         )
-        if len(batch.runs) < self._batch_size:
+        if len(batch.runs) < (self._batch_size or 1):
             return []
         batches.remove(batch)
         return self._finish(batch)
@@ -275,6 +305,11 @@ class RunImporter:
         return batch.runs
 
 
+def _key_of_step(digest: str, step: int) -> str:
+    """Return the identity of a step of a run."""
+    return f'{digest}#{step}'
+
+
 def _skip(run: FoundRun, reason: str) -> None:
     run.status, run.reason, run.gap_ev, run.n_atoms = SKIPPED, reason, None, None
 
@@ -310,4 +345,5 @@ def _known_runs() -> Iterator[tuple[str, tuple[str, tuple[int, int], int]]]:
     batches.append(LabelSetData, with_incoming='process', edge_filters={'label': LABELS}, project='id')
     for uuid, entries, structures, labels in batches.iterall():
         for row, entry in enumerate(entries):
-            yield entry['digest'], (uuid, (structures, labels), row)
+            key = _key_of_step(entry['digest'], entry['step']) if 'step' in entry else entry['digest']
+            yield key, (uuid, (structures, labels), row)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from aiida_nanoml.engines.base import Label
 from aiida_nanoml.engines.siesta.fdf import Fdf
 from aiida_nanoml.engines.siesta.fdf_recognition import (
     geometry_flag,
@@ -26,8 +27,10 @@ from aiida_nanoml.engines.siesta.geometry import (
     refine,
 )
 from aiida_nanoml.engines.siesta.k_points import KMesh, read_printed_mesh
+from aiida_nanoml.engines.siesta.output import read_step
 from aiida_nanoml.engines.siesta.parameters import SiestaParameters
 from aiida_nanoml.engines.siesta.run_files import RunFolderError
+from aiida_nanoml.engines.siesta.run_text import RunText
 from aiida_nanoml.errors import EngineError, FailureCode, StructureError
 from aiida_nanoml.structures import Structure
 
@@ -99,6 +102,26 @@ def read_computed(run: RunTexts) -> Computed:
     parameters = parameters_of_structure(run.fdf, structure, mesh)
     unrelaxed = moves and (course.relaxed is False or 'GEOM_NOT_CONV' in (run.read('MESSAGES') or ''))
     return Computed(structure, parameters, NOT_RELAXED if unrelaxed else '')
+
+
+def read_computed_steps(run: RunTexts) -> dict[int, tuple[Structure, Label]]:
+    """Read structure and label of each step of a run but the last, with energy and forces only.
+
+    Steps whose geometry is not printed, or whose density did not converge, are left out.
+
+    :returns: by the number of the step, from 0.
+    :raises EvaluationError: a number of a step is not what it should be.
+    """
+    output = run.read(run.output) or ''
+    course = read_course(output, run.fdf.get_quantity('LatticeConstant', 'Ang'))
+    steps = {}
+    for number, (geometry, (start, end)) in enumerate(zip(course.steps[:-1], course.spans, strict=False)):
+        label = read_step(RunText(f'{run.output}, step {number}', output[start:end])) if geometry else None
+        if geometry is None or label is None:
+            continue
+        mesh = _used_mesh(run, output, geometry)
+        steps[number] = (structure_of_geometry(run.fdf, geometry, mesh), label)
+    return steps
 
 
 def _given_geometry(run: RunTexts, course: Course) -> Geometry | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from aiida_nanoml.densities import Density
 from aiida_nanoml.engines.base import Engine
 from aiida_nanoml.engines.label_set import LabelSource
-from aiida_nanoml.engines.siesta.computed import RunTexts, is_given_elsewhere, read_computed
+from aiida_nanoml.engines.siesta.computed import RunTexts, is_given_elsewhere, read_computed, read_computed_steps
 from aiida_nanoml.engines.siesta.engine import SiestaEngine
 from aiida_nanoml.engines.siesta.fdf import Fdf, read_fdf
 from aiida_nanoml.engines.siesta.fdf_recognition import match_protocol
@@ -32,7 +32,7 @@ from aiida_nanoml.engines.siesta.run_files import (
     read_text,
     stem,
 )
-from aiida_nanoml.errors import EngineError, FailureCode, StructureError
+from aiida_nanoml.errors import EngineError, EvaluationError, FailureCode, StructureError
 from aiida_nanoml.structures import Structure
 
 PSEUDOPOTENTIALS = ('.psf', '.psml')
@@ -290,7 +290,7 @@ def read_finished_run(folder: RunFolder, vacuum_ang: float | None = None) -> Fin
     result = read_run(folder.read, prefix=folder.prefix, output=folder.output, imported=True)
     try:
         _check_input_unchanged(folder)
-        computed = read_computed(RunTexts(folder.fdf, folder.input, folder.output, folder.read))
+        computed = read_computed(_texts(folder))
     except (EngineError, StructureError) as error:
         raise RunFolderError(FailureCode.INPUT_REFUSED, f'{folder.input}: {error}') from error
     structure, parameters = computed.structure, computed.parameters
@@ -320,6 +320,33 @@ def read_finished_once(folder: RunFolder, digest: str, vacuum_ang: float | None 
             del _READ_BEFORE[next(iter(_READ_BEFORE))]
         _READ_BEFORE[key] = read_finished_run(folder, vacuum_ang)
     return _READ_BEFORE[key]
+
+
+def read_finished_steps(folder: RunFolder, last: FinishedRun) -> dict[int, FinishedRun]:
+    """Read the steps of a relaxation or a dynamics run before the last one, with energy and forces only.
+
+    Steps that are not printed, did not converge, or are not physical are left out.
+
+    :param folder: from :func:`open_run_folder`.
+    :param last: the run itself; its parameters count for all steps.
+    :returns: by the number of the step, from 0.
+    :raises EvaluationError: a number of a step is not what it should be.
+    """
+    n_electrons, open_shell = last.result.label.n_electrons, last.result.label.open_shell
+    steps = {}
+    for number, (structure, label) in read_computed_steps(_texts(folder)).items():
+        try:
+            Engine.check(SiestaEngine(last.parameters), structure)
+        except EvaluationError:
+            continue
+        counted = replace(label, n_electrons=n_electrons, open_shell=open_shell)
+        result = replace(last.result, label=counted, wall_s=float('nan'), scf_s=float('nan'), note='')
+        steps[number] = replace(last, structure=structure, result=result, note=f'step {number} of a run')
+    return steps
+
+
+def _texts(folder: RunFolder) -> RunTexts:
+    return RunTexts(folder.fdf, folder.input, folder.output, folder.read)
 
 
 def read_run_density(folder: RunFolder, structure: Structure) -> Density:

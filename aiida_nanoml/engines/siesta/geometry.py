@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,12 +64,14 @@ class Course:
 
     :param first: with which the run began; None if the output does not give it.
     :param steps: of each step; None where the output does not give it.
+    :param spans: where the text of each step begins and ends in the output.
     :param last: to which energy, forces and levels of the run belong; None if the output does not give it.
     :param relaxed: whether the run ended in a relaxed geometry; None if it did not look for one.
     """
 
     first: Geometry | None
     steps: tuple[Geometry | None, ...]
+    spans: tuple[tuple[int, int], ...]
     last: Geometry | None
     relaxed: bool | None
 
@@ -79,6 +82,7 @@ class _Step:
 
     coordinates: tuple[Floats, NDArray[np.int64], str] | None = None
     cell: Floats | None = None
+    start: int = 0
 
     def geometry(self, constant_ang: float | None, cell: Floats | None) -> Geometry | None:
         """Return the geometry.
@@ -108,7 +112,7 @@ def read_course(output: str, constant_ang: float | None) -> Course:
     for match in _HEADING.finditer(output):
         lines = _lines_after(output, match.end())
         if match['step'] is not None:
-            steps.append(_Step())
+            steps.append(_Step(start=match.start()))
         elif match['initial']:
             initial.coordinates = _read_atoms(lines, 'Bohr')
         elif match['automatic']:
@@ -132,7 +136,8 @@ def read_course(output: str, constant_ang: float | None) -> Course:
     if last is None and (relaxed or (relaxed is False and not prints_next_geometry(output))):
         last = final.geometry(constant_ang, computed[-1].cell if computed else cell)
         every = (*every[:-1], last)
-    return Course(first, every, last, relaxed)
+    bounds = [step.start for step in computed or [start]] + [len(output)]
+    return Course(first, every, tuple(pairwise(bounds)), last, relaxed)
 
 
 def prints_next_geometry(output: str) -> bool:

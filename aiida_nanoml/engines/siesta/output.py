@@ -157,6 +157,21 @@ def read_run(
     )
 
 
+def read_step(output: RunText) -> Label | None:
+    """Read energy and forces of a step of a relaxation or a dynamics run; None if its density did not converge.
+
+    The energy is that printed after the self-consistency, less the heat of the electrons in its last iteration.
+
+    :param output: the part of the standard output that belongs to the step.
+    :raises EvaluationError: ``'engine_failure'``: a number is not what it should be.
+    """
+    energy = output.last(r'^siesta: E_KS\(eV\) = *(\S+)', 'the energy', LARGEST_ENERGY_EV)
+    iteration = last_match(r'^ *scf: +\d+ +\S+ +(-?\d+\.\d+) +(-?\d+\.\d+) ', output.text)
+    if energy is None or iteration is None or 'SCF cycle converged' not in output.text:
+        return None
+    return Label.from_energy(energy + float(iteration[2]) - float(iteration[1]), forces_ev_per_ang=_read_forces(output))
+
+
 def read_version(text: str) -> str | None:
     """Read the version of SIESTA from its standard output; None if there is none.
 
