@@ -73,6 +73,7 @@ class FailureCode(StrEnum):
     DISK_FULL = 'disk_full'
     TRUNCATED = 'truncated'
     INCONSISTENT = 'inconsistent'
+    CONTRADICTED = 'contradicted'
     NODE_FAILURE = 'node_failure'
 
     UNREADABLE = 'unreadable'
@@ -115,6 +116,7 @@ RUN = frozenset(
         FailureCode.DISK_FULL,
         FailureCode.TRUNCATED,
         FailureCode.INCONSISTENT,
+        FailureCode.CONTRADICTED,
         FailureCode.NODE_FAILURE,
     }
 )

@@ -17,7 +17,7 @@ from aiida_nanoml.actions.describe import counts, identity_line
 from aiida_nanoml.actions.errors import ActionError, InputError
 from aiida_nanoml.actions.fields import argument, option
 from aiida_nanoml.actions.session import Session, only_errors
-from aiida_nanoml.text import aligned
+from aiida_nanoml.text import aligned, counted
 
 if TYPE_CHECKING:
     from aiida_nanoml.calculations.importers.runs import FoundRun
@@ -140,6 +140,7 @@ class ImportedRuns(Result):
             }
             for made in self.sets
         ]
+        content['contradictions'] = [[str(run.folder) for run in runs] for runs in self._contradictions()]
         return content | {'counts': self._counts(), 'runs': [run.to_dict() for run in self.runs]}
 
     def lines(self) -> dict[str, object]:
@@ -154,6 +155,12 @@ class ImportedRuns(Result):
                 **({f'densities{mark}': identity_line(made.densities)} if made.densities else {}),
                 f'source{mark}': f'{made.source}: {_describe_gaps(gaps)}',
             }
+        contradictions = self._contradictions()
+        if contradictions:
+            lines['contradictions'] = (
+                f'{counted(len(contradictions), "structure")} with runs that contradict each other: none of them is '
+                'chosen, see the notes'
+            )
         if _differ_in_vacuum_only(self.sets):
             narrowest = min(made.source.parameters['vacuum_ang'] for made in self.sets)
             lines['note'] = f'some sets differ in the vacuum only: --vacuum {narrowest:g} puts them together'
@@ -174,6 +181,9 @@ class ImportedRuns(Result):
         if not self.sets:
             return None
         return step('build_dataset', structures=[self.sets[0].structures], labels=[self.sets[0].labels])
+
+    def _contradictions(self) -> list[list[FoundRun]]:
+        return [runs for made in self.sets for runs in made.contradictions]
 
     def _counts(self) -> dict[str, int]:
         numbers = Counter(run.status for run in self.runs)

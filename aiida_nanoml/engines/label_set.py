@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aiida_nanoml.engines.density_of_states import DOS_WIDTH_EV, dos_at_fermi
-from aiida_nanoml.errors import DatasetError
+from aiida_nanoml.errors import DatasetError, FailureCode
 
 FINISHED = 'ok'
 IMPORTED = 'imported'
@@ -28,6 +28,11 @@ NUMBERS = {'fermi_ev': 'eV', 'magnetic_moment_bohr': 'µB'}
 
 VECTORS = {'levels_ev': 'eV', 'level_weights': '', 'forces_ev_per_ang': 'eV/Å', 'stress_ev_per_ang3': 'eV/Å³'}
 """Optional columns with several numbers a row, and their units."""
+
+LARGEST_GAP_DIFFERENCE_EV = 0.005
+LARGEST_ENERGY_DIFFERENCE_EV = 0.0005
+"""Two runs of one structure with the same settings contradict each other where their gaps, or their energies for each
+electron, differ by more."""
 
 OFFSETS = '_offsets'
 """Ending of the array that says where the rows of a vector column begin."""
@@ -308,7 +313,15 @@ class LabelSet:
 
     @classmethod
     def concatenate(cls, sets: Sequence[LabelSet]) -> LabelSet:
-        """Join label sets of compatible sources; of rows with the same structure a finished one wins, then the first.
+        """Join label sets of compatible sources; of rows with the same structure :meth:`distinct` chooses.
+
+        :raises DatasetError: nothing to join, or the sources differ.
+        """
+        return cls.stacked(sets).distinct()
+
+    @classmethod
+    def stacked(cls, sets: Sequence[LabelSet]) -> LabelSet:
+        """Put label sets of compatible sources one after the other, with all of their rows.
 
         A column of vectors that some sets have stays empty for the rows of the others.
 
@@ -342,7 +355,77 @@ class LabelSet:
             )
             for name in names
         }
-        joined = cls._from_columns(source, columns, vectors)
-        order = np.argsort(~joined.finished, kind='stable')
-        _, first = np.unique(joined.hashes[order], return_index=True)
-        return joined.select(np.sort(order[first]))
+        return cls._from_columns(source, columns, vectors)
+
+    def contradictions(self) -> dict[str, list[int]]:
+        """Return the finished rows of each structure that has several with different results, by its hash.
+
+        Results differ when the gap does by more than :data:`LARGEST_GAP_DIFFERENCE_EV`, or the energy by more than
+        twice that and :data:`LARGEST_ENERGY_DIFFERENCE_EV` for each electron: where a structure lies on the mesh of a
+        code changes both by less.
+        """
+        rows: dict[str, list[int]] = {}
+        for row in np.flatnonzero(self.finished).tolist():
+            rows.setdefault(str(self.hashes[row]), []).append(row)
+        return {digest: members for digest, members in rows.items() if len(members) > 1 and self._differ(members)}
+
+    def _differ(self, rows: list[int]) -> bool:
+        energies, gaps = (self.energies[name][rows] for name in ('energy_ev', 'gap_ev'))
+        electrons = self.n_electrons[rows]
+        allowed = 2 * LARGEST_GAP_DIFFERENCE_EV + LARGEST_ENERGY_DIFFERENCE_EV * electrons.max()
+        known = gaps[~np.isnan(gaps)]
+        return bool(
+            np.ptp(energies) > allowed
+            or (len(known) > 1 and np.ptp(known) > LARGEST_GAP_DIFFERENCE_EV)
+            or len(set(electrons[electrons > 0].tolist())) > 1
+        )
+
+    def distinct(self) -> LabelSet:
+        """Return one row for each structure: of several a finished one, then the first.
+
+        Where finished rows contradict each other, none is chosen: the row has the status ``contradicted``, and its
+        message says what they found.
+        """
+        # What was refused before stays so, whatever is joined to it.
+        rank = np.where(self.status == FailureCode.CONTRADICTED, 0, np.where(self.finished, 1, 2))
+        order = np.argsort(rank, kind='stable')
+        _, first = np.unique(self.hashes[order], return_index=True)
+        if len(first) == len(self):
+            return self
+        chosen = np.sort(order[first])
+        texts = {members[0]: self.describe(members) for members in self.contradictions().values()}
+        refused = {int(at): texts[row] for at, row in enumerate(chosen.tolist()) if row in texts}
+        return self.select(chosen)._refused(refused)
+
+    def describe(self, rows: list[int]) -> str:
+        """Describe what rows of one structure found."""
+        found = [
+            ' and '.join(
+                f'{what} {self.energies[name][row]:.4f} eV'
+                for name, what in (('energy_ev', 'the energy'), ('gap_ev', 'the gap'))
+                if not np.isnan(self.energies[name][row])
+            )
+            for row in rows
+        ]
+        return f'{len(rows)} runs of this structure contradict each other: {"; ".join(found)}'
+
+    def _refused(self, texts: Mapping[int, str]) -> LabelSet:
+        """Return the same rows, some of them refused as contradicted, with a message each."""
+        if not texts:
+            return self
+        refused = np.isin(np.arange(len(self)), list(texts))
+        messages = self.messages.astype(object)
+        messages[list(texts)] = list(texts.values())
+        return replace(
+            self,
+            status=np.where(refused, FailureCode.CONTRADICTED, self.status).astype(str),
+            messages=messages.astype(str),
+            energies={name: np.where(refused, np.nan, column) for name, column in self.energies.items()},
+            n_electrons=np.where(refused, 0, self.n_electrons),
+            open_shell=self.open_shell & ~refused,
+            vectors={
+                name: Ragged.from_rows([np.empty(0) if refused[row] else column[row] for row in range(len(self))])
+                for name, column in self.vectors.items()
+            },
+            numbers={name: np.where(refused, np.nan, column) for name, column in self.numbers.items()},
+        )

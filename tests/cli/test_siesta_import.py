@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -290,3 +291,48 @@ def test_every_step_of_a_relaxation_is_imported_where_it_is_wanted(aiida_profile
     again = cli_json('siesta', 'import', tmp_path, '--every-step')
     assert (again['structures'], processes()) == (every['structures'], number)
     assert cli('siesta', 'import', tmp_path, '--every-step', '--single', status=2)
+
+
+def raise_empty_levels(folder: Path, by: float) -> None:
+    """Raise all levels above the Fermi level in the file of levels, and in the XML file."""
+    head, numbers, levels = (folder / 'aiida.EIG').read_text().split('\n', 2)
+
+    def raised(word: re.Match[str]) -> str:
+        level = float(word[0])
+        return f'{level + by * (level > float(head)):.9E}'
+
+    number = r'[-+]?\d\.\d+E[-+]\d+'
+    (folder / 'aiida.EIG').write_text(f'{head}\n{numbers}\n{re.sub(number, raised, levels)}')
+    before, heading, after = (folder / 'aiida.xml').read_text().partition('siesta:eigenenergies')
+    array, end, rest = after.partition('</array>')
+    (folder / 'aiida.xml').write_text(f'{before}{heading}{re.sub(number, raised, array)}{end}{rest}')
+
+
+@pytest.mark.parametrize('mode', [['--single'], []], ids=['single', 'batch'])
+def test_runs_that_contradict_each_other_are_both_named_and_none_is_chosen(runs, cli, cli_json, mode):
+    """The same input and settings, and levels above the Fermi level that lie 0.3 eV higher."""
+    raise_empty_levels(FLAKES['h-0000'].unpack(runs / 'twin'), 0.3)
+    answer = cli_json('siesta', 'import', runs, '--name', 'dft', *mode)
+    assert answer['counts']['imported'] == 4
+    folders = [str(runs / 'flakes' / 'h-0000'), str(runs / 'twin' / 'h-0000')]
+    assert answer['contradictions'] == [folders]
+    found = {run['folder']: run for run in answer['runs']}
+    gap = FLAKES['h-0000'].about['gap_ev']
+    for one, other in (folders, folders[::-1]):
+        assert found[one]['status'] == 'imported'
+        assert f'contradicts {other}: 2 runs of this structure contradict each other' in found[one]['reason']
+        assert f'the gap {gap:.4f} eV' in found[one]['reason']
+    assert found[folders[1]]['gap_ev'] == pytest.approx(gap + 0.3, abs=1e-5)
+    labels = orm.load_node(answer['labels']).labels
+    assert len(set(labels.hashes.tolist())) == len(labels) == 3
+    [refused] = np.flatnonzero(labels.status == 'contradicted').tolist()
+    assert f'the gap {gap:.4f} eV' in labels.messages[refused]
+    assert np.isnan(labels.energies['gap_ev'][refused])
+    names = orm.load_node(answer['structures']).structures.names.tolist()
+    assert {'flakes/h-0000', 'twin/h-0000'} <= set(names)
+    report = json.loads(cli('audit', 'dft-labels', '--json', status=1).stdout)
+    [finding] = [one for one in report['findings'] if one['check'] == 'contradicting-labels']
+    assert finding['severity'] == 'error'
+    again = cli_json('siesta', 'import', runs, *mode)
+    assert again['contradictions'] == [folders]
+    assert again['labels'] == answer['labels']

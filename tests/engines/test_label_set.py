@@ -32,8 +32,12 @@ def make_labels(hashes: list[str], gaps: list[float | None], source: LabelSource
 
 
 ROWS = st.lists(
-    st.tuples(st.sampled_from('abcdef'), st.none() | st.floats(0, 10)), min_size=1, max_size=8, unique_by=lambda r: r[0]
+    st.tuples(st.sampled_from('abcdef'), st.booleans()).map(lambda r: (r[0], ord(r[0]) / 10 if r[1] else None)),
+    min_size=1,
+    max_size=8,
+    unique_by=lambda r: r[0],
 )
+"""Rows that failed or are finished; runs of one structure agree."""
 
 
 @given(parts=st.lists(ROWS, min_size=1, max_size=4))
@@ -92,6 +96,26 @@ def test_density_of_states_of_each_row_that_has_weights() -> None:
     assert np.isnan(make_labels(['a'], [1.0]).dos_fermi()).all()
     with pytest.raises(EngineError, match='must be positive'):
         labels.dos_fermi(-0.1)
+
+
+def test_rows_that_contradict_each_other_are_refused() -> None:
+    """Whatever is joined to them later; rows that agree within the noise of a mesh are one."""
+    first = make_labels(['a', 'b', 'c'], [0.4, 1.0, 2.0])
+    other = make_labels(['b', 'c', 'd'], [1.3, 2.001, 3.0])
+    assert LabelSet.stacked([first, other]).contradictions() == {'b': [1, 3]}
+    joined = LabelSet.concatenate([first, other])
+    assert dict(zip(joined.hashes.tolist(), joined.status.tolist(), strict=True)) == {
+        'a': 'ok', 'b': 'contradicted', 'c': 'ok', 'd': 'ok'
+    }  # fmt: skip
+    row = joined.hashes.tolist().index('b')
+    assert joined.messages[row].startswith('2 runs of this structure contradict each other: the energy')
+    assert 'the gap 1.0000 eV' in joined.messages[row]
+    assert 'the gap 1.3000 eV' in joined.messages[row]
+    assert np.isnan([joined.energies[name][row] for name in joined.energies]).all()
+    assert joined.energies['gap_ev'][joined.hashes == 'c'].tolist() == [2.0]
+    again = LabelSet.concatenate([first, joined, other])
+    assert again.status[again.hashes == 'b'].tolist() == ['contradicted']
+    assert LabelSet.concatenate([joined, joined]).to_arrays().keys() == joined.to_arrays().keys()
 
 
 def test_select_takes_rows_in_the_order_given() -> None:

@@ -114,7 +114,7 @@ def extend_scan(structures: StructureSetData, labels: LabelSetData, points: orm.
     :raises AlloyError: a point has no name or an unknown phase.
     """
     scan = structures.structures
-    found = labels.labels
+    found = labels.labels.distinct()
     energies = evaluate_target('energy_per_atom', found.select(_rows_of(scan, found)), scan)
     rows, constants = extension(scan, energies, fit_curves(scan, energies), points.value)
     if not len(rows):
@@ -153,7 +153,7 @@ def analyse_scan(
     :raises DatasetError: an isolated atom has no label.
     """
     width = _positive(settings.get_dict(), 'dos_width_ev')
-    scan, found = structures.structures, labels.labels
+    scan, found = structures.structures, labels.labels.distinct()
     source = found.source if atoms is None else found.source.joined(atoms.label_source)
     rows = found.select(_rows_of(scan, found))
     energies = evaluate_target('energy_per_atom', rows, scan)

@@ -73,7 +73,7 @@ def assemble_dataset(
         raise DatasetError(
             f'the descriptor {descriptor["name"]!r} learns from training rows: give `split`, so that it sees no others'
         )
-    everything, found = structures.structures, labels.labels
+    everything, found = structures.structures, labels.labels.distinct()
     if baseline is not None and baseline.label_source.compatible(found.source):
         raise DatasetError(f'labels and baseline are both from {found.source}: there is nothing to correct')
     rows = found.select(_label_of_each(everything, found))
@@ -84,7 +84,7 @@ def assemble_dataset(
         check_target_values(wanted.name, rows, everything, values[wanted.name], alone)
     cheap = np.zeros(len(everything))
     if baseline is not None:
-        cheap = find_values(target.name, baseline.labels, everything.hashes, everything)
+        cheap = find_values(target.name, baseline.labels.distinct(), everything.hashes, everything)
     closed_shell = any(wanted.closed_shell for wanted in (target, *others))
     kept, excluded = _usable_rows(everything, rows, closed_shell, np.array(list(values.values())), cheap)
     chosen, y = everything.select(kept), values.pop(target.name)[kept]

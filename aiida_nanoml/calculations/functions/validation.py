@@ -53,7 +53,7 @@ def compare_with_labels(
     from aiida_nanoml.learning.uncertainty import interval_metrics
 
     learnt = predictions.base.attributes.get('labels')
-    found = labels.labels
+    found = labels.labels.distinct()
     if not (learnt and LabelSource.from_dict(learnt).compatible(found.source)):
         raise DatasetError(
             f'the model learnt from {learnt}, these labels are from {found.source.to_dict()}: their difference '

@@ -56,6 +56,7 @@ class FoundRun:
     :param part: PKs of the nodes that hold its structure and its label, perhaps among others.
     :param step: which step of the run in the folder it is; None: the last.
     :param steps: the steps before the last, where they are wanted.
+    :param row: of its structure and label in these nodes.
     """
 
     folder: Path
@@ -72,6 +73,7 @@ class FoundRun:
     part: tuple[int, int] | None = None
     step: int | None = None
     steps: list[FoundRun] = field(default_factory=list)
+    row: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is reported about the run, in types of JSON."""
@@ -211,7 +213,7 @@ class RunImporter:
         run.gap_ev = float(made.energies['gap_ev'][row])  # of two rows with one structure, each has its own
         run.reason = str(made.messages[row])
         run.n_atoms = int(found.counts[row])
-        run.status, run.uuid, run.part = PRESENT, process, part
+        run.status, run.uuid, run.part, run.row = PRESENT, process, part, row
 
     def _import(self, run: FoundRun, folder: RunFolder, files: dict[str, str]) -> list[FoundRun]:
         finished = read_finished_once(folder, run.digest, self._vacuum_ang)
@@ -292,8 +294,8 @@ class RunImporter:
                 delete_nodes([settings.pk], dry_run=False)
             return self._finish_apart(batch, failure)
         part = (made[STRUCTURES].pk, made[LABELS].pk)
-        for run, digest in zip(batch.runs, made[STRUCTURES].structures.hashes.tolist(), strict=True):
-            run.status, run.uuid, run.part, run.hash = IMPORTED, process.uuid, part, digest
+        for row, (run, digest) in enumerate(zip(batch.runs, made[STRUCTURES].structures.hashes.tolist(), strict=True)):
+            run.status, run.uuid, run.part, run.row, run.hash = IMPORTED, process.uuid, part, row, digest
         return batch.runs
 
     def _finish_apart(self, batch: _Batch, failure: str) -> list[FoundRun]:

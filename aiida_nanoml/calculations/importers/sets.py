@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from aiida import orm
 
 from aiida_nanoml.calculations.functions.base import run_function
@@ -21,7 +22,7 @@ from aiida_nanoml.calculations.pseudopotentials import PseudopotentialFinder
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
-from aiida_nanoml.engines.label_set import LabelSource
+from aiida_nanoml.engines.label_set import LabelSet, LabelSource
 from aiida_nanoml.engines.siesta.folder import open_run_folder
 from aiida_nanoml.errors import EvaluationError
 
@@ -37,6 +38,7 @@ class ImportedSet:
     """Structures and labels of one source.
 
     :param source: engine, version, parameters and pseudopotentials.
+    :param contradictions: runs of one structure whose results differ, several each: none of them is chosen.
     :param densities: of those structures whose runs saved theirs, if they were asked for.
     """
 
@@ -44,6 +46,7 @@ class ImportedSet:
     structures: StructureSetData
     labels: LabelSetData
     densities: DensitySetData | None = None
+    contradictions: list[list[FoundRun]] = field(default_factory=list)
 
 
 def collect(runs: Sequence[FoundRun], name: str = '') -> list[ImportedSet]:
@@ -68,12 +71,36 @@ def collect(runs: Sequence[FoundRun], name: str = '') -> list[ImportedSet]:
                 break
         else:
             groups.append((source, [(part, members)]))
-    sets = sorted((_join(group) for _, group in groups), key=lambda made: -made[1].base.attributes.get('n_rows'))
+    joined = ((*_join(group), _find_contradictions(group)) for _, group in groups)
+    sets = sorted(joined, key=lambda made: -made[1].base.attributes.get('n_rows'))
     for number, made in enumerate(sets, start=1):
-        for node, kind in zip(made, (STRUCTURES, LABELS), strict=True):
+        for node, kind in zip(made[:2], (STRUCTURES, LABELS), strict=True):
             if name:
                 node.label = f'{name}-{kind}' if number == 1 else f'{name}-{kind}-{number}'
-    return [ImportedSet(labels.label_source, structures, labels) for structures, labels in sets]
+    return [
+        ImportedSet(labels.label_source, structures, labels, contradictions=contradictions)
+        for structures, labels, contradictions in sets
+    ]
+
+
+def _find_contradictions(group: list[tuple[tuple[int, int], list[FoundRun]]]) -> list[list[FoundRun]]:
+    """Find runs of one structure whose results differ, and give each the reason."""
+    by_hash: dict[str, dict[str, FoundRun]] = {}
+    for _, members in group:
+        for run in members:
+            by_hash.setdefault(run.hash, {}).setdefault(run.digest, run)
+    found = []
+    for runs in (list(members.values()) for members in by_hash.values() if len(members) > 1):
+        labels = LabelSet.stacked(
+            [orm.load_node(run.part[1]).labels.select(np.array([run.row])) for run in runs if run.part is not None]
+        )
+        if labels.contradictions():
+            text = labels.describe(list(range(len(runs))))
+            for run in runs:
+                others = ', '.join(str(other.folder) for other in runs if other is not run)
+                run.reason = f'contradicts {others}: {text}; none of them is chosen, remove what is wrong'
+            found.append(runs)
+    return found
 
 
 class DensityImporter:
@@ -151,7 +178,8 @@ def _join(group: list[tuple[tuple[int, int], list[FoundRun]]]) -> tuple[Structur
     ]
     if len(wanted) == 1:
         nodes = [orm.load_node(pk) for pk in group[0][0]]
-        if isinstance(nodes[0], StructureSetData) and _is_whole(nodes[0], wanted[0]):
+        whole = isinstance(nodes[0], StructureSetData) and _is_whole(nodes[0], wanted[0])
+        if whole and not nodes[1].labels.contradictions():
             return nodes[0], nodes[1]
     key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
     found = [

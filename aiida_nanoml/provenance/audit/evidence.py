@@ -13,7 +13,7 @@ from aiida.common.links import LinkType
 from numpy.typing import NDArray
 
 from aiida_nanoml.calculations.functions.siesta import structure_of_node
-from aiida_nanoml.engines.label_set import FINISHED
+from aiida_nanoml.engines.label_set import FINISHED, LabelSet
 from aiida_nanoml.provenance.audit.findings import Place, Row
 from aiida_nanoml.provenance.graph import read_arrays, select
 from aiida_nanoml.provenance.lineage import lineage_of, starts
@@ -72,6 +72,22 @@ class LabelRows:
     status: NDArray[np.str_]
     messages: NDArray[np.str_]
     open_shell: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """Finished labels of one structure and of one source whose results differ.
+
+    :param hash: of the structure.
+    :param pks: PKs of the sets that hold them, one for each label.
+    :param names: of the structures, as they were imported; empty where they have none.
+    :param details: what each label says.
+    """
+
+    hash: str
+    pks: tuple[int, ...]
+    names: tuple[str, ...]
+    details: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -261,6 +277,50 @@ class Evidence:
         order = np.argsort(columns[1] != FINISHED, kind='stable')
         first = order[np.unique(columns[0][order], return_index=True)[1]]
         return LabelRows(tuple(pks), *(column[first] for column in columns))
+
+    def contradictions(self) -> list[Contradiction]:
+        """Find labels of one structure and source whose results differ, in joined sets and in their parts."""
+        joined = {pk for job in self.graph.jobs(*JOINING) for pk in self.graph.outputs[job].values()}
+        parts = [pk for pk in self.of_type(LABELS) if pk not in joined]
+        hashes = read_arrays(parts, 'hashes')
+        seen: dict[str, set[int]] = {}
+        for pk, digests in hashes.items():
+            for digest, count in zip(*np.unique(digests, return_counts=True), strict=True):
+                seen.setdefault(str(digest), set()).update({pk} if count == 1 else {pk, -pk})
+        repeated = {digest: {abs(pk) for pk in pks} for digest, pks in seen.items() if len(pks) > 1}
+        nodes = {pk: orm.load_node(pk) for pk in sorted(set().union(*repeated.values()))}
+        found = []
+        for digest, pks in repeated.items():
+            by_source: list[list[int]] = []
+            for pk in sorted(pks):
+                source = nodes[pk].label_source
+                group = next((one for one in by_source if nodes[one[0]].label_source.compatible(source)), None)
+                by_source.append([pk]) if group is None else group.append(pk)
+            found += [one for group in by_source if (one := self._contradiction(digest, group, nodes)) is not None]
+        return found
+
+    def _contradiction(self, digest: str, pks: list[int], nodes: dict[int, Any]) -> Contradiction | None:
+        """Return what the labels of one structure in some sets say, if it differs."""
+        rows = {pk: np.flatnonzero(nodes[pk].labels.hashes == digest) for pk in pks}
+        labels = LabelSet.stacked([nodes[pk].labels.select(rows[pk]) for pk in pks])
+        if not labels.contradictions():
+            return None
+        owners = [(pk, row) for pk in pks for row in rows[pk].tolist()]
+        chosen = [at for at in range(len(labels)) if labels.finished[at]]
+        details = tuple(
+            f'gap {labels.energies["gap_ev"][at]:.4f} eV, energy {labels.energies["energy_ev"][at]:.4f} eV, in '
+            f'{self.name(owners[at][0])}'
+            for at in chosen
+        )
+        names = tuple(self._name_of_row(*owners[at]) for at in chosen)
+        return Contradiction(digest, tuple(owners[at][0] for at in chosen), names, details)
+
+    def _name_of_row(self, pk: int, row: int) -> str:
+        """Return the name of a structure that was imported with its label, empty for another one."""
+        creator = self.graph.creator.get(pk)
+        structures = self.graph.outputs[creator].get('structures') if creator is not None else None
+        names = None if structures is None else read_arrays([structures], 'names').get(structures)
+        return '' if names is None or row >= len(names) else str(names[row])
 
     @cached_property
     def geometry(self) -> Geometry:

@@ -128,6 +128,32 @@ def claimed_labels(evidence: Evidence) -> Checked:
     return Checked(counted(sum(origin.n_jobs for origin in _relevant_origins(evidence)), 'labelling job'), findings)
 
 
+def contradicting_labels(evidence: Evidence) -> Checked:
+    """Are there several results of one structure, of the same settings, that contradict each other?"""
+    pks = evidence.of_type(LABELS)
+    if not pks:
+        raise NotMadeError('no set of labels is in the graph')
+    findings = []
+    for found in evidence.contradictions():
+        name = found.names[0] or found.hash[:8]
+        places = sorted(set(found.pks))
+        findings.append(
+            Finding(
+                ERROR,
+                f'{len(found.details)} runs of structure {name} contradict each other',
+                'which of them is right is not known: a joined set refuses all of them, in earlier versions it took '
+                'the first',
+                'look at both, take the wrong one out, and join the labels again',
+                evidence.places(places),
+                tuple(
+                    Row((own or name,), (found.hash,), detail)
+                    for own, detail in zip(found.names, found.details, strict=True)
+                ),
+            )
+        )
+    return Checked(counted(len(pks), 'set of labels', 'sets of labels'), findings)
+
+
 def unconverged_labels(evidence: Evidence) -> Checked:
     """Does a row of a data set have a label that did not finish?"""
     findings = []

@@ -68,6 +68,7 @@ CHECKS = (
     Check('mixed-pseudopotentials', (ERROR,), labels.mixed_pseudopotentials),
     Check('mixed-executables', (NOTE,), labels.mixed_executables),
     Check('claimed-labels', (WARNING,), labels.claimed_labels),
+    Check('contradicting-labels', (ERROR,), labels.contradicting_labels),
     Check('unconverged-labels', (ERROR,), labels.unconverged_labels),
     Check('recovered-labels', (WARNING,), labels.recovered_labels),
     Check('excluded-rows', (WARNING, NOTE), labels.excluded_rows),
