@@ -136,7 +136,15 @@ class LabelResult(Result):
             'finished': f'{numbers["n_finished"]} of {numbers["n_rows"]}, failures: {counts(numbers["failures"])}',
             **({} if self.densities is None else {'densities': identity_line(self.densities)}),
             what.replace('_', ' '): f'{low} to {high} eV, mean {mean} eV',
+            **self._open_shell(),
         }
+
+    def _open_shell(self) -> dict[str, object]:
+        """Return how many rows have an odd number of electrons, if any: their gap is none of a closed shell."""
+        n_open = self._numbers()['n_open_shell']
+        if not n_open:
+            return {}
+        return {'open shell': f'{n_open}: an odd number of electrons; data sets of gaps leave such rows out'}
 
     def next_step(self) -> Step:
         """Build a data set."""

@@ -101,6 +101,7 @@ class PredictResult(Result):
             **{f'{name}_{found.suffix}': columns.get(name) for name, found in by_target.items()},
             distance=columns['distance'],
             outside=columns['outside'],
+            open_shell=self._odd_electrons,
             calibration=node.base.attributes.get('calibration'),
             baseline=node.base.attributes.get('baseline'),
         )
@@ -118,7 +119,24 @@ class PredictResult(Result):
             'intervals': _intervals(node.calibration),
             'distance': f'up to {columns["distance"].max():.2f} (1: typical of the training set)',
             'outside': f'{outside.sum()} of {len(outside)} rows are beyond what the training set covers',
+            **self._open_shell_line(),
         }
+
+    def _open_shell_line(self) -> dict[str, object]:
+        n_odd = sum(self._odd_electrons or ())
+        if not n_odd:
+            return {}
+        return {
+            'open shell': f'{n_odd}: an odd number of electrons, which the model has never seen; counted as outside',
+        }
+
+    @cached_property
+    def _odd_electrons(self) -> list[bool] | None:
+        """Return whether each structure has an odd number of electrons; None: the target has a meaning nevertheless."""
+        if 'structures' not in self.process.inputs or not self._target.closed_shell:
+            return None
+        odd: list[bool] = self.process.inputs.structures.structures.has_odd_electrons.tolist()
+        return odd
 
     def table(self) -> str:
         """Return the first rows."""

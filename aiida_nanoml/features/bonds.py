@@ -69,6 +69,19 @@ def bonds_of(structures: StructureSet, descriptor: str) -> Bonds:
     return Bonds(species, np.concatenate([left, right]), np.concatenate([right, left]))
 
 
+def connected_parts(size: int, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of the connected part of each of ``size`` atoms (size,).
+
+    :param left: (P,) one atom of each bond.
+    :param right: (P,) the other one.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    bonds = coo_array((np.ones(len(left)), (left, right)), shape=(size, size))
+    return np.asarray(connected_components(bonds, directed=False)[1], dtype=np.int64)
+
+
 def fractions(structures: StructureSet) -> NDArray[np.float64]:
     """Return the share of each of :data:`ELEMENTS` among all atoms of each structure (n, 4)."""
     n, size = len(structures), len(ELEMENTS)

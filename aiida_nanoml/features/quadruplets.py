@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 
 from aiida_nanoml.errors import DescriptorError
 from aiida_nanoml.features.base import Descriptor
-from aiida_nanoml.features.bonds import ELEMENTS, HEAVY_BOND, HYDROGEN, HYDROGEN_BOND, bonds_of, fractions, place
+from aiida_nanoml.features.bonds import (
+    ELEMENTS,
+    HEAVY_BOND,
+    HYDROGEN,
+    HYDROGEN_BOND,
+    Bonds,
+    bonds_of,
+    connected_parts,
+    fractions,
+    place,
+)
 from aiida_nanoml.structures.structure_set import StructureSet
 
 CLASSES: tuple[str, ...] = tuple(
@@ -27,6 +37,9 @@ CLASSES: tuple[str, ...] = tuple(
     for around in arounds.split()
 )
 """The 26 quadruplets of flakes with coherent domains, as ``centre|neighbours``; the first 22 are the usual set."""
+
+BOND_LENGTHS = (1.3, 1.55)
+"""Mean length of the bonds between heavy atoms (Å): 1.42 in generated flakes, 1.40 to 1.50 in relaxed ones."""
 
 # A neighbourhood is a number with one digit of base 4 for each of the ELEMENTS.
 _DIGIT = 4 ** np.arange(4)
@@ -68,8 +81,8 @@ class QuadrupletDescriptor(Descriptor):
         :param structures: isolated flakes of H, B, C and N; n of them.
         :returns: one row for each structure (n, ``len(get_feature_names_out())``), shares without unit.
         :raises DescriptorError: if a structure is periodic, has other elements, a heavy atom without exactly three
-            bonded neighbours, a hydrogen atom without exactly one, or (``unknown='error'``) an atom outside the class
-            set.
+            bonded neighbours, a hydrogen atom without exactly one, falls into parts, has bonds of unusual length
+            (:data:`BOND_LENGTHS`), or (``unknown='error'``) has an atom outside the class set.
         """
         self._check_parameters()
         found = _find_classes(structures)
@@ -114,9 +127,39 @@ class QuadrupletDescriptor(Descriptor):
         return np.array([*CLASSES[: self.classes], *overflow, *fractions], dtype=object)
 
 
+def _check_flakes(structures: StructureSet, bonds: Bonds) -> None:
+    """Check what a histogram of neighbours cannot see: that each structure is one flake with bonds of usual length."""
+    half = len(bonds.ends) // 2
+    left, right = bonds.ends[:half], bonds.others[:half]
+    rows, part = structures.rows, connected_parts(len(bonds.species), left, right)
+    broken = np.flatnonzero(np.bincount(rows[np.unique(part, return_index=True)[1]]) > 1)
+    if len(broken):
+        raise DescriptorError(
+            f'{_name(structures, broken[0])} falls into parts that no bond connects; quadruplets need one flake'
+        )
+    heavy = (bonds.species[left] != HYDROGEN) & (bonds.species[right] != HYDROGEN)
+    left, right = left[heavy], right[heavy]
+    lengths = np.linalg.norm(structures.positions[left] - structures.positions[right], axis=1)
+    counts = np.bincount(rows[left], minlength=len(structures))
+    means = np.bincount(rows[left], weights=lengths, minlength=len(structures)) / np.maximum(counts, 1)
+    strange = np.flatnonzero((counts > 0) & ((means < BOND_LENGTHS[0]) | (means > BOND_LENGTHS[1])))
+    if len(strange):
+        raise DescriptorError(
+            f'the bonds of {_name(structures, strange[0])} are {means[strange[0]]:.3f} Å long on average, outside '
+            f'{BOND_LENGTHS[0]} to {BOND_LENGTHS[1]} Å: quadruplets count neighbours, and cannot tell this flake from '
+            'one with usual bonds'
+        )
+
+
+def _name(structures: StructureSet, row: np.int64) -> str:
+    name = f' ({structures.names[row]})' if structures.names[row] else ''
+    return f'structure {row}{name}'
+
+
 def _find_classes(structures: StructureSet) -> NDArray[np.int64]:
     """Find the class of each atom (A,): an index into CLASSES, its length for none of them, -1 for hydrogen."""
-    species, ends, others = bonds_of(structures, 'quadruplets')
+    bonds = bonds_of(structures, 'quadruplets')
+    species, ends, others = bonds
     hydrogen = species == HYDROGEN
     n_bonds = np.bincount(ends, minlength=len(species))
     wrong = np.flatnonzero(n_bonds != np.where(hydrogen, 1, 3))
@@ -126,6 +169,7 @@ def _find_classes(structures: StructureSet) -> NDArray[np.int64]:
             f'{place(structures, int(wrong[0]))} has {n_bonds[wrong[0]]} bonds, but a quadruplet needs {needed} '
             f'(nearer than {HEAVY_BOND} Å, hydrogen {HYDROGEN_BOND} Å)'
         )
+    _check_flakes(structures, bonds)
     around = np.bincount(ends, weights=_DIGIT[species[others]], minlength=len(species)).astype(np.int64)
     index = np.full(4 * 256, len(CLASSES), dtype=np.int64)
     index[_CODES] = np.arange(len(CLASSES))

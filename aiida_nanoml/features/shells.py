@@ -11,7 +11,17 @@ from pydantic import Field
 
 from aiida_nanoml.errors import DescriptorError
 from aiida_nanoml.features.base import Descriptor
-from aiida_nanoml.features.bonds import BORON, CARBON, ELEMENTS, HYDROGEN, NITROGEN, bonds_of, fractions, place
+from aiida_nanoml.features.bonds import (
+    BORON,
+    CARBON,
+    ELEMENTS,
+    HYDROGEN,
+    NITROGEN,
+    bonds_of,
+    connected_parts,
+    fractions,
+    place,
+)
 from aiida_nanoml.structures.structure_set import StructureSet
 
 _Floats = NDArray[np.float64]
@@ -140,7 +150,7 @@ def _build_graph(structures: StructureSet) -> _Graph:
     edge = np.bincount(ends[species[others] == HYDROGEN], minlength=len(species))[atoms]
     kinds = species[atoms]
 
-    part = _components(len(atoms), left, right)
+    part = connected_parts(len(atoms), left, right)
     starts = np.zeros(len(atoms), dtype=bool)
     starts[np.unique(part, return_index=True)[1]] = True
     broken = np.flatnonzero(np.bincount(row[starts]) > 1)
@@ -158,7 +168,7 @@ def _build_graph(structures: StructureSet) -> _Graph:
         right=right,
         n_sites=np.bincount(row, minlength=len(structures)),
         sublattice=np.where(odd[row], 0, 1 - 2 * parity),
-        region=_components(len(atoms), left[alike], right[alike]),
+        region=connected_parts(len(atoms), left[alike], right[alike]),
         atoms=atoms,
     )
 
@@ -173,15 +183,6 @@ def _steps_from(sources: NDArray[np.bool_], left: NDArray[np.int64], right: NDAr
         if np.array_equal(nearer, steps):
             return steps
         steps = nearer
-
-
-def _components(size: int, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the number of the connected part of each of ``size`` atoms."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    bonds = coo_array((np.ones(len(left)), (left, right)), shape=(size, size))
-    return np.asarray(connected_components(bonds, directed=False)[1], dtype=np.int64)
 
 
 def _column_names(shells: int) -> list[str]:

@@ -330,6 +330,11 @@ class StructureSet:
         return tuple(sorted(SYMBOLS[number] for number in np.unique(self.numbers).tolist()))
 
     @property
+    def has_odd_electrons(self) -> NDArray[np.bool_]:
+        """Whether each neutral structure has an odd number of electrons (n,): it has no closed shell."""
+        return np.asarray(np.add.reduceat(self.numbers.astype(np.int64), self.offsets[:-1]) % 2 == 1)
+
+    @property
     def formulas(self) -> list[str]:
         """Chemical formula of each structure in Hill order (C, H, the others by symbol; without C all by symbol)."""
         present = np.unique(self.numbers)

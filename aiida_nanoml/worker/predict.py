@@ -11,6 +11,7 @@ from aiida_nanoml.errors import ModelError
 from aiida_nanoml.features.registry import describe, mismatch
 from aiida_nanoml.learning.arrays import as_targets
 from aiida_nanoml.learning.model_files import load_domain, load_model
+from aiida_nanoml.learning.targets import TARGETS
 from aiida_nanoml.learning.training import predict_columns
 from aiida_nanoml.structures import StructureSet
 from aiida_nanoml.worker.files import read_arrays, read_job, write_arrays
@@ -34,6 +35,7 @@ def predict(folder: Path) -> Report:
     :raises NanomlError: the model is damaged, or was trained on features of another descriptor or another baseline.
     """
     job = read_job(folder, PredictJob)
+    structures: StructureSet | None = None
     model, card = load_model(folder / MODEL_FOLDER)
     domain = load_domain(folder / MODEL_FOLDER)
     if domain is None:
@@ -56,7 +58,11 @@ def predict(folder: Path) -> Report:
     baseline = None
     if card.baseline is not None:
         baseline = as_targets(arrays['baseline'], 'the baseline', n_rows=len(features))
+    odd = None if structures is None or not TARGETS[card.target].closed_shell else structures.has_odd_electrons
     results = predict_columns(model, domain, card.calibration, features, baseline, tuple(card.others))
+    if odd is not None:
+        # Data sets leave such rows out: no model of closed shells has seen one, whatever their features are.
+        results['outside'] = results['outside'] | odd
     write_arrays(folder / RESULTS_FILE, results if baseline is None else results | {'baseline': baseline})
     return Report(status='ok', content={'n_rows': len(features)})
 

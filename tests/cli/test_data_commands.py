@@ -11,10 +11,13 @@ from aiida import orm
 from aiida_nanoml.actions.base import fill
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.import_dataset import ImportDataset
-from aiida_nanoml.engines.label_set import LabelSource
+from aiida_nanoml.actions.label import LabelResult
+from aiida_nanoml.data.labels import LabelSetData
+from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.engines.label_set import ENERGIES, LabelSet, LabelSource
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.exchange import read_xy
-from aiida_nanoml.structures import FlakeParameters, generate_flakes, isolate, read_structures
+from aiida_nanoml.structures import FlakeParameters, StructureSet, generate_flakes, isolate, read_structures
 
 
 def test_generated_flakes_are_those_of_the_seed(cli_json):
@@ -229,3 +232,21 @@ def test_human_output_ends_with_the_next_command(cli, dataset_node):
     lines = cli('dataset', 'show', dataset_node.pk).stdout.splitlines()
     assert lines[-1] == f'next: aiida-nanoml train {dataset_node.pk}'
     assert json.dumps(dataset_node.uuid)[1:-1] in lines[0]
+
+
+def test_labels_say_how_many_rows_have_an_open_shell():
+    structures = StructureSet([1, 1, 1], [[0, 0, 0], [0, 0, 0], [0, 0, 0.75]], [0, 1, 3], names=['H', 'H2'])
+    labels = LabelSet(
+        LabelSource('xtb', '0.4', 'GFN1-xTB (tblite)', 'balanced'),
+        structures.hashes,
+        np.array(['ok', 'ok']),
+        np.array(['', '']),
+        dict.fromkeys(ENERGIES, np.array([-1.0, -2.0])),
+        np.array([1, 2]),
+        np.array([True, False]),
+        np.zeros(2),
+    )
+    result = LabelResult(None, LabelSetData(labels).store(), StructureSetData(structures).store())
+    assert result.lines()['open shell'] == '1: an odd number of electrons; data sets of gaps leave such rows out'
+    closed = LabelResult(None, LabelSetData(labels.select(np.array([1]))).store(), result.structures)
+    assert 'open shell' not in closed.lines()

@@ -243,3 +243,27 @@ def test_follows_the_habits_of_scikit_learn():
     scaled = pipeline.fit_transform(FLAKES)
     np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-9)
     assert pipeline[0].get_feature_names_out().shape == (30,)
+
+
+def coronenes(**changes):
+    """Coronene as it is generated, perhaps with another one above it, or with all lengths changed."""
+    coronene = flake_lattice('z', 2)
+    positions = coronene.positions * changes.get('scale', 1.0)
+    numbers = coronene.numbers
+    if 'above' in changes:
+        positions = np.concatenate([positions, positions + np.array([0, 0, changes['above']])])
+        numbers = np.concatenate([numbers, numbers])
+    return StructureSet(numbers, positions, [0, len(numbers)], names=['flake'])
+
+
+def test_several_flakes_in_one_structure_are_refused():
+    with pytest.raises(DescriptorError, match=r'structure 0 \(flake\) falls into parts that no bond connects'):
+        QuadrupletDescriptor().transform(coronenes(above=3.4))
+
+
+@pytest.mark.parametrize('scale', [0.85, 1.15])
+def test_bonds_of_unusual_length_are_refused(scale):
+    """The histogram is that of an unstretched flake."""
+    with pytest.raises(DescriptorError, match=rf'bonds of structure 0 \(flake\) are {1.42 * scale:.3f} Å long'):
+        QuadrupletDescriptor().transform(coronenes(scale=scale))
+    assert QuadrupletDescriptor().transform(coronenes(scale=1.03)).shape == (1, 26)

@@ -20,7 +20,7 @@ from aiida_nanoml.learning.dataset import BASELINE_FEATURE, Dataset
 from aiida_nanoml.learning.metrics import regression_metrics
 from aiida_nanoml.learning.model_card import CARD_FILE
 from aiida_nanoml.learning.model_files import load_model
-from aiida_nanoml.structures import StructureSet
+from aiida_nanoml.structures import Structure, StructureSet, flake_lattice
 from aiida_nanoml.worker.files import read_arrays, write_arrays
 from aiida_nanoml.worker.main import main
 from aiida_nanoml.worker.schemas import (
@@ -194,6 +194,25 @@ def test_structures_and_their_features_get_the_same_prediction(
         np.testing.assert_allclose(found[0][name], found[1][name])
     learnt = split_flakes.split == 'train'
     np.testing.assert_allclose(found[0]['distance'][learnt], 0, atol=1e-9)
+
+
+def test_a_radical_is_outside_whatever_its_features_are(predict_job, flakes: StructureSet) -> None:
+    """Nitrogen in place of an edge carbon: an odd number of electrons, and only known neighbourhoods."""
+    coronene = flake_lattice('z', 2)
+    numbers = coronene.numbers.copy()
+    edge = [atom for atom in range(len(numbers)) if numbers[atom] == 6 and _has_hydrogen(coronene, atom)]
+    numbers[edge[0]] = 7
+    radical = StructureSet.from_structures([Structure(numbers, coronene.positions)], names=['radical'])
+    assert radical.has_odd_electrons.tolist() == [True]
+    folder = predict_job()
+    write_arrays(folder / STRUCTURES_FILE, StructureSet.concatenate([flakes.select([0]), radical]).to_arrays())
+    assert main(['predict', '--folder', str(folder)]) == 0, read_report(folder).message
+    assert read_arrays(folder / RESULTS_FILE)['outside'].tolist() == [False, True]
+
+
+def _has_hydrogen(flake: Structure, atom: int) -> bool:
+    distances = np.linalg.norm(flake.positions - flake.positions[atom], axis=1)
+    return bool(((flake.numbers == 1) & (distances < 1.3)).any())
 
 
 def test_a_structure_in_two_parts_is_refused_unless_asked_for(train_job, split_flakes: Dataset) -> None:
