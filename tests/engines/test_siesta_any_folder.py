@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aiida_nanoml.engines.siesta.computed import RunTexts, read_computed
+from aiida_nanoml.engines.siesta.fdf import read_fdf
 from aiida_nanoml.engines.siesta.folder import (
     FinishedRun,
     find_run_folders,
@@ -19,7 +21,9 @@ from aiida_nanoml.engines.siesta.folder import (
     read_finished_run,
     read_finished_steps,
 )
-from aiida_nanoml.errors import EvaluationError
+from aiida_nanoml.engines.siesta.geometry import read_geometry_files
+from aiida_nanoml.errors import EngineError, EvaluationError, StructureError
+from tests.mutations import fuzzed, mutations
 
 RECORDED = Path(__file__).resolve().parents[1] / 'recorded' / 'siesta_folders'
 METHANE_GAP_EV = 16.28794446
@@ -323,8 +327,62 @@ def test_a_fixed_spin_without_a_gap_is_refused(methane: Path) -> None:
     assert 'there is no gap' in refusal(methane).message
 
 
-def test_a_ghost_is_named(methane: Path) -> None:
-    edit_both(methane, ('2 1 H', '2 -1 H'))
-    error = refusal(methane)
-    assert error.code in ('input_refused', 'inconsistent')
-    assert 'atom 2 is a ghost' in error.message
+def test_a_ghost_is_named(intact: dict[str, str]) -> None:
+    output = intact['ch4.out'].replace('Atomic number:    1 Label: H', 'Atomic number:   -1 Label: H')
+    changed = {'ch4.fdf': intact['ch4.fdf'].replace('2 1 H', '2 -1 H'), 'ch4.out': output}
+    with pytest.raises(StructureError, match=r'atom 2 is a ghost: species 2 \(atomic number -1\)'):
+        read_computed(texts(changed))
+
+
+def test_the_output_says_what_another_version_takes_by_default(methane: Path) -> None:
+    edit_both(methane, ('MeshCutoff 100 Ry\n', ''))
+    run = read(methane)
+    assert (run.parameters.mesh_cutoff_ry, run.parameters.electronic_temperature_kelvin) == (100.0, 300.0)
+
+
+def test_elements_are_compared(methane: Path) -> None:
+    edit_both(methane, ('1 6 C', '1 7 C'))
+    assert 'species 1 has the atomic number 7 in ch4.fdf and 6 in ch4.out' in refusal(methane).message
+
+
+@pytest.fixture(scope='module')
+def intact() -> dict[str, str]:
+    """Texts of the files of the recorded run of methane."""
+    texts = {path.name: path.read_bytes() for path in (RECORDED / 'ch4').iterdir()}
+    texts['ch4.out'] = lzma.decompress(texts.pop('ch4.out.xz'))
+    return {name: content.decode() for name, content in texts.items()}
+
+
+@fuzzed(batches=20)
+@pytest.mark.parametrize('file', ['ch4.fdf', 'ch4.out'])
+def test_no_mutation_of_a_run_has_another_structure(intact: dict[str, str], file: str, seed: int) -> None:
+    """Input and output hold the geometry twice: a change of one is refused, or changes nothing."""
+    expected = read_computed(texts(intact))
+    for content in mutations(intact[file].encode(), seed, count=25):
+        try:
+            found = read_computed(texts(intact | {file: content.decode('utf-8', 'replace')}))
+        except (EngineError, StructureError, EvaluationError):
+            continue
+        assert found.structure.numbers.tolist() == expected.structure.numbers.tolist()
+        np.testing.assert_allclose(found.structure.positions, expected.structure.positions, atol=2e-3)
+
+
+def texts(files: dict[str, str]) -> RunTexts:
+    return RunTexts(read_fdf(files['ch4.fdf'], files.get), 'ch4.fdf', 'ch4.out', files.get)
+
+
+@pytest.mark.parametrize('name', ['ch4', 'al'])
+def test_sisl_reads_the_same_geometry(tmp_path: Path, name: str) -> None:
+    import sisl
+
+    folder = unpack(name, tmp_path / name)
+    known = sisl.get_sile(folder / f'{name}.fdf').read_geometry(order=['fdf'])
+    structure = read(folder).structure
+    np.testing.assert_allclose(structure.cell, known.cell, atol=1e-6)
+    np.testing.assert_allclose(structure.positions, known.xyz, atol=1e-6)
+    assert structure.numbers.tolist() == known.atoms.Z.tolist()
+    known.write(folder / 'other.XV')
+    known.write(folder / 'other.STRUCT_OUT')
+    for again in read_geometry_files(lambda file: (folder / file).read_text(encoding='utf-8'), 'other'):
+        np.testing.assert_allclose(again.cell, known.cell, atol=1e-6)
+        np.testing.assert_allclose(again.positions, known.xyz, atol=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from aiida_nanoml.engines.siesta.fdf_recognition import (
     parameters_of_structure,
     read_geometry,
     read_mesh,
+    read_species,
     structure_of_geometry,
 )
 from aiida_nanoml.engines.siesta.geometry import (
@@ -28,11 +30,18 @@ from aiida_nanoml.engines.siesta.geometry import (
 )
 from aiida_nanoml.engines.siesta.k_points import KMesh, read_printed_mesh
 from aiida_nanoml.engines.siesta.output import read_step
-from aiida_nanoml.engines.siesta.parameters import SiestaParameters
+from aiida_nanoml.engines.siesta.parameters import SIESTA_DEFAULTS, SiestaParameters, canonical
+from aiida_nanoml.engines.siesta.run_checks import SPECIES
 from aiida_nanoml.engines.siesta.run_files import RunFolderError
 from aiida_nanoml.engines.siesta.run_text import RunText
 from aiida_nanoml.errors import EngineError, FailureCode, StructureError
 from aiida_nanoml.structures import Structure
+
+_PRINTED_DEFAULTS = (
+    ('MeshCutoff', 'Mesh Cutoff', 'Ry', SIESTA_DEFAULTS.mesh_cutoff_ry),
+    ('ElectronicTemperature', 'Electronic Temperature', 'K', SIESTA_DEFAULTS.electronic_temperature_kelvin),
+)
+"""Keys that decide about the label, how the output prints their values, and the default of SIESTA 4.1."""
 
 NOT_RELAXED = 'the geometry was not relaxed within the allowed steps: the label belongs to the last one'
 
@@ -93,13 +102,14 @@ def read_computed(run: RunTexts) -> Computed:
     :raises RunFolderError: ``'input_changed'``, input and output contradict each other.
     """
     output = run.read(run.output) or ''
+    _check_species(run, output)
     course = read_course(output, run.fdf.get_quantity('LatticeConstant', 'Ang'))
     moves = moves_atoms(run.fdf)
     given = _given_geometry(run, course)
     geometry = _last_geometry(run, course, output) if moves else _single_geometry(run, course, given)
     mesh = _used_mesh(run, output, geometry)
     structure = structure_of_geometry(run.fdf, geometry, mesh)
-    parameters = parameters_of_structure(run.fdf, structure, mesh)
+    parameters = parameters_of_structure(_with_printed_defaults(run.fdf, output), structure, mesh)
     unrelaxed = moves and (course.relaxed is False or 'GEOM_NOT_CONV' in (run.read('MESSAGES') or ''))
     return Computed(structure, parameters, NOT_RELAXED if unrelaxed else '')
 
@@ -122,6 +132,34 @@ def read_computed_steps(run: RunTexts) -> dict[int, tuple[Structure, Label]]:
         mesh = _used_mesh(run, output, geometry)
         steps[number] = (structure_of_geometry(run.fdf, geometry, mesh), label)
     return steps
+
+
+def _with_printed_defaults(fdf: Fdf, output: str) -> Fdf:
+    """Return an input with what it leaves to SIESTA, where that is another value than the default of version 4.1.
+
+    :param output: which prints the values that are used.
+    """
+    used = {}
+    for key, pattern, unit, default in _PRINTED_DEFAULTS:
+        found = re.search(rf'^redata: {pattern} *= *(\d+\.\d+) +{unit}\b', output, re.MULTILINE)
+        if key not in fdf and found is not None and abs(float(found[1]) - default) > 1e-3 * default:
+            used[canonical(key)] = f'{found[1]} {unit}'
+    return replace(fdf, values={**fdf.values, **used})
+
+
+def _check_species(run: RunTexts, output: str) -> None:
+    """Check that the elements of input and output are the same.
+
+    :raises RunFolderError: ``'input_changed'``.
+    """
+    asked = read_species(run.fdf)
+    for match in SPECIES.finditer(output):
+        index, printed = int(match[1]), int(match[2] or match[5])
+        if index in asked and asked[index] != printed:
+            raise RunFolderError(
+                FailureCode.INPUT_CHANGED,
+                f'species {index} has the atomic number {asked[index]} in {run.input} and {printed} in {run.output}',
+            )
 
 
 def _given_geometry(run: RunTexts, course: Course) -> Geometry | None:

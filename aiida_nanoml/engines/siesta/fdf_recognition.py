@@ -389,7 +389,7 @@ def _repeat(fdf: Fdf, geometry: Geometry) -> Geometry:
 
 def _atomic_numbers(fdf: Fdf, species: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return the atomic number of each atom, (n,), by the index of its species."""
-    numbers = _read_species(fdf)
+    numbers = read_species(fdf)
     for index in np.unique(species).tolist():
         if index not in numbers:
             raise StructureError(f'the fdf input has atoms of the undefined species {index}')
@@ -406,8 +406,11 @@ def _atomic_numbers(fdf: Fdf, species: NDArray[np.int64]) -> NDArray[np.uint8]:
     return np.array([numbers[index] for index in species.tolist()], dtype=np.uint8)
 
 
-def _read_species(fdf: Fdf) -> dict[int, int]:
-    """Read the atomic number of each species, by its index."""
+def read_species(fdf: Fdf) -> dict[int, int]:
+    """Read the atomic number of each species, by its index.
+
+    :raises StructureError: there is none, or a line is not understood.
+    """
     numbers: dict[int, int] = {}
     for line in fdf.get_block('ChemicalSpeciesLabel') or ():
         words = line.split()

@@ -186,7 +186,10 @@ def _read_atoms(lines: Iterator[str], unit: str) -> tuple[Floats, NDArray[np.int
             if '*' in line:  # numbers that did not fit into their fields
                 return None
             break
-        points.append([float(number) for number in _NUMBER.findall(match[1])])
+        numbers = _NUMBER.findall(match[1])
+        if len(numbers) != 3:
+            return None
+        points.append([float(number) for number in numbers])
         species.append(int(match[2]))
     return (np.array(points), np.array(species, dtype=np.int64), unit) if points else None
 

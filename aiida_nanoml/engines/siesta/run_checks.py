@@ -38,11 +38,12 @@ _PRINTED = 1e-4
 """Numbers that are printed twice differ by less, in their unit."""
 
 _ITERATION = re.compile(r' *scf: +\d+ +-?\d+\.\d+ +-?\d+\.\d+ +(-?\d+\.\d+)\s')
-_SPECIES = re.compile(
+SPECIES = re.compile(
     r'^ *Species number: +(\d{1,9}) +'
     r'(?:Atomic number: +(-?\d{1,9}) +Label: +(\S+)|Label: +(\S+) +Atomic number: +(-?\d{1,9}))',
     re.MULTILINE,
 )
+"""A species in the output: its number, and its atomic number and label in either order."""
 _ATOMS = re.compile(
     r'^siesta: Atomic coordinates \(Bohr\) and species *\n((?:siesta:(?: +-?\d+\.\d+){3} +\d{1,9} +\d{1,9} *\n)+)',
     re.MULTILINE,
@@ -127,7 +128,7 @@ def _check_electrons(output: RunText, n_electrons: int) -> None:
     """Check that the electrons are those that the pseudopotentials bring, less the net charge."""
     charges = {label: used.valence_charge for label, used in used_pseudopotentials(output.text).items()}
     species = {
-        int(match[1]): (match[3] or match[4], int(match[2] or match[5])) for match in _SPECIES.finditer(output.text)
+        int(match[1]): (match[3] or match[4], int(match[2] or match[5])) for match in SPECIES.finditer(output.text)
     }
     atoms = _ATOMS.search(output.text)
     if atoms is None:
