@@ -26,6 +26,7 @@ MULTIPLICITIES = ('multiplicity', 'spin_multiplicity', 'mult')
 """How files call the net charge and the spin multiplicity of a structure."""
 
 _HEAD_LINES = 12
+_PROPERTIES = re.compile(r'\bProperties *= *"?([^\s"]+)')
 _INTEGER = re.compile(r'[+-]?\d+', re.ASCII)
 _FLOAT = re.compile(r'[+-]?\d*\.?\d*(?:[eEdD][+-]?\d+)?', re.ASCII)
 
@@ -69,9 +70,20 @@ def _check_xyz(path: Path, lines: list[str]) -> None:
         rest = max(0, len(lines) - head - 2)
         if not 1 <= n_atoms <= rest:
             raise _unreadable(path, head, f'{quoted(word)} atoms are announced, {rest} lines follow')
+        _check_columns(path, lines, head + 1)
         head += n_atoms + 2
         while head < len(lines) and lines[head].startswith('VEC'):
             head += 1
+
+
+def _check_columns(path: Path, lines: list[str], comment: int) -> None:
+    """Check that the comment of a frame does not announce more columns than its first atom has."""
+    found = _PROPERTIES.search(lines[comment])
+    widths = found[1].split(':')[2::3] if found else []
+    known = [int(width) for width in widths if _INTEGER.fullmatch(width) and len(width) <= 18]
+    n_words = len(lines[comment + 1].split())
+    if len(known) < len(widths) or sum(known) > n_words or min(known, default=1) < 1:
+        raise _unreadable(path, comment, f'Properties announce the columns {", ".join(widths)}, {n_words} words follow')
 
 
 def _check_gen(path: Path, lines: list[str]) -> None:
@@ -135,8 +147,8 @@ def _check_occupancy(atoms: Atoms) -> None:
     """Check that every site is filled by one kind of atom."""
     sites = atoms.info.get('occupancy')
     for site, shares in sites.items() if isinstance(sites, Mapping) else ():
-        if len(shares) > 1 or any(abs(share - 1.0) > 1e-3 for share in shares.values()):
-            content = [f'{symbol} {share:g}' for symbol, share in shares.items()]
+        if len(shares) > 1 or any(not abs(_number(share) - 1.0) <= 1e-3 for share in shares.values()):
+            content = [f'{symbol} {share}' for symbol, share in shares.items()]
             what = 'is shared by' if len(shares) > 1 else 'is partly filled by'
             raise StructureError(
                 f'site {site} {what} {first_of(content, 8)}: a mean site is no structure; an ordered cell is needed '

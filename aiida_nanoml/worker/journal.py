@@ -30,7 +30,7 @@ def read_journal(path: Path) -> tuple[dict[str, Any] | None, dict[int, dict[str,
                 header = dict(entry['header'])
             else:
                 rows[int(entry['row'])] = entry
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             break
         whole += len(line)
     return header, rows, whole

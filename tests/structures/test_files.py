@@ -195,6 +195,11 @@ def written(folder: Path, name: str, content: str) -> Path:
         ('few.sdf', SDF.replace('  3  0', '  2  0'), 'record 1: 2 atoms are announced, 3 follow'),
         ('huge.extxyz', '2000000000\n\nC 0 0 0\n', "line 1: '2000000000' atoms are announced, 1 lines follow"),
         ('huge.xyz', f'1\n\nC 0 0 0\n{"9" * 30}\n\nC 0 0 0\n', 'line 4: .* atoms are announced, 1 lines follow'),
+        (
+            'columns.extxyz',
+            '1\nProperties=species:S:99999999999:pos:R:3\nC 0 0 0\n',
+            'line 2: Properties announce the columns 99999999999, 3, 4 words follow',
+        ),
         ('huge.gen', '2000000000 C\nC\n1 1 0 0 0\n', "line 1: '2000000000' atoms are announced, 1 follow"),
         ('huge.vasp', 'x\n1.0\n1 0 0\n0 1 0\n0 0 1\nC\n2000000000\nDirect\n0 0 0\n', "line 7: '2000000000' atoms"),
         ('huge.cube', f'a\nb\n {"9" * 20} 0 0 0\n2 1 0 0\n2 0 1 0\n2 0 0 1\n', 'line 3: .* are announced'),
