@@ -465,6 +465,8 @@ def _read_mesh_block(fdf: Fdf) -> Floats:
         raise EngineError(f'the block kgrid_Monkhorst_Pack of the fdf input has {len(lines)} lines instead of 3')
     for axis, line in enumerate(lines[:3]):
         numbers = read_numbers(line)
+        if not numbers:
+            raise EngineError(f'the block kgrid_Monkhorst_Pack of the fdf input has no numbers in line {axis + 1}')
         if len(numbers) in (1, 2):
             rows[axis, axis], rows[axis, 3] = numbers[0], [*numbers, 0.0][1]
         else:

@@ -17,10 +17,11 @@ from aiida_nanoml.engines.siesta.fdf_recognition import match_protocol, read_par
 from aiida_nanoml.engines.siesta.fdf_writing import to_keywords, write_fdf
 from aiida_nanoml.engines.siesta.k_points import mesh_of_cutoff, monkhorst_pack_mesh
 from aiida_nanoml.engines.siesta.parameters import SiestaParameters, is_housekeeping
-from aiida_nanoml.errors import EngineError, StructureError
+from aiida_nanoml.errors import EngineError, EvaluationError, StructureError
 from aiida_nanoml.structures import Structure, StructureSet, place
 from aiida_nanoml.structures.elements import SYMBOLS
 from aiida_nanoml.units import BOHR_ANG
+from tests.mutations import fuzzed, mutations
 from tests.stand_in.fixtures import recorded_runs
 
 RUNS = recorded_runs()
@@ -688,3 +689,52 @@ def test_ghosts_and_synthetic_atoms_are_named() -> None:
     assert (
         len(read_structure(read_fdf(IN_A_BOX.replace('1.45 0.0 0.0 2', '1.45 0.0 0.0 1').replace('2 7', '2 -7')))) == 2
     )
+
+
+SMALL_INPUT = b"""\
+SystemLabel water
+NumberOfAtoms 3
+NumberOfSpecies 2
+LatticeConstant 10.0 Ang
+%block LatticeVectors
+  1.0 0.0 0.0
+  0.0 1.1 0.0
+  0.0 0.0 0.9
+%endblock LatticeVectors
+%block kgrid_Monkhorst_Pack
+  2 0 0 0.5
+  0 1 0 0.0
+  0 0 1 0.0
+%endblock kgrid_Monkhorst_Pack
+%block ChemicalSpeciesLabel
+ 1 8 O
+ 2 1 H
+%endblock ChemicalSpeciesLabel
+AtomicCoordinatesFormat Ang
+%block AtomicCoordinatesAndAtomicSpecies
+  0.000 0.000 0.000 1
+  0.757 0.586 0.000 2
+ -0.757 0.586 0.000 2
+%endblock AtomicCoordinatesAndAtomicSpecies
+MeshCutoff 200 Ry
+PAO.EnergyShift 0.01 Ry
+ElectronicTemperature 300 K
+XC.functional GGA
+XC.authors PBE
+%include water.fdf
+MD.Steps 0
+"""
+
+
+@fuzzed(8)
+def test_no_mutation_of_an_input_is_a_traceback(seed: int) -> None:
+    for content in mutations(SMALL_INPUT, seed):
+        text = content.decode('utf-8', 'replace')
+        try:
+            fdf = read_fdf(text, {'water.fdf': 'Spin polarized\n'}.get)
+            structure = read_structure(fdf)
+            read_parameters(fdf)
+        except (EngineError, StructureError, EvaluationError):
+            continue
+        assert np.isfinite(structure.positions).all()
+        assert np.isfinite(structure.cell).all()

@@ -12,13 +12,16 @@ from aiida_nanoml.errors import ModelError
 from aiida_nanoml.learning.density.model_files import (
     CARD_FILE,
     WEIGHTS_FILE,
+    DensityModelCard,
     density_fingerprint,
     load_density_model,
     read_density_card,
 )
 from aiida_nanoml.learning.density.network import DensityNetwork
+from aiida_nanoml.learning.model_card import parse_card
 from tests.densities.recorded import recorded_density
 from tests.learning.density.networks import random_network, save_random_network
+from tests.mutations import fuzzed, mutations
 
 
 def test_a_saved_network_answers_as_before(tmp_path: Path) -> None:
@@ -76,3 +79,16 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
         read_density_card(tmp_path)
     with pytest.raises(ModelError, match='not trained'):
         density_fingerprint(DensityNetwork())
+
+
+@fuzzed(15)
+def test_no_mutation_of_a_card_is_a_traceback(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    folder = tmp_path_factory.getbasetemp() / 'density-model'
+    if not folder.exists():
+        save_random_network(folder)
+    for content in mutations((folder / CARD_FILE).read_bytes(), seed):
+        try:
+            card = parse_card(content, CARD_FILE, DensityModelCard)
+        except ModelError:
+            continue
+        assert card.source_spacing_ang > 0
