@@ -36,7 +36,7 @@ from aiida_nanoml.engines.siesta.folder import (
     read_finished_steps,
     source_of_run,
 )
-from aiida_nanoml.errors import EvaluationError
+from aiida_nanoml.errors import EvaluationError, NanomlError
 from aiida_nanoml.structures import StructureSet
 
 IMPORTED, PRESENT, SKIPPED = 'imported', 'present', 'skipped'
@@ -159,6 +159,9 @@ class RunImporter:
                 finished = self._take_folder(run, twins, later)
             except EvaluationError as error:
                 _skip(run, error.message)
+                finished = [run]
+            except NanomlError as error:
+                _skip(run, str(error))
                 finished = [run]
             except Exception as error:
                 _skip(run, f'a fault of this program: {type(error).__name__}: {error}')

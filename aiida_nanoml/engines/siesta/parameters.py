@@ -81,11 +81,11 @@ _HOUSEKEEPING = re.compile(
     r'|scfread(deformation)?chargenetcdf'
     r'|write.*|xml.*|cml.*|save.*|timer.*|timing.*|alloc.*|longoutput|outputstructureonly|atomcoorformatout'
     r'|bandpoints|bandlines|bandlinesscale|wavefunckpoints|wavefunckpointsscale|projecteddensityofstates|pdos.*'
-    r'|localdensityofstates|lua.*|blocksize|processory|parallel.*|diagparalleloverk|diagmemory|directphi|savememory'
+    r'|tshssave|tsdesave|localdensityofstates|lua.*|blocksize|processory|parallel.*|diagparalleloverk|diagmemory|directphi|savememory'
     r'|usesavedata|usestructfile|useparallelscratch|coop.*|sies2arb.*|newzmatrix|debug.*|usenewdiagk'
 )
 
-_RELAXING = re.compile(r'md.*|lua.*|supercell|zmatrix|zm.*|usestructfile|fc.*')
+_RELAXING = re.compile(r'md.*|lua.*|geometryconstraints|supercell|zmatrix|zm.*|usestructfile|fc.*')
 
 
 def canonical(key: str) -> str:

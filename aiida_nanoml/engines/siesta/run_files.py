@@ -19,7 +19,10 @@ COMPRESSIONS: dict[str, Callable[[Path], IO[bytes]]] = {'.gz': gzip.open, '.xz':
 """Endings of compressed files, and how they are opened."""
 
 LARGEST_BYTES = 1 << 30
-"""Larger files are refused, also those that are small until they are unpacked."""
+"""Larger files are refused."""
+
+LARGEST_UNPACKED_BYTES = 1 << 28
+"""Compressed files that unpack to more are refused: a small one can hold any number of zeros."""
 
 _DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 _BANNER = re.compile(rb'^ *\* +WELCOME TO SIESTA +\*|^ *Siesta Version *:|^Executable *: *siesta\b', re.I | re.M)
@@ -59,8 +62,9 @@ def read_bytes(path: Path, root: Path) -> bytes | None:
                 raise RunFolderError(FailureCode.OUTSIDE, f'{form.name} is a link that leads out of {root.name}')
             if not form.is_file():
                 continue
+            largest = LARGEST_UNPACKED_BYTES if form.suffix.lower() in COMPRESSIONS else LARGEST_BYTES
             with _open(form) as handle:
-                content: bytes = handle.read(LARGEST_BYTES + 1)
+                content: bytes = handle.read(largest + 1)
         except OSError as error:
             if not isinstance(error, gzip.BadGzipFile):
                 reason = error.strerror or str(error)
@@ -68,8 +72,8 @@ def read_bytes(path: Path, root: Path) -> bytes | None:
             raise _damaged(form, error) from error
         except (*_DAMAGED, ValueError) as error:
             raise _damaged(form, error) from error
-        if len(content) > LARGEST_BYTES:
-            raise RunFolderError(FailureCode.UNREADABLE, f'{form.name} has more than {LARGEST_BYTES >> 20} MiB')
+        if len(content) > largest:
+            raise RunFolderError(FailureCode.UNREADABLE, f'{form.name} has more than {largest >> 20} MiB')
         return content
     return None
 
@@ -155,7 +159,7 @@ def _distinct(path: Path, names: Sequence[str], first: Sequence[str]) -> list[st
 def _digest(path: Path) -> str:
     try:
         with _open(path) as handle:
-            return hashlib.sha256(handle.read(LARGEST_BYTES)).hexdigest()
+            return hashlib.sha256(handle.read(LARGEST_UNPACKED_BYTES)).hexdigest()
     except (OSError, *_DAMAGED, ValueError):
         return path.name
 
@@ -163,6 +167,6 @@ def _digest(path: Path) -> str:
 def _end_of(path: Path) -> bytes:
     try:
         with _open(path) as handle:
-            return handle.read(LARGEST_BYTES)[-_BANNER_WITHIN:]
+            return handle.read(LARGEST_UNPACKED_BYTES)[-_BANNER_WITHIN:]
     except (OSError, *_DAMAGED, ValueError):
         return b''
