@@ -268,8 +268,6 @@ def _converged_of_old(text: str) -> list[int]:
 
     Before version 4, the change of the density in the last iteration says it.
     """
-    if re.search(r'^SCF Convergence by \S+ criterion', text, re.M):
-        return [int(number) for number in re.findall(r'^ *scf: +(\d{1,6}) ', text, re.M)]
     rows = _OLD_ITERATION.findall(text)
     tolerance = re.findall(r'^redata: DM Tolerance for SCF *= *(\d+\.\d+)', text, re.M)
     if not rows or not tolerance or float(rows[-1][1]) > float(tolerance[-1]):
