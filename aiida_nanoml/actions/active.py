@@ -23,7 +23,7 @@ from aiida_nanoml.actions.common import (
 )
 from aiida_nanoml.actions.describe import identity_line, source_line, without_nan
 from aiida_nanoml.actions.errors import InputError
-from aiida_nanoml.actions.fields import FEATURES, LEARNING, OUTPUT, Labels, Structures, argument, option
+from aiida_nanoml.actions.fields import FEATURES, LEARNING, Labels, Structures, argument, option, output_option
 from aiida_nanoml.actions.files import write_file
 from aiida_nanoml.actions.session import Session
 from aiida_nanoml.actions.train import model_kinds
@@ -113,9 +113,7 @@ class Active(EngineFields, BatchFields, JobAction, FileAction):
         shown=protocol_default('active', 'validation'),
     )
     seed: int = option(0, 'Random seed of all draws.', ge=0, le=MAX_SEED)
-    output: Path | None = option(
-        None, 'File for the figure, as PNG.', options=('-o', '--output'), exists='new file', group=OUTPUT
-    )
+    output: Path | None = output_option('File for the figure, as PNG.')
 
     @model_validator(mode='after')
     def _check_fields(self) -> Self:

@@ -11,7 +11,7 @@ from pydantic import model_validator
 from aiida_nanoml.actions.base import FileAction, Result
 from aiida_nanoml.actions.describe import source_line
 from aiida_nanoml.actions.errors import ActionError, InputError
-from aiida_nanoml.actions.fields import OUTPUT, AnyNode, argument, option
+from aiida_nanoml.actions.fields import AnyNode, argument, option, output_option
 from aiida_nanoml.actions.figures import FIGURE_HELP, Figure
 from aiida_nanoml.actions.nodes import type_name
 from aiida_nanoml.actions.session import Session
@@ -40,13 +40,7 @@ class AlloyPlot(FileAction):
     predicted: AnyNode | None = option(None, 'What a model predicted, to draw beside NODE.')
     x: str | None = option(None, 'Element along the first axis of a map.')
     y: str | None = option(None, 'Element along the second axis of a map.')
-    output: Path = option(
-        ...,
-        FIGURE_HELP,
-        options=('-o', '--output'),
-        exists='new file',
-        group=OUTPUT,
-    )
+    output: Path = output_option(FIGURE_HELP, required=True)
 
     @model_validator(mode='after')
     def _check_axes(self) -> Self:

@@ -11,7 +11,7 @@ from pydantic import model_validator
 from aiida_nanoml.actions.base import ArchiveAction, FileAction, Result, Step, step
 from aiida_nanoml.actions.common import TARGETS
 from aiida_nanoml.actions.errors import ActionError, InputError
-from aiida_nanoml.actions.fields import OUTPUT, AnyModel, argument, option
+from aiida_nanoml.actions.fields import OUTPUT, AnyModel, argument, option, output_option
 from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
@@ -36,13 +36,7 @@ class Compare(ArchiveAction, FileAction):
     kind: str | None = option(None, 'With --all: only models of this kind, for example `ridge`.')
     sort: Literal['mae', 'rmse', 'r2'] = option('mae', 'Test metric by which the best model is found.')
     csv: Path | None = option(None, 'Write a table, a row for each model.', exists='new file', group=OUTPUT)
-    output: Path | None = option(
-        None,
-        'Draw the test errors; the ending chooses the format: .png, .pdf or .svg.',
-        options=('-o', '--output'),
-        exists='new file',
-        group=OUTPUT,
-    )
+    output: Path | None = output_option('Draw the test errors; the ending chooses the format: .png, .pdf or .svg.')
 
     @model_validator(mode='after')
     def check_choice(self) -> Self:

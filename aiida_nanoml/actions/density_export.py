@@ -11,7 +11,7 @@ from pydantic import model_validator
 from aiida_nanoml.actions.base import FileAction, Result, record
 from aiida_nanoml.actions.density_common import RowField, origin_line
 from aiida_nanoml.actions.errors import ActionError, InputError
-from aiida_nanoml.actions.fields import OUTPUT, Densities, argument, option
+from aiida_nanoml.actions.fields import Densities, argument, option, output_option
 from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
@@ -30,13 +30,7 @@ class DensityExport(RowField, FileAction):
     example: ClassVar[str] = 'aiida-nanoml density export predicted --row 1 -o flake.cube'
 
     node: Densities = argument('Densities.')
-    output: Path = option(
-        ...,
-        'File to write: .cube, or .nc for the density that SIESTA begins with.',
-        options=('-o', '--output'),
-        exists='new file',
-        group=OUTPUT,
-    )
+    output: Path = output_option('File to write: .cube, or .nc for the density that SIESTA begins with.', required=True)
     quantity: Literal['total', 'difference', 'free'] | None = option(
         None, 'What a .cube holds: the density, its difference to free atoms, or that of the free atoms.', shown='total'
     )

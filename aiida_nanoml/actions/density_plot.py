@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiida_nanoml.actions.base import FileAction, Result
 from aiida_nanoml.actions.density_common import DensityNode, RowField, network_group, origin_line, percent
-from aiida_nanoml.actions.fields import OUTPUT, Densities, argument, option
+from aiida_nanoml.actions.fields import Densities, argument, option, output_option
 from aiida_nanoml.actions.figures import FIGURE_HELP, Figure
 from aiida_nanoml.actions.nodes import type_name
 from aiida_nanoml.actions.session import Session
@@ -30,13 +30,7 @@ class DensityPlot(RowField, FileAction):
     example: ClassVar[str] = 'aiida-nanoml density plot predicted --row 1 --against known -o maps.png'
 
     node: DensityNode = argument('Densities, or a density model.')
-    output: Path = option(
-        ...,
-        FIGURE_HELP,
-        options=('-o', '--output'),
-        exists='new file',
-        group=OUTPUT,
-    )
+    output: Path = output_option(FIGURE_HELP, required=True)
     against: Densities | None = option(None, 'Known densities to compare a prediction with.')
 
     def perform(self, session: Session) -> Result:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiida_nanoml.actions.base import FileAction, Result, record
 from aiida_nanoml.actions.common import TARGET_SCALE
-from aiida_nanoml.actions.fields import OUTPUT, DatasetNode, argument, option
+from aiida_nanoml.actions.fields import OUTPUT, DatasetNode, argument, option, output_option
 from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ class ExportDataset(FileAction):
     example: ClassVar[str] = 'aiida-nanoml dataset export gaps -o .'
 
     node: DatasetNode = argument('Data set to export.')
-    output: Path = option(
-        ..., 'Folder for x.dat, y.dat.', options=('-o', '--output'), exists='new folder', group=OUTPUT
-    )
+    output: Path = output_option('Folder for x.dat, y.dat.', required=True, exists='new folder')
     target_scale: float = option(
         TARGET_SCALE, 'y.dat holds the target divided by this, for gaps in eV.', gt=0, group=OUTPUT
     )

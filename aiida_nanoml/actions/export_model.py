@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiida_nanoml.actions.base import FileAction, Result, record
 from aiida_nanoml.actions.describe import source_line
-from aiida_nanoml.actions.fields import OUTPUT, ModelNode, argument, option
+from aiida_nanoml.actions.fields import ModelNode, argument, output_option
 from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
@@ -27,13 +27,7 @@ class ExportModel(FileAction):
     example: ClassVar[str] = 'aiida-nanoml model export gap-model -o cbn_trained_model.h5'
 
     node: ModelNode = argument('Network to export.')
-    output: Path = option(
-        ...,
-        'File to write: .keras, or .h5 for legacy HDF5.',
-        options=('-o', '--output'),
-        exists='new file',
-        group=OUTPUT,
-    )
+    output: Path = output_option('File to write: .keras, or .h5 for legacy HDF5.', required=True)
 
     def perform(self, session: Session) -> Result:
         """Write the file."""

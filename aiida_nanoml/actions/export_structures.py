@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiida_nanoml.actions.base import FileAction, Result, record
-from aiida_nanoml.actions.fields import OUTPUT, Structures, argument, option
+from aiida_nanoml.actions.fields import Structures, argument, output_option
 from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
@@ -22,12 +22,8 @@ class ExportStructures(FileAction):
     example: ClassVar[str] = 'aiida-nanoml structures export flakes -o flakes.extxyz'
 
     node: Structures = argument('Set of structures.')
-    output: Path = option(
-        ...,
-        'File to write; its ending chooses the format, .extxyz keeps everything.',
-        options=('-o', '--output'),
-        exists='new file',
-        group=OUTPUT,
+    output: Path = output_option(
+        'File to write; its ending chooses the format, .extxyz keeps everything.', required=True
     )
 
     def perform(self, session: Session) -> Result:

@@ -100,6 +100,16 @@ def option(default: Any, text: str, **settings: Any) -> Any:
     return Field(default, description=text, json_schema_extra=Display(**display), **settings)
 
 
+def output_option(text: str, *, required: bool = False, exists: str = 'new file') -> Any:
+    """Declare the file or folder that an action writes, ``-o`` on the command line.
+
+    :param required: otherwise nothing is written if it is left out.
+    :param exists: ``new file`` or ``new folder``.
+    """
+    default = ... if required else None
+    return option(default, text, options=('-o', '--output'), exists=exists, group=OUTPUT)
+
+
 @dataclass(frozen=True)
 class NodeType:
     """A field that refers to a stored node.

@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from aiida_nanoml.actions.base import FileAction, Result
 from aiida_nanoml.actions.errors import InputError
-from aiida_nanoml.actions.fields import OUTPUT, AnyNode, argument, option
+from aiida_nanoml.actions.fields import AnyNode, argument, option, output_option
 from aiida_nanoml.actions.figures import FIGURE_HELP, Figure
 from aiida_nanoml.actions.nodes import type_name
 from aiida_nanoml.actions.session import Session
@@ -32,13 +32,7 @@ class Plot(FileAction):
     node: AnyNode = argument('Node to draw.')
     learning_curve: bool = option(False, 'Of a model or training: losses over the epochs.')
     calibration: bool = option(False, 'Errors against predicted standard deviations.')
-    output: Path = option(
-        ...,
-        FIGURE_HELP,
-        options=('-o', '--output'),
-        exists='new file',
-        group=OUTPUT,
-    )
+    output: Path = output_option(FIGURE_HELP, required=True)
 
     @model_validator(mode='after')
     def check_choice(self) -> Self:

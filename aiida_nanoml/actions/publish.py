@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import AfterValidator
 
 from aiida_nanoml.actions.base import FileAction, Result, Step, step
-from aiida_nanoml.actions.fields import OUTPUT, AnyNode, argument, option
+from aiida_nanoml.actions.fields import AnyNode, argument, option, output_option
 from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Publish(FileAction):
     )
 
     nodes: tuple[AnyNode, ...] = argument('Nodes to publish.', metavar='NODE...', min_length=1)
-    output: Path = option(..., 'Folder to make.', options=('-o', '--output'), exists='new folder', group=OUTPUT)
+    output: Path = output_option('Folder to make.', required=True, exists='new folder')
     title: str = option('', 'Title; default: the labels of the nodes.')
     authors: tuple[Author, ...] = option(
         (), '"Name <email>, ORCID"; repeatable. Default: the user of AiiDA who stored the node.', options=('--author',)

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from aiida_nanoml.actions.base import Estimate, FileAction, JobAction, Result, Step, given, record, step
 from aiida_nanoml.actions.describe import identity_line
 from aiida_nanoml.actions.errors import InputError
-from aiida_nanoml.actions.fields import OUTPUT, option
+from aiida_nanoml.actions.fields import OUTPUT, option, output_option
 from aiida_nanoml.actions.session import Session
 from aiida_nanoml.text import aligned
 
@@ -74,13 +74,7 @@ class TransmissionAction(EnergyFields, FileAction, JobAction):
 
     accepted: ClassVar[tuple[int, ...]] = (NOT_CONVERGED,)
 
-    output: Path | None = option(
-        None,
-        'Text file of two columns, E in eV and T, below comments.',
-        options=('-o', '--output'),
-        exists='new file',
-        group=OUTPUT,
-    )
+    output: Path | None = output_option('Text file of two columns, E in eV and T, below comments.')
     plot: Path | None = option(None, 'Figure of V(x) and T(E): .png, .pdf or .svg.', exists='new file', group=OUTPUT)
 
     def files(self) -> list[Path]:

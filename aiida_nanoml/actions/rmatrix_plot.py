@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from aiida_nanoml.actions.base import FileAction, Result
 from aiida_nanoml.actions.errors import InputError
-from aiida_nanoml.actions.fields import OUTPUT, AnyNode, argument, option
+from aiida_nanoml.actions.fields import AnyNode, argument, option, output_option
 from aiida_nanoml.actions.figures import FIGURE_HELP, Figure
 from aiida_nanoml.actions.rmatrix_common import draw_transmission
 from aiida_nanoml.actions.session import Session
@@ -24,13 +24,7 @@ class RmatrixPlot(FileAction):
     example: ClassVar[str] = 'aiida-nanoml rmatrix plot map -o map.png'
 
     node: AnyNode = argument('Transmission, job or scan.')
-    output: Path = option(
-        ...,
-        FIGURE_HELP,
-        options=('-o', '--output'),
-        exists='new file',
-        group=OUTPUT,
-    )
+    output: Path = output_option(FIGURE_HELP, required=True)
     row: int | None = option(None, 'Draw one potential of many, counted from 0.', ge=0)
     log_scale: bool | None = option(None, 'Scale of T.', options=('--log/--linear',), shown='by its values')
 

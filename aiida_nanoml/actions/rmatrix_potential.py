@@ -11,7 +11,7 @@ from pydantic import model_validator
 from aiida_nanoml.actions.base import FileAction, NamedAction, Result, Step, step
 from aiida_nanoml.actions.common import settings_option
 from aiida_nanoml.actions.errors import InputError
-from aiida_nanoml.actions.fields import OUTPUT, argument, option
+from aiida_nanoml.actions.fields import argument, output_option
 from aiida_nanoml.actions.rmatrix_common import EnergyFields, potential_lines, preset_names, store_potential
 from aiida_nanoml.actions.session import Session
 
@@ -43,13 +43,7 @@ class RmatrixPotential(EnergyFields, FileAction, NamedAction):
     parameters: dict[str, Any] = settings_option(
         'Parameter of the potential, such as height, width, mass or bias; repeatable.'
     )
-    output: Path | None = option(
-        None,
-        'Input file to write instead of a node; needs --lowest and --highest.',
-        options=('-o', '--output'),
-        exists='new file',
-        group=OUTPUT,
-    )
+    output: Path | None = output_option('Input file to write instead of a node; needs --lowest and --highest.')
 
     @model_validator(mode='after')
     def _check_output(self) -> Self:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from aiida_nanoml.actions.base import Estimate, FileAction, JobAction, Result, Step, record, step
 from aiida_nanoml.actions.common import settings_option
 from aiida_nanoml.actions.errors import InputError
-from aiida_nanoml.actions.fields import OUTPUT, argument, option
+from aiida_nanoml.actions.fields import argument, option, output_option
 from aiida_nanoml.actions.rmatrix_common import (
     NOT_CONVERGED,
     EnergyFields,
@@ -88,9 +88,7 @@ class RmatrixScan(EnergyFields, FileAction, JobAction):
         metavar='NAME=V,V,…',
     )
     parameters: dict[str, Any] = settings_option('Parameter of a potential by name; repeatable.')
-    output: Path | None = option(
-        None, 'Folder for map and tables.', options=('-o', '--output'), exists='new folder', group=OUTPUT
-    )
+    output: Path | None = output_option('Folder for map and tables.', exists='new folder')
 
     @model_validator(mode='after')
     def _check_fields(self) -> Self:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiida_nanoml.actions.base import FileAction, Result, Step, record, step
 from aiida_nanoml.actions.describe import source_line
-from aiida_nanoml.actions.fields import OUTPUT, AnyNode, argument, option
+from aiida_nanoml.actions.fields import AnyNode, argument, output_option
 from aiida_nanoml.actions.files import write_files
 from aiida_nanoml.actions.session import Session
 from aiida_nanoml.text import aligned
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
     from aiida_nanoml.provenance.studies import StudyTables
 
-OUTPUT_FOLDER: Any = option(
-    None, 'Folder for the figure and the tables.', options=('-o', '--output'), exists='new folder', group=OUTPUT
-)
+OUTPUT_FOLDER: Any = output_option('Folder for the figure and the tables.', exists='new folder')
 
 
 class StudyFiles(FileAction):

@@ -14,6 +14,7 @@ from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from aiida.plugins import WorkflowFactory
 
 from aiida_nanoml.calculations.base import optional_value
+from aiida_nanoml.calculations.functions.base import MERGE_WIDTH, merge_nodes
 from aiida_nanoml.calculations.functions.densities import merge_densities
 from aiida_nanoml.calculations.functions.labels import merge_labels
 from aiida_nanoml.calculations.functions.siesta import place_structures
@@ -23,7 +24,7 @@ from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import FINISHED, LabelSet
 from aiida_nanoml.engines.registry import get_engine
-from aiida_nanoml.errors import MACHINE, REFUSED, DatasetError, DensityError, FailureCode, NanomlError
+from aiida_nanoml.errors import MACHINE, REFUSED, DatasetError, DensityError, FailureCode
 from aiida_nanoml.workflows.base import validate_options, validate_positive
 from aiida_nanoml.workflows.builders import label_inputs_with_codes
 from aiida_nanoml.workflows.rolling import RollingWorkChain
@@ -32,9 +33,6 @@ SINGLE_RUNS = {'siesta': 'nanoml.siesta'}
 """Workflows that run one structure of an engine with recovery from errors."""
 
 MODES = ('batch', 'single')
-
-MERGE_WIDTH = 100
-"""The cost of a calculation function grows with the square of its links: merging goes through a tree of this width."""
 
 
 class LabelWorkChain(RollingWorkChain):
@@ -437,7 +435,7 @@ def join_labels(nodes: Sequence[LabelSetData]) -> LabelSetData:
     :param nodes: at least one; a single one is returned as it is.
     :raises DatasetError: they come from different engines, versions or protocols.
     """
-    return _join(merge_labels, 'labels', nodes, DatasetError)
+    return merge_nodes(merge_labels, 'labels', nodes, DatasetError)
 
 
 def join_densities(nodes: Sequence[DensitySetData]) -> DensitySetData:
@@ -446,26 +444,7 @@ def join_densities(nodes: Sequence[DensitySetData]) -> DensitySetData:
     :param nodes: at least one; a single one is returned as it is.
     :raises DensityError: they come from different engines, versions or protocols.
     """
-    return _join(merge_densities, 'densities', nodes, DensityError)
-
-
-def _join(function: Any, prefix: str, nodes: Sequence[orm.Data], error: type[NanomlError]) -> Any:
-    level = list(nodes)
-    while len(level) > 1:
-        merged = []
-        for start in range(0, len(level), MERGE_WIDTH):
-            group = level[start : start + MERGE_WIDTH]
-            if len(group) == 1:
-                merged.extend(group)
-                continue
-            joined, process = function.run_get_node(
-                **{f'{prefix}_{number:03d}': node for number, node in enumerate(group)}
-            )
-            if not process.is_finished_ok:
-                raise error(process.exit_message)
-            merged.append(joined)
-        level = merged
-    return level[0]
+    return merge_nodes(merge_densities, 'densities', nodes, DensityError)
 
 
 def validate_mode(mode: orm.Str, _: Any) -> str | None:

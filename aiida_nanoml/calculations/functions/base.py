@@ -8,12 +8,16 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec
 
+from aiida import orm
 from aiida.engine import ExitCode
 
 from aiida_nanoml.errors import NanomlError, ProvenanceError
 
 INPUT_REFUSED = 500
 """Exit status of a calculation function that refused its input; the message states the reason."""
+
+MERGE_WIDTH = 100
+"""Nodes that one calculation function joins: its cost grows with the square of its links."""
 
 Parameters = ParamSpec('Parameters')
 
@@ -36,6 +40,32 @@ def refusing(function: Callable[Parameters, Any]) -> Callable[Parameters, Any]:
             return ExitCode(INPUT_REFUSED, f'{type(error).__name__}: {error}')
 
     return guarded
+
+
+def merge_nodes(
+    function: Any, prefix: str, nodes: Sequence[orm.Data], error: type[NanomlError] = ProvenanceError
+) -> Any:
+    """Join stored nodes through a tree of calculation functions, each of which takes at most ``MERGE_WIDTH``.
+
+    :param function: takes any number of nodes.
+    :param prefix: its inputs are called ``PREFIX_000`` and so on.
+    :param nodes: at least one; a single one is returned as it is.
+    :param error: raised if the nodes cannot be joined; its message is that of the function.
+    """
+    level = list(nodes)
+    while len(level) > 1:
+        groups = [level[start : start + MERGE_WIDTH] for start in range(0, len(level), MERGE_WIDTH)]
+        level = [_merge_group(function, prefix, group, error) for group in groups]
+    return level[0]
+
+
+def _merge_group(function: Any, prefix: str, group: list[orm.Data], error: type[NanomlError]) -> Any:
+    if len(group) == 1:
+        return group[0]
+    merged, node = function.run_get_node(**{f'{prefix}_{number:03d}': part for number, part in enumerate(group)})
+    if not node.is_finished_ok:
+        raise error(node.exit_message)
+    return merged
 
 
 def run_function(function: Any, **inputs: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from aiida import orm
 
-from aiida_nanoml.calculations.functions.base import run_function
+from aiida_nanoml.calculations.functions.base import MERGE_WIDTH, merge_nodes, run_function
 from aiida_nanoml.calculations.functions.densities import import_siesta_densities, merge_densities
 from aiida_nanoml.calculations.functions.labels import merge_labels
 from aiida_nanoml.calculations.functions.siesta import LABELS, PSEUDO, STRUCTURES, collect_runs, manifest
@@ -29,8 +29,8 @@ from aiida_nanoml.errors import EvaluationError
 COLLECTED = 'nanoml_collected'
 """Extra of a set that was joined from imported runs: identity of what was joined."""
 
-PARTS_AT_ONCE = 50
-"""Runs or batches that one process joins; the cost of a process grows with the square of its links."""
+PARTS_AT_ONCE = MERGE_WIDTH // 2
+"""Runs or batches that one process joins: each gives it two links, the structures and the labels."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class DensityImporter:
             for start in range(0, len(entries), PARTS_AT_ONCE):
                 settings = manifest(entries[start : start + PARTS_AT_ONCE], self._vacuum_ang, **self._spacing)
                 nodes.append(run_function(import_siesta_densities, remote_folder=remote, runs=settings, **stored))
-        return _merge(merge_densities, 'densities', nodes)
+        return merge_nodes(merge_densities, 'densities', nodes)
 
 
 def _join(group: list[tuple[tuple[int, int], list[FoundRun]]]) -> tuple[StructureSetData, LabelSetData]:
@@ -189,8 +189,8 @@ def _join(group: list[tuple[tuple[int, int], list[FoundRun]]]) -> tuple[Structur
     if all(found):
         return found[0], found[1]
     chunks = [_collect(wanted[start : start + PARTS_AT_ONCE]) for start in range(0, len(wanted), PARTS_AT_ONCE)]
-    structures = _merge(merge_structures, STRUCTURES, [chunk[STRUCTURES] for chunk in chunks])
-    labels = _merge(merge_labels, LABELS, [chunk[LABELS] for chunk in chunks])
+    structures = merge_nodes(merge_structures, STRUCTURES, [chunk[STRUCTURES] for chunk in chunks])
+    labels = merge_nodes(merge_labels, LABELS, [chunk[LABELS] for chunk in chunks])
     for node in (structures, labels):
         node.base.extras.set(COLLECTED, key)
     return structures, labels
@@ -204,18 +204,6 @@ def _collect(wanted: list[dict[str, Any]]) -> dict[str, Any]:
     rows = [{key: part[key] for key in ('hashes', 'names', 'families')} for part in wanted]
     made: dict[str, Any] = run_function(collect_runs, rows=orm.Dict({'parts': rows}), **nodes)
     return made
-
-
-def _merge(function: Any, prefix: str, nodes: list[Any]) -> Any:
-    while len(nodes) > 1:
-        chunks = [nodes[start : start + 2 * PARTS_AT_ONCE] for start in range(0, len(nodes), 2 * PARTS_AT_ONCE)]
-        nodes = [
-            run_function(function, **{f'{prefix}_{number:03d}': node for number, node in enumerate(chunk)})
-            if len(chunk) > 1
-            else chunk[0]
-            for chunk in chunks
-        ]
-    return nodes[0]
 
 
 def _is_whole(node: StructureSetData, wanted: dict[str, Any]) -> bool:
