@@ -9,9 +9,12 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiida_nanoml.worker.schemas import OUTPUT_FILE
+
+if TYPE_CHECKING:
+    from aiida.orm import ProcessNode
 
 Item = TypeVar('Item')
 
@@ -42,7 +45,7 @@ STUCK_S = 120.0
 """Seconds without any progress after which the user is told."""
 
 
-def follow(process: Any, poll_s: float = 2.0) -> None:
+def follow(process: ProcessNode, poll_s: float = 2.0) -> None:
     """Show how far the jobs below a process are, until it ends: bars on a terminal, else a line now and then.
 
     :param process: node of a running process.
@@ -67,18 +70,19 @@ def _interrupts() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, previous)
 
 
-def poll_progress(process: Any) -> Iterator[None]:
+def poll_progress(process: ProcessNode) -> Iterator[None]:
     """Show how far a process is, once for every item that is taken, until it ends; the caller waits in between.
 
     :param process: node of a running process.
     """
+    jobs = _Jobs(process)
     last: dict[str, tuple[int, int]] = {}
     moved = time.monotonic()
     display = _Bars() if sys.stderr.isatty() else _Lines()
     try:
         while True:
             ended = process.is_terminated
-            progress = _progress(process)
+            progress = jobs.look()
             for step, (done, total) in progress.items():
                 display.show(step, done, total)
             if ended:
@@ -142,32 +146,71 @@ class _Lines:
         pass
 
 
-def _progress(process: Any) -> dict[str, tuple[int, int]]:
-    """Sum up what is done and what there is to do, by step."""
-    sums: dict[str, tuple[int, int]] = {}
-    for node in (process, *process.called_descendants):
+class _Jobs:
+    """The jobs below a process: each look asks those alone that ran at the last one, and what they called."""
+
+    def __init__(self, process: ProcessNode) -> None:
+        self._running: dict[int, ProcessNode] = {}
+        self._seen: set[int] = set()
+        self._sizes: dict[int, int] = {}
+        self._ended: dict[str, int] = {}
+        self._add(process)
+
+    def look(self) -> dict[str, tuple[int, int]]:
+        """Sum up what is done and what there is to do, by step."""
+        self._find_called()
+        ended = [pk for pk, node in self._running.items() if node.is_terminated]
+        if ended:
+            self._find_called()  # what they called in between; they are not asked again
+        for pk in ended:
+            node = self._running.pop(pk)
+            step = STEPS.get(node.process_label or '')
+            if step is not None:
+                self._ended[step] = self._ended.get(step, 0) + _job_size(node, step)
+        sums = {step: (done, done) for step, done in self._ended.items()}
+        for pk, size in self._sizes.items():
+            if pk in self._running:
+                step = STEPS[self._running[pk].process_label]
+                done, total = sums.get(step, (0, 0))
+                job_done, job_total = _job_progress(self._running[pk], size)
+                sums[step] = (done + job_done, total + job_total)
+        return sums
+
+    def _find_called(self) -> None:
+        from aiida.orm import ProcessNode, QueryBuilder
+
+        callers = list(self._running)
+        while callers:
+            query = QueryBuilder().append(ProcessNode, filters={'id': {'in': callers}}, tag='caller')
+            query.append(
+                ProcessNode,
+                with_incoming='caller',
+                edge_filters={'type': {'in': ['call_calc', 'call_work']}},
+                project='id',
+            )
+            callers = [pk for pk in query.all(flat=True) if pk not in self._seen]
+            if callers:
+                for node in QueryBuilder().append(ProcessNode, filters={'id': {'in': callers}}).all(flat=True):
+                    self._add(node)
+
+    def _add(self, node: ProcessNode) -> None:
+        self._running[node.pk] = node
+        self._seen.add(node.pk)
         step = STEPS.get(node.process_label or '')
-        if step is None:
-            continue
-        done, total = sums.get(step, (0, 0))
-        job_done, job_total = _job_progress(node, step)
-        sums[step] = (done + job_done, total + job_total)
-    return sums
+        if step is not None:
+            self._sizes[node.pk] = _job_size(node, step)
 
 
-def _job_progress(node: Any, step: str) -> tuple[int, int]:
-    total = _job_size(node, step)
-    if node.is_terminated:
-        return total, total
+def _job_progress(node: ProcessNode, size: int) -> tuple[int, int]:
     folder = node.get_remote_workdir()
     output = Path(folder or '') / OUTPUT_FILE
     # A remote computer's files are not here: such jobs count when they end.
     lines = output.read_text().splitlines() if folder and output.is_file() else []
-    done, _, of = lines[-1].partition('/') if lines else ('0', '', str(total))
-    return (int(done), int(of)) if done.isdigit() and of.isdigit() else (0, total)
+    done, _, of = lines[-1].partition('/') if lines else ('0', '', str(size))
+    return (int(done), int(of)) if done.isdigit() and of.isdigit() else (0, size)
 
 
-def _job_size(node: Any, step: str) -> int:
+def _job_size(node: ProcessNode, step: str) -> int:
     if step == 'labelling':
         rows = node.inputs.rows.get_list() if 'rows' in node.inputs else range(node.inputs.structures.n_structures)
         return len(rows)

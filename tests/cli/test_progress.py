@@ -1,0 +1,63 @@
+"""How far the jobs below a process are: summed up by step, and asked again only while they run."""
+
+from __future__ import annotations
+
+from aiida import orm
+from aiida.common.links import LinkType
+from plumpy import ProcessState
+
+from aiida_nanoml.cli.progress import _Jobs
+from aiida_nanoml.worker.schemas import OUTPUT_FILE
+
+
+def call(
+    caller: orm.WorkChainNode, kind: type[orm.ProcessNode], process_label: str, n_rows: int = 0
+) -> orm.ProcessNode:
+    node = kind()
+    node.set_process_label(process_label)
+    node.set_process_state(ProcessState.RUNNING)
+    calculation = issubclass(kind, orm.CalculationNode)
+    if n_rows:
+        node.base.links.add_incoming(orm.List(list(range(n_rows))).store(), LinkType.INPUT_CALC, 'rows')
+    link_type = LinkType.CALL_CALC if calculation else LinkType.CALL_WORK
+    node.base.links.add_incoming(caller, link_type, f'call_{len(caller.called)}')
+    return node.store()
+
+
+def end(node: orm.ProcessNode) -> None:
+    node.set_process_state(ProcessState.FINISHED)
+    node.set_exit_status(0)
+
+
+def test_jobs_of_all_levels_are_summed_up_while_they_come_and_end(aiida_profile_clean, tmp_path) -> None:
+    root = orm.WorkChainNode()
+    root.set_process_label('GapWorkChain')
+    root.set_process_state(ProcessState.RUNNING)
+    root.store()
+    jobs = _Jobs(root)
+    assert jobs.look() == {}
+
+    workflow = call(root, orm.WorkChainNode, 'LabelWorkChain')
+    first = call(workflow, orm.CalcJobNode, 'LabelCalculation', 5)
+    first.set_remote_workdir(str(tmp_path))
+    assert jobs.look() == {'labelling': (0, 5)}
+    (tmp_path / OUTPUT_FILE).write_text('1/5\n2/5\n')
+    assert jobs.look() == {'labelling': (2, 5)}
+
+    end(first)
+    second = call(workflow, orm.CalcJobNode, 'LabelCalculation', 3)
+    (tmp_path / OUTPUT_FILE).unlink()
+    assert jobs.look() == jobs.look() == {'labelling': (5, 8)}
+
+    call(root, orm.CalcFunctionNode, 'merge_labels')
+    training = call(root, orm.CalcJobNode, 'TrainCalculation')
+    end(second)
+    end(workflow)
+    assert jobs.look() == jobs.look() == {'labelling': (8, 8), 'training': (0, 1)}
+
+    end(training)
+    late = call(root, orm.WorkChainNode, 'LabelWorkChain')
+    end(call(late, orm.CalcJobNode, 'LabelCalculation', 2))
+    end(late)
+    end(root)
+    assert jobs.look() == {'labelling': (10, 10), 'training': (1, 1)}, 'found and ended at the same look'
