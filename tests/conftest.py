@@ -44,7 +44,7 @@ from aiida_nanoml.learning.registry import make_model
 from aiida_nanoml.learning.splits import split_rows
 from aiida_nanoml.structures import FlakeParameters, Structure, StructureSet, generate_flakes, place
 from tests.forked import environment as forked
-from tests.forked.disk import skip_syncs
+from tests.forked.storage import spare_storage
 
 pytest_plugins = ['aiida.tools.pytest_fixtures', 'tests.stand_in.fixtures']
 
@@ -62,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # AiiDA's own storage layer says this whenever a node is garbage collected before it is stored.
     config.addinivalue_line('filterwarnings', 'ignore:Object of type <Db')
     if not config.option.plain:
-        skip_syncs()
+        spare_storage()
     several = bool(getattr(config.option, 'numprocesses', None))  # otherwise it is told by the number of tests
     if several and not hasattr(config, 'workerinput') and not config.option.plain:
         forked.start()

@@ -67,9 +67,9 @@ def prepare_worker() -> None:
 
 def prepare_aiida() -> None:
     """Import what the programs with AiiDA may import, and let them wait less for the disk and for processes."""
-    from disk import skip_syncs  # beside this file
+    from storage import spare_storage  # beside this file
 
-    skip_syncs()
+    spare_storage()
     import_modules('aiida_nanoml')
     for name in (*WITH_AIIDA, *LIBRARIES):
         with contextlib.suppress(ModuleNotFoundError):
