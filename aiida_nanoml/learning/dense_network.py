@@ -22,8 +22,14 @@ from aiida_nanoml.learning.arrays import (
     lost_in_single_precision,
     require_width,
 )
-from aiida_nanoml.learning.dense_layers import DenseLayers
-from aiida_nanoml.learning.dense_training import Scaling, TrainingLoop, TrainingSettings, standard_moments
+from aiida_nanoml.learning.dense_layers import DenseLayers, Singles
+from aiida_nanoml.learning.dense_training import (
+    Scaling,
+    TrainingLoop,
+    TrainingSettings,
+    standard_moments,
+    training_loop,
+)
 from aiida_nanoml.learning.keras_backend import import_keras
 from aiida_nanoml.learning.keras_files import KerasNetwork, core_model, core_weights, read_network, write_network
 from aiida_nanoml.learning.model import Model, Progress
@@ -147,13 +153,13 @@ class DenseNetwork(Model):
         if not self.standardize:
             self._check_single_precision(features)
         scaling = self._scaling(features, targets)
-        core = self._build_core(features.shape[1], targets.shape[1])
+        kernels, biases = self._initial_layers(features.shape[1], targets.shape[1])
         watched = None if validation is None else scaling.apply(*validation)
         names = (field.name for field in dataclasses.fields(TrainingSettings))
         settings = TrainingSettings(**{name: getattr(self, name) for name in names})
-        loop = TrainingLoop(settings, core, scaling.apply(features, targets), watched)
-        self.history_, self.best_epoch_ = self._train(loop, progress)
-        self.network_ = self._trained_layers(core, scaling)
+        with training_loop(settings, kernels, biases, scaling.apply(features, targets), watched) as loop:
+            self.history_, self.best_epoch_ = self._train(loop, progress)
+            self.network_ = self._trained_layers(loop.core, scaling)
         self.n_features_in_ = features.shape[1]
         self.n_targets_ = targets.shape[1]
         return self
@@ -294,6 +300,10 @@ class DenseNetwork(Model):
 
     def _build_core(self, n_features: int, n_targets: int = 1) -> Any:
         """Build the trainable part with its initial weights, see :func:`core_model`."""
+        return core_model(*self._initial_layers(n_features, n_targets), self.activation, self.output)
+
+    def _initial_layers(self, n_features: int, n_targets: int) -> tuple[list[Singles], list[Singles]]:
+        """Return the initial kernels (members, n_in, n_out) and biases (members, n_out) of each layer."""
         seeds = iter(np.random.SeedSequence(self.seed).generate_state(2 * self.members * (len(self.hidden_layers) + 1)))
         widths = (n_features, *self.hidden_layers, n_targets)
         kernels, biases = [], []
@@ -305,7 +315,7 @@ class DenseNetwork(Model):
             kernel, bias = map(np.stack, zip(*drawn, strict=True))
             kernels.append(kernel)
             biases.append(bias)
-        return core_model(kernels, biases, self.activation, self.output)
+        return kernels, biases
 
     def _initial_weights(self, n_in: int, n_out: int, kernel_seed: int, bias_seed: int) -> tuple[Any, Any]:
         initializers = import_keras().initializers

@@ -6,7 +6,11 @@ a whole epoch is one compiled function and the rows stay in memory; Keras provid
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,19 +19,23 @@ import numpy as np
 from aiida_nanoml.learning.arrays import Floats, constant_columns
 from aiida_nanoml.learning.dense_layers import Singles
 from aiida_nanoml.learning.keras_backend import import_keras
+from aiida_nanoml.learning.keras_files import core_model, set_core_weights
+
+_LAYOUT_SETTINGS = ('activation', 'output', 'loss', 'learning_rate', 'schedule', 'weight_decay')
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
     """Hyperparameters of a dense network that its training depends on; they are described there."""
 
+    activation: str
+    output: str
     loss: Literal['mse', 'mae', 'huber']
     learning_rate: float
     schedule: Literal['constant', 'cosine']
     batch_size: int
     epochs: int
     weight_decay: float
-    members: int
     seed: int
 
 
@@ -62,67 +70,54 @@ def standard_moments(features: Floats) -> tuple[Floats, Floats]:
     return features.mean(axis=0), variance
 
 
-class TrainingLoop:
-    """Epochs as one compiled function over rows that stay in memory.
+@dataclass(frozen=True)
+class Layout:
+    """What a compiled training depends on, besides the shapes of its rows.
 
-    :param settings: hyperparameters.
-    :param core: trainable part, from scaled features to scaled targets.
-    :param training: scaled features and targets.
-    :param validation: scaled features and targets to watch.
+    :param kernels: (members, n_in, n_out) of each layer.
+    :param decay_steps: steps of the schedule of the learning rate.
     """
 
-    def __init__(
-        self,
-        settings: TrainingSettings,
-        core: Any,
-        training: tuple[Singles, Singles],
-        validation: tuple[Singles, Singles] | None,
-    ) -> None:
+    kernels: tuple[tuple[int, int, int], ...]
+    activation: str
+    output: str
+    loss: str
+    learning_rate: float
+    schedule: str
+    weight_decay: float
+    decay_steps: int
+
+
+class CompiledTraining:
+    """The trainable part of a network with its optimiser, and an epoch as one compiled function.
+
+    :param layout: of the networks that can be trained, one after the other.
+    """
+
+    def __init__(self, layout: Layout) -> None:
         import_keras()
         import tensorflow as tf
 
-        self._tf = tf
-        self._core = core
-        self._variables = core.trainable_variables
-        self._kept = [tf.Variable(v.value, trainable=False) for v in self._variables]
-        self._loss, self._members = settings.loss, settings.members
-        self._order = np.random.Generator(np.random.PCG64(np.random.SeedSequence([settings.seed, 1])))
-        self._rows, self._targets = (tf.constant(array) for array in training)
-        self._n_rows = len(training[0])
-        batch = min(settings.batch_size, self._n_rows)
-        self._n_steps = math.ceil(self._n_rows / batch)
-        # The last batch is filled up with rows of weight zero: one compiled step serves all.
-        self._padding = self._n_steps * batch - self._n_rows
-        weights = np.concatenate([np.ones(self._n_rows), np.zeros(self._padding)]).reshape(self._n_steps, batch)
-        self._weights = tf.constant(weights, tf.float32)
-        self._optimizer = _optimizer(settings, self._n_steps, self._variables)
-        self._epoch = tf.function(self._run_steps, jit_compile=True, autograph=False)
-        self._watched = None if validation is None else tuple(tf.constant(array) for array in validation)
-        self._watch = tf.function(self._mean_loss, jit_compile=True, autograph=False)
+        self.lock = threading.Lock()
+        self._tf, self._loss, self._members = tf, layout.loss, layout.kernels[0][0]
+        kernels = [np.zeros(shape, np.float32) for shape in layout.kernels]
+        self.core = core_model(kernels, [kernel[:, 0] for kernel in kernels], layout.activation, layout.output)
+        self.variables = self.core.trainable_variables
+        self._optimizer = _optimizer(layout, self.variables)
+        self._initial_state = [variable.numpy() for variable in self._optimizer.variables]
+        self.run_epoch = tf.function(self._run_steps, jit_compile=True, autograph=False)
+        self.mean_loss = tf.function(self._mean_loss, jit_compile=True, autograph=False)
 
-    def run_epoch(self) -> dict[str, float]:
-        """Train on all rows once, in a new order; return the losses by the names that Keras gives them."""
-        order = np.concatenate([self._order.permutation(self._n_rows), np.zeros(self._padding, dtype=np.int64)])
-        chosen = self._tf.constant(order.reshape(self._weights.shape), self._tf.int32)
-        result = {'loss': float(self._epoch(chosen, self._weights))}
-        if self._watched is not None:
-            result['val_loss'] = float(self._watch(*self._watched))
-        return result
-
-    def keep_weights(self) -> None:
-        """Keep the present weights for :meth:`restore_weights`."""
-        for kept, variable in zip(self._kept, self._variables, strict=True):
-            kept.assign(variable.value)
-
-    def restore_weights(self) -> None:
-        """Return to the weights that were kept."""
-        for kept, variable in zip(self._kept, self._variables, strict=True):
-            variable.assign(kept)
+    def start(self, kernels: Sequence[Singles], biases: Sequence[Singles]) -> None:
+        """Begin a training with these weights and an optimiser without memory."""
+        set_core_weights(self.core, kernels, biases)
+        for variable, value in zip(self._optimizer.variables, self._initial_state, strict=True):
+            variable.assign(value)
 
     def _losses(self, rows: Any, targets: Any) -> Any:
         """Return the loss of each row, member and target."""
         tf = self._tf
-        error = tf.reshape(self._core(rows, training=True), (-1, self._members, targets.shape[1])) - targets[:, None]
+        error = tf.reshape(self.core(rows, training=True), (-1, self._members, targets.shape[1])) - targets[:, None]
         if self._loss == 'mae':
             return tf.abs(error)
         if self._loss == 'huber':
@@ -132,33 +127,132 @@ class TrainingLoop:
     def _mean_loss(self, rows: Any, targets: Any) -> Any:
         return self._tf.reduce_mean(self._losses(rows, targets))
 
-    def _run_steps(self, order: Any, weights: Any) -> Any:
+    def _run_steps(self, rows: Any, targets: Any, order: Any, weights: Any) -> Any:
         """Take a step for each batch; return the mean loss.
 
+        :param rows: (n, n_features) scaled features.
+        :param targets: (n, n_targets) scaled targets.
         :param order: (n_steps, batch) rows of each batch.
         :param weights: (n_steps, batch) weights of these rows.
         """
         tf = self._tf
 
         def step(i: Any, total: Any) -> tuple[Any, Any]:
-            rows, targets = tf.gather(self._rows, order[i]), tf.gather(self._targets, order[i])
             with tf.GradientTape() as tape:
-                summed = tf.reduce_sum(tf.reduce_mean(self._losses(rows, targets), axis=(1, 2)) * weights[i])
+                losses = self._losses(tf.gather(rows, order[i]), tf.gather(targets, order[i]))
+                summed = tf.reduce_sum(tf.reduce_mean(losses, axis=(1, 2)) * weights[i])
                 loss = summed / tf.reduce_sum(weights[i])
-            self._optimizer.apply(tape.gradient(loss, self._variables), self._variables)
+            self._optimizer.apply(tape.gradient(loss, self.variables), self.variables)
             return i + 1, total + summed
 
-        _, total = tf.while_loop(lambda i, total: i < self._n_steps, step, (tf.constant(0), tf.constant(0.0)))
-        return total / self._n_rows
+        _, total = tf.while_loop(lambda i, total: i < order.shape[0], step, (tf.constant(0), tf.constant(0.0)))
+        return total / rows.shape[0]
 
 
-def _optimizer(settings: TrainingSettings, n_steps: int, variables: Any) -> Any:
+_compiled = functools.lru_cache(maxsize=16)(CompiledTraining)
+"""To compile takes seconds, more than most trainings: folds, seeds and members of a study share it."""
+
+
+class TrainingLoop:
+    """Epochs of one training over rows that stay in memory.
+
+    :param settings: hyperparameters.
+    :param compiled: of a layout that fits; its weights are those to begin with.
+    :param training: scaled features and targets.
+    :param validation: scaled features and targets to watch.
+    """
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        compiled: CompiledTraining,
+        training: tuple[Singles, Singles],
+        validation: tuple[Singles, Singles] | None,
+    ) -> None:
+        import tensorflow as tf
+
+        self._tf = tf
+        self._compiled = compiled
+        self._kept: list[Any] = []
+        self._order = np.random.Generator(np.random.PCG64(np.random.SeedSequence([settings.seed, 1])))
+        self._training = tuple(tf.constant(array) for array in training)
+        self._n_rows = len(training[0])
+        n_steps, batch = _batches(settings, self._n_rows)
+        # The last batch is filled up with rows of weight zero: one compiled step serves all.
+        self._padding = n_steps * batch - self._n_rows
+        weights = np.concatenate([np.ones(self._n_rows), np.zeros(self._padding)]).reshape(n_steps, batch)
+        self._weights = tf.constant(weights, tf.float32)
+        self._watched = None if validation is None else tuple(tf.constant(array) for array in validation)
+
+    @property
+    def core(self) -> Any:
+        """The trainable part, from scaled features to scaled targets, with its present weights."""
+        return self._compiled.core
+
+    def run_epoch(self) -> dict[str, float]:
+        """Train on all rows once, in a new order; return the losses by the names that Keras gives them."""
+        order = np.concatenate([self._order.permutation(self._n_rows), np.zeros(self._padding, dtype=np.int64)])
+        chosen = self._tf.constant(order.reshape(self._weights.shape), self._tf.int32)
+        result = {'loss': float(self._compiled.run_epoch(*self._training, chosen, self._weights))}
+        if self._watched is not None:
+            result['val_loss'] = float(self._compiled.mean_loss(*self._watched))
+        return result
+
+    def keep_weights(self) -> None:
+        """Keep the present weights for :meth:`restore_weights`."""
+        self._kept = [variable.numpy() for variable in self._compiled.variables]
+
+    def restore_weights(self) -> None:
+        """Return to the weights that were kept."""
+        for kept, variable in zip(self._kept, self._compiled.variables, strict=True):
+            variable.assign(kept)
+
+
+@contextlib.contextmanager
+def training_loop(
+    settings: TrainingSettings,
+    kernels: Sequence[Singles],
+    biases: Sequence[Singles],
+    training: tuple[Singles, Singles],
+    validation: tuple[Singles, Singles] | None,
+) -> Iterator[TrainingLoop]:
+    """Prepare a training; its trained part must be read before the context ends, since the next one replaces it.
+
+    :param settings: hyperparameters.
+    :param kernels: (members, n_in, n_out) of each layer, to begin with.
+    :param biases: (members, n_out) of each layer, to begin with.
+    :param training: scaled features and targets.
+    :param validation: scaled features and targets to watch.
+    """
+    layout = Layout(
+        kernels=tuple(kernel.shape for kernel in kernels),
+        decay_steps=_batches(settings, len(training[0]))[0] * settings.epochs,
+        **{name: getattr(settings, name) for name in _LAYOUT_SETTINGS},
+    )
+    compiled = _compiled(layout)
+    if not compiled.lock.acquire(blocking=False):  # another thread trains with it
+        compiled = CompiledTraining(layout)
+        compiled.lock.acquire()
+    try:
+        compiled.start(kernels, biases)
+        yield TrainingLoop(settings, compiled, training, validation)
+    finally:
+        compiled.lock.release()
+
+
+def _batches(settings: TrainingSettings, n_rows: int) -> tuple[int, int]:
+    """Return the number of batches in an epoch, and their size."""
+    batch = min(settings.batch_size, n_rows)
+    return math.ceil(n_rows / batch), batch
+
+
+def _optimizer(layout: Layout, variables: Any) -> Any:
     """Return AdamW for the variables of a network; biases do not decay."""
     keras = import_keras()
-    rate: Any = settings.learning_rate
-    if settings.schedule == 'cosine':
-        rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=n_steps * settings.epochs)
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay)
+    rate: Any = layout.learning_rate
+    if layout.schedule == 'cosine':
+        rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=layout.decay_steps)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=layout.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=['bias'])
     optimizer.build(variables)
     return optimizer

@@ -299,7 +299,7 @@ def core_model(kernels: Sequence[Singles], biases: Sequence[Singles], activation
     members, n_features, _ = kernels[0].shape
     inputs = keras.Input((n_features,), name='standardized_features')
     x = inputs if members == 1 else keras.layers.RepeatVector(members, name='copies')(inputs)
-    for name, kernel, bias in zip(layer_names(len(kernels)), kernels, biases, strict=True):
+    for name, kernel in zip(layer_names(len(kernels)), kernels, strict=True):
         n_out = kernel.shape[2]
         options = {'activation': output if name == 'output' else activation, 'name': name}
         if members == 1:
@@ -308,8 +308,16 @@ def core_model(kernels: Sequence[Singles], biases: Sequence[Singles], activation
             shape = (members, n_out)
             layer = keras.layers.EinsumDense('bmi,mio->bmo', output_shape=shape, bias_axes='mo', **options)
         x = layer(x)
-        layer.set_weights([kernel[0], bias[0]] if members == 1 else [kernel, bias])
-    return keras.Model(inputs, x, name='core')
+    core = keras.Model(inputs, x, name='core')
+    set_core_weights(core, kernels, biases)
+    return core
+
+
+def set_core_weights(core: Any, kernels: Sequence[Singles], biases: Sequence[Singles]) -> None:
+    """Set the kernels and biases of :func:`core_model`."""
+    layers = [layer for layer in core.layers if layer.weights]
+    for layer, kernel, bias in zip(layers, kernels, biases, strict=True):
+        layer.set_weights([kernel[0], bias[0]] if len(kernel) == 1 else [kernel, bias])
 
 
 def core_weights(core: Any) -> tuple[tuple[Singles, ...], tuple[Singles, ...]]:

@@ -13,17 +13,20 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.forked import environment as forked
+
 pytestmark = pytest.mark.timeout(500)
 
 COUNT = 20
-PROGRAM = Path(sys.executable).with_name('aiida-nanoml')
 
 
 def start(folder: Path, *options: str) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if name != 'AIIDA_PATH'}
+    # The jobs are forked as well: their program is the one beside the interpreter.
+    program = forked.program('aiida-nanoml') or Path(sys.executable).with_name('aiida-nanoml')
     return subprocess.Popen(
         [
-            PROGRAM,
+            program,
             'quickstart',
             '--folder',
             folder,

@@ -5,6 +5,6 @@ makes a folder that looks like the virtual environment, with clients (``client.p
 ``aiida-nanoml`` and ``nanoml-worker``. A client sends its arguments, environment, folder and open files to
 ``server.py``, which forks: the program is the real one, in a process of its own, with its own signals and exit status.
 
-What a fork cannot show is whether a program imports all that it needs. ``tests/worker``, ``tests/remote``, the
-quickstart and other tests run the plain programs, and ``pytest --plain`` runs all of them.
+What a fork cannot show is whether a program imports all that it needs. ``tests/worker``, ``tests/remote`` and other
+tests run the plain programs, every daemon is a plain one, and ``pytest --plain`` runs no fork at all.
 """

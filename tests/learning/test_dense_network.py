@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -57,6 +59,16 @@ def test_same_seed_same_weights_other_seed_other_weights(rows):
     first, again, other = (quick(epochs=5, seed=seed).fit(X, y).predict(X_test) for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.allclose(first, other)
+
+
+def test_trainings_in_threads_do_not_mix(rows):
+    """Networks of one layout share what was compiled, one after the other."""
+    X, y, X_test, _ = rows
+    models = [quick(epochs=40, seed=seed) for seed in (1, 2, 3)]
+    alone = [clone(model).fit(X, y).predict(X_test) for model in models]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda model: model.fit(X, y).predict(X_test), models))
+    np.testing.assert_array_equal(together, alone)
 
 
 def test_agrees_with_keras_fit_step_by_step(rows):
