@@ -21,7 +21,7 @@ from aiida_nanoml.learning.dense_layers import Singles
 from aiida_nanoml.learning.keras_backend import import_keras
 from aiida_nanoml.learning.keras_files import core_model, set_core_weights
 
-_LAYOUT_SETTINGS = ('activation', 'output', 'loss', 'learning_rate', 'schedule', 'weight_decay')
+_LAYOUT_SETTINGS = ('activation', 'output', 'loss', 'weight_decay')
 
 
 @dataclass(frozen=True)
@@ -75,17 +75,13 @@ class Layout:
     """What a compiled training depends on, besides the shapes of its rows.
 
     :param kernels: (members, n_in, n_out) of each layer.
-    :param decay_steps: steps of the schedule of the learning rate.
     """
 
     kernels: tuple[tuple[int, int, int], ...]
     activation: str
     output: str
     loss: str
-    learning_rate: float
-    schedule: str
     weight_decay: float
-    decay_steps: int
 
 
 class CompiledTraining:
@@ -103,7 +99,7 @@ class CompiledTraining:
         kernels = [np.zeros(shape, np.float32) for shape in layout.kernels]
         self.core = core_model(kernels, [kernel[:, 0] for kernel in kernels], layout.activation, layout.output)
         self.variables = self.core.trainable_variables
-        self._optimizer = _optimizer(layout, self.variables)
+        self._optimizer = _optimizer(layout.weight_decay, self.variables)
         self._initial_state = [variable.numpy() for variable in self._optimizer.variables]
         self.run_epoch = tf.function(self._run_steps, jit_compile=True, autograph=False)
         self.mean_loss = tf.function(self._mean_loss, jit_compile=True, autograph=False)
@@ -127,13 +123,14 @@ class CompiledTraining:
     def _mean_loss(self, rows: Any, targets: Any) -> Any:
         return self._tf.reduce_mean(self._losses(rows, targets))
 
-    def _run_steps(self, rows: Any, targets: Any, order: Any, weights: Any) -> Any:
+    def _run_steps(self, rows: Any, targets: Any, order: Any, weights: Any, rates: Any) -> Any:
         """Take a step for each batch; return the mean loss.
 
         :param rows: (n, n_features) scaled features.
         :param targets: (n, n_targets) scaled targets.
         :param order: (n_steps, batch) rows of each batch.
         :param weights: (n_steps, batch) weights of these rows.
+        :param rates: (n_steps,) learning rate of each step.
         """
         tf = self._tf
 
@@ -142,6 +139,7 @@ class CompiledTraining:
                 losses = self._losses(tf.gather(rows, order[i]), tf.gather(targets, order[i]))
                 summed = tf.reduce_sum(tf.reduce_mean(losses, axis=(1, 2)) * weights[i])
                 loss = summed / tf.reduce_sum(weights[i])
+            self._optimizer.learning_rate.assign(rates[i])
             self._optimizer.apply(tape.gradient(loss, self.variables), self.variables)
             return i + 1, total + summed
 
@@ -182,6 +180,7 @@ class TrainingLoop:
         self._padding = n_steps * batch - self._n_rows
         weights = np.concatenate([np.ones(self._n_rows), np.zeros(self._padding)]).reshape(n_steps, batch)
         self._weights = tf.constant(weights, tf.float32)
+        self._rates = iter(_learning_rates(settings, n_steps))
         self._watched = None if validation is None else tuple(tf.constant(array) for array in validation)
 
     @property
@@ -193,7 +192,7 @@ class TrainingLoop:
         """Train on all rows once, in a new order; return the losses by the names that Keras gives them."""
         order = np.concatenate([self._order.permutation(self._n_rows), np.zeros(self._padding, dtype=np.int64)])
         chosen = self._tf.constant(order.reshape(self._weights.shape), self._tf.int32)
-        result = {'loss': float(self._compiled.run_epoch(*self._training, chosen, self._weights))}
+        result = {'loss': float(self._compiled.run_epoch(*self._training, chosen, self._weights, next(self._rates)))}
         if self._watched is not None:
             result['val_loss'] = float(self._compiled.mean_loss(*self._watched))
         return result
@@ -226,7 +225,6 @@ def training_loop(
     """
     layout = Layout(
         kernels=tuple(kernel.shape for kernel in kernels),
-        decay_steps=_batches(settings, len(training[0]))[0] * settings.epochs,
         **{name: getattr(settings, name) for name in _LAYOUT_SETTINGS},
     )
     compiled = _compiled(layout)
@@ -246,13 +244,16 @@ def _batches(settings: TrainingSettings, n_rows: int) -> tuple[int, int]:
     return math.ceil(n_rows / batch), batch
 
 
-def _optimizer(layout: Layout, variables: Any) -> Any:
-    """Return AdamW for the variables of a network; biases do not decay."""
-    keras = import_keras()
-    rate: Any = layout.learning_rate
-    if layout.schedule == 'cosine':
-        rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=layout.decay_steps)
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=layout.weight_decay)
+def _learning_rates(settings: TrainingSettings, n_steps: int) -> Singles:
+    """Return the learning rate of each epoch and step (epochs, n_steps); a cosine falls to zero after the last one."""
+    steps = np.arange(settings.epochs * n_steps) / (settings.epochs * n_steps)
+    shares = (1 + np.cos(np.pi * steps)) / 2 if settings.schedule == 'cosine' else np.ones_like(steps)
+    return (settings.learning_rate * shares).astype(np.float32).reshape(settings.epochs, n_steps)
+
+
+def _optimizer(weight_decay: float, variables: Any) -> Any:
+    """Return AdamW for the variables of a network, with a learning rate to be set; biases do not decay."""
+    optimizer = import_keras().optimizers.AdamW(0.0, weight_decay=weight_decay)
     optimizer.exclude_from_weight_decay(var_names=['bias'])
     optimizer.build(variables)
     return optimizer
