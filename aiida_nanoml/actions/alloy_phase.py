@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, cast
 from pydantic import Field, model_validator
 
 from aiida_nanoml.actions.alloy_common import PREDICTED_PARTS, SHOWN_ALLOYS, evaluation_lines, phase_table
-from aiida_nanoml.actions.base import NamedAction, Result, Step, record, step
+from aiida_nanoml.actions.base import Estimate, NamedAction, Result, Step, record, step
 from aiida_nanoml.actions.describe import called, source_line
 from aiida_nanoml.actions.errors import ActionError, InputError
 from aiida_nanoml.actions.fields import JOB, OUTPUT, AnyNode, Code, ModelNode, argument, option
@@ -76,6 +76,22 @@ class AlloyPhase(NamedAction):
             if result.metrics is not None:
                 result.metrics.label = self.name
         return result
+
+    def estimate(self) -> Estimate | None:
+        """Return the seconds of the prediction; None: nothing is predicted."""
+        from aiida_nanoml.actions.costs import estimate_prediction
+        from aiida_nanoml.calculations.functions.alloys import curves_of
+        from aiida_nanoml.provenance.alloys import find_scans
+
+        if self.model is None:
+            return None
+        node = self.load('node')
+        if type_name(node) == 'nanoml.structures':
+            n_curves = node.n_structures
+        else:
+            known = find_scans(node)[0]
+            n_curves = 0 if known is None else len(curves_of(known.curves).status)
+        return estimate_prediction(self.load('model'), n_curves * self.points)
 
     def _predict(self, session: Session, node: Any, known: AlloyScan | None) -> AlloyPhaseResult:
         """Predict the curves, and compare them with those of the engine if there are any."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from aiida_nanoml.actions.base import JobAction, Result, given
+from aiida_nanoml.actions.base import Estimate, JobAction, Result, given
 from aiida_nanoml.actions.common import BatchFields, EngineFields
 from aiida_nanoml.actions.density_common import PROCESSES, DensityModelResult, NetworkFields
 from aiida_nanoml.actions.fields import ENGINE, Structures, argument, option
@@ -56,6 +56,20 @@ class DensityRun(EngineFields, NetworkFields, BatchFields, JobAction):
             engine_code=self.load('engine_code'),
             pseudo_family=self.pseudo_family,
         )
+
+    def estimate(self) -> Estimate:
+        """Return jobs and seconds of the labels, and the number of the other jobs."""
+        from aiida_nanoml.actions.costs import estimate_labels
+        from aiida_nanoml.workflows.protocols import protocol_inputs
+
+        inputs = protocol_inputs('label', None, self.batches())
+        n_places = inputs['max_concurrent'] * (self.processes or 1)
+        sets = [node.structures for node in map(self.load, ('structures', 'unseen', 'larger')) if node is not None]
+        protocol = self.engine_protocol or self.protocol
+        found = [estimate_labels(one, self.engine, protocol, inputs['batch_size'], n_places) for one in sets]
+        seconds = None if found[0].seconds is None else sum(one.seconds or 0.0 for one in found)
+        jobs = sum(one.jobs for one in found) + len(sets)  # a training, and a prediction for each of the other sets
+        return Estimate(jobs, seconds, None, f'the time is that of the labels: {found[0].basis}')
 
     def collect(self, process: ProcessNode, session: Session) -> Result:
         """Label workflow, model and predictions."""

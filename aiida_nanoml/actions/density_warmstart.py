@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from aiida_nanoml.actions.base import JobAction, Result, Step, record, step
+from aiida_nanoml.actions.base import Estimate, JobAction, Result, Step, record, step
 from aiida_nanoml.actions.common import PSEUDO_FAMILY, settings_option
 from aiida_nanoml.actions.describe import SHOWN_ROWS, shortened, without_nan
 from aiida_nanoml.actions.fields import ENGINE, JOB, Code, Densities, argument, comma_separated, option
@@ -69,6 +69,12 @@ class DensityWarmstart(JobAction):
             overrides=overrides,
             options={'resources': resources, 'max_wallclock_seconds': WALLCLOCK_S} | self.job_options(),
         )
+
+    def estimate(self) -> Estimate:
+        """Return the runs, two for each structure, one after the other; their time is not known before."""
+        count = self.load('densities').n_densities if self.rows is None else len(self.rows)
+        limit = self.wallclock or WALLCLOCK_S
+        return Estimate(2 * count, None, None, f'no seconds: it is them that are measured; {limit} s a run at most')
 
     def collect(self, process: ProcessNode, session: Session) -> Result:
         """Return the comparison, which may lack runs that failed."""

@@ -82,8 +82,8 @@ class Dataset:
             row, column = bad[0]
             what = f'feature {self.feature_names[column]!r}'
             raise DatasetError(
-                f'row {row} ({self.names[row]}): {what} is not a finite number, or beyond {LARGEST_VALUE:g}. '
-                'Remove or mend the row.'
+                f'row {row} ({self.names[row]}): {what} is not a finite number, or beyond {LARGEST_VALUE:g}: '
+                'remove or mend the row'
             )
         others = ((f'target {name!r}', values) for name, values in self.others.items())
         for what, values in (('target', self.y), ('baseline', self.baseline), *others):
@@ -91,7 +91,7 @@ class Dataset:
             if rows.size:
                 raise DatasetError(
                     f'row {rows[0]} ({self.names[rows[0]]}): the {what} is not a finite number, or beyond '
-                    f'{LARGEST_VALUE:g}. Remove or mend the row.'
+                    f'{LARGEST_VALUE:g}: remove or mend the row'
                 )
 
     def __len__(self) -> int:

@@ -68,7 +68,7 @@ def _cohesive_energy(labels: LabelSet, structures: StructureSet, atoms: LabelSet
     if not atoms.source.compatible(labels.source):
         raise DatasetError(
             f'the isolated atoms are from {atoms.source}, the structures from {labels.source}: energies of different '
-            'origin have no common zero. Label the atoms with the engine, protocol and parameters of the structures.'
+            'origin have no common zero; label the atoms with the engine, protocol and parameters of the structures'
         )
     elements = np.unique(structures.numbers)
     energies = _energies_of_atoms(elements, atoms)
@@ -279,8 +279,8 @@ def check_target_values(
     others = [other for other in TARGETS if other != name and _has_values(other, labels, structures, atoms)]
     why = 'computes no levels' if name == GAP else 'does not give it'
     raise DatasetError(
-        f'no label has the target {name!r}: {labels.source} {why}. '
-        f'Targets of these labels: {", ".join(others) or "none"}.'
+        f'no label has the target {name!r}: {labels.source} {why}; '
+        f'targets of these labels: {", ".join(others) or "none"}'
     )
 
 

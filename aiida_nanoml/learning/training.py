@@ -47,7 +47,7 @@ def fit_model(model: Model, dataset: Dataset, progress: EpochProgress | None = N
             raise DatasetError(
                 f'all {len(values)} training rows have the same '
                 f'{"correction to the baseline" if corrects else target.noun}, {values[0]:g} {target.unit}: there is '
-                'nothing to learn. Check the labels, or take structures that differ.'
+                'nothing to learn; check the labels, or take structures that differ'
             )
     X_validation, y_validation = dataset.part('validation')
     model.fit(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from aiida_nanoml.actions.active import Active
+from aiida_nanoml.actions.alloy_phase import AlloyPhase
 from aiida_nanoml.actions.build_dataset import BuildDataset
+from aiida_nanoml.actions.density_run import DensityRun
+from aiida_nanoml.actions.density_warmstart import DensityWarmstart
 from aiida_nanoml.actions.predict import Predict
 from aiida_nanoml.actions.study import Study
 from aiida_nanoml.actions.train import Train
@@ -79,3 +82,24 @@ def test_a_study_has_a_job_for_each_seed_and_family(structures_node, labels_node
 
 def test_given_labels_cost_nothing() -> None:
     assert Validate(predictions='1', labels='2').estimate() is None
+
+
+def test_a_density_workflow_counts_the_labels_of_all_sets_a_training_and_predictions(structures_node) -> None:
+    run = DensityRun(structures=structures_node, unseen=structures_node, engine='pyscf', batch_size=5)
+    estimate = run.estimate()
+    assert (estimate.jobs, estimate.seconds) == (2 * 3 + 2, None), 'of 12 structures, 5 in a job'
+    assert 'no label of pyscf with the protocol balanced' in estimate.basis
+
+
+def test_a_comparison_of_starts_has_two_runs_for_each_density(densities_node) -> None:
+    assert DensityWarmstart(densities=densities_node, code='1').estimate().jobs == 2 * densities_node.n_densities
+    some = DensityWarmstart(densities=densities_node, code='1', rows=(0, 2), wallclock=60).estimate()
+    assert some.jobs == 4
+    assert some.basis.endswith('60 s a run at most')
+
+
+def test_phases_cost_a_prediction_if_a_model_makes_them(structures_node, model_node) -> None:
+    assert AlloyPhase(node=structures_node).estimate() is None
+    estimate = AlloyPhase(node=structures_node, model=model_node, points=10).estimate()
+    assert (estimate.jobs, estimate.seconds) == (1, None)
+    assert 'there are no predictions of models of the kind' in estimate.basis

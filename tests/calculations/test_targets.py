@@ -79,7 +79,7 @@ def test_missing_atoms_are_named_and_others_refused(inputs, atom_labels: LabelSe
 
 
 def test_labels_without_levels_have_no_gap(inputs) -> None:
-    message = 'Targets of these labels: energy_per_atom, cohesive_energy, pressure, magnetic_moment.'
+    message = 'targets of these labels: energy_per_atom, cohesive_energy, pressure, magnetic_moment'
     refused(assemble_dataset, 'DatasetError', message, **inputs | {'targets': orm.Dict({})})
     del inputs['targets']
     refused(assemble_dataset, 'DatasetError', 'computes no levels', **inputs)
