@@ -37,9 +37,9 @@ def enter(folder: Path) -> None:
             f'the path {folder} has a {os.pathsep!r}, which AiiDA cannot read: use another --folder'
         )
     folder.mkdir(parents=True, exist_ok=True)
-    inside = os.environ.get('AIIDA_PATH') == str(folder) and os.environ.get('NANOML_QUICKSTART') == str(os.getpid())
-    if not inside:
-        environment = daemon_environment(folder) | {'NANOML_QUICKSTART': str(os.getpid())}
+    inside = {'AIIDA_PATH': str(folder), 'NANOML_QUICKSTART': str(folder)}
+    if not inside.items() <= os.environ.items():
+        environment = daemon_environment(folder) | inside
         sys.stdout.flush()
         os.execve(sys.executable, [sys.executable, *sys.argv], environment)  # noqa: S606
 
