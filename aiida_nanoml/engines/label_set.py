@@ -381,13 +381,14 @@ class LabelSet:
         )
 
     def distinct(self) -> LabelSet:
-        """Return one row for each structure: of several a finished one, then the first.
+        """Return one row for each structure: of several a finished one, then one with a gap, then the first.
 
         Where finished rows contradict each other, none is chosen: the row has the status ``contradicted``, and its
         message says what they found.
         """
         # What was refused before stays so, whatever is joined to it.
-        rank = np.where(self.status == FailureCode.CONTRADICTED, 0, np.where(self.finished, 1, 2))
+        known = np.where(np.isnan(self.energies['gap_ev']), 2, 1)
+        rank = np.where(self.status == FailureCode.CONTRADICTED, 0, np.where(self.finished, known, 3))
         order = np.argsort(rank, kind='stable')
         _, first = np.unique(self.hashes[order], return_index=True)
         if len(first) == len(self):

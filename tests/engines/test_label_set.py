@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiida_nanoml.engines.label_set import ENERGIES, VECTORS, LabelSet, LabelSource, Ragged
+from aiida_nanoml.engines.label_set import ENERGIES, LEVELS, VECTORS, LabelSet, LabelSource, Ragged
 from aiida_nanoml.errors import DatasetError, EngineError
 
 SOURCE = LabelSource('xtb', '0.4', 'GFN1-xTB (tblite)', 'balanced', {'accuracy': 1.0})
@@ -96,6 +96,13 @@ def test_density_of_states_of_each_row_that_has_weights() -> None:
     assert np.isnan(make_labels(['a'], [1.0]).dos_fermi()).all()
     with pytest.raises(EngineError, match='must be positive'):
         labels.dos_fermi(-0.1)
+
+
+def test_of_rows_that_agree_one_with_a_gap_is_taken() -> None:
+    known = make_labels(['a', 'b'], [0.4, 1.0])
+    unknown = replace(known, energies={**known.energies, **dict.fromkeys(LEVELS, np.full(2, np.nan))})
+    for joined in (LabelSet.concatenate([unknown, known]), LabelSet.concatenate([known, unknown])):
+        assert joined.energies['gap_ev'].tolist() == [0.4, 1.0]
 
 
 def test_rows_that_contradict_each_other_are_refused() -> None:

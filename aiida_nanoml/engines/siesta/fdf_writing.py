@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from aiida_nanoml.engines.siesta.k_points import monkhorst_pack_mesh
 from aiida_nanoml.engines.siesta.parameters import SiestaParameters, canonical
 from aiida_nanoml.structures import Structure, place
@@ -70,9 +72,9 @@ def write_fdf(structure: Structure, parameters: SiestaParameters, *, densities: 
     lines = sorted(f'{key if key.startswith("%") else canonical(key)} {value}' for key, value in head.items())
     lines += ['#', '# -- Basis Set Info follows', '#', *(f'{key} {value}' for key, value in basis.items())]
     lines += ['#', '# -- Structural Info follows', '#', *_structure_lines(placed, species)]
-    sampled = monkhorst_pack_mesh(parameters, placed)
-    if sampled is not None:
-        lines += ['#', '# -- K-points Info follows', '#', *_mesh_lines(*sampled)]
+    mesh = _mesh_rows(parameters, placed)
+    if mesh is not None:
+        lines += ['#', '# -- K-points Info follows', '#', *_mesh_lines(*mesh)]
     return '\n'.join(lines) + '\n'
 
 
@@ -93,12 +95,20 @@ def _structure_lines(structure: Structure, species: list[int]) -> list[str]:
     return [*lines, '%endblock atomiccoordinatesandatomicspecies']
 
 
-def _mesh_lines(mesh: list[int], shift: list[float]) -> list[str]:
+def _mesh_rows(parameters: SiestaParameters, structure: Structure) -> tuple[list[list[int]], list[float]] | None:
+    """Return the vectors of the mesh of k-points, and their displacements; None for the Gamma point alone."""
+    if parameters.k_supercell is not None:
+        return parameters.k_supercell, parameters.k_shift
+    sampled = monkhorst_pack_mesh(parameters, structure)
+    return None if sampled is None else (np.diag(sampled[0]).tolist(), sampled[1])
+
+
+def _mesh_lines(rows: list[list[int]], shift: list[float]) -> list[str]:
     """Write the block of k-points."""
     lines = ['%block kgrid_monkhorst_pack']
-    for axis in range(3):
-        row = ' '.join(f'{mesh[axis] if column == axis else 0:6}' for column in range(3))
-        lines.append(f'{row} {shift[axis]:18.10f}')
+    lines += [
+        ' '.join(f'{number:6}' for number in row) + f' {step:18.10f}' for row, step in zip(rows, shift, strict=True)
+    ]
     return [*lines, '%endblock kgrid_monkhorst_pack']
 
 

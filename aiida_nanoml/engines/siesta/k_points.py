@@ -145,7 +145,7 @@ def monkhorst_pack_mesh(parameters: SiestaParameters, structure: Structure) -> t
     :raises EngineError: the parameters ask for a mesh that is not diagonal.
     """
     if parameters.k_supercell is not None:
-        raise EngineError('k_supercell is a mesh that is not diagonal, which is read from finished runs only')
+        raise EngineError('k_supercell is a mesh that is not diagonal: AiiDA has no node for it, label in batches')
     pbc = structure.pbc.tolist()
     lengths = np.linalg.norm(structure.cell, axis=1)
     if parameters.k_grid is not None:

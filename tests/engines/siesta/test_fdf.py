@@ -524,6 +524,7 @@ def test_a_density_of_k_points_is_shared_out_by_the_shape(
     assert monkhorst_pack_mesh(settings, orthogonal(lengths, pbc, n_atoms)) == expected
 
 
+@settings(deadline=None)
 @given(
     density=st.floats(1.0, 5000.0),
     lengths=st.tuples(*[st.floats(2.0, 20.0)] * 3),
@@ -647,6 +648,7 @@ def test_a_mesh_that_is_not_diagonal_is_kept_as_it_is() -> None:
     assert (found.k_grid, found.k_supercell) == (None, [[2, -2, 0], [2, 2, 0], [0, 0, 1]])
     assert read_structure(fdf).pbc.tolist() == [True, True, False]
     assert SiestaParameters.model_validate(found.model_dump()) == found
+    assert read_parameters(read_fdf(write_fdf(read_structure(fdf), found))) == found
     with pytest.raises(EngineError, match='not diagonal'):
         monkhorst_pack_mesh(found, read_structure(fdf))
 
