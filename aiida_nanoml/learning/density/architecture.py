@@ -27,6 +27,7 @@ from aiida_nanoml.learning.density.symmetry import (
 )
 
 Singles = NDArray[np.float32]
+MOST_SCALES = 16
 Radius = Annotated[float, Field(ge=1.0, le=6.0)]
 
 
@@ -44,8 +45,10 @@ class DensitySettings(BaseModel):
         default=(3.0, 3.0, 3.0, 2.0),
         description='of the points that are looked at, in steps: one for all scales, or one for each',
     )
-    dilations: tuple[int, ...] = Field(default=(1, 2, 4, 6), description='mesh points in a step, one for each scale')
-    smoothing: tuple[float, ...] = Field(
+    dilations: tuple[Annotated[int, Field(le=64)], ...] = Field(
+        default=(1, 2, 4, 6), description='mesh points in a step, one for each scale'
+    )
+    smoothing: tuple[Annotated[float, Field(le=64)], ...] = Field(
         default=(0.0, 0.8, 1.8, 3.0), description='width of the Gaussian that each scale is smoothed by, in mesh points'
     )
     copies: int = Field(default=6, ge=1, le=64, description='hidden patches in a layer')
@@ -66,7 +69,9 @@ class DensitySettings(BaseModel):
             raise ValueError(
                 'dilations and smoothing need one value for each scale, as does radius where it has several'
             )
-        if min(self.dilations) < 1 or min(self.smoothing) < 0:
+        if len(self.dilations) > MOST_SCALES:
+            raise ValueError(f'a network reads at most {MOST_SCALES} scales')
+        if min(self.dilations) < 1 or not min(self.smoothing) >= 0:
             raise ValueError('dilations are at least 1, smoothing is not negative')
         if self.group == 'C12v' and self.points == 'mesh':
             raise ValueError("a mesh has no axis of twelve: the group C12v needs points='rings'")
