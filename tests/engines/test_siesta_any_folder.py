@@ -21,7 +21,7 @@ from aiida_nanoml.engines.siesta.folder import (
     read_finished_run,
     read_finished_steps,
 )
-from aiida_nanoml.engines.siesta.geometry import read_geometry_files
+from aiida_nanoml.engines.siesta.geometry import read_course, read_geometry_files
 from aiida_nanoml.errors import EngineError, EvaluationError, StructureError
 from tests.mutations import fuzzed, mutations
 
@@ -255,6 +255,14 @@ def test_steps_before_the_last_have_an_energy(methane: Path) -> None:
     assert np.isnan(label.gap_ev)
     assert steps[0].structure.positions[1] == pytest.approx([0.63, 0.63, 0.63], abs=1e-5)
     assert steps[0].parameters == last.parameters
+
+
+def test_hostile_lines_take_no_time() -> None:
+    for text in (
+        'Begin ' + ' ' * 500_000,
+        f'siesta: Atomic coordinates (Bohr) and species\nsiesta: 1.{"1" * 500_000}.1\n',
+    ):
+        assert read_course(text, None).last is None
 
 
 def test_force_constants_are_no_geometry(methane: Path) -> None:

@@ -376,11 +376,11 @@ def _repeat(fdf: Fdf, geometry: Geometry) -> Geometry:
     if fdf.get_block('SuperCell') is None or geometry.cell is None:
         return geometry
     matrix = fdf.get_table('SuperCell', 3)
-    counts = np.diag(matrix).astype(np.int64)
-    if matrix.shape != (3, 3) or np.any(matrix != np.diag(counts)) or counts.min() < 1:
+    if matrix.shape != (3, 3) or np.any(matrix != np.diag(np.diag(matrix))) or np.diag(matrix).min() < 1:
         raise StructureError('the block SuperCell of the fdf input is not diagonal, which SIESTA refuses')
-    if counts.prod() * len(geometry.species) > _MOST_ATOMS:
+    if not np.diag(matrix).prod() * len(geometry.species) <= _MOST_ATOMS:
         raise StructureError(f'the block SuperCell of the fdf input asks for more than {_MOST_ATOMS} atoms')
+    counts = np.diag(matrix).astype(np.int64)
     k, j, i = np.meshgrid(*(np.arange(count) for count in counts[::-1]), indexing='ij')
     shifts = np.stack([i.ravel(), j.ravel(), k.ravel()], axis=1) @ geometry.cell
     positions = (shifts[:, None, :] + geometry.positions[None, :, :]).reshape(-1, 3)

@@ -28,11 +28,12 @@ _HEADING = re.compile(
     r'|^outcoor: (?P<kind>Relaxed |Final \(unrelaxed\) |)[Aa]tomic coordinates \((?P<unit>\w+)\):'
     r'|^outcell: (?P<cell>Unit cell vectors) \(Ang\):'
     r'|^siesta: (?P<automatic>Automatic unit cell vectors) \(Ang\):'
-    r'|^ *Begin (?P<step>[\w ./-]*?)(?: move| step)? *= *\d+',
+    r'|^ *Begin (?P<step>[^\n=]{1,60})= *\d',
     re.MULTILINE,
 )
 _NUMBER = re.compile(r'-?\d+\.\d+')
-_ATOM = re.compile(r'((?:\s*-?\d+\.\d+){3})\s*(\d+)\b')
+_ATOM = re.compile(r'((?:\s*-?\d+\.\d+){3})\s*(\d{1,6})\b')
+_LONGEST_LINE = 400
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def _lines_after(text: str, start: int) -> Iterator[str]:
 def _read_atoms(lines: Iterator[str], unit: str) -> tuple[Floats, NDArray[np.int64], str] | None:
     points, species = [], []
     for line in lines:
-        match = _ATOM.match(line.removeprefix('siesta:').strip())
+        match = _ATOM.match(line.removeprefix('siesta:').strip()) if len(line) < _LONGEST_LINE else None
         if match is None:
             if '*' in line:  # numbers that did not fit into their fields
                 return None

@@ -680,6 +680,8 @@ def test_a_supercell_is_the_cell_repeated() -> None:
     assert np.diag(structure.cell).tolist() == [30.0, 15.0, 45.0]
     expected = [[0, 0, 0], [1.45, 0, 0], [15, 0, 0], [16.45, 0, 0], [0, 0, 15], [1.45, 0, 15]]
     np.testing.assert_allclose(structure.positions[:6], expected, atol=1e-9)
+    with pytest.raises(StructureError, match='more than 1000000 atoms'):
+        read_structure(read_fdf(IN_A_BOX + '%block SuperCell\n 9e9 0 0\n 0 9e9 0\n 0 0 9e9\n%endblock\n'))
     with pytest.raises(StructureError, match='is not diagonal'):
         read_structure(read_fdf(IN_A_BOX + '%block SuperCell\n 1 1 0\n 0 1 0\n 0 0 1\n%endblock\n'))
 
