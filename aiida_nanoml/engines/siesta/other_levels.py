@@ -20,7 +20,7 @@ _PRINTED_REST = re.compile(r'(?: *-?\d+\.\d{4})+ *$')
 _PRINTED_LEVEL = re.compile(r'-?\d+\.\d{4}')
 _FERMI = r'^siesta: +Fermi(?: energy)? += +(\S+)'
 _SPINS = re.compile(r'^redata: Number of spin components +=? +(\d+)', re.MULTILINE)
-_XML_LEVELS = re.compile(r'dictRef="siesta:eigenenergies"[^>]*>\s*<array[^>]*>([^<]*)<')
+_XML_LEVELS = re.compile(r'dictRef="siesta:eigenenergies"[^>]{0,99}>\s{0,99}<array[^>]{0,199}>([^<]*)<')
 
 
 @dataclass(frozen=True)
