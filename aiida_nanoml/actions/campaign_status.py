@@ -46,12 +46,14 @@ class CampaignStatus(Action):
     def perform(self, session: Session) -> Result:
         """Look at one campaign, or at all."""
         from aiida_nanoml.provenance.campaign import campaign_status, campaigns
+        from aiida_nanoml.provenance.carriers import Carriers
 
+        carriers = Carriers()
         node = self.load('node')
         if node is None:
-            return CampaignList(tuple(campaign_status(one) for one in campaigns()))
+            return CampaignList(tuple(campaign_status(one, carriers) for one in campaigns()))
         check_campaign(node)
-        return CampaignResult(campaign_status(node))
+        return CampaignResult(campaign_status(node, carriers))
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class CampaignList(Result):
         rows: list[list[object]] = [['pk', 'label', 'state', 'done', 'running', 'waiting', 'failed']]
         for one in self.campaigns:
             done = f'{one.n_done} of {one.n_structures}'
-            rows.append([one.pk, one.label or '-', one.state, done, one.n_running, one.n_waiting, one.n_failed])
+            rows.append([one.pk, one.label or '-', _state(one), done, one.n_running, one.n_waiting, one.n_failed])
         return aligned(rows)
 
     def next_step(self) -> Step:
@@ -79,6 +81,10 @@ class CampaignList(Result):
         if self.campaigns:
             return step('campaign_status', node=self.campaigns[0].pk)
         return step('label', structures='STRUCTURES', engine='xtb')
+
+
+def _state(campaign: Campaign) -> str:
+    return f'{campaign.state}, stands still' if campaign.stands_still else campaign.state
 
 
 @dataclass(frozen=True)
@@ -96,9 +102,12 @@ class CampaignResult(Result):
         found = self.campaign
         each = 'unknown' if found.seconds_each is None else f'{found.seconds_each:.1f} s each'
         remaining = 'unknown' if found.remaining_s is None else f'{duration(found.remaining_s)} of computing'
+        if found.stands_still:
+            remaining = f'{remaining}, once it was resumed'
         return {
             'campaign': f'{found.label} pk {found.pk}, uuid {found.uuid}'.strip(),
-            'state': found.state,
+            'state': _state(found),
+            **({'stands still': found.stands_still} if found.stands_still else {}),
             'labels': found.source or 'none yet',
             'done': f'{found.n_done} of {found.n_structures}, {each}'
             + (f', {found.n_recovered} recovered' if found.n_recovered else ''),
@@ -122,6 +131,8 @@ class CampaignResult(Result):
     def next_step(self) -> Step:
         """Wait, resume, retry or trace."""
         found = self.campaign
+        if found.stands_still:
+            return step('resume_campaign', node=found.pk)
         if not found.ended:
             return step('campaign_status', node=found.pk)
         if found.n_waiting:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from aiida_nanoml.actions.base import Action, Result, Step, step
 from aiida_nanoml.actions.fields import option
 from aiida_nanoml.actions.session import Session
-from aiida_nanoml.text import aligned
+from aiida_nanoml.text import aligned, counted
 from aiida_nanoml.worker import WORKER
 
 OK = 'ok'
@@ -138,7 +138,7 @@ def _examine() -> Iterator[Finding]:
         yield Finding('profile', MISSING, str(error).splitlines()[0], 'aiida-nanoml doctor --fix, or verdi presto')
     else:
         yield Finding('profile', OK, f'{profile.name} ({profile.storage_backend})')
-        for check in (_storage, _broker, _caching, _code):
+        for check in (_storage, _broker, _processes, _caching, _code):
             yield _guarded(check, profile)
     yield from _engines()
     yield _library('tensorflow', 'dense networks')
@@ -173,7 +173,7 @@ def _storage(_: Any) -> Finding:
 
 
 def _broker(profile: Any) -> Finding:
-    from aiida_nanoml.actions.installation import daemon_runs
+    from aiida_nanoml.provenance.carriers import daemon_runs
 
     if profile.process_control_backend is None:
         return Finding(
@@ -185,6 +185,40 @@ def _broker(profile: Any) -> Finding:
     if daemon_runs(profile):
         return Finding('daemon', OK, f'running ({profile.process_control_backend})')
     return Finding('daemon', OPTIONAL, 'not running: needed for --submit', f'verdi -p {profile.name} daemon start')
+
+
+def _processes(profile: Any) -> Finding:
+    """Look for processes that do not move, and for workers and brokers that a killed daemon left."""
+    from aiida.engine.processes.control import get_active_processes
+
+    from aiida_nanoml.actions.installation import find_orphans
+    from aiida_nanoml.provenance.campaign import CAMPAIGN
+    from aiida_nanoml.provenance.carriers import Carriers
+
+    carriers = Carriers()
+    standing = [(node, reason) for node in get_active_processes() if (reason := carriers.stands_still(node))]
+    orphans = find_orphans(profile) if carriers.has_broker else []
+    if not standing and not orphans:
+        return Finding('processes', OK, 'all move')
+    campaign = next((node for node, _ in standing if node.process_type == CAMPAIGN), None)
+    parts = []
+    if standing:
+        node, reason = standing[0]
+        parts.append(
+            f'{counted(len(standing), "process stands", "processes stand")} still, such as {node.pk}: {reason}'
+        )
+    if orphans:
+        pids = ', '.join(str(process.pid) for process in orphans)
+        parts.append(f'a daemon that was killed left {counted(len(orphans), "process", "processes")}: {pids}')
+    if campaign is not None:
+        cure = f'aiida-nanoml campaign resume {campaign.pk}'
+    elif orphans and not standing:
+        cure = f'kill {" ".join(str(process.pid) for process in orphans)}'
+    else:
+        cure = ' && '.join(
+            f'verdi -p {profile.name} {words}' for words in ('daemon stop', 'process repair', 'daemon start')
+        )
+    return Finding('processes', OPTIONAL, '; '.join(parts), cure)
 
 
 def _caching(profile: Any) -> Finding:

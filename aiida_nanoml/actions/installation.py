@@ -62,51 +62,66 @@ def start_daemon(profile: Profile) -> bool:
     """
     from aiida.engine.daemon.client import get_daemon_client
 
+    from aiida_nanoml.provenance.carriers import daemon_runs
+
     if daemon_runs(profile):
         return False
-    _end_orphans(profile)
+    end_orphans(profile)
     _forget_dead_broker(profile)
     get_daemon_client(profile.name).start_daemon(number_workers=1, timeout=30)
     return True
-
-
-def daemon_runs(profile: Profile) -> bool:
-    """Whether the daemon of a profile is alive; AiiDA only looks for the file that a killed one leaves behind."""
-    import psutil
-    from aiida.engine.daemon.client import get_daemon_client
-
-    pid = get_daemon_client(profile.name).get_daemon_pid()
-    return pid is not None and psutil.pid_exists(pid)
 
 
 def stop_daemon(profile: Profile) -> None:
     """Stop the daemon of a profile."""
     from aiida.engine.daemon.client import get_daemon_client
 
+    from aiida_nanoml.provenance.carriers import daemon_runs
+
     if daemon_runs(profile):
         get_daemon_client(profile.name).stop_daemon(wait=True, timeout=30)
 
 
-def _end_orphans(profile: Profile) -> None:
-    """End what a killed daemon left: workers and brokers would work on the same processes as those of the next one."""
+def find_orphans(profile: Profile) -> list[Any]:
+    """Return the workers and brokers of a profile that no living daemon of it watches over."""
     import psutil
     from aiida.manage.configuration import get_config
 
+    from aiida_nanoml.provenance.carriers import daemon_process
+
     folder = str(get_config().dirpath)
+    daemon = daemon_process(profile)
+    watched = set() if daemon is None else {daemon.pid, *(child.pid for child in daemon.children(recursive=True))}
     orphans = []
     for process in psutil.process_iter(['cmdline']):
         command = process.info['cmdline'] or []
         try:
             if 'daemon' in command:
-                ended = profile.name in command
+                is_own = profile.name in command
             else:  # Circus, on which the daemon stands, leaves a process behind that never rests
-                ended = any('circus' in word for word in command) and not _is_daemon(process.parent())
-            if ended and process.environ().get('AIIDA_PATH') == folder:
-                process.kill()
+                is_own = any('circus' in word for word in command) and not _is_daemon(process.parent())
+            if is_own and process.pid not in watched and process.environ().get('AIIDA_PATH') == folder:
                 orphans.append(process)
         except psutil.Error:
             continue
+    return orphans
+
+
+def end_orphans(profile: Profile) -> int:
+    """End what a killed daemon left: workers and brokers would work on the same processes as those of the next one.
+
+    :returns: their number.
+    """
+    import contextlib
+
+    import psutil
+
+    orphans = find_orphans(profile)
+    for process in orphans:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
     psutil.wait_procs(orphans, timeout=10)
+    return len(orphans)
 
 
 def _is_daemon(process: Any) -> bool:

@@ -60,10 +60,20 @@ class ContinueCampaign(NamedAction):
 
         :raises ActionError: it has not, or everything is labelled.
         """
+        if campaign.stands_still:
+            raise ActionError(
+                f'the campaign {campaign.pk} stands still ({campaign.stands_still}): continue it first, with '
+                f'`aiida-nanoml campaign resume {campaign.pk}`'
+            )
         if not campaign.ended:
             raise ActionError(
-                f'the campaign {campaign.pk} has not ended ({campaign.state}): it continues by itself as soon as a '
-                'daemon runs, `verdi daemon start`'
+                f'the campaign {campaign.pk} has not ended ({campaign.state}) and moves: follow it with '
+                f'`aiida-nanoml campaign status {campaign.pk}`'
+            )
+        if campaign.n_running:
+            raise ActionError(
+                f'the campaign {campaign.pk} has ended, but the daemon still runs jobs of it with {campaign.n_running} '
+                'structures: wait for them, or end them with `verdi process kill`'
             )
         if not campaign.n_waiting and not (campaign.n_failed and self.retries):
             failed = f'; {campaign.n_failed} failed: `aiida-nanoml campaign retry {campaign.pk}`'
@@ -73,11 +83,56 @@ class ContinueCampaign(NamedAction):
 
 
 class ResumeCampaign(ContinueCampaign):
-    """Label what the campaign NODE, which was killed or failed, left open; failed structures stay as they are."""
+    """Label what the campaign NODE, which was killed or failed, left open; failed structures stay as they are.
+
+    A campaign that has not ended, and that nothing carries, is given to the daemon again, which is started for it.
+    """
 
     action: ClassVar[str] = 'resume_campaign'
     command: ClassVar[tuple[str, ...]] = ('campaign', 'resume')
     example: ClassVar[str] = 'aiida-nanoml campaign resume labelling'
+
+    def perform(self, session: Session) -> Result:
+        """Make a campaign that stands still move again; continue one that has ended."""
+        from aiida.manage import get_manager
+
+        from aiida_nanoml.actions.mending import end_dead, mend
+        from aiida_nanoml.provenance.campaign import campaign_status
+
+        node = self.load('node')
+        check_campaign(node)
+        if not campaign_status(node).stands_still:
+            return super().perform(session)
+        profile = get_manager().get_profile()
+        if profile.process_control_backend is not None:
+            return MendedCampaign(node, tuple(mend(profile, node)))
+        end_dead(node)
+        session.note('without a broker nothing can continue its jobs: they are given up, and their rows labelled again')
+        return super().perform(session)
+
+
+@dataclass(frozen=True)
+class MendedCampaign(Result):
+    """A campaign that stood still and moves again.
+
+    :param process: the campaign.
+    :param done: what was done, step by step.
+    """
+
+    process: ProcessNode
+    done: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the identity of the campaign and what was done."""
+        return record(self.process, state='continued', done=list(self.done))
+
+    def lines(self) -> dict[str, object]:
+        """Return what was done."""
+        return {'campaign': f'pk {self.process.pk}, uuid {self.process.uuid}', 'done': ', '.join(self.done)}
+
+    def next_step(self) -> Step:
+        """Look how far it is."""
+        return step('campaign_status', node=self.process.pk)
 
 
 @dataclass(frozen=True)

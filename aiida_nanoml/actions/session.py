@@ -21,6 +21,9 @@ Item = TypeVar('Item')
 FOLLOW_INTERVAL_S = 2.0
 """Seconds between two looks at a process that the daemon runs."""
 
+CANCEL_S = 5.0
+"""Seconds that the tasks of a run have to end."""
+
 
 class Session:
     """How an action runs its processes, and where its notes and its progress go. This one is silent.
@@ -79,19 +82,25 @@ class Session:
         """
         from aiida.manage import get_manager
 
+        from aiida_nanoml.provenance.carriers import carried_by_this_command
+
         # Without a broker nobody announces that a child has finished: the runner looks for it.
         manager = get_manager()
         # A loop of its own: runners share one otherwise, and the runner that is replaced below would close it.
         runner = manager.create_runner(communicator=None, poll_interval=0.5, loop=asyncio.new_event_loop())
         process = _instantiate(runner, builder)
-        progress = runner.loop.create_task(self.watch(process.node))
+        runner.loop.create_task(self.watch(process.node))
         manager.set_runner(runner)  # SSH connections look for it, and would otherwise make one that needs the broker
         try:
-            runner.run_get_node(process)
+            with carried_by_this_command(process.node):
+                runner.run_get_node(process)
+        except Exception as error:
+            if not process.node.is_terminated:
+                raise
+            # The engine raises what ended the process, also that a signal killed it.
+            raise ActionError(f'{failure_of(process.node)}{_way_back(process.node)}') from error
         finally:
-            progress.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                runner.loop.run_until_complete(asyncio.wait([progress]))
+            _cancel_tasks(runner.loop)
             manager.reset_runner()
         if process.node.exit_status not in accepted:
             raise_if_failed(process.node)
@@ -106,7 +115,7 @@ class Session:
         from aiida.engine import submit
         from aiida.manage import get_manager
 
-        from aiida_nanoml.actions.installation import daemon_runs
+        from aiida_nanoml.provenance.carriers import daemon_runs, note_submitted
 
         manager = get_manager()
         profile = manager.get_profile()
@@ -122,9 +131,11 @@ class Session:
             )
         try:
             builder.metadata.label = label
-            return submit(builder)
+            node = submit(builder)
         except ValueError as error:
             raise _input_refused(error) from error
+        note_submitted(node)
+        return node
 
 
 def raise_if_failed(node: ProcessNode) -> None:
@@ -176,6 +187,23 @@ def _made_by(process: ProcessNode) -> list[Node]:
             if type_name(link.node).startswith('nanoml.'):
                 made[link.node.pk] = link.node
     return [made[pk] for pk in sorted(made)]
+
+
+def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """End what still runs in a loop: the progress, and the jobs of a process that was killed."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        with contextlib.suppress(asyncio.CancelledError):
+            loop.run_until_complete(asyncio.wait(tasks, timeout=CANCEL_S))
+
+
+def _way_back(node: ProcessNode) -> str:
+    """Return the command that continues a campaign; empty for other processes."""
+    if type_name(node) != 'LabelWorkChain':
+        return ''
+    return f' Continue it with `aiida-nanoml campaign resume {node.pk}`'
 
 
 def _instantiate(runner: Any, builder: ProcessBuilder) -> Process:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from aiida import orm
+from numpy.typing import NDArray
 
 from aiida_nanoml.calculations.base import count_processes
 from aiida_nanoml.engines.label_set import FINISHED
 from aiida_nanoml.errors import FailureCode
+from aiida_nanoml.provenance.carriers import Carriers
+from aiida_nanoml.worker.journal import read_journal
+from aiida_nanoml.worker.labelled_rows import read_rows
+from aiida_nanoml.worker.schemas import JOURNAL_FILE
 
 CAMPAIGN = 'aiida.workflows:nanoml.label'
 BATCH = 'LabelCalculation'
@@ -52,8 +58,11 @@ class Campaign:
     :param source: engine, version and protocol of the labels; empty before the first one.
     :param n_structures: distinct structures.
     :param n_recovered: finished structures that needed other settings or a second run.
-    :param n_running: structures in jobs that have not ended.
-    :param n_waiting: structures without a label and without a job.
+    :param stands_still: why it does not move although it has not ended; empty if it moves, or has ended.
+    :param n_done: labelled structures, with those in the journals of running batches on this machine.
+    :param n_running: structures in jobs that run, without those that are done.
+    :param n_waiting: structures without a label and without a job that runs: a job whose campaign has ended does not
+        count, unless the daemon carries it.
     :param seconds_each: mean wall time of the finished structures, None before the first one.
     :param remaining_s: computing time to the end with the allowed number of jobs, without waiting in the queue.
     """
@@ -63,6 +72,7 @@ class Campaign:
     label: str
     state: str
     ended: bool
+    stands_still: str
     source: str
     n_structures: int
     n_done: int
@@ -91,23 +101,33 @@ def campaigns() -> list[orm.WorkChainNode]:
     return found
 
 
-def campaign_status(node: orm.WorkChainNode) -> Campaign:
+def campaign_status(node: orm.WorkChainNode, carriers: Carriers | None = None) -> Campaign:
     """Return the status of a campaign.
 
     :param node: a process of the workflow ``nanoml.label``.
+    :param carriers: what carries processes now, if that was found already.
     """
-    hashes = set(node.inputs.structures.structures.hashes.tolist())
+    carriers = carriers or Carriers()
+    hashes = node.inputs.structures.structures.hashes
+    distinct = set(hashes.tolist())
     rows, source = _latest_rows(node)
-    rows = {digest: row for digest, row in rows.items() if digest in hashes and row.status != FailureCode.INTERRUPTED}
-    jobs = tuple(_job(called) for called in node.called if _is_job(called) and not called.is_terminated)
+    rows = {digest: row for digest, row in rows.items() if digest in distinct and row.status != FailureCode.INTERRUPTED}
+    open_jobs = [called for called in node.called if _is_job(called) and not called.is_terminated]
+    if node.is_terminated:
+        open_jobs = [job for job in open_jobs if carriers.has_task(job) and not carriers.stands_still(job)]
+    for job in open_jobs:
+        rows |= _journal_rows(job, hashes, rows)
+    jobs = tuple(_job(job) for job in open_jobs)
     done = [row for row in rows.values() if row.status == FINISHED]
     failed: dict[str, list[str]] = defaultdict(list)
     for row in rows.values():
         if row.status != FINISHED:
             failed[row.status].append(row.message)
-    n_running = min(sum(job.n_structures for job in jobs), len(hashes) - len(done))
-    again = sum(job.n_structures for job in jobs if job.kind == SINGLE and rows)
-    n_open = min(len(hashes) - len(done), len(hashes) - len(rows) + again)
+    singles = sum(job.kind == SINGLE for job in jobs)
+    in_batches = {hashes[row] for job in open_jobs if job.process_label == BATCH for row in job.inputs.rows.get_list()}
+    in_batches -= {digest for digest, row in rows.items() if row.status == FINISHED}
+    n_running = min(len(in_batches) + singles, len(distinct) - len(done))
+    n_open = min(len(distinct) - len(done), len(distinct) - len(rows) + (singles if rows else 0))
     walls = np.array([row.wall_s for row in done])
     each = float(np.nanmean(walls)) if len(walls) and not np.isnan(walls).all() else None
     return Campaign(
@@ -116,8 +136,9 @@ def campaign_status(node: orm.WorkChainNode) -> Campaign:
         label=node.label,
         state=_state(node),
         ended=node.is_terminated,
+        stands_still=_stands_still(node, open_jobs, carriers),
         source=source,
-        n_structures=len(hashes),
+        n_structures=len(distinct),
         n_done=len(done),
         n_recovered=sum(bool(row.message) for row in done),
         n_running=n_running,
@@ -127,6 +148,19 @@ def campaign_status(node: orm.WorkChainNode) -> Campaign:
         seconds_each=each,
         remaining_s=None if each is None else each * n_open / _n_parallel(node),
     )
+
+
+def _stands_still(node: orm.WorkChainNode, jobs: list[orm.ProcessNode], carriers: Carriers) -> str:
+    """Return why a campaign, or a job that it waits for, does not move; empty if all move."""
+    reason = carriers.stands_still(node)
+    if reason or node.is_terminated:
+        return reason
+    for job in jobs:
+        if job.paused:
+            return f'job {job.pk} is paused: {job.process_status or "it was paused by hand"}'
+        if reason := carriers.stands_still(job):
+            return f'job {job.pk}: {reason}'
+    return ''
 
 
 @dataclass(frozen=True)
@@ -150,6 +184,24 @@ def _latest_rows(node: orm.WorkChainNode) -> tuple[dict[str, _Row], str]:
             if digest not in rows or rows[digest].status != FINISHED:
                 rows[str(digest)] = _Row(str(status), str(message), float(wall_s))
     return rows, str(sets[0].label_source) if sets else ''
+
+
+def _journal_rows(job: orm.ProcessNode, hashes: NDArray[np.str_], known: dict[str, _Row]) -> dict[str, _Row]:
+    """Return the new rows in the journal of a running batch; none if its folder is on another machine."""
+    folder = job.get_remote_workdir() if job.process_label == BATCH else None
+    if folder is None or job.computer.transport_type != 'core.local':
+        return {}
+    indices = job.inputs.rows.get_list()
+    try:
+        entries = read_rows(read_journal(Path(folder) / JOURNAL_FILE)[1])
+    except OSError:
+        return {}
+    found = {str(hashes[indices[row]]): entry for row, entry in entries.items() if row < len(indices)}
+    return {
+        digest: _Row(entry.status, entry.message, entry.wall_s)
+        for digest, entry in found.items()
+        if (digest not in known or known[digest].status != FINISHED) and entry.finished
+    }
 
 
 def _is_job(node: orm.ProcessNode) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -186,19 +187,26 @@ class LabelWorkChain(RollingWorkChain):
     def get_builder_to_resume(cls, node: orm.WorkChainNode) -> ProcessBuilder:
         """Return a builder that continues a terminated workflow of this kind, with the same inputs.
 
-        Labels of its jobs are known; killed jobs are continued from their journals.
+        Labels of its jobs are known. Jobs that gave none, killed or left by a workflow that died, are continued
+        from their journals, and so are folders that it was given and that none of its jobs took up.
 
         :param node: the workflow: finished, failed, killed or excepted.
         """
         builder = node.get_builder_restart()
-        builder.interrupted = {}
+        folders = {folder.uuid: folder for folder in builder.interrupted.values()}
         labels, densities = [*builder.known.values()], [*builder.known_densities.values()]
         for job in sorted(node.called, key=lambda called: called.pk):
+            if isinstance(job, orm.CalcJobNode) and 'parent_folder' in job.inputs:
+                folders.pop(job.inputs.parent_folder.uuid, None)
             if 'labels' in job.outputs and not isinstance(job, orm.CalcFunctionNode):
                 labels.append(job.outputs.labels)
                 densities.extend([job.outputs.densities] if 'densities' in job.outputs else [])
             elif isinstance(job, orm.CalcJobNode) and 'remote_folder' in job.outputs:
-                builder.interrupted[f'job_{len(builder.interrupted):03d}'] = job.outputs.remote_folder
+                folders[job.outputs.remote_folder.uuid] = job.outputs.remote_folder
+        builder.interrupted = {
+            f'job_{number:03d}': folder
+            for number, folder in enumerate(folder for folder in folders.values() if not _has_vanished(folder))
+        }
         if labels:
             builder.known = {'labels': join_labels(labels)}
         if densities:
@@ -415,6 +423,7 @@ class LabelWorkChain(RollingWorkChain):
     def results(self) -> ExitCode | None:
         """Output the labels and densities, even if some rows failed."""
         labels = self.ctx.labels
+        self._name_outputs()
         self.out('labels', labels)
         if 'densities' in self.ctx:
             self.out('densities', self.ctx.densities)
@@ -427,6 +436,15 @@ class LabelWorkChain(RollingWorkChain):
             messages = LabelSet.from_arrays(labels.label_source, labels.arrays).messages
             return self.exit_codes.ERROR_NO_ROW_FINISHED.format(reason=str(messages[0]))
         return None
+
+    def _name_outputs(self) -> None:
+        """Name the outputs after the workflow, if it has a name and no caller: nobody may wait for its end to do so."""
+        if not self.node.label or self.node.caller is not None:
+            return
+        named = {'labels': self.node.label, 'densities': f'{self.node.label}-densities'}
+        for key, name in named.items():
+            if key in self.ctx and not self.ctx[key].label:
+                self.ctx[key].label = name
 
 
 def join_labels(nodes: Sequence[LabelSetData]) -> LabelSetData:
@@ -445,6 +463,11 @@ def join_densities(nodes: Sequence[DensitySetData]) -> DensitySetData:
     :raises DensityError: they come from different engines, versions or protocols.
     """
     return merge_nodes(merge_densities, 'densities', nodes, DensityError)
+
+
+def _has_vanished(folder: orm.RemoteData) -> bool:
+    """Return whether a folder on this machine does not exist any more; of another machine, False."""
+    return folder.computer.transport_type == 'core.local' and not Path(folder.get_remote_path()).is_dir()
 
 
 def validate_mode(mode: orm.Str, _: Any) -> str | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,9 @@ from aiida.plugins import WorkflowFactory
 
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.provenance.campaign import campaign_status
+from aiida_nanoml.provenance.carriers import CARRIER, DAEMON, carried_by_this_command
+from aiida_nanoml.worker.journal import Journal
+from aiida_nanoml.worker.schemas import JOURNAL_FILE
 from tests.forked import environment as forked
 
 COUNT = 40
@@ -75,6 +80,89 @@ def test_a_job_that_has_no_state_yet_is_told(campaign: orm.WorkChainNode, code: 
     found = campaign_status(caller)
     assert found.state == 'created'
     assert [(job.state, job.n_structures) for job in found.jobs] == [('created', 2)]
+
+
+@pytest.fixture
+def open_campaign(campaign: orm.WorkChainNode, code: orm.InstalledCode) -> Callable[[], orm.WorkChainNode]:
+    """Store a campaign that waits for a batch of two rows, as a killed command leaves it."""
+
+    def make() -> orm.WorkChainNode:
+        batch = campaign.called[0]
+        caller = orm.WorkChainNode(process_type=campaign.process_type)
+        caller.set_process_state('waiting')
+        for name in ('structures', 'mode', 'options', 'max_concurrent'):
+            caller.base.links.add_incoming(campaign.inputs[name], LinkType.INPUT_WORK, name)
+        caller.store()
+        job = orm.CalcJobNode(computer=code.computer, process_type=batch.process_type)
+        job.set_process_label('LabelCalculation')
+        job.set_process_state('waiting')
+        job.base.links.add_incoming(batch.inputs.rows, LinkType.INPUT_CALC, 'rows')
+        job.base.links.add_incoming(caller, LinkType.CALL_CALC, 'batch')
+        job.store()
+        return caller
+
+    return make
+
+
+def test_rows_of_a_job_whose_campaign_was_killed_wait(open_campaign) -> None:
+    caller = open_campaign()
+    running = campaign_status(caller)
+    assert (running.n_running, running.n_waiting, running.stands_still) == (2, 2, '')
+    caller.set_process_state('killed')
+    dead = campaign_status(caller)
+    assert (dead.n_done, dead.n_running, dead.n_waiting, dead.jobs) == (0, 0, 4, ())
+
+
+def test_rows_in_the_journal_of_a_running_batch_are_done(open_campaign, campaign, tmp_path: Path) -> None:
+    caller = open_campaign()
+    with Journal(tmp_path / JOURNAL_FILE, {'engine': 'paced'}) as journal:
+        journal.append({'row': 0, 'status': 'ok', 'wall_s': 2.0})
+        journal.append({'row': 1, 'status': 'not_converged', 'message': 'tried again', 'wall_s': 2.0})
+    caller.called[0].set_remote_workdir(str(tmp_path))
+    found = campaign_status(caller)
+    assert (found.n_done, found.n_running, found.n_waiting) == (1, 1, 2)
+    assert found.remaining_s is not None
+
+
+def test_a_campaign_whose_command_is_gone_stands_still(open_campaign, cli, cli_json) -> None:
+    caller = open_campaign()
+    with carried_by_this_command(caller):
+        assert campaign_status(caller).stands_still == ''
+        carrier = caller.base.extras.get(CARRIER)
+        assert f'`aiida-nanoml campaign status {caller.pk}`' in cli('campaign', 'resume', caller.pk, status=1).output
+    caller.base.extras.set(CARRIER, carrier | {'started': carrier['started'] - 100})  # its number was given again
+    assert 'is gone' in cli_json('campaign', 'status', caller.pk)['stands_still']
+    text = cli('campaign', 'status', caller.pk).stdout
+    assert 'waiting, stands still' in text
+    assert text.endswith(f'next: aiida-nanoml campaign resume {caller.pk}\n')
+    caller.base.extras.set(CARRIER, DAEMON)
+    assert campaign_status(caller).stands_still == 'no daemon runs'
+
+
+def test_a_terminated_command_says_how_to_come_back_and_loses_nothing(
+    cli, cli_json, make_chains, paced_code: orm.InstalledCode, tmp_path: Path
+) -> None:
+    structures = StructureSetData(make_chains(2, 4, 6)).store()
+    marker = tmp_path / 'hung'
+
+    def terminate() -> None:
+        wait_until(marker.exists)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=terminate)
+    thread.start()
+    settings = ('--set', 'hang_once=[4]', '--set', f'hung_marker="{marker}"')
+    arguments = ('--engine', 'paced', '--protocol', 'quick', '--code', paced_code.pk, '--name', 'ended', *settings)
+    ended = cli('label', structures.pk, *arguments, status=1)
+    thread.join()
+    assert 'was killed' in ended.output
+    node = orm.load_node(cli_json('campaign', 'status')['campaigns'][0]['uuid'])
+    assert f'`aiida-nanoml campaign resume {node.pk}`' in ended.output
+    assert CARRIER not in node.base.extras.all
+    found = campaign_status(node)
+    assert (found.state, found.n_running, found.n_waiting) == ('killed', 0, 3)
+    assert cli_json('campaign', 'resume', node.pk, '--name', 'resumed')['n_done'] == 3
+    assert 'has labelled everything' in cli('campaign', 'resume', 'resumed', status=1).output
 
 
 def test_what_is_no_campaign_is_refused(cli, campaign: orm.WorkChainNode) -> None:

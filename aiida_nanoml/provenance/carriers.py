@@ -1,0 +1,162 @@
+"""What carries a process on: a task in the queue of a running daemon, or the command that runs it in place."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+from aiida import orm
+from aiida.common import timezone
+from aiida.manage import get_manager
+from aiida.manage.configuration import Profile, get_config
+
+CARRIER = 'nanoml_carrier'
+"""Extra of a process without a caller: what carries it."""
+
+DAEMON = {'daemon': True}
+"""Value of the extra of a process that was submitted."""
+
+QUIET_S = 600.0
+"""A process that nothing is known of is taken for a live one for this time after its last change."""
+
+
+@contextmanager
+def carried_by_this_command(node: orm.ProcessNode) -> Iterator[None]:
+    """Note at a process that this command runs it, as long as the context lasts."""
+    started = psutil.Process().create_time()
+    node.base.extras.set(CARRIER, {'host': socket.gethostname(), 'pid': os.getpid(), 'started': started})
+    try:
+        yield
+    finally:
+        node.base.extras.delete(CARRIER)
+
+
+def note_submitted(node: orm.ProcessNode) -> None:
+    """Note at a process that the daemon carries it."""
+    node.base.extras.set(CARRIER, DAEMON)
+
+
+def daemon_runs(profile: Profile) -> bool:
+    """Return whether the daemon of a profile is alive; AiiDA only looks for the file that a killed one leaves."""
+    return daemon_process(profile) is not None
+
+
+def daemon_process(profile: Profile) -> psutil.Process | None:
+    """Return the process of the daemon of a profile; None if it does not run."""
+    from aiida.engine.daemon.client import get_daemon_client
+
+    pid = get_daemon_client(profile.name).get_daemon_pid()
+    try:
+        process = None if pid is None else psutil.Process(pid)
+        return None if process is None or process.status() == psutil.STATUS_ZOMBIE else process
+    except psutil.Error:
+        return None
+
+
+def queue_folder(profile: Profile) -> Path | None:
+    """Return the folder of the queue of tasks of a profile; None if its broker keeps none here."""
+    if profile.process_control_backend != 'core.zeromq':
+        return None
+    return Path(get_config().filepaths(profile)['broker_service']['dir']) / 'storage' / 'tasks'
+
+
+def read_queue(folder: Path) -> list[int]:
+    """Return the PKs of the processes that have a task, one for each task.
+
+    The class of AiiDA that reads the queue would put tasks that are worked on back among those that wait.
+
+    :param folder: see :func:`queue_folder`; it need not exist.
+    """
+    found = []
+    for file in sorted(folder.glob('*/*.json')):
+        try:
+            found.append(int(json.loads(file.read_bytes())['body']['args']['pid']))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # done in the meantime, or no task of a process
+    return found
+
+
+class Carriers:
+    """The daemon, its queue and the commands that run now, as found once."""
+
+    def __init__(self) -> None:
+        profile = get_manager().get_profile()
+        folder = queue_folder(profile)
+        self.profile = profile
+        self.has_broker = profile.process_control_backend is not None
+        self.daemon = daemon_process(profile) if self.has_broker else None
+        self.queue = None if folder is None else frozenset(read_queue(folder))
+        self.deaf = self.daemon is not None and _workers_are_deaf(self.daemon)
+
+    def stands_still(self, node: orm.ProcessNode) -> str:
+        """Return why a process does not move although it has not ended; empty if it moves, or has ended."""
+        if node.is_terminated:
+            return ''
+        carrier = root_of(node).base.extras.get(CARRIER, None)
+        if carrier and 'pid' in carrier:
+            if _is_alive(carrier):
+                return ''
+            if not self.has_task(node):
+                return f'the command that ran it (process {carrier["pid"]} of {carrier["host"]}) is gone'
+        known = carrier is not None or self.has_task(node)
+        if not known and timezone.now() - _last_change(node) < timedelta(seconds=QUIET_S):
+            return ''  # a script or a notebook may run it
+        if self.daemon is None:
+            return 'no daemon runs'
+        if not self.has_task(node):
+            return 'the daemon has no task for it'
+        return 'the broker was started again, and the daemon does not hear it' if self.deaf else ''
+
+    def has_task(self, node: orm.ProcessNode) -> bool:
+        """Return whether a process has a task in the queue of the broker."""
+        return self.has_broker and (self.queue is None or node.pk in self.queue)
+
+    def in_foreground(self, node: orm.ProcessNode) -> bool:
+        """Return whether a living command runs a process, or may do so."""
+        carrier = root_of(node).base.extras.get(CARRIER, None)
+        if carrier is None:
+            return timezone.now() - _last_change(node) < timedelta(seconds=QUIET_S)
+        return 'pid' in carrier and _is_alive(carrier)
+
+
+def _workers_are_deaf(daemon: psutil.Process) -> bool:
+    """Return whether workers of the daemon are older than its broker: they wait at the address of the one before."""
+    started: dict[str, list[float]] = {'broker': [], 'worker': []}
+    try:
+        for process in daemon.children(recursive=True):
+            command = process.cmdline()
+            for kind, times in started.items():
+                if kind in command and 'daemon' in command:
+                    times.append(process.create_time())
+    except psutil.Error:
+        return False
+    return bool(started['broker'] and started['worker']) and min(started['worker']) < max(started['broker']) - 1.0
+
+
+def root_of(node: orm.ProcessNode) -> orm.ProcessNode:
+    """Return the process without a caller at the top of a process."""
+    while node.caller is not None:
+        node = node.caller
+    return node
+
+
+def _last_change(node: orm.ProcessNode) -> Any:
+    """Return when a process, or one below it, changed last."""
+    return max(one.mtime for one in (node, *node.called_descendants))
+
+
+def _is_alive(carrier: dict[str, Any]) -> bool:
+    """Return whether a command runs; one of another machine is taken for alive."""
+    if carrier['host'] != socket.gethostname():
+        return True
+    try:
+        return abs(psutil.Process(carrier['pid']).create_time() - carrier['started']) < 1.0
+    except psutil.Error:
+        return False

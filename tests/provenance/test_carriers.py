@@ -1,0 +1,70 @@
+"""What carries processes: tasks in the queue of a broker, and their repair while the daemon is stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from aiida import orm
+from aiida.brokers.zeromq.queue import PersistentQueue
+from plumpy.process_comms import create_continue_body
+
+from aiida_nanoml.actions.mending import end_dead, repair_tasks
+from aiida_nanoml.provenance.carriers import DAEMON, Carriers, carried_by_this_command, note_submitted, read_queue
+
+
+@pytest.fixture
+def waiting(aiida_profile_clean) -> Callable[..., orm.WorkChainNode]:
+    """Store a process that waits, as far as a checkpoint says."""
+
+    def make(checkpoint: str = 'saved') -> orm.WorkChainNode:
+        node = orm.WorkChainNode()
+        node.set_process_state('waiting')
+        node.store()
+        if checkpoint:
+            node.set_checkpoint(checkpoint)
+        return node
+
+    return make
+
+
+def push(folder: Path, *pks: int) -> None:
+    queue = PersistentQueue(folder)
+    for number, pk in enumerate(pks):
+        queue.push(f'{pk}-{number}', {'body': create_continue_body(pid=pk, nowait=True)})
+
+
+def test_the_queue_is_read_and_not_changed(tmp_path: Path) -> None:
+    assert read_queue(tmp_path / 'none') == []
+    push(tmp_path, 7, 8)
+    queue = PersistentQueue(tmp_path)
+    queue.pop()
+    (tmp_path / 'pending' / 'half.json').write_text('{"body"')
+    (tmp_path / 'pending' / 'other.json').write_text(json.dumps({'body': None}))
+    assert sorted(read_queue(tmp_path)) == [7, 8]
+    assert len(list((tmp_path / 'processing').iterdir())) == 1, 'what is worked on is not given out again'
+
+
+def test_repair_makes_one_task_of_each_process_that_nothing_carries(waiting, tmp_path: Path) -> None:
+    ended, lost, queued, alive, without = waiting(), waiting(), waiting(), waiting(), waiting(checkpoint='')
+    ended.set_process_state('killed')
+    for node in (lost, queued, without):
+        note_submitted(node)
+    push(tmp_path, ended.pk, queued.pk, queued.pk)
+    with carried_by_this_command(alive):
+        done = repair_tasks(tmp_path, Carriers())
+        assert repair_tasks(tmp_path, Carriers()) == [], 'nothing is left to do'
+    assert sorted(read_queue(tmp_path)) == sorted([lost.pk, queued.pk])
+    assert done == ['gave 1 process to the daemon again', 'removed 2 tasks that were of no use']
+
+
+def test_what_nothing_can_continue_is_given_up(waiting) -> None:
+    node = waiting()
+    note_submitted(node)
+    assert node.base.extras.get('nanoml_carrier') == DAEMON
+    assert Carriers().stands_still(node) == 'no daemon runs'
+    assert end_dead(node) == 1
+    assert node.is_killed
+    assert Carriers().stands_still(node) == ''
