@@ -105,10 +105,13 @@ def split_rows(
     for stratum, order in strata_in_order.items():
         members = np.array(order)
         start = 0
+        # A large identity that comes late must not take the last one from the parts that follow.
+        kept = {'test': 1 + (validation > 0), 'validation': 1}
+        enough = len(order) > sum(share > 0 for share in shares.values())
         for part in ('test', 'validation'):
             wanted = _quota(shares[part], int(counts[members].sum()))
             taken = 0
-            while taken < wanted and start < len(order):
+            while taken < wanted and start < len(order) - enough * kept[part]:
                 part_of[order[start]] = part
                 taken += int(counts[order[start]])
                 start += 1

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aiida_nanoml.errors import DatasetError
@@ -175,6 +175,7 @@ def alloys(draw):
 
 
 @given(alloys(), st.integers(0, 5))
+@example(np.repeat([f'alloy-{number:04d}' for number in range(6)], [1, 8, 1, 1, 1, 1]), 1)
 def test_no_group_is_in_two_parts_or_folds(names, seed):
     keys = alloy_keys(names)
     parts = split_rows(keys, 0.2, 0.2, seed, called='alloys')

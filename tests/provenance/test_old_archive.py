@@ -118,7 +118,10 @@ def test_traces_lead_to_the_same(old) -> None:
 
 def test_audits_find_the_same(old) -> None:
     for uuid, audit in BEFORE['audit'].items():
-        assert losses(audit, command('audit', uuid, statuses=(0, 1)), audit['node']['label']) == []
+        now = command('audit', uuid, statuses=(0, 1))
+        known = {check['check'] for check in audit['checks']}
+        now['checks'] = [check for check in now['checks'] if check['check'] in known]
+        assert losses(audit, now, audit['node']['label']) == []
 
 
 def test_an_archive_is_asked_without_an_import(aiida_profile) -> None:
