@@ -24,7 +24,7 @@ class DensityTrain(NetworkFields, JobAction):
     action: ClassVar[str] = 'density_train'
     command: ClassVar[tuple[str, ...]] = ('density', 'train')
     example: ClassVar[str] = (
-        'aiida-nanoml density train labels-densities --test unseen-densities --set epochs=40 --name dense'
+        'aiida-nanoml density train labels-densities --test unseen-densities --set epochs=20 --name dense'
     )
 
     densities: Densities = argument('Densities to learn from.')

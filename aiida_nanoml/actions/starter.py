@@ -23,7 +23,7 @@ DENSITIES_ARCHIVE = 'siesta-densities.aiida'
 DENSITIES = {'densities': 'starter-densities', 'large': 'starter-densities-large'}
 """Densities of small flakes to learn from, and of larger ones to evaluate on."""
 
-NETWORK = {'spacing_ang': 0.25, 'epochs': 40}
+NETWORK = {'spacing_ang': 0.25, 'epochs': 20}
 """Settings for the starter densities, whose mesh is coarse."""
 
 
