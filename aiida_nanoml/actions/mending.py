@@ -82,7 +82,7 @@ def repair_tasks(folder: Path, carriers: Any) -> list[str]:
     if wanted - kept:
         done.append(f'gave {counted(len(wanted - kept), "process", "processes")} to the daemon again')
     if n_removed:
-        done.append(f'removed {counted(n_removed, "task")} that were of no use')
+        done.append(f'removed {counted(n_removed, "useless task")}')
     return done
 
 

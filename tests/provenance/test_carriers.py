@@ -57,7 +57,7 @@ def test_repair_makes_one_task_of_each_process_that_nothing_carries(waiting, tmp
         done = repair_tasks(tmp_path, Carriers())
         assert repair_tasks(tmp_path, Carriers()) == [], 'nothing is left to do'
     assert sorted(read_queue(tmp_path)) == sorted([lost.pk, queued.pk])
-    assert done == ['gave 1 process to the daemon again', 'removed 2 tasks that were of no use']
+    assert done == ['gave 1 process to the daemon again', 'removed 2 useless tasks']
 
 
 def test_what_nothing_can_continue_is_given_up(waiting) -> None:
