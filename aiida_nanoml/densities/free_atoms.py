@@ -67,10 +67,12 @@ class FreeAtoms:
         for density in densities:
             places, values = _some_points(density, generator)
             blocks = _design(density.structure, places)
-            for one, block in blocks.items():
-                right[one] = right.get(one, 0.0) + block.T @ values
-                for other, beside in blocks.items():
-                    normal[one, other] = normal.get((one, other), 0.0) + block.T @ beside
+            design = np.concatenate(list(blocks.values()), axis=1)
+            products = np.split(design.T @ design, len(blocks))
+            for one, rows, value in zip(blocks, products, np.split(design.T @ values, len(blocks)), strict=True):
+                right[one] = right.get(one, 0.0) + value
+                for other, product in zip(blocks, np.split(rows, len(blocks), axis=1), strict=True):
+                    normal[one, other] = normal.get((one, other), 0.0) + product
             kept.append((blocks, values))
         if not kept:
             raise DensityError('there are no densities to find those of free atoms in')
@@ -205,20 +207,20 @@ def _some_points(density: Density, generator: np.random.Generator) -> tuple[Floa
 def _design(structure: Structure, places: Floats) -> dict[str, Floats]:
     """Sum of the B-splines of all atoms of an element at some places, (p, b) for each element."""
     from scipy.interpolate import BSpline
+    from scipy.sparse import coo_array
     from scipy.spatial import cKDTree
 
     numbers, positions = _with_images(structure)
     pairs = cKDTree(places).sparse_distance_matrix(cKDTree(positions), RANGE_ANG * (1 - 1e-9), output_type='coo_matrix')
     # A place at a nucleus is treated like one at a small distance from it.
     distances = np.maximum(pairs.data, 0.0)
-    n = len(_knots()) - _DEGREE - 1
     blocks = {}
     for number in sorted(set(structure.numbers.tolist())):
         chosen = numbers[pairs.col] == number
         basis = BSpline.design_matrix(distances[chosen], _knots(), _DEGREE)
-        block = np.zeros((len(places), n))
-        np.add.at(block, pairs.row[chosen], basis.toarray())
-        blocks[SYMBOLS[number]] = block
+        rows = pairs.row[chosen]
+        sums = coo_array((np.ones(len(rows)), (rows, np.arange(len(rows)))), shape=(len(places), len(rows)))
+        blocks[SYMBOLS[number]] = (sums.tocsr() @ basis).toarray()
     return blocks
 
 
