@@ -360,8 +360,8 @@ class LabelSet:
     def contradictions(self) -> dict[str, list[int]]:
         """Return the finished rows of each structure that has several with different results, by its hash.
 
-        Results differ when the gap does by more than :data:`LARGEST_GAP_DIFFERENCE_EV`, or the energy by more than
-        twice that and :data:`LARGEST_ENERGY_DIFFERENCE_EV` for each electron: where a structure lies on the mesh of a
+        Results differ when the gap does by more than ``LARGEST_GAP_DIFFERENCE_EV``, or the energy by more than
+        twice that and ``LARGEST_ENERGY_DIFFERENCE_EV`` for each electron: where a structure lies on the mesh of a
         code changes both by less.
         """
         rows: dict[str, list[int]] = {}
