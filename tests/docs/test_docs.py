@@ -104,6 +104,7 @@ NOT_RUN = {
     ('docs/tutorials/quickstart.md', 'make quickstart'): 'takes minutes; tests/cli runs the command behind it',
     ('docs/tutorials/quickstart.md', 'source quickstart/activate'): 'stands on the results of the quickstart',
     ('docs/howto/cluster.md', 'ssh cluster'): 'needs the network',
+    ('docs/howto/resume.md', 'aiida-nanoml campaign resume'): 'needs a broker that was killed',
     ('docs/howto/cluster.md', 'aiida-nanoml flakes generate'): 'takes days on a cluster',
     ('docs/howto/warm_start.md', 'aiida-nanoml label flakes'): 'needs SIESTA; tests/cli replays a recorded comparison',
     ('docs/howto/studies.md', 'aiida-nanoml study selection'): 'trains hundreds of networks',
