@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -112,8 +113,6 @@ def end_orphans(profile: Profile) -> int:
 
     :returns: their number.
     """
-    import contextlib
-
     import psutil
 
     orphans = find_orphans(profile)

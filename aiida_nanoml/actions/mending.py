@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,8 +113,6 @@ def _mark_killed(nodes: list[ProcessNode]) -> int:
 
 def _play(nodes: list[ProcessNode]) -> None:
     """Let the daemon continue paused processes; one that does not answer yet stays paused and is reported again."""
-    import contextlib
-
     from aiida.engine.processes.control import ProcessTimeoutException, play_processes
 
     with contextlib.suppress(ProcessTimeoutException):

@@ -36,11 +36,20 @@ class ContinueCampaign(NamedAction):
     def perform(self, session: Session) -> Result:
         """Run the workflow again with the labels that there are, or submit it."""
         from aiida_nanoml.provenance.campaign import campaign_status
-        from aiida_nanoml.workflows.label import LabelWorkChain
 
         node = self.load('node')
         check_campaign(node)
-        before = campaign_status(node)
+        return self.label_rest(node, campaign_status(node), session)
+
+    def label_rest(self, node: ProcessNode, before: Campaign, session: Session) -> Result:
+        """Run the workflow again, or submit it.
+
+        :param node: the campaign.
+        :param before: its status.
+        """
+        from aiida_nanoml.provenance.campaign import campaign_status
+        from aiida_nanoml.workflows.label import LabelWorkChain
+
         self.check_open(before)
         builder = LabelWorkChain.get_builder_to_resume(node)
         for name, value in self.changes().items():
@@ -101,14 +110,15 @@ class ResumeCampaign(ContinueCampaign):
 
         node = self.load('node')
         check_campaign(node)
-        if not campaign_status(node).stands_still:
-            return super().perform(session)
+        before = campaign_status(node)
+        if not before.stands_still:
+            return self.label_rest(node, before, session)
         profile = get_manager().get_profile()
         if profile.process_control_backend is not None:
             return MendedCampaign(node, tuple(mend(profile, node)))
         end_dead(node)
         session.note('without a broker nothing can continue its jobs: they are given up, and their rows labelled again')
-        return super().perform(session)
+        return self.label_rest(node, campaign_status(node), session)
 
 
 @dataclass(frozen=True)

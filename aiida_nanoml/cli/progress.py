@@ -164,16 +164,15 @@ class _Jobs:
             self._find_called()  # what they called in between; they are not asked again
         for pk in ended:
             node = self._running.pop(pk)
-            step = STEPS.get(node.process_label or '')
-            if step is not None:
+            if self._sizes.pop(pk, None) is not None:
+                step = STEPS[node.process_label]
                 self._ended[step] = self._ended.get(step, 0) + _job_size(node, step)
         sums = {step: (done, done) for step, done in self._ended.items()}
         for pk, size in self._sizes.items():
-            if pk in self._running:
-                step = STEPS[self._running[pk].process_label]
-                done, total = sums.get(step, (0, 0))
-                job_done, job_total = _job_progress(self._running[pk], size)
-                sums[step] = (done + job_done, total + job_total)
+            step = STEPS[self._running[pk].process_label]
+            done, total = sums.get(step, (0, 0))
+            job_done, job_total = _job_progress(self._running[pk], size)
+            sums[step] = (done + job_done, total + job_total)
         return sums
 
     def _find_called(self) -> None:

@@ -21,8 +21,6 @@ from aiida_nanoml.learning.dense_layers import Singles
 from aiida_nanoml.learning.keras_backend import import_keras
 from aiida_nanoml.learning.keras_files import core_model, set_core_weights
 
-_LAYOUT_SETTINGS = ('activation', 'output', 'loss', 'weight_decay')
-
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -225,7 +223,10 @@ def training_loop(
     """
     layout = Layout(
         kernels=tuple(kernel.shape for kernel in kernels),
-        **{name: getattr(settings, name) for name in _LAYOUT_SETTINGS},
+        activation=settings.activation,
+        output=settings.output,
+        loss=settings.loss,
+        weight_decay=settings.weight_decay,
     )
     compiled = _compiled(layout)
     if not compiled.lock.acquire(blocking=False):  # another thread trains with it

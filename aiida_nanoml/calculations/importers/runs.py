@@ -197,6 +197,7 @@ class RunImporter:
         """Import the steps of a run before the last; return the runs and steps that are finished now."""
         last = read_finished_once(folder, run.digest, self._vacuum_ang)
         done: list[FoundRun] = []
+        pseudos: tuple[dict[str, Any], str] | None = None  # looked for once: the whole output is read for them
         for number, finished in read_finished_steps(folder, last).items():
             step = FoundRun(run.folder, run.root, f'{run.name}/step-{number}', run.family, step=number)
             step.digest = _key_of_step(run.digest, number)
@@ -204,7 +205,8 @@ class RunImporter:
             if step.digest in self._known:
                 self._recognise(step)
             else:
-                done += self._add(step, finished, files, *self._finder.find(folder))
+                pseudos = pseudos or self._finder.find(folder)
+                done += self._add(step, finished, files, *pseudos)
         return done
 
     def _recognise(self, run: FoundRun) -> None:
