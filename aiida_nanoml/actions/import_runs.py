@@ -170,7 +170,11 @@ class ImportedRuns(Result):
         """Return the folders that were skipped, with the reasons, and the notes about the others."""
         tables = []
         for title, statuses in (('skipped', ('skipped',)), ('notes', ('imported', 'present'))):
-            rows = [(f'  {run.folder}', run.reason) for run in self.runs if run.status in statuses and run.reason]
+            rows = [
+                (f'  {run.folder / run.input}', run.reason)
+                for run in self.runs
+                if run.status in statuses and run.reason
+            ]
             if rows:
                 more = [f'  and {len(rows) - SHOWN_REASONS} more, see --json'] if len(rows) > SHOWN_REASONS else []
                 tables += [f'{title}:', aligned(rows[:SHOWN_REASONS]), *more]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiida import orm
@@ -160,6 +160,7 @@ class PseudopotentialFinder:
         self._files: dict[str, PseudopotentialFile] = {}
         self._nodes: dict[str, SiestaPseudopotential] = {}
         self._members: dict[str, tuple[SiestaPseudopotential, PseudopotentialFile]] = {}
+        self._told: dict[int, tuple[str, str]] = {}
 
     def find(self, folder: RunFolder) -> tuple[dict[str, SiestaPseudopotential], str]:
         """Find the pseudopotentials of a run.
@@ -177,18 +178,28 @@ class PseudopotentialFinder:
                 node = self._find_in_folder(folder, beside[species], known)
             else:
                 node = self._find_in_family(element, known)
-            if node.element != element:
+            own, md5 = self._identity(node)
+            if own != element:
                 raise RunFolderError(
-                    FailureCode.PSEUDOPOTENTIAL,
-                    f'{beside.get(species, species)} is of {node.element}, not of {element}',
+                    FailureCode.PSEUDOPOTENTIAL, f'{beside.get(species, species)} is of {own}, not of {element}'
                 )
-            if element in found and found[element].md5 != node.md5:
+            if element in found and self._identity(found[element])[1] != md5:
                 raise RunFolderError(
                     FailureCode.PSEUDOPOTENTIAL, f'the species of {element} have different pseudopotentials'
                 )
             found[element] = node
         by_family = [species for species in folder.species if species not in beside]
         return found, str(self._family.label) if by_family else 'folder'
+
+    def md5s(self, pseudos: Mapping[str, SiestaPseudopotential]) -> dict[str, str]:
+        """Return the MD5 of nodes that were found here, by element."""
+        return {element: self._identity(node)[1] for element, node in pseudos.items()}
+
+    def _identity(self, node: SiestaPseudopotential) -> tuple[str, str]:
+        """Return element and MD5 of a node; AiiDA asks the database for each attribute of a node that is stored."""
+        if id(node) not in self._told:
+            self._told[id(node)] = (node.element, node.md5)
+        return self._told[id(node)]
 
     @property
     def _family(self) -> PseudoPotentialFamily:
@@ -233,10 +244,11 @@ class PseudopotentialFinder:
         return node
 
     def _read_file(self, node: SiestaPseudopotential) -> PseudopotentialFile:
-        if node.md5 not in self._files:
+        md5 = self._identity(node)[1]
+        if md5 not in self._files:
             content = node.get_content(mode='rb').decode('utf-8', errors='replace')
             try:
-                self._files[node.md5] = read_pseudopotential(content, 'psml' if isinstance(node, PsmlData) else 'psf')
+                self._files[md5] = read_pseudopotential(content, 'psml' if isinstance(node, PsmlData) else 'psf')
             except EngineError as error:
                 raise RunFolderError(FailureCode.PSEUDOPOTENTIAL, f'{node.filename} cannot be read: {error}') from error
-        return self._files[node.md5]
+        return self._files[md5]

@@ -462,14 +462,16 @@ def check_atom_distances(structure: Structure) -> None:
     from ase.data import covalent_radii
     from ase.neighborlist import primitive_neighbor_list
 
+    from aiida_nanoml.structures.neighbours import near_pairs
+
     radii = CLOSEST_APPROACH * covalent_radii[np.asarray(structure.numbers, dtype=np.int64)]
-    first, second, distances = primitive_neighbor_list(
-        'ijd',
-        np.asarray(structure.pbc),
-        np.asarray(structure.cell),
-        np.asarray(structure.positions),
-        2.0 * float(radii.max()),
-    )
+    reach, positions = 2.0 * float(radii.max()), np.asarray(structure.positions, dtype=np.float64)
+    if np.any(structure.pbc):
+        first, second, distances = primitive_neighbor_list(
+            'ijd', np.asarray(structure.pbc), np.asarray(structure.cell), positions, reach
+        )
+    else:
+        first, second, distances = near_pairs(positions, np.array([0, len(positions)]), reach)
     shortfalls = distances - radii[first] - radii[second]
     if len(shortfalls) and shortfalls.min() < 0:
         worst = int(np.argmin(shortfalls))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aiida_nanoml.engines.siesta.computed import RunTexts, read_computed
+from aiida_nanoml.engines.siesta.computed import XV_PREVAILS, RunTexts, read_computed
 from aiida_nanoml.engines.siesta.fdf import read_fdf
 from aiida_nanoml.engines.siesta.folder import (
     FinishedRun,
@@ -20,6 +20,7 @@ from aiida_nanoml.engines.siesta.folder import (
     open_run_folder,
     read_finished_run,
     read_finished_steps,
+    tell_runs_apart,
 )
 from aiida_nanoml.engines.siesta.geometry import read_course, read_geometry_files
 from aiida_nanoml.errors import EngineError, EvaluationError, StructureError
@@ -394,3 +395,46 @@ def test_sisl_reads_the_same_geometry(tmp_path: Path, name: str) -> None:
     for again in read_geometry_files(lambda file: (folder / file).read_text(encoding='utf-8'), 'other'):
         np.testing.assert_allclose(again.cell, known.cell, atol=1e-6)
         np.testing.assert_allclose(again.positions, known.xyz, atol=1e-6)
+
+
+def test_runs_with_names_and_labels_of_their_own_share_a_folder(methane: Path) -> None:
+    other = methane / 'other'
+    unpack('al', other)
+    for path in other.iterdir():
+        path.rename(methane / path.name)
+    other.rmdir()
+    (methane / 'MESSAGES').write_text('WARNING: SCF_NOT_CONV: of one of the two\n', encoding='utf-8')
+    assert tell_runs_apart(methane, methane) == ['al.fdf', 'ch4.fdf']
+    gaps = [
+        read_finished_run(open_run_folder(methane, methane, name)).result.label.gap_ev for name in ('al.fdf', 'ch4.fdf')
+    ]
+    assert gaps == pytest.approx([1.01157209, METHANE_GAP_EV], abs=1e-6)
+    edit(methane / 'al.fdf', ('SystemLabel al', 'SystemLabel ch4'))
+    assert tell_runs_apart(methane, methane) == [], 'the file of levels is that of one of them'
+    assert 'SystemLabel ch4' in refusal(methane).message
+
+
+def test_what_is_written_may_change_after_the_run(methane: Path) -> None:
+    edit(methane / 'ch4.fdf', ('SystemName x', 'SystemName methane\nDM.UseSaveDM T\nWriteForces T'))
+    assert read(methane).result.label.gap_ev == pytest.approx(METHANE_GAP_EV, abs=1e-6)
+    edit(methane / 'ch4.fdf', ('DM.UseSaveDM T', 'UseSaveData T'))
+    assert 'UseSaveData differs' in refusal(methane).message
+
+
+def test_a_run_that_was_asked_to_stop_was_not_killed(methane: Path) -> None:
+    text = (methane / 'ch4.out').read_text(encoding='utf-8')
+    (methane / 'ch4.out').write_text(text[:9000] + '\nS only\nRequested End of Run. Bye!!\n', encoding='utf-8')
+    assert 'as its input asks' in refusal(methane).message
+
+
+def test_geometry_of_a_file_that_the_output_announces(methane: Path) -> None:
+    edit(
+        methane / 'ch4.out', ('siesta: Atomic coordinates (Bohr)', f'{XV_PREVAILS}\nsiesta: Atomic coordinates (Bohr)')
+    )
+    edit_both(methane, ('0.63000000 0.63000000 0.63000000', '0.63 0.63 0.83'))
+    assert read(methane).structure.positions[1] == pytest.approx([0.63, 0.63, 0.63], abs=1e-4)
+
+
+def test_the_output_alone_says_that_a_density_did_not_converge(methane: Path) -> None:
+    edit(methane / 'ch4.out', ('SCF cycle converged after', 'SCF_NOT_CONV: one step\nSCF cycle converged after'))
+    assert refusal(methane).code == 'not_converged'

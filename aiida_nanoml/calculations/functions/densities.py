@@ -69,7 +69,7 @@ def import_siesta_densities(
     folders, structures, sources = [], [], []
     for run in runs['runs']:
         try:
-            folder = open_run_folder(root / run['folder'], root)
+            folder = open_run_folder(root / run['folder'], root, run.get('input', ''))
             if folder.files() | folder.density_files() != run['files']:
                 raise DatasetError(f'{run["folder"]} is not what it was when the import began')
             finished = read_finished_run(folder, runs['vacuum_ang'])

@@ -68,8 +68,8 @@ def import_siesta_runs(
 
     :param remote_folder: the folder below which the runs lie, on this machine.
     :param runs: ``runs``, a list of mappings: ``folder`` relative to the remote folder, ``name``, ``family``,
-        ``digest`` and ``files`` (MD5 by name) of the content that is meant, and the number ``step`` where it is not
-        the last one; and ``vacuum_ang``, see
+        ``digest`` and ``files`` (MD5 by name) of the content that is meant, the number ``step`` where it is not
+        the last one, and the name ``input`` where the folder holds several runs; and ``vacuum_ang``, see
         :func:`~aiida_nanoml.engines.siesta.folder.read_finished_run`.
     :param pseudos: pseudopotential files of the runs, as ``pseudo_C`` for each element.
     :returns: ``structures`` and ``labels``, one row a run.
@@ -79,12 +79,13 @@ def import_siesta_runs(
     md5 = {name.removeprefix(PSEUDO): node.md5 for name, node in pseudos.items()}
     structures, sources, rows = [], [], {}
     steps: dict[tuple[str, str], dict[int, FinishedRun]] = {}
-    for row, run in enumerate(runs['runs']):
+    entries, vacuum_ang = runs['runs'], runs['vacuum_ang']
+    for row, run in enumerate(entries):
         try:
-            folder = open_run_folder(root / run['folder'], root)
+            folder = open_run_folder(root / run['folder'], root, run.get('input', ''))
             if folder.digest() != run['digest']:
                 raise DatasetError(f'{run["folder"]} is not what it was when the import began')
-            finished = read_finished_once(folder, run['digest'], runs['vacuum_ang'])
+            finished = read_finished_once(folder, run['digest'], vacuum_ang)
             if 'step' in run:
                 key = (run['folder'], run['digest'])
                 if key not in steps:
@@ -95,7 +96,7 @@ def import_siesta_runs(
         structures.append(finished.structure)
         sources.append(source_of_run(finished, md5))
         rows[row] = LabelledRow.from_label(finished.result.label, finished.result.wall_s, finished.note)
-    names, families = ([run[key] for run in runs['runs']] for key in ('name', 'family'))
+    names, families = ([run[key] for run in entries] for key in ('name', 'family'))
     imported = StructureSet.from_structures(structures, names=names, families=families)
     labels = tabulate(functools.reduce(LabelSource.joined, sources), imported, rows)
     return {STRUCTURES: StructureSetData(imported), LABELS: LabelSetData(labels)}

@@ -35,7 +35,9 @@ from aiida_nanoml.engines.siesta.folder import (
     read_finished_once,
     read_finished_steps,
     source_of_run,
+    tell_runs_apart,
 )
+from aiida_nanoml.engines.siesta.run_files import stem
 from aiida_nanoml.errors import EvaluationError, NanomlError
 from aiida_nanoml.structures import StructureSet
 
@@ -57,6 +59,7 @@ class FoundRun:
     :param step: which step of the run in the folder it is; None: the last.
     :param steps: the steps before the last, where they are wanted.
     :param row: of its structure and label in these nodes.
+    :param input: name of its input, where the folder holds several runs.
     """
 
     folder: Path
@@ -74,6 +77,7 @@ class FoundRun:
     step: int | None = None
     steps: list[FoundRun] = field(default_factory=list)
     row: int = 0
+    input: str = ''
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is reported about the run, in types of JSON."""
@@ -84,6 +88,7 @@ class FoundRun:
             'n_atoms': self.n_atoms,
             'uuid': self.uuid,
             'reason': self.reason or None,
+            'input': self.input or None,
         }
 
 
@@ -100,18 +105,25 @@ def find_runs(roots: Sequence[Path], family: Callable[[str], str]) -> list[Found
 
     :param family: returns the family of a run by its name.
     """
-    found: dict[Path, FoundRun] = {}
+    found: dict[Path, list[FoundRun]] = {}
     for root in roots:
         unreadable: list[OSError] = []
         for folder in find_run_folders(root, unreadable.append):
             relative = folder.relative_to(root)
             name = str(relative) if relative.parts else folder.resolve().name
-            found.setdefault(folder.resolve(), FoundRun(folder, root, name, family(Path(name).name)))
+            if folder.resolve() in found:
+                continue
+            inputs = tell_runs_apart(folder, root)
+            names = [str(Path(name, stem(one))) for one in inputs] or [name]
+            found[folder.resolve()] = [
+                FoundRun(folder, root, own, family(Path(own).name), input=one)
+                for own, one in zip(names, inputs or [''], strict=True)
+            ]
         for error in unreadable:
             path = Path(str(error.filename))
             reason = f'the folder cannot be read: {error.strerror}'
-            found.setdefault(path, FoundRun(path, root, path.name, status=SKIPPED, reason=reason))
-    return list(found.values())
+            found.setdefault(path, [FoundRun(path, root, path.name, status=SKIPPED, reason=reason)])
+    return [run for runs in found.values() for run in runs]
 
 
 class RunImporter:
@@ -179,7 +191,7 @@ class RunImporter:
 
     def _take_folder(self, run: FoundRun, twins: dict[str, FoundRun], later: list[FoundRun]) -> list[FoundRun]:
         """Read a folder; return the runs of which it is known now what became of them."""
-        folder = open_run_folder(run.folder, run.root)
+        folder = open_run_folder(run.folder, run.root, run.input)
         files = folder.files()
         run.digest = digest_of_files(files)
         if run.digest in twins:
@@ -199,7 +211,7 @@ class RunImporter:
         done: list[FoundRun] = []
         pseudos: tuple[dict[str, Any], str] | None = None  # looked for once: the whole output is read for them
         for number, finished in read_finished_steps(folder, last).items():
-            step = FoundRun(run.folder, run.root, f'{run.name}/step-{number}', run.family, step=number)
+            step = FoundRun(run.folder, run.root, f'{run.name}/step-{number}', run.family, step=number, input=run.input)
             step.digest = _key_of_step(run.digest, number)
             run.steps.append(step)
             if step.digest in self._known:
@@ -233,7 +245,7 @@ class RunImporter:
         self, run: FoundRun, finished: FinishedRun, files: dict[str, str], pseudos: dict[str, Any], origin: str
     ) -> list[FoundRun]:
         """Add a run to a batch; return the runs of the batch if it is full, and was imported."""
-        source = source_of_run(finished, {element: node.md5 for element, node in pseudos.items()})
+        source = source_of_run(finished, self._finder.md5s(pseudos))
         batches = self._batches.setdefault(run.root, [])
         batch = next((batch for batch in batches if batch.source.compatible(source)), None)
         if batch is None:
@@ -251,6 +263,7 @@ class RunImporter:
                 'files': files,
                 'pseudopotentials': origin,
                 **({} if run.step is None else {'step': run.step}),
+                **({'input': run.input} if run.input else {}),
             }
         )
         if len(batch.runs) < (self._batch_size or 1):

@@ -138,7 +138,7 @@ class DensityImporter:
         for run in runs:
             if run.hash not in wanted:
                 continue
-            folder = open_run_folder(run.folder, run.root)
+            folder = open_run_folder(run.folder, run.root, run.input)
             try:
                 files = folder.files() | folder.density_files()
             except EvaluationError:
@@ -147,6 +147,7 @@ class DensityImporter:
             found, origin = self._finder.find(folder)
             pseudos |= found
             entry = {'folder': str(run.folder.relative_to(run.root)), 'name': run.name, 'family': run.family}
+            entry |= {'input': run.input} if run.input else {}
             parts.setdefault(run.root, []).append(entry | {'files': files, 'pseudopotentials': origin})
         if not parts:
             return made

@@ -43,6 +43,9 @@ _PRINTED_DEFAULTS = (
 )
 """Keys that decide about the label, how the output prints their values, and the default of SIESTA 4.1."""
 
+XV_PREVAILS = '! Info in XV file prevails over previous structure input'
+"""What an output says where the geometry is not that of its input."""
+
 NOT_RELAXED = 'the geometry was not relaxed within the allowed steps: the label belongs to the last one'
 
 
@@ -107,10 +110,10 @@ def read_computed(run: RunTexts) -> Computed:
     moves = moves_atoms(run.fdf)
     given = _given_geometry(run, course)
     geometry = _last_geometry(run, course, output) if moves else _single_geometry(run, course, given)
-    mesh = _used_mesh(run, output, geometry)
+    mesh = _used_mesh(run, read_printed_mesh(output), geometry)
     structure = structure_of_geometry(run.fdf, geometry, mesh)
     parameters = parameters_of_structure(_with_printed_defaults(run.fdf, output), structure, mesh)
-    unrelaxed = moves and (course.relaxed is False or 'GEOM_NOT_CONV' in (run.read('MESSAGES') or ''))
+    unrelaxed = moves and (course.relaxed is False or 'GEOM_NOT_CONV' in output + (run.read('MESSAGES') or ''))
     return Computed(structure, parameters, NOT_RELAXED if unrelaxed else '')
 
 
@@ -124,12 +127,13 @@ def read_computed_steps(run: RunTexts) -> dict[int, tuple[Structure, Label]]:
     """
     output = run.read(run.output) or ''
     course = read_course(output, run.fdf.get_quantity('LatticeConstant', 'Ang'))
+    printed = read_printed_mesh(output)
     steps = {}
     for number, (geometry, (start, end)) in enumerate(zip(course.steps[:-1], course.spans, strict=False)):
         label = read_step(RunText(f'{run.output}, step {number}', output[start:end])) if geometry else None
         if geometry is None or label is None:
             continue
-        mesh = _used_mesh(run, output, geometry)
+        mesh = _used_mesh(run, printed, geometry)
         steps[number] = (structure_of_geometry(run.fdf, geometry, mesh), label)
     return steps
 
@@ -172,7 +176,7 @@ def _given_geometry(run: RunTexts, course: Course) -> Geometry | None:
         return None
     if course.first is None or given.difference(course.first) <= _tolerance(given):
         return given if course.first is None or given.cell is not None else replace(given, cell=course.first.cell)
-    if geometry_flag(run.fdf) is None:
+    if geometry_flag(run.fdf) is None and XV_PREVAILS not in (run.read(run.output) or ''):
         raise RunFolderError(FailureCode.INPUT_CHANGED, _contradiction(run, given, course.first))
     return None
 
@@ -208,12 +212,12 @@ def _last_geometry(run: RunTexts, course: Course, output: str) -> Geometry:
     )
 
 
-def _used_mesh(run: RunTexts, output: str, geometry: Geometry) -> KMesh:
+def _used_mesh(run: RunTexts, printed: KMesh | None, geometry: Geometry) -> KMesh:
     """Return the mesh of k-points that a run used.
 
+    :param printed: as the output gives it.
     :raises RunFolderError: ``'input_changed'``, that of the output contradicts a block of the input.
     """
-    printed = read_printed_mesh(output)
     if printed is None:
         return read_mesh(run.fdf, np.zeros((3, 3)) if geometry.cell is None else geometry.cell)
     if run.fdf.get_block('kgrid.MonkhorstPack') is not None:

@@ -51,6 +51,9 @@ _SPINS = {
     **dict.fromkeys(('spinorbit', 'so', 'soc'), 'spin-orbit'),
     **dict.fromkeys(('spinorbit+offsite', 'so+offsite', 'soc+offsite'), 'spin-orbit'),
 }
+_AUTHORS_ALSO = {'PZ': 'CA', 'LYP': 'BLYP'}
+"""Other names of authors that SIESTA knows, in capitals."""
+
 _STANDING_STILL = frozenset({'cg', 'broyden', 'fire'})
 """Kinds of run that move no atoms unless a number of steps is given."""
 
@@ -262,7 +265,8 @@ def _effective_values(parameters: SiestaParameters, structure: Structure) -> dic
 
 def _read_explicit_parameters(fdf: Fdf, structure: Structure, mesh: KMesh) -> SiestaParameters:
     functional = fdf.get('XC.Functional', SIESTA_DEFAULTS.xc_functional).upper().replace('LSD', 'LDA')
-    given = fdf.get('XC.Authors', SIESTA_DEFAULTS.xc_authors).upper().replace('PZ', 'CA')
+    given = fdf.get('XC.Authors', SIESTA_DEFAULTS.xc_authors).upper()
+    given = _AUTHORS_ALSO.get(given, given)
     size = fdf.get('PAO.BasisSize', SIESTA_DEFAULTS.basis_size)
     shift = fdf.get_quantity('PAO.EnergyShift', 'eV')
     temperature = fdf.get_quantity('ElectronicTemperature', 'K', SIESTA_DEFAULTS.electronic_temperature_kelvin)

@@ -15,10 +15,10 @@ from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.engines.siesta.computed import RunTexts, is_given_elsewhere, read_computed, read_computed_steps
 from aiida_nanoml.engines.siesta.engine import SiestaEngine
 from aiida_nanoml.engines.siesta.fdf import Fdf, read_fdf
-from aiida_nanoml.engines.siesta.fdf_recognition import match_protocol
+from aiida_nanoml.engines.siesta.fdf_recognition import geometry_flag, match_protocol
 from aiida_nanoml.engines.siesta.mesh import read_density
 from aiida_nanoml.engines.siesta.output import Run, read_run
-from aiida_nanoml.engines.siesta.parameters import SiestaParameters
+from aiida_nanoml.engines.siesta.parameters import SiestaParameters, is_housekeeping
 from aiida_nanoml.engines.siesta.run_files import (
     RunFolderError,
     choose_output,
@@ -42,6 +42,9 @@ _WELCOME = re.compile(r'^ *\* +WELCOME TO SIESTA +\*', re.MULTILINE)
 _HEAD = re.compile(r'^ *Siesta Version *:|^Executable *:', re.MULTILINE)
 
 
+_UNNAMED = ('MESSAGES', 'time.json')
+"""Files that every run writes under the same name: in a folder of several runs, those of the last one."""
+
 _KEPT_RUNS = 300
 _READ_BEFORE: dict[tuple[Path, str, float | None], FinishedRun] = {}
 
@@ -56,6 +59,7 @@ class RunFolder:
     :param output: name of the file with the standard output.
     :param fdf: content of the input, and of the files that it names.
     :param included: names of these files, as the input gives them.
+    :param shared: the folder holds other runs, too.
     """
 
     path: Path
@@ -64,6 +68,7 @@ class RunFolder:
     output: str
     fdf: Fdf
     included: tuple[str, ...] = ()
+    shared: bool = False
     _texts: dict[str, str | None] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -84,6 +89,8 @@ class RunFolder:
 
         :raises RunFolderError: ``'outside'``, a link leads out of the tree; ``'unreadable'``.
         """
+        if self.shared and name in _UNNAMED:
+            return None
         if name not in self._texts:
             text = read_text(self.path / name, self.root)
             self._texts[name] = _last_run(text) if text is not None and name == self.output else text
@@ -172,20 +179,57 @@ def find_run_folders(root: Path, unreadable: Callable[[OSError], None]) -> Itera
             yield path
 
 
-def open_run_folder(path: Path, root: Path) -> RunFolder:
+def open_run_folder(path: Path, root: Path, name: str = '') -> RunFolder:
     """Find the files of a run in a folder.
 
     The output is recognised by what is in it. Of several files, input and output of one name belong together.
 
     :param path: the folder.
     :param root: nothing outside this folder is read.
+    :param name: of the input, where the folder holds several runs; see :func:`tell_runs_apart`.
     :raises RunFolderError: there is no input or no output, or more than one run.
     """
+    inputs, outputs = _read_folder(path, root.resolve())
+    if name:
+        pairs = _pairs_of_one_name(path, inputs, outputs)
+        found = inputs.get(name)
+        if name not in pairs or found is None:
+            raise RunFolderError(FailureCode.NO_INPUT, f'{name} and an output of this name are not there')
+    else:
+        name, output = _choose_pair(path, inputs, outputs)
+        found, pairs = inputs[name], {name: output}
+    if isinstance(found, RunFolderError):
+        raise found
+    return replace(found, output=pairs[name], shared=len(pairs) > 1)
+
+
+def tell_runs_apart(path: Path, root: Path) -> list[str]:
+    """Return the names of the inputs in a folder of several runs; none where it holds one, or they cannot be told.
+
+    Two runs are told apart where each input has an output of its name, and a ``SystemLabel`` of its own: then all other
+    files have one, too.
+
+    :param path: the folder.
+    :param root: nothing outside this folder is read.
+    """
+    try:
+        if sum(is_input(entry.name) for entry in path.iterdir()) < 2:
+            return []
+        inputs, outputs = _read_folder(path, root.resolve())
+    except (OSError, RunFolderError):
+        return []
+    pairs = _pairs_of_one_name(path, inputs, outputs)
+    read = [found for name in pairs if isinstance(found := inputs[name], RunFolder)]
+    apart = 1 < len(read) == len({found.prefix for found in read}) == len(pairs)
+    return list(pairs) if apart else []
+
+
+def _read_folder(path: Path, root: Path) -> tuple[dict[str, RunFolder | RunFolderError], list[str]]:
+    """Return the inputs of a folder, and the names of its outputs."""
     try:
         names = sorted(entry.name for entry in path.iterdir())
     except OSError as error:
         raise RunFolderError(FailureCode.UNREADABLE, f'the folder cannot be read: {error.strerror}') from error
-    root = root.resolve()
     given = [name for name in names if is_input(name)]
     if not given:
         raise RunFolderError(FailureCode.NO_INPUT, 'there is no input (.fdf) beside the output')
@@ -196,12 +240,19 @@ def open_run_folder(path: Path, root: Path) -> RunFolder:
             'there is no output: no file in the folder begins as the standard output of SIESTA does, so the run has '
             'not begun or its output is elsewhere',
         )
-    inputs = _read_inputs(path, root, given)
-    name, output = _choose_pair(path, inputs, outputs)
-    found = inputs[name]
-    if isinstance(found, RunFolderError):
-        raise found
-    return replace(found, output=output)
+    return _read_inputs(path, root, given), outputs
+
+
+def _pairs_of_one_name(
+    path: Path, inputs: Mapping[str, RunFolder | RunFolderError], outputs: Sequence[str]
+) -> dict[str, str]:
+    """Return the output of each input that has one of its name; of several, the only one that came to its end."""
+    pairs = {}
+    for name in inputs:
+        alike = choose_output(path, [output for output in outputs if stem(output) == stem(name)])
+        if len(alike) == 1:
+            pairs[name] = alike[0]
+    return pairs
 
 
 def _named_outputs(names: Sequence[str], inputs: Sequence[str]) -> list[str]:
@@ -259,9 +310,18 @@ def _choose_pair(
     if len(pairs) > 1:
         raise RunFolderError(
             FailureCode.AMBIGUOUS,
-            f'{", ".join(inputs)} and {", ".join(outputs)}: keep one run in a folder, or name them alike',
+            f'{", ".join(inputs)} and {", ".join(outputs)}: {_why_ambiguous(inputs)}',
         )
     return pairs[0]
+
+
+def _why_ambiguous(inputs: Mapping[str, RunFolder | RunFolderError]) -> str:
+    """Describe what keeps the runs of a folder from being told apart, and what to do."""
+    labels = [found.prefix for found in inputs.values() if isinstance(found, RunFolder)]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        return f'several inputs have the SystemLabel {twice}, and so one file of levels: give each run its own folder'
+    return 'keep one run in a folder, or name input and output of each run alike'
 
 
 def _is_repeated(folder: RunFolder | RunFolderError, output: str) -> bool:
@@ -391,16 +451,20 @@ def _check_input_unchanged(folder: RunFolder) -> None:
     """
     seen = _read_repeated(folder)
     if seen is not None and seen != folder.fdf:
+        # What is written, and with which density a run begins, may be changed for the next one.
         keys = [
             key
             for ours, theirs in ((folder.fdf.values, seen.values), (folder.fdf.blocks, seen.blocks))
             for key in sorted({*ours, *theirs})
-            if ours.get(key) != theirs.get(key)
+            if ours.get(key) != theirs.get(key) and not is_housekeeping(key)
         ]
-        raise RunFolderError(
-            FailureCode.INPUT_CHANGED,
-            f'{folder.input} is not the input of {folder.output}: {", ".join(keys[:3])} differs',
-        )
+        flags = geometry_flag(folder.fdf), geometry_flag(seen)
+        keys = keys or [flag for flag in flags if flag is not None and flags[0] != flags[1]]
+        if keys:
+            raise RunFolderError(
+                FailureCode.INPUT_CHANGED,
+                f'{folder.input} is not the input of {folder.output}: {", ".join(keys[:3])} differs',
+            )
 
 
 def _last_run(text: str) -> str:

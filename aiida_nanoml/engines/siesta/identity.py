@@ -35,6 +35,12 @@ _ATOM = re.compile(r'^ *atom: Called for +(\S+) +\(Z = *(-?\d+)')
 _METHOD = re.compile(r'^ *read_vps: (?!Pseudopotential generation method)(.*)')
 _CHARGE = re.compile(r'^ *Total valence charge: +(\d+\.\d+)')
 _RADIUS = re.compile(r'^ *V l=(\d) = -2\*Zval/r beyond r= *(\d+\.\d+)')
+_TELLING = re.compile(
+    'Reading pseudopotential|Processing specs|PSML uuid|rc:|Pseudopotential generated|atom: Called|read_vps:'
+    '|Total valence charge|Zval/r beyond|^prinput:'
+)
+"""What only lines hold that one of these patterns may match: most lines are told apart by one search."""
+
 MOST_MOMENTA = 6
 MOST_POINTS = 100_000
 LARGEST_NUMBER = 1e8
@@ -86,6 +92,8 @@ def used_pseudopotentials(output: str) -> dict[str, UsedPseudopotential]:
     for line in output.splitlines():
         if file_follows and current is not None:
             current.file, file_follows = line.strip(), False
+        elif _TELLING.search(line) is None:
+            continue
         elif match := _FILE.match(line):
             current = found.setdefault(PurePath(match[1]).stem, UsedPseudopotential(PurePath(match[1]).stem))
             current.file = match[1]

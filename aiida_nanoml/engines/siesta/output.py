@@ -69,6 +69,14 @@ _SYMPTOMS = (
         re.compile(r'OUT_OF_TIME|wall time exhaustion|due to time limit|walltime.*exceeded', re.I),
         (FailureCode.WALL_TIME, 'SIESTA stopped because its wall time was over'),
     ),
+    (
+        'output',
+        re.compile(r'Requested End of Run'),
+        (
+            FailureCode.ENGINE_FAILURE,
+            'SIESTA stopped before the self-consistency, as its input asks: there is no result',
+        ),
+    ),
     ('output', re.compile('SCF_NOT_CONV'), _NOT_CONVERGED),
     ('output', re.compile('GEOM_NOT_CONV'), _NOT_RELAXED),
 )
@@ -256,7 +264,7 @@ def _count_iterations(text: str, messages: str, stderr: str, *, unrelaxed: bool)
         raise _diagnose(text, messages, stderr)
     converged = [int(number) for number in re.findall(r'^SCF cycle converged after\s+(\d{1,9}) iterations', text, re.M)]
     # A run whose self-consistency need not converge calls itself completed either way.
-    if 'SCF_NOT_CONV' in messages or not (converged := converged or _converged_of_old(text)):
+    if 'SCF_NOT_CONV' in messages or 'SCF_NOT_CONV' in text or not (converged := converged or _converged_of_old(text)):
         raise _failure(*_NOT_CONVERGED, text)
     if 'GEOM_NOT_CONV' in messages and not unrelaxed:
         raise _failure(*_NOT_RELAXED, text)

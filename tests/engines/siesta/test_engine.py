@@ -50,8 +50,11 @@ def failure_of(engine: SiestaEngine, structure: Structure) -> EvaluationError:
     return caught.value
 
 
-def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+@pytest.fixture
+def children() -> Callable[[], list[psutil.Process]]:
+    """Returns the processes that were started since the test began: other tests may have left some of their own."""
+    earlier = set(psutil.Process().children(recursive=True))
+    return lambda: [process for process in psutil.Process().children(recursive=True) if process not in earlier]
 
 
 def wait_until(condition: Callable[[], Any]) -> Any:
@@ -160,7 +163,7 @@ def test_an_unknown_input_fails_loudly(make_engine, benzene: Structure) -> None:
     assert 'exit status 1' in failure.message
 
 
-def test_the_time_limit_ends_the_program_with_all_that_it_started(make_engine, monkeypatch) -> None:
+def test_the_time_limit_ends_the_program_with_all_that_it_started(make_engine, monkeypatch, children) -> None:
     run = RUNS['h-0000']
     monkeypatch.setenv('NANOML_STAND_IN_DELAY', '60')
     launcher = [sys.executable, '-c', 'import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))']
@@ -172,7 +175,7 @@ def test_the_time_limit_ends_the_program_with_all_that_it_started(make_engine, m
     assert not children()
 
 
-def test_stop_ends_what_runs_and_lets_nothing_start(make_engine, monkeypatch) -> None:
+def test_stop_ends_what_runs_and_lets_nothing_start(make_engine, monkeypatch, children) -> None:
     run = RUNS['h-0000']
     monkeypatch.setenv('NANOML_STAND_IN_DELAY', '60')
     engine = make_engine(run)
