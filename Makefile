@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Without bytecode, every process would compile the whole package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install quickstart test suite check clean
 

@@ -6,9 +6,11 @@ package or another one brings them. Nothing is imported before it is asked for: 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, Generic, TypeVar
 
 from aiida_nanoml.errors import NanomlError
@@ -73,9 +75,15 @@ class Registry(Generic[T]):
     def _points(self) -> dict[str, list[EntryPoint]]:
         """Return the entry points by name; the same target registered twice counts once."""
         points: dict[str, dict[str, EntryPoint]] = {}
-        for point in entry_points(group=self.group):
+        for point in _entry_points(self.group, tuple(sys.path)):
             points.setdefault(point.name, {})[point.value] = point
         return {name: list(found.values()) for name, found in points.items()}
+
+
+@lru_cache(maxsize=32)
+def _entry_points(group: str, path: tuple[str, ...]) -> EntryPoints:
+    """Return the entry points of a group; to find them, the metadata of every package on the path are read."""
+    return entry_points(group=group)
 
 
 def subclass_of(base: type, *, named: bool = False) -> Callable[[str, Any], str | None]:

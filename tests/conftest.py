@@ -6,6 +6,7 @@ of reach. Nodes are made anew for each test, since any test may empty the profil
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -80,6 +81,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # The longest tests first, so that none of them is left alone at the end of a parallel run.
     long = ('tests/docs', 'tests/cli/test_quickstart', 'tests/cli/test_process', 'tests/workflows')
     items.sort(key=lambda item: next((rank for rank, name in enumerate(long) if name in item.nodeid), len(long)))
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # what was imported stays: the collector need not look at it again and again
 
 
 def pytest_unconfigure() -> None:

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from itertools import cycle
 from typing import Any
 
+from aiida.storage.psql_dos.orm.querybuilder import joiner, main
 from aiida.storage.sqlite_dos.backend import SqliteDosStorage
+from disk_objectstore import Container
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+from sqlalchemy.orm import aliased
+
+ALIASES = 64
+"""Aliases of one table: more than any query needs at once."""
 
 
 def spare_storage() -> None:
     """Let the storage of this process, and of its forks, do less.
 
-    Files and transactions of SQLite are not flushed to the disk. After a transaction nothing is read again that cannot
+    Files and transactions of SQLite are not flushed to the disk. The index of the repository stays open, where AiiDA
+    opens it anew for each file that it reads or looks for. The aliases of tables are used in turn, where AiiDA makes
+    new ones, with all their columns, for each query. After a transaction nothing is read again that cannot
     change: AiiDA itself reads what can, such as attributes, at each access. That is a third of its engine's time.
     """
     os.fsync = os.fdatasync = lambda _: None
     event.listen(Engine, 'connect', _do_not_sync)
+    _keep_container_open()
+    _keep_aliases()
     initialise = SqliteDosStorage._initialise_session
 
     def initialise_once(storage: SqliteDosStorage) -> None:
@@ -26,6 +37,32 @@ def spare_storage() -> None:
         storage._session_factory.configure(expire_on_commit=False)
 
     SqliteDosStorage._initialise_session = initialise_once
+
+
+def _keep_container_open() -> None:
+    clear = SqliteDosStorage._clear
+
+    def get_container(storage: SqliteDosStorage) -> Container:
+        return vars(storage).setdefault('_container', Container(str(storage.filepath_container)))
+
+    def clear_with_container(storage: SqliteDosStorage) -> None:
+        vars(storage).pop('_container', None)
+        clear(storage)
+
+    Container.__exit__ = lambda *_: None  # it is closed when the storage is gone
+    SqliteDosStorage.get_container = get_container
+    SqliteDosStorage._clear = clear_with_container
+
+
+def _keep_aliases() -> None:
+    pools: dict[Any, cycle[Any]] = {}
+
+    def next_alias(entity: Any) -> Any:
+        if entity not in pools:
+            pools[entity] = cycle([aliased(entity) for _ in range(ALIASES)])
+        return next(pools[entity])
+
+    main.aliased = joiner.aliased = next_alias
 
 
 def _do_not_sync(connection: Any, _record: Any) -> None:

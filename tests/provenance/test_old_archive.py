@@ -132,7 +132,7 @@ def test_an_archive_is_asked_without_an_import(aiida_profile) -> None:
         load_profile(aiida_profile.name, allow_switch=True)
 
 
-@pytest.mark.parametrize(('model', 'tolerance'), [('ridge', 0.0), ('forest', 0.0), ('network', 1e-6)])
+@pytest.mark.parametrize(('model', 'tolerance'), [('ridge', 1e-12), ('forest', 0.0), ('network', 1e-6)])
 def test_models_predict_the_same(model: str, tolerance: float, old, code: orm.InstalledCode) -> None:
     before = old(f'{model}-predictions')
     made = command('predict', old(model).uuid, before.creator.inputs.structures.uuid, '--code', code.pk)
@@ -147,8 +147,9 @@ def test_models_predict_the_same(model: str, tolerance: float, old, code: orm.In
 
 
 def test_a_prediction_comes_out_again_from_its_labels(old) -> None:
-    answer = command('reproduce', old('ridge-predictions').uuid, '--from', 'labels')
-    assert answer['verdict'] == 'identical', answer
+    # Another processor rounds differently: linear algebra has code of its own for each.
+    answer = command('reproduce', old('ridge-predictions').uuid, '--from', 'labels', '--tolerance', 1e-12)
+    assert answer['verdict'] in ('identical', 'within tolerance'), answer
     assert [step['type'] for step in answer['steps']] == ['assemble_dataset', 'TrainCalculation', 'PredictCalculation']
 
 
