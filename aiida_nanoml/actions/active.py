@@ -64,6 +64,7 @@ class Active(EngineFields, BatchFields, JobAction, FileAction):
 
     action: ClassVar[str] = 'active'
     command: ClassVar[tuple[str, ...]] = ('active',)
+    makes: ClassVar[Mapping[str, str]] = {'': 'nanoml.model'}
     example: ClassVar[str] = 'aiida-nanoml active flakes --engine xtb --protocol fast --budget 100 --name gap-model'
 
     pool: Structures = argument('Structures to choose from.')

@@ -22,6 +22,16 @@ SHOWN_ALLOYS = 10
 SCAN_PARTS = ('cells', 'structures', 'labels', 'atoms', 'curves', 'points', 'phases', 'summary')
 PREDICTED_PARTS = ('curves', 'points', 'phases')
 
+PREDICTED_NAMES = {f'-{part}': 'core.array' for part in PREDICTED_PARTS}
+SCAN_NAMES = PREDICTED_NAMES | {
+    '-cells': 'nanoml.structures',
+    '-structures': 'nanoml.structures',
+    '-labels': 'nanoml.labels',
+    '-atoms': 'nanoml.labels',
+    '-summary': 'core.dict',
+}
+"""Types of the results that get names, by what is added to the name."""
+
 SYMBOLS = comma_separated(str, 'Co,Cr,Fe,Ni,Al') | {'metavar': 'EL,EL,…'}
 
 Factors = tuple[Annotated[float, Field(gt=0, le=10)], ...]

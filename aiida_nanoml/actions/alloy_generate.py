@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -40,6 +41,7 @@ class AlloyGenerate(CellFields, NamedAction):
 
     action: ClassVar[str] = 'alloy_generate'
     command: ClassVar[tuple[str, ...]] = ('alloys', 'generate')
+    makes: ClassVar[Mapping[str, str]] = {'': 'nanoml.structures'}
     example: ClassVar[str] = (
         'aiida-nanoml alloys generate --elements Al,Cu,Ni --atoms 8 --count 6 --seed 1 --name cells'
     )

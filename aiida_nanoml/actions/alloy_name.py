@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from aiida_nanoml.actions.base import NamedAction, Result
@@ -18,6 +19,7 @@ class AlloyName(NamedAction):
 
     action: ClassVar[str] = 'alloy_name'
     command: ClassVar[tuple[str, ...]] = ('alloys', 'name')
+    makes: ClassVar[Mapping[str, str]] = {'': 'nanoml.structures'}
     example: ClassVar[str] = 'aiida-nanoml alloys name imported --name cells'
 
     structures: Structures = argument('Cells of alloys.')

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, cast
 
 from pydantic import Field, model_validator
 
-from aiida_nanoml.actions.alloy_common import PREDICTED_PARTS, SHOWN_ALLOYS, evaluation_lines, phase_table
+from aiida_nanoml.actions.alloy_common import (
+    PREDICTED_NAMES,
+    PREDICTED_PARTS,
+    SHOWN_ALLOYS,
+    evaluation_lines,
+    phase_table,
+)
 from aiida_nanoml.actions.base import Estimate, NamedAction, Result, Step, record, step
+from aiida_nanoml.actions.codes import default_code
 from aiida_nanoml.actions.describe import called, source_line
 from aiida_nanoml.actions.errors import ActionError, InputError
 from aiida_nanoml.actions.fields import JOB, OUTPUT, AnyNode, Code, ModelNode, argument, option
-from aiida_nanoml.actions.nodes import default_code, type_name
+from aiida_nanoml.actions.nodes import type_name
 from aiida_nanoml.actions.session import Session
 from aiida_nanoml.worker import WORKER
 
@@ -35,6 +43,7 @@ class AlloyPhase(NamedAction):
 
     action: ClassVar[str] = 'alloy_phase'
     command: ClassVar[tuple[str, ...]] = ('alloys', 'phase')
+    makes: ClassVar[Mapping[str, str]] = PREDICTED_NAMES | {'': 'core.dict'}
     example: ClassVar[str] = 'aiida-nanoml alloys phase scan --model model --unseen --name phases'
     short: ClassVar[str | None] = 'Show equilibrium phases, or let a model predict them'
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiida_nanoml.actions.alloy_common import (
+    SCAN_NAMES,
     SCAN_PARTS,
     ScanAction,
     flagged_line,
@@ -34,6 +36,7 @@ class AlloyScan(ScanAction):
 
     action: ClassVar[str] = 'alloy_scan'
     command: ClassVar[tuple[str, ...]] = ('alloys', 'scan')
+    makes: ClassVar[Mapping[str, str]] = SCAN_NAMES
     example: ClassVar[str] = 'aiida-nanoml alloys scan cells --engine ase --protocol fast --name scan'
     short: ClassVar[str | None] = 'Scan the lattice constants of cells'
     follow: ClassVar[str] = 'alloy_phase'

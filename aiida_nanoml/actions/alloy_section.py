@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from aiida_nanoml.actions.alloy_common import CellFields
@@ -19,6 +20,7 @@ class AlloySection(CellFields, NamedAction):
 
     action: ClassVar[str] = 'alloy_section'
     command: ClassVar[tuple[str, ...]] = ('alloys', 'section')
+    makes: ClassVar[Mapping[str, str]] = {'': 'nanoml.structures'}
     example: ClassVar[str] = (
         'aiida-nanoml alloys section --elements Al,Cu,Ni --x Al --y Cu --steps 4 --seed 1 --name section'
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from aiida_nanoml.actions.alloy_common import (
+    PREDICTED_NAMES,
     PREDICTED_PARTS,
+    SCAN_NAMES,
     SCAN_PARTS,
     CellFields,
     ScanAction,
@@ -34,6 +37,13 @@ class AlloyStudy(CellFields, ScanAction):
 
     action: ClassVar[str] = 'alloy_study'
     command: ClassVar[tuple[str, ...]] = ('alloys', 'study')
+    makes: ClassVar[Mapping[str, str]] = {
+        **SCAN_NAMES,
+        '-dataset': 'nanoml.dataset',
+        '-model': 'nanoml.model',
+        '-metrics': 'core.dict',
+        **{f'-predicted{ending}': kind for ending, kind in PREDICTED_NAMES.items()},
+    }
     example: ClassVar[str] = (
         'aiida-nanoml alloys study --elements Al,Cu,Ni --count 12 --seed 1 --engine ase --protocol fast --epochs 200 '
         '--name study'

@@ -17,11 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from aiida_nanoml.actions.codes import default_code, load_code
 from aiida_nanoml.actions.errors import ActionError, InputError
 from aiida_nanoml.actions.fields import JOB, OUTPUT, Code, FieldSpec, FlatSchema, fields_of, option
-from aiida_nanoml.actions.nodes import default_code, load_any_node, load_code, load_data, load_storage, type_name
+from aiida_nanoml.actions.names import NameClaim, check_name
+from aiida_nanoml.actions.nodes import load_any_node, load_data, load_storage, type_name
 from aiida_nanoml.actions.session import Session
 from aiida_nanoml.plugins import Registry
 from aiida_nanoml.text import aligned, duration
@@ -285,9 +287,39 @@ def fill(action: type[Action], fields: Mapping[str, Any]) -> Action:
 
 
 class NamedAction(Action):
-    """An action that makes a node which can get a label."""
+    """An action that makes nodes which can get names: one name belongs to one node of its kind."""
+
+    makes: ClassVar[Mapping[str, str]] = {}
+    """Type of each node that gets a name, by what is added to the name."""
 
     name: str = option('', 'Label of the result, to refer to it later.', group=OUTPUT)
+    replace_name: bool = option(False, 'Move the name from the node that has it to the result.', group=OUTPUT)
+
+    @field_validator('name')
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        check_name(name)
+        return name
+
+    def run(self, session: Session | None = None) -> Result:
+        """Check that the name is free, do it, and take the name from the node that has it so far."""
+        if not self.name or not self.needs_storage():
+            return super().run(session)
+        load_storage()
+        session = session or Session()
+        claim = NameClaim({f'{self.name}{ending}': kind for ending, kind in self.makes.items()}, self.request())
+        for text in claim.check_free(replace=self.replace_name):
+            session.note(text)
+        result = super().run(session)
+        if isinstance(result, Submitted):
+            claim.promise(result.process)
+        else:
+            claim.settle()
+        return result
+
+    def request(self) -> dict[str, Any]:
+        """Return action and fields: the same command again may give the name to its new result."""
+        return {'action': self.action} | self.model_dump(mode='json', exclude={'replace_name', 'force', 'submit'})
 
 
 class FileAction(Action):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from aiida_nanoml.actions.base import Estimate, NamedAction, Result, given
@@ -29,6 +30,7 @@ class BuildDataset(TargetFields, SplitFields, NamedAction):
 
     action: ClassVar[str] = 'build_dataset'
     command: ClassVar[tuple[str, ...]] = ('dataset', 'build')
+    makes: ClassVar[Mapping[str, str]] = {'': 'nanoml.dataset'}
     short: ClassVar[str | None] = 'Describe labelled structures and split them.'
     example: ClassVar[str] = (
         'aiida-nanoml dataset build flakes --labels labels --name gaps\n'

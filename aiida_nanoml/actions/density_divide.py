@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +21,7 @@ class DensityDivide(NamedAction):
 
     action: ClassVar[str] = 'density_divide'
     command: ClassVar[tuple[str, ...]] = ('density', 'divide')
+    makes: ClassVar[Mapping[str, str]] = {'-train': 'nanoml.densities', '-test': 'nanoml.densities'}
     example: ClassVar[str] = 'aiida-nanoml density divide labels-densities --test 4 --seed 0 --name flakes'
 
     densities: Densities = argument('Densities to divide.')

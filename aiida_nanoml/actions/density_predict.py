@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,6 +34,7 @@ class DensityPredict(JobAction):
 
     action: ClassVar[str] = 'density_predict'
     command: ClassVar[tuple[str, ...]] = ('density', 'predict')
+    makes: ClassVar[Mapping[str, str]] = {'': 'nanoml.densities'}
     example: ClassVar[str] = 'aiida-nanoml density predict dense flakes --name predicted'
 
     model: DensityModel = argument('Density model.')

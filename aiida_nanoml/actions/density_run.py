@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from aiida_nanoml.actions.base import Estimate, JobAction, Result, given
@@ -20,6 +21,11 @@ class DensityRun(EngineFields, NetworkFields, BatchFields, JobAction):
 
     action: ClassVar[str] = 'density_run'
     command: ClassVar[tuple[str, ...]] = ('density', 'run')
+    makes: ClassVar[Mapping[str, str]] = {
+        '': 'nanoml.density_model',
+        '-unseen': 'nanoml.densities',
+        '-larger': 'nanoml.densities',
+    }
     example: ClassVar[str] = (
         'aiida-nanoml density run flakes --unseen others --larger large --engine-code siesta@cluster'
     )

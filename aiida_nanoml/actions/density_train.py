@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from aiida_nanoml.actions.base import Estimate, JobAction, Result
@@ -23,6 +24,7 @@ class DensityTrain(NetworkFields, JobAction):
 
     action: ClassVar[str] = 'density_train'
     command: ClassVar[tuple[str, ...]] = ('density', 'train')
+    makes: ClassVar[Mapping[str, str]] = {'': 'nanoml.density_model'}
     example: ClassVar[str] = (
         'aiida-nanoml density train labels-densities --test unseen-densities --set epochs=20 --name dense'
     )

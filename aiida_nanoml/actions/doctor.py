@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from aiida_nanoml.actions.base import Action, Result, Step, step
@@ -60,7 +59,7 @@ class Doctor(Action):
         """Mend, if asked for, then check."""
         if self.fix:
             _fix()
-        return Health(list(_examine()))
+        return Health(list(_examine()), self.fix)
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,11 @@ class Health(Result):
     """What was found.
 
     :param findings: one for each check.
+    :param mended: what can be made was made: to do so again would change nothing.
     """
 
     findings: list[Finding]
+    mended: bool = False
 
     @property
     def exit_status(self) -> int:  # type: ignore[override]
@@ -89,10 +90,10 @@ class Health(Result):
         """Return what mends each."""
         return '\n'.join(f'{finding.what}: {finding.mend}' for finding in self.findings if finding.mend)
 
-    def next_step(self) -> Step:
-        """Mend what is missing, or generate flakes."""
+    def next_step(self) -> Step | None:
+        """Mend what is missing, or generate flakes; nothing where the commands above have to be run first."""
         if self._is_ill():
-            return step('doctor', fix=True)
+            return None if self.mended else step('doctor', fix=True)
         return step('generate_flakes', family='h', size=(2,), count=20, seed=1)
 
     def _is_ill(self) -> bool:
@@ -237,25 +238,15 @@ def _caching(profile: Any) -> Finding:
 
 
 def _code(_: Any) -> Finding:
-    from aiida import orm
+    """Look for a worker that can run here; others, such as those of imported archives, do not matter."""
+    from aiida_nanoml.actions.codes import why_unusable, worker_codes
 
-    codes = [code for code in orm.QueryBuilder().append(orm.InstalledCode).all(flat=True) if code.label == WORKER]
-    if not codes:
-        return Finding('code', MISSING, f'no code {WORKER}', 'aiida-nanoml doctor --fix, or verdi code create')
-    names = []
-    for code in codes:
-        if code.computer.transport_type == 'core.local' and not Path(code.filepath_executable).is_file():
-            return Finding(
-                'code', MISSING, f'{code.full_label}: {code.filepath_executable} does not exist',
-                f'verdi code delete {code.pk}, then aiida-nanoml doctor --fix',
-            )  # fmt: skip
-        if not code.computer.is_configured:
-            return Finding(
-                'code', MISSING, f'the computer {code.computer.label} is not configured',
-                f'verdi computer configure {code.computer.transport_type} {code.computer.label}',
-            )  # fmt: skip
-        names.append(code.full_label)
-    return Finding('code', OK, ', '.join(names))
+    reasons = {code: why_unusable(code) for code in worker_codes()}
+    usable = [code.full_label for code, reason in reasons.items() if reason is None]
+    if usable:
+        return Finding('code', OK, ', '.join(usable))
+    detail = '; '.join(str(reason) for reason in reasons.values()) or f'no code {WORKER}'
+    return Finding('code', MISSING, detail, 'aiida-nanoml doctor --fix, or verdi code create')
 
 
 def _engines() -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from aiida_nanoml.actions.base import NamedAction, Result
@@ -27,6 +28,7 @@ class Generate(NamedAction):
 
     action: ClassVar[str] = 'generate'
     command: ClassVar[tuple[str, ...]] = ('structures', 'generate')
+    makes: ClassVar[Mapping[str, str]] = {'': 'nanoml.structures'}
     example: ClassVar[str] = (
         'aiida-nanoml structures generate flakes --set family=z --set size=2 --set count=5 --set seed=1 --name flakes'
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -24,6 +25,7 @@ class GenerateFlakes(NamedAction):
 
     action: ClassVar[str] = 'generate_flakes'
     command: ClassVar[tuple[str, ...]] = ('flakes', 'generate')
+    makes: ClassVar[Mapping[str, str]] = {'': 'nanoml.structures'}
     example: ClassVar[str] = 'aiida-nanoml flakes generate --family h --size 2 --count 60 --seed 1 --name flakes'
     short: ClassVar[str] = 'Generate flakes with random domains of boron nitride.'
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -26,6 +27,7 @@ class ImportDataset(SplitFields, NamedAction):
 
     action: ClassVar[str] = 'import_dataset'
     command: ClassVar[tuple[str, ...]] = ('dataset', 'import')
+    makes: ClassVar[Mapping[str, str]] = {'': 'nanoml.dataset'}
     short: ClassVar[str | None] = 'Read features and gaps from text files.'
     example: ClassVar[str] = (
         'aiida-nanoml dataset import x.dat y.dat --labels-from "SIESTA 4.1, LDA-CA DZP" --name siesta'

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -38,6 +39,11 @@ class ImportRuns(NamedAction):
 
     action: ClassVar[str] = 'import_runs'
     command: ClassVar[tuple[str, ...]] = ('siesta', 'import')
+    makes: ClassVar[Mapping[str, str]] = {
+        '-structures': 'nanoml.structures',
+        '-labels': 'nanoml.labels',
+        '-densities': 'nanoml.densities',
+    }
     example: ClassVar[str] = 'aiida-nanoml siesta import runs --name dft'
     short: ClassVar[str] = 'Import finished run folders.'
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ class ImportStructures(NamedAction):
 
     action: ClassVar[str] = 'import_structures'
     command: ClassVar[tuple[str, ...]] = ('structures', 'import')
+    makes: ClassVar[Mapping[str, str]] = {'': 'nanoml.structures'}
     example: ClassVar[str] = 'aiida-nanoml structures import flakes.extxyz --name more-flakes'
     short: ClassVar[str] = 'Read structures from a file.'
 

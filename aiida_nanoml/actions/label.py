@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -30,6 +31,7 @@ class Label(EngineFields, BatchFields, JobAction):
 
     action: ClassVar[str] = 'label'
     command: ClassVar[tuple[str, ...]] = ('label',)
+    makes: ClassVar[Mapping[str, str]] = {'': 'nanoml.labels', '-densities': 'nanoml.densities'}
     example: ClassVar[str] = 'aiida-nanoml label flakes --engine xtb --protocol fast --name labels'
     follow: ClassVar[str] = 'campaign_status'
     labelled: ClassVar[bool] = True

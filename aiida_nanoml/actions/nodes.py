@@ -1,24 +1,19 @@
-"""Nodes by PK, UUID or label, and the default code: what actions refer to."""
+"""Nodes by label, PK or UUID: what actions refer to."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from aiida_nanoml.actions.errors import ActionError, InputError
-from aiida_nanoml.worker import WORKER
+from aiida_nanoml.actions.names import KINDS, SHOWN, listed, same_name, title, when
 
 NO_PROFILE = 'Make a profile with `verdi presto`, or everything that is needed with `aiida-nanoml doctor --fix`.'
 
-TITLES = {
-    'nanoml.structures': 'a set of structures',
-    'nanoml.labels': 'a set of labels',
-    'nanoml.dataset': 'a data set',
-    'nanoml.model': 'a model',
-    'nanoml.prediction': 'predictions',
-    'nanoml.potentials': 'potentials',
-    'nanoml.densities': 'densities',
-    'nanoml.density_model': 'a density model',
-}
+_UUID = re.compile(r'[0-9a-fA-F]{8}(-?[0-9a-fA-F]+)*-?')
+"""A UUID, or enough digits of one that no word is taken for it."""
+
+LARGEST_PK = 2**31 - 1
 
 
 def load_storage() -> None:
@@ -40,87 +35,55 @@ def load_data(identifier: str, entry_points: tuple[str, ...], field: str | None 
 
     A process that was submitted has the label that its result would have got.
 
-    :param identifier: PK, UUID or label.
+    :param identifier: label, PK, or UUID or the first 8 or more digits of one; a label is taken first.
     :param entry_points: names in the group ``aiida.data``.
     :param field: name of the field, for the error.
-    :raises InputError: there is no such node, or it has another type.
+    :raises InputError: there is no such node, several have the label, or it has another type.
     """
-    from aiida.common import exceptions
-    from aiida.orm.utils.loaders import DataEntityLoader
+    from aiida.orm import ProcessNode
     from aiida.plugins import DataFactory
 
     _check_not_empty(identifier, field)
     load_storage()
     classes = tuple(DataFactory(name) for name in entry_points)
-    try:
-        return DataEntityLoader.load_entity(identifier, sub_classes=classes)
-    except (exceptions.NotExistent, exceptions.MultipleObjectsError, ValueError) as error:
-        made = _made_by(identifier, classes)
+    named = [node for one in classes for node in same_name(one, identifier)]
+    if len(named) == 1:
+        return named[0]
+    if named:
+        raise InputError(_describe_several(identifier, named), field)
+    others = _find(identifier)
+    found = [node for node in others if isinstance(node, classes)]
+    if len(found) == 1 and len(others) == 1:
+        return found[0]
+    for process in (node for node in others if isinstance(node, ProcessNode)):
+        made = _made_by(process, classes)
         if len(made) == 1:
             return made[0]
-        expected = ' or '.join(f'{TITLES.get(name, name)} ({name})' for name in entry_points)
-        raise InputError(f'expected {expected}, {_describe_found(identifier, error)}', field) from error
+    raise InputError(_describe_wrong(identifier, entry_points, others), field)
 
 
 def load_any_node(identifier: str, field: str | None = None) -> Any:
     """Load a node of any type, data or process.
 
-    A label that one process shares with data means the process: runs are named after their structures.
+    A label that processes share with what they made means the newest process.
 
-    :param identifier: PK, UUID or label.
+    :param identifier: label, PK, or UUID or the first 8 or more digits of one; a label is taken first.
     :raises InputError: there is no such node, or several.
     """
-    from aiida.common import exceptions
-    from aiida.orm import ProcessNode, QueryBuilder
-    from aiida.orm.utils.loaders import NodeEntityLoader
+    from aiida.orm import ProcessNode
 
     _check_not_empty(identifier, field)
     load_storage()
-    try:
-        return NodeEntityLoader.load_entity(identifier)
-    except exceptions.MultipleObjectsError as error:
-        named = QueryBuilder().append(ProcessNode, filters={'label': identifier}).all(flat=True)
-        if len(named) == 1:
-            return named[0]
-        raise InputError(one_line(error), field) from error
-    except (exceptions.NotExistent, ValueError) as error:
-        raise InputError(one_line(error), field) from error
-
-
-def load_code(identifier: str, field: str | None = None) -> Any:
-    """Load a code by PK, UUID or ``label@computer``.
-
-    :raises InputError: there is no such code, or several.
-    """
-    from aiida.common import exceptions
-    from aiida.orm.utils.loaders import CodeEntityLoader
-
-    _check_not_empty(identifier, field)
-    load_storage()
-    try:
-        return CodeEntityLoader.load_entity(identifier)
-    except (exceptions.NotExistent, exceptions.MultipleObjectsError, ValueError) as error:
-        raise InputError(one_line(error), field) from error
-
-
-def default_code() -> Any:
-    """Return the only code named ``nanoml-worker``.
-
-    :raises ActionError: there is none, or there are several.
-    """
-    from aiida.orm import AbstractCode, QueryBuilder
-
-    load_storage()
-    query = QueryBuilder().append(AbstractCode, filters={'label': WORKER})
-    codes = [code for code in query.all(flat=True) if not code.is_hidden]
-    if not codes:
-        raise ActionError(
-            f'there is no code {WORKER}: make it with `aiida-nanoml doctor --fix`, or name another one with --code'
-        )
-    if len(codes) > 1:
-        known = ', '.join(sorted(f'{code.full_label} (pk {code.pk})' for code in codes))
-        raise ActionError(f'there are several codes {WORKER}, choose one with --code: {known}')
-    return codes[0]
+    found = _find(identifier)
+    processes = [node for node in found if isinstance(node, ProcessNode)]
+    if processes:
+        pks = {process.pk for process in processes}
+        found = [processes[0], *(node for node in found if node.pk not in pks and not _comes_from(node, pks))]
+    if not found:
+        raise InputError(f'there is no node {identifier!r}: `aiida-nanoml list` shows what there is', field)
+    if len(found) > 1:
+        raise InputError(_describe_several(identifier, found), field)
+    return found[0]
 
 
 def type_name(node: Any) -> str:
@@ -143,31 +106,78 @@ def _check_not_empty(identifier: str, field: str | None) -> None:
         raise InputError('the identifier of a node cannot be empty', field)
 
 
-def _made_by(identifier: str, classes: tuple[type, ...]) -> list[Any]:
-    """Return the nodes of the wanted types that a process returned or created outside its namespaces."""
-    from aiida.common import exceptions
-    from aiida.common.links import LinkType
-    from aiida.orm import ProcessNode
-    from aiida.orm.utils.loaders import NodeEntityLoader
+def _find(identifier: str) -> list[Any]:
+    """Return the nodes that were given a label, the newest first; none: the node of a PK, UUID or beginning of one."""
+    from aiida.orm import Node, QueryBuilder
 
-    try:
-        process = NodeEntityLoader.load_entity(identifier)
-    except (exceptions.NotExistent, exceptions.MultipleObjectsError, ValueError):
+    named = same_name(Node, identifier)
+    if named:
+        return named
+    if identifier.isdecimal():
+        filters: dict[str, Any] = {'id': int(identifier)}
+        if int(identifier) > LARGEST_PK:
+            return []
+    elif _UUID.fullmatch(identifier):
+        filters = {'uuid': {'like': f'{_with_dashes(identifier.lower())}%'}}
+    else:
         return []
-    if not isinstance(process, ProcessNode) or not process.is_finished_ok:
+    query = QueryBuilder().append(Node, filters=filters, tag='node')
+    return list(query.order_by({'node': [{'id': 'desc'}]}).limit(SHOWN).all(flat=True))
+
+
+def _with_dashes(digits: str) -> str:
+    plain = digits.replace('-', '')
+    parts = (plain[:8], plain[8:12], plain[12:16], plain[16:20], plain[20:])
+    return '-'.join(part for part in parts if part)
+
+
+def _made_by(process: Any, classes: tuple[type, ...]) -> list[Any]:
+    """Return the nodes of the wanted types that a process returned or created outside its namespaces."""
+    from aiida.common.links import LinkType
+
+    if not process.is_finished_ok:
         return []
     links = process.base.links.get_outgoing(node_class=classes, link_type=(LinkType.CREATE, LinkType.RETURN)).all()
     return [link.node for link in links if '__' not in link.link_label]
 
 
-def _describe_found(identifier: str, error: Exception) -> str:
-    from aiida.common import exceptions
-    from aiida.orm.utils.loaders import NodeEntityLoader
+def _comes_from(node: Any, pks: set[int]) -> bool:
+    """Return whether one of some processes created or returned a node."""
+    from aiida.common.links import LinkType
 
-    try:
-        found = NodeEntityLoader.load_entity(identifier)
-    except (exceptions.MultipleObjectsError, ValueError):
-        return f'but {identifier!r} is not clear: {one_line(error)}'
-    except exceptions.NotExistent:
-        return f'but there is no node {identifier!r}'
-    return f'but {identifier} is of the type {type_name(found)}'
+    links = node.base.links.get_incoming(link_type=(LinkType.CREATE, LinkType.RETURN)).all()
+    return any(link.node.pk in pks for link in links)
+
+
+def _describe_several(identifier: str, nodes: list[Any]) -> str:
+    kinds = {type_name(node) for node in nodes}
+    what = KINDS[kinds.pop()][1] if len(kinds) == 1 and kinds <= set(KINDS) else 'nodes'
+    listed_nodes = listed(nodes) if what != 'nodes' else ', '.join(f'{type_name(node)} {when(node)}' for node in nodes)
+    if _UUID.fullmatch(identifier) and nodes[0].label != identifier:
+        return f'the UUIDs of several nodes begin with {identifier}: {listed_nodes}'
+    return (
+        f'the name {identifier!r} belongs to {len(nodes)} {what}: {listed_nodes}; give a PK, or rename one with '
+        f'`aiida-nanoml relabel {nodes[-1].pk} NEW`'
+    )
+
+
+def _describe_wrong(identifier: str, entry_points: tuple[str, ...], found: list[Any]) -> str:
+    """Return why a node is none of the wanted types, and the newest ones that are."""
+    from aiida.orm import ProcessNode, QueryBuilder
+    from aiida.plugins import DataFactory
+
+    wanted = ' or '.join(map(title, entry_points))
+    if len(found) == 1 and isinstance(found[0], ProcessNode):
+        process = found[0]
+        state = 'has finished' if process.is_finished_ok else f'is {process.process_state.value}'
+        text = f'{identifier} is a process, {process.process_label} (pk {process.pk}), which {state}, not {wanted}'
+    elif found:
+        kinds = ' and '.join(dict.fromkeys(f'{title(type_name(node))} (pk {node.pk})' for node in found))
+        text = f'{identifier} is {kinds}, not {wanted}'
+    else:
+        text = f'there is no node {identifier!r}, where {wanted} is wanted'
+    query = QueryBuilder().append(tuple(map(DataFactory, entry_points)), filters={'label': {'!==': ''}}, tag='node')
+    newest = query.order_by({'node': [{'id': 'desc'}]}).limit(SHOWN).all(flat=True)
+    known = ', '.join(f'{node.label} (pk {node.pk})' for node in newest)
+    several = ' and '.join(KINDS[name][1] for name in entry_points if name in KINDS)
+    return f'{text}; newest {several}: {known}' if known and several else text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -36,6 +37,7 @@ class Predict(JobAction):
 
     action: ClassVar[str] = 'predict'
     command: ClassVar[tuple[str, ...]] = ('predict',)
+    makes: ClassVar[Mapping[str, str]] = {'': 'nanoml.prediction'}
     example: ClassVar[str] = 'aiida-nanoml predict gap-model flakes --name predictions'
 
     model: ModelNode = argument('Trained model.')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -99,6 +100,7 @@ class ResumeCampaign(ContinueCampaign):
 
     action: ClassVar[str] = 'resume_campaign'
     command: ClassVar[tuple[str, ...]] = ('campaign', 'resume')
+    makes: ClassVar[Mapping[str, str]] = {'': 'nanoml.labels'}
     example: ClassVar[str] = 'aiida-nanoml campaign resume labelling'
 
     def perform(self, session: Session) -> Result:

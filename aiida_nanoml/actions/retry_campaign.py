@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from aiida_nanoml.actions.base import given
@@ -14,6 +15,7 @@ class RetryCampaign(ContinueCampaign):
 
     action: ClassVar[str] = 'retry_campaign'
     command: ClassVar[tuple[str, ...]] = ('campaign', 'retry')
+    makes: ClassVar[Mapping[str, str]] = {'': 'nanoml.labels'}
     example: ClassVar[str] = 'aiida-nanoml campaign retry labelling --time-limit 7200'
     retries: ClassVar[bool] = True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -26,6 +27,7 @@ class Rmatrix(TransmissionAction):
 
     action: ClassVar[str] = 'rmatrix'
     command: ClassVar[tuple[str, ...]] = ('rmatrix', 'run')
+    makes: ClassVar[Mapping[str, str]] = {'': 'core.array.xy'}
     example: ClassVar[str] = (
         'aiida-nanoml rmatrix run barrier.txt --no-store -o transmission.txt --plot transmission.png'
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -22,6 +23,7 @@ class RmatrixExample(TransmissionAction):
 
     action: ClassVar[str] = 'rmatrix_example'
     command: ClassVar[tuple[str, ...]] = ('rmatrix', 'example')
+    makes: ClassVar[Mapping[str, str]] = {'': 'core.array.xy'}
     example: ClassVar[str] = 'aiida-nanoml rmatrix example --input barrier.txt'
 
     store: bool = option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -36,6 +37,7 @@ class RmatrixPotential(EnergyFields, FileAction, NamedAction):
 
     action: ClassVar[str] = 'rmatrix_potential'
     command: ClassVar[tuple[str, ...]] = ('rmatrix', 'potential')
+    makes: ClassVar[Mapping[str, str]] = {'': 'nanoml.potentials'}
     example: ClassVar[str] = 'aiida-nanoml rmatrix potential double_barrier --set separation=6 --name diode'
     short: ClassVar[str | None] = 'Make a potential by name'
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
@@ -73,6 +74,7 @@ class RmatrixScan(EnergyFields, FileAction, JobAction):
 
     action: ClassVar[str] = 'rmatrix_scan'
     command: ClassVar[tuple[str, ...]] = ('rmatrix', 'scan')
+    makes: ClassVar[Mapping[str, str]] = {'': 'core.array.xy'}
     example: ClassVar[str] = (
         'aiida-nanoml rmatrix scan double_barrier --vary separation=3:12:37 --lowest 0.01 --highest 0.5 --name map'
     )

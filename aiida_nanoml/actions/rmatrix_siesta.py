@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -23,6 +24,7 @@ class RmatrixSiesta(NamedAction):
 
     action: ClassVar[str] = 'rmatrix_siesta'
     command: ClassVar[tuple[str, ...]] = ('rmatrix', 'siesta')
+    makes: ClassVar[Mapping[str, str]] = {'': 'nanoml.potentials'}
     example: ClassVar[str] = 'aiida-nanoml rmatrix siesta slab.VH --mass 1 --period 0.2025 --zero -3.2 --name slab'
 
     grid: Path = argument('File .VH or .VT of SIESTA.', exists='file')

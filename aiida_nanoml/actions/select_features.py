@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from aiida_nanoml.actions.base import NamedAction, Result
@@ -20,6 +21,7 @@ class SelectFeatures(NamedAction):
 
     action: ClassVar[str] = 'select_features'
     command: ClassVar[tuple[str, ...]] = ('dataset', 'select')
+    makes: ClassVar[Mapping[str, str]] = {'': 'nanoml.dataset'}
     short: ClassVar[str | None] = 'Keep the features worth keeping.'
     example: ClassVar[str] = 'aiida-nanoml dataset select gaps --by vt --set p=0.95 --name fewer'
 

@@ -55,6 +55,7 @@ class Study(TargetFields, StudyFiles, JobAction):
 
     action: ClassVar[str] = 'study'
     command: ClassVar[tuple[str, ...]] = ('study',)
+    makes: ClassVar[Mapping[str, str]] = {'': 'core.array', '-summary': 'core.array', '-files': 'core.folder'}
     choice_field: ClassVar[str | None] = 'study'
     example: ClassVar[str] = EXAMPLES['selection']
     follow: ClassVar[str] = 'show_study'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -44,6 +45,7 @@ class Train(JobAction):
 
     action: ClassVar[str] = 'train'
     command: ClassVar[tuple[str, ...]] = ('train',)
+    makes: ClassVar[Mapping[str, str]] = {'': 'nanoml.model'}
     example: ClassVar[str] = 'aiida-nanoml train gaps --model fast --epochs 50 --name gap-model'
 
     dataset: DatasetNode = argument('Data set to learn from.')

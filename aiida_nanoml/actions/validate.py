@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -32,6 +33,7 @@ class Validate(BatchFields, JobAction):
 
     action: ClassVar[str] = 'validate'
     command: ClassVar[tuple[str, ...]] = ('validate',)
+    makes: ClassVar[Mapping[str, str]] = {'': 'core.dict'}
     example: ClassVar[str] = 'aiida-nanoml validate predictions labels'
 
     predictions: Predictions = argument('Predictions to evaluate.')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
 from pathlib import Path
@@ -12,32 +13,41 @@ from aiida_nanoml.worker import WORKER
 if TYPE_CHECKING:
     from aiida.orm import Computer, InstalledCode
 
+LOCALHOST = 'localhost'
+
 
 def make_localhost() -> Computer:
-    """Return the computer ``localhost``, which is made and configured if missing."""
+    """Return the computer ``localhost``, which is made and configured if missing.
+
+    A computer of this label that is not configured here came with an archive, and is another machine with folders of
+    its own: it is left alone, and this machine is called ``localhost-2``.
+    """
     from aiida import orm
     from aiida.common.exceptions import NotExistent
+    from aiida.manage import get_manager
     from aiida.manage.configuration import get_config
 
-    try:
-        computer = orm.load_computer('localhost')
-    except NotExistent:
-        from aiida.manage import get_manager
-
-        workdir = Path(get_config().dirpath) / 'scratch' / str(get_manager().get_profile().name)
-        computer = orm.Computer(
-            label='localhost',
-            hostname='localhost',
-            description='This machine',
-            transport_type='core.local',
-            scheduler_type='core.direct',
-            workdir=str(workdir),
-        ).store()
-        computer.set_minimum_job_poll_interval(1)
-        computer.set_default_mpiprocs_per_machine(1)
-    if not computer.is_configured:
-        # A login shell would run the user's profile for every command; jobs have the environment of this process.
-        computer.configure(safe_interval=0, use_login_shell=False)
+    label = LOCALHOST
+    for number in itertools.count(2):
+        try:
+            computer = orm.load_computer(label)
+        except NotExistent:
+            break
+        if computer.is_configured:
+            return computer
+        label = f'{LOCALHOST}-{number}'
+    computer = orm.Computer(
+        label=label,
+        hostname=LOCALHOST,
+        description='This machine',
+        transport_type='core.local',
+        scheduler_type='core.direct',
+        workdir=str(Path(get_config().dirpath) / 'scratch' / str(get_manager().get_profile().name)),
+    ).store()
+    computer.set_minimum_job_poll_interval(1)
+    computer.set_default_mpiprocs_per_machine(1)
+    # A login shell would run the user's profile for every command; jobs have the environment of this process.
+    computer.configure(safe_interval=0, use_login_shell=False)
     return computer
 
 

@@ -65,7 +65,7 @@ def test_a_process_stands_for_the_one_node_that_it_made(aiida_profile_clean, mak
     merged, process = merge_structures.run_get_node(**sets)
     process.label = 'merging'
     assert load_data('merging', ('nanoml.structures',)).uuid == merged.uuid
-    with pytest.raises(InputError, match='expected a set of labels'):
+    with pytest.raises(InputError, match='which has finished, not a set of labels'):
         load_data('merging', ('nanoml.labels',))
 
 

@@ -12,7 +12,12 @@ from typing import Any
 
 import pytest
 from aiida import orm
+from aiida.tools.archive import create_archive, import_archive
 from click.testing import Result
+
+from aiida_nanoml.actions.codes import default_code, load_code, why_unusable
+from aiida_nanoml.actions.doctor import Finding, Health
+from aiida_nanoml.actions.errors import ActionError
 
 PROGRAM = Path(sys.executable).with_name('aiida-nanoml')
 
@@ -52,15 +57,54 @@ def test_a_missing_code_is_told_and_mended(
     assert statuses()['code']['status'] == 'ok'
 
 
-def test_a_code_whose_file_is_gone_is_told(
-    own_profile, code: orm.InstalledCode, statuses: Callable[..., dict[str, dict[str, Any]]]
+@pytest.fixture
+def archive(aiida_profile_clean, tmp_path: Path) -> Path:
+    """An archive with the code of its author, whose computer is called localhost, too."""
+    computer = orm.Computer('localhost', 'localhost', '', 'core.local', 'core.direct', workdir='/home/ada/work').store()
+    code = orm.InstalledCode(
+        label='nanoml-worker', computer=computer, filepath_executable='/home/ada/bin/nanoml-worker'
+    )
+    path = tmp_path / 'archive.aiida'
+    create_archive([code.store()], filename=path)
+    aiida_profile_clean.reset_storage()
+    return path
+
+
+def test_the_code_of_an_imported_archive_is_not_used(
+    archive: Path, own_profile, cli: Callable[..., Result], statuses: Callable[..., dict[str, dict[str, Any]]]
 ) -> None:
-    orm.InstalledCode(
+    import_archive(archive)
+    assert 'is not configured for the current user' in statuses(1)['code']['detail']
+    with pytest.raises(ActionError, match='doctor --fix'):
+        default_code()
+    assert 'doctor --fix' not in cli('doctor', '--fix').stdout
+    own = default_code()
+    assert own.computer.label == 'localhost-2'
+    assert Path(own.filepath_executable).is_file()
+    assert statuses()['code'] == {'what': 'code', 'status': 'ok', 'detail': 'nanoml-worker@localhost-2', 'mend': ''}
+
+
+def test_an_archive_does_not_ask_for_a_choice(
+    archive: Path, own_profile, code: orm.InstalledCode, statuses: Callable[..., dict[str, dict[str, Any]]]
+) -> None:
+    import_archive(archive)
+    assert default_code().uuid == code.uuid
+    assert load_code('nanoml-worker').uuid == code.uuid
+    assert statuses()['code']['detail'] == 'nanoml-worker@localhost'
+
+
+def test_a_code_whose_file_is_gone_is_told(own_profile, code: orm.InstalledCode) -> None:
+    gone = orm.InstalledCode(
         label='nanoml-worker', computer=code.computer, filepath_executable='/nowhere/nanoml-worker'
     ).store()
-    found = statuses(1)['code']
-    assert '/nowhere/nanoml-worker does not exist' in found['detail']
-    assert 'verdi code delete' in found['mend']
+    assert '/nowhere/nanoml-worker is no program here' in str(why_unusable(gone))
+    assert default_code().uuid == code.uuid
+
+
+def test_mending_is_not_proposed_again() -> None:
+    ill = [Finding('tensorflow', 'missing', 'not installed', 'pip install tensorflow')]
+    assert Health(ill).next_step() is not None
+    assert Health(ill, mended=True).next_step() is None
 
 
 def test_without_a_profile_it_says_how_to_make_one(tmp_path: Path) -> None:

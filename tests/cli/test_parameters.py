@@ -45,8 +45,7 @@ def test_node_by_pk_uuid_and_label(cli_json, structures_node):
 
 def test_node_of_another_type_is_named(cli, structures_node):
     error = cli('dataset', 'show', structures_node.pk, status=2).stderr
-    assert 'expected a data set (nanoml.dataset)' in error
-    assert f'{structures_node.pk} is of the type nanoml.structures' in error
+    assert f'{structures_node.pk} is a set of structures (pk {structures_node.pk}), not a data set' in error
 
 
 def test_missing_node(cli):
@@ -56,7 +55,9 @@ def test_missing_node(cli):
 def test_ambiguous_label(cli, flakes):
     for _ in range(2):
         StructureSetData(flakes, label='twice').store()
-    assert "'twice' is not clear" in cli('structures', 'show', 'twice', status=2).stderr
+    error = cli('structures', 'show', 'twice', status=2).stderr
+    assert "the name 'twice' belongs to 2 sets of structures: pk " in error
+    assert 'aiida-nanoml relabel' in error
 
 
 def test_missing_code_says_how_to_make_one(aiida_profile_clean, cli, flakes):
@@ -67,7 +68,8 @@ def test_missing_code_says_how_to_make_one(aiida_profile_clean, cli, flakes):
 
 def test_several_codes_are_listed(aiida_profile_clean, cli, flakes, code):
     node = StructureSetData(flakes).store()
-    computer = orm.Computer('other', 'other.host', 'Other', 'core.local', 'core.direct', '/elsewhere').store()
+    computer = orm.Computer('other', 'other.host', 'Other', 'core.ssh', 'core.direct', '/elsewhere').store()
+    computer.configure()
     orm.InstalledCode(label='nanoml-worker', computer=computer, filepath_executable='/elsewhere/nanoml-worker').store()
     error = cli('label', node.pk, status=1).stderr
     assert 'nanoml-worker@localhost' in error
