@@ -65,7 +65,7 @@ def load_data(identifier: str, entry_points: tuple[str, ...], field: str | None 
 def load_any_node(identifier: str, field: str | None = None) -> Any:
     """Load a node of any type, data or process.
 
-    A label that processes share with what they made means the newest process.
+    A label that processes share with data means the newest process: runs are named after their structures.
 
     :param identifier: label, PK, or UUID or the first 8 or more digits of one; a label is taken first.
     :raises InputError: there is no such node, or several.
@@ -76,9 +76,8 @@ def load_any_node(identifier: str, field: str | None = None) -> Any:
     load_storage()
     found = _find(identifier)
     processes = [node for node in found if isinstance(node, ProcessNode)]
-    if processes:
-        pks = {process.pk for process in processes}
-        found = [processes[0], *(node for node in found if node.pk not in pks and not _comes_from(node, pks))]
+    if processes and processes[0].label == identifier:
+        return processes[0]
     if not found:
         raise InputError(f'there is no node {identifier!r}: `aiida-nanoml list` shows what there is', field)
     if len(found) > 1:
@@ -139,14 +138,6 @@ def _made_by(process: Any, classes: tuple[type, ...]) -> list[Any]:
         return []
     links = process.base.links.get_outgoing(node_class=classes, link_type=(LinkType.CREATE, LinkType.RETURN)).all()
     return [link.node for link in links if '__' not in link.link_label]
-
-
-def _comes_from(node: Any, pks: set[int]) -> bool:
-    """Return whether one of some processes created or returned a node."""
-    from aiida.common.links import LinkType
-
-    links = node.base.links.get_incoming(link_type=(LinkType.CREATE, LinkType.RETURN)).all()
-    return any(link.node.pk in pks for link in links)
 
 
 def _describe_several(identifier: str, nodes: list[Any]) -> str:

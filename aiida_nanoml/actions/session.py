@@ -34,6 +34,10 @@ class Session:
     def note(self, text: str) -> None:
         """Report something while an action runs."""
 
+    def ask(self, question: str) -> bool:
+        """Ask whether to go on; without anybody to answer, the answer is no."""
+        return False
+
     def count(self, step: str, items: Iterable[Item], total: int) -> Iterator[Item]:
         """Show how many items of a step are done while they are taken.
 

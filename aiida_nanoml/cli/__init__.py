@@ -17,10 +17,10 @@ from aiida_nanoml.cli.groups import RootGroup
 @options.PROFILE(type=types.ProfileParamType(load_profile=True), default=None, expose_value=False)  # type: ignore[untyped-decorator]
 @click.version_option(__version__, package_name='aiida-nanoml')
 def root() -> None:
-    """Machine learning on nanostructures and alloys, with the provenance of every number.
+    """Structures, labels, models, densities and transmissions of nanostructures, with the provenance of every number.
 
     The usual way: flakes generate, label, dataset build, train, predict, plot, trace. Each command prints the next
-    one. Nodes are given by PK, UUID or label.
+    one. Nodes are given by name, PK or UUID.
     """
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
+import select
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +14,7 @@ from aiida.cmdline.groups.verdi import VerdiContext
 from aiida.common import exceptions
 
 from aiida_nanoml.actions.nodes import NO_PROFILE, one_line
-from aiida_nanoml.cli.commands import EACH, Group, known_actions
+from aiida_nanoml.cli.commands import EACH, SECTIONS, Group, known_actions
 from aiida_nanoml.errors import NanomlError
 
 if TYPE_CHECKING:
@@ -118,11 +121,40 @@ def _group_of_choices(name: str, action: type[Action]) -> Group:
 class RootGroup(LazyGroup):
     """Report a fault of the input in one line and exit with status 1; a traceback means a fault of the program."""
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by section, those of other packages last."""
+        names = self.list_commands(ctx)
+        shown = {name for section in SECTIONS.values() for name in section}
+        sections = dict(SECTIONS) | {'Other packages': tuple(name for name in names if name not in shown)}
+        width = max(map(len, names))
+        for title, section in sections.items():
+            commands = [(name.ljust(width), self.get_command(ctx, name)) for name in section]
+            limit = formatter.width - width - 6
+            rows = [(name, command.get_short_help_str(limit)) for name, command in commands if command is not None]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
         except exceptions.ConfigurationError as error:
             raise click.ClickException(f'{one_line(error)} {NO_PROFILE}') from error
+        except BrokenPipeError as error:
+            if not _reader_is_gone():
+                raise click.ClickException(one_line(error)) from error
+            # Who reads has seen enough, as `head` has; Python would complain when it flushes at its end.
+            for number in (sys.stdout.fileno(), sys.stderr.fileno()):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            ctx.exit()
         except USER_FAULTS as error:
             raise click.ClickException(one_line(error)) from error
+
+
+def _reader_is_gone() -> bool:
+    """Return whether nobody reads the standard output, or error, any more."""
+    streams = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        streams.register(stream, 0)
+    return any(events & select.POLLERR for _, events in streams.poll(0))

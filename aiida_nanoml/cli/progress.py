@@ -147,14 +147,18 @@ class _Lines:
 
 
 class _Jobs:
-    """The jobs below a process: each look asks those alone that ran at the last one, and what they called."""
+    """The jobs below a process: each look asks those alone that ran at the last one, and what they called.
+
+    A workflow that labels says from the start how many structures it has: its jobs begin one after the other.
+    """
 
     def __init__(self, process: ProcessNode) -> None:
         self._running: dict[int, ProcessNode] = {}
-        self._seen: set[int] = set()
+        self._plans: dict[int, int] = {}
+        self._plan_of: dict[int, int | None] = {}
         self._sizes: dict[int, int] = {}
-        self._ended: dict[str, int] = {}
-        self._add(process)
+        self._ended: dict[tuple[str, int | None], int] = {}
+        self._add(process, None)
 
     def look(self) -> dict[str, tuple[int, int]]:
         """Sum up what is done and what there is to do, by step."""
@@ -165,36 +169,53 @@ class _Jobs:
         for pk in ended:
             node = self._running.pop(pk)
             if self._sizes.pop(pk, None) is not None:
-                step = STEPS[node.process_label]
-                self._ended[step] = self._ended.get(step, 0) + _job_size(node, step)
-        sums = {step: (done, done) for step, done in self._ended.items()}
+                account = STEPS[node.process_label], self._plan_of[pk]
+                self._ended[account] = self._ended.get(account, 0) + _job_size(node, account[0])
+        parts = {account: (done, done) for account, done in self._ended.items()}
         for pk, size in self._sizes.items():
-            step = STEPS[self._running[pk].process_label]
-            done, total = sums.get(step, (0, 0))
+            account = STEPS[self._running[pk].process_label], self._plan_of[pk]
+            done, total = parts.get(account, (0, 0))
             job_done, job_total = _job_progress(self._running[pk], size)
-            sums[step] = (done + job_done, total + job_total)
+            parts[account] = (done + job_done, total + job_total)
+        sums: dict[str, tuple[int, int]] = {}
+        for (step, plan), part in parts.items():
+            done, total = self._of_whole(step, plan, *part)
+            before = sums.get(step, (0, 0))
+            sums[step] = (before[0] + done, before[1] + total)
         return sums
+
+    def _of_whole(self, step: str, plan: int | None, done: int, total: int) -> tuple[int, int]:
+        """Return what is done of all structures of a workflow, also of those whose jobs have not begun."""
+        if plan is None or step != 'labelling':
+            return done, total
+        planned = self._plans[plan]
+        # At its end, the other structures were known already or equal to these; a row may be in two jobs, too.
+        return (min(done, planned), planned) if plan in self._running else (planned, planned)
 
     def _find_called(self) -> None:
         from aiida.orm import ProcessNode, QueryBuilder
 
         callers = list(self._running)
         while callers:
-            query = QueryBuilder().append(ProcessNode, filters={'id': {'in': callers}}, tag='caller')
+            query = QueryBuilder().append(ProcessNode, filters={'id': {'in': callers}}, tag='caller', project='id')
             query.append(
                 ProcessNode,
                 with_incoming='caller',
                 edge_filters={'type': {'in': ['call_calc', 'call_work']}},
                 project='id',
             )
-            callers = [pk for pk in query.all(flat=True) if pk not in self._seen]
+            called = {pk: caller for caller, pk in query.all() if pk not in self._plan_of}
+            callers = list(called)
             if callers:
                 for node in QueryBuilder().append(ProcessNode, filters={'id': {'in': callers}}).all(flat=True):
-                    self._add(node)
+                    self._add(node, called[node.pk])
 
-    def _add(self, node: ProcessNode) -> None:
+    def _add(self, node: ProcessNode, caller: int | None) -> None:
         self._running[node.pk] = node
-        self._seen.add(node.pk)
+        self._plan_of[node.pk] = None if caller is None else self._plan_of[caller]
+        if node.process_label == 'LabelWorkChain' and 'structures' in node.inputs:
+            self._plans[node.pk] = node.inputs.structures.n_structures
+            self._plan_of[node.pk] = node.pk
         step = STEPS.get(node.process_label or '')
         if step is not None:
             self._sizes[node.pk] = _job_size(node, step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -31,6 +32,10 @@ class TerminalSession(Session):
         """Write a line."""
         click.echo(text, err=True)
 
+    def ask(self, question: str) -> bool:
+        """Ask on a terminal; elsewhere nobody can answer."""
+        return sys.stdin.isatty() and click.confirm(question, err=True)
+
     def count(self, step: str, items: Iterable[Item], total: int) -> Iterator[Item]:
         """Show how many items are done while they are taken."""
         return counted(step, items, total)
@@ -46,13 +51,13 @@ class TerminalSession(Session):
 
 
 def log_to_stderr() -> None:
-    """Let AiiDA report on the standard error."""
+    """Let AiiDA warn on the standard error; its reports would run through the progress, and stay in the database."""
     for logger in (logging.getLogger(), logging.getLogger('aiida')):
         for handler in logger.handlers:
             if type(handler).__name__ == 'CliHandler':
-                handler.addFilter(_mark_as_error_stream)
+                handler.addFilter(_warning_on_stderr)
 
 
-def _mark_as_error_stream(entry: logging.LogRecord) -> bool:
+def _warning_on_stderr(entry: logging.LogRecord) -> bool:
     entry.err = True
-    return True
+    return entry.levelno >= logging.WARNING

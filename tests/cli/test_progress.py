@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from aiida import orm
 from aiida.common.links import LinkType
+from aiida.common.log import LOG_LEVEL_REPORT
 from plumpy import ProcessState
 
 from aiida_nanoml.cli.progress import _Jobs
+from aiida_nanoml.cli.terminal import _warning_on_stderr
+from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.worker.schemas import OUTPUT_FILE
 
 
@@ -61,3 +66,33 @@ def test_jobs_of_all_levels_are_summed_up_while_they_come_and_end(aiida_profile_
     end(late)
     end(root)
     assert jobs.look() == {'labelling': (10, 10), 'training': (1, 1)}, 'found and ended at the same look'
+
+
+def test_the_total_is_that_of_the_workflow_from_the_start(aiida_profile_clean, make_chains, tmp_path) -> None:
+    """Jobs begin one after the other, and a row that the machine failed is in two of them."""
+    workflow = orm.WorkChainNode()
+    workflow.set_process_label('LabelWorkChain')
+    workflow.set_process_state(ProcessState.RUNNING)
+    structures = StructureSetData(make_chains(*range(1, 15))).store()
+    workflow.base.links.add_incoming(structures, LinkType.INPUT_WORK, 'structures')
+    workflow.store()
+    jobs = _Jobs(workflow)
+    batches = [call(workflow, orm.CalcJobNode, 'LabelCalculation', 6)]
+    assert jobs.look() == {'labelling': (0, 14)}
+    end(batches[0])
+    batches.append(call(workflow, orm.CalcJobNode, 'LabelCalculation', 6))
+    assert jobs.look() == {'labelling': (6, 14)}
+    end(batches[1])
+    batches.append(call(workflow, orm.CalcJobNode, 'LabelCalculation', 4))
+    end(batches[2])
+    assert jobs.look() == {'labelling': (14, 14)}
+    end(workflow)
+    assert jobs.look() == {'labelling': (14, 14)}
+
+
+def test_reports_of_aiida_do_not_run_through_the_progress() -> None:
+    def level(number: int) -> logging.LogRecord:
+        return logging.LogRecord('aiida.orm', number, __file__, 1, 'text', None, None)
+
+    assert not _warning_on_stderr(level(LOG_LEVEL_REPORT))
+    assert _warning_on_stderr(level(logging.WARNING))

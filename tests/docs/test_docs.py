@@ -55,6 +55,7 @@ CHAINS = (
         'docs/howto/own_descriptor.md',
         'docs/howto/resume.md',
         'docs/topics/provenance.md',
+        'docs/howto/housekeeping.md',
     ),
     (
         'docs/tutorials/starter.md',
@@ -106,6 +107,7 @@ NOT_RUN = {
     ('docs/howto/cluster.md', 'ssh cluster'): 'needs the network',
     ('docs/howto/resume.md', 'aiida-nanoml campaign resume'): 'needs a broker that was killed',
     ('docs/howto/cluster.md', 'aiida-nanoml flakes generate'): 'takes days on a cluster',
+    ('docs/howto/housekeeping.md', 'eval'): 'changes the shell that reads it',
     ('docs/howto/warm_start.md', 'aiida-nanoml label flakes'): 'needs SIESTA; tests/cli replays a recorded comparison',
     ('docs/howto/studies.md', 'aiida-nanoml study selection'): 'trains hundreds of networks',
     ('docs/howto/active_learning.md', 'aiida-nanoml label flakes'): 'needs SIESTA on a cluster',

@@ -113,6 +113,12 @@ COMMANDS: Mapping[str, str | Group] = MappingProxyType(
         'taint': 'taint',
         'compare': 'compare',
         'publish': 'publish',
+        'list': 'list_nodes',
+        'relabel': 'relabel',
+        'delete': 'delete_nodes',
+        'groups': Group(
+            'Groups of nodes.', {'list': 'list_groups', 'add': 'add_to_group', 'remove': 'remove_from_group'}
+        ),
         'actions': Group(
             'What can be asked of the package, for programs.',
             {
@@ -122,6 +128,21 @@ COMMANDS: Mapping[str, str | Group] = MappingProxyType(
         ),
     }
 )
+
+SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        'Start': ('quickstart', 'starter'),
+        'Structures': ('structures', 'flakes'),
+        'Labels': ('label', 'campaign', 'siesta', 'pseudos'),
+        'Learning': ('dataset', 'train', 'study', 'model', 'predict', 'validate', 'active', 'plot'),
+        'Alloys': ('alloys',),
+        'Densities': ('density',),
+        'Transport': ('rmatrix',),
+        'Provenance': ('trace', 'audit', 'reproduce', 'taint', 'compare', 'publish'),
+        'Housekeeping': ('doctor', 'list', 'relabel', 'delete', 'groups', 'actions'),
+    }
+)
+"""What the help of the program shows together."""
 
 
 def known_actions(commands: Mapping[str, str | Group] = COMMANDS) -> set[str]:
