@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import field_validator, model_validator
 
@@ -23,7 +23,11 @@ from aiida_nanoml.actions.session import Session
 
 
 class ImportDataset(SplitFields, NamedAction):
-    """Read N rows of features from X and N gaps from Y, numbers separated by white space, and split the rows."""
+    """Read N rows of features from X and N gaps from Y, and split the rows.
+
+    Numbers stand between white space, semicolons or commas; decimal commas, headings and exponents of Fortran are
+    understood. Gaps that no structure has are refused: their unit is another one.
+    """
 
     action: ClassVar[str] = 'import_dataset'
     command: ClassVar[tuple[str, ...]] = ('dataset', 'import')
@@ -41,6 +45,9 @@ class ImportDataset(SplitFields, NamedAction):
     )
     descriptor_settings: dict[str, Any] = settings_option(DESCRIPTOR_SETTINGS_HELP, group=FEATURES)
     n_features: int = option(26, 'Columns of X, if no descriptor is named.', ge=1, group=FEATURES)
+    target_unit: Literal['ev', 'mev', 'gap/4ev'] | None = option(
+        None, 'Unit of the gaps in Y.', shown='that of --target-scale'
+    )
     target_scale: float = option(TARGET_SCALE, 'Y holds the gap divided by this.', unit='eV', gt=0)
     family: str = option('', 'Family of the rows.')
 
@@ -56,6 +63,8 @@ class ImportDataset(SplitFields, NamedAction):
     def _check_settings(self) -> Self:
         if self.descriptor is None and self.descriptor_settings:
             raise InputError('{descriptor_settings} goes with {descriptor}')
+        if self.target_unit is not None and 'target_scale' in self.model_fields_set:
+            raise InputError('choose one of {target_unit} and {target_scale}')
         return self
 
     def perform(self, session: Session) -> Result:
@@ -68,7 +77,7 @@ class ImportDataset(SplitFields, NamedAction):
         source = LabelSource.parse(self.labels_from)
         parameters: dict[str, Any] = {
             'labels': source.to_dict(),
-            'target_scale_ev': self.target_scale,
+            'target_scale_ev': self._scale(session),
             'family': self.family,
         }
         if self.descriptor is None:
@@ -85,3 +94,13 @@ class ImportDataset(SplitFields, NamedAction):
         node = session.run_function(split_dataset, dataset=rows, parameters=split)
         node.label = self.name
         return DatasetResult(node)
+
+    def _scale(self, session: Session) -> float:
+        """Return what the numbers in Y are multiplied by, in eV; say so where nobody did."""
+        from aiida_nanoml.learning.exchange import TARGET_UNITS
+
+        if self.target_unit is not None:
+            return TARGET_UNITS[self.target_unit]
+        if 'target_scale' not in self.model_fields_set:
+            session.note(f'{self.y.name} is read as gap / {TARGET_SCALE:g} eV: --target-unit chooses eV or meV')
+        return self.target_scale

@@ -1,20 +1,28 @@
 """Plain-text exchange of features and gaps: ``x.dat`` and ``y.dat``.
 
 ``x.dat`` holds one row of numbers a structure, ``y.dat`` one number a structure: the gap divided by
-``target_scale_ev``. Numbers are separated by white space; empty lines are ignored.
+``target_scale_ev``. They are read as :mod:`aiida_nanoml.number_tables` says, and written between white space.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.arrays import Floats, as_features, as_targets
-from aiida_nanoml.text import quoted
+from aiida_nanoml.number_tables import read_numbers
+
+TARGET_UNITS: Mapping[str, float] = MappingProxyType({'ev': 1.0, 'mev': 0.001, 'gap/4ev': 4.0})
+"""What targets of a unit are multiplied by, in eV."""
+
+HIGHEST_GAP_EV = 15.0
+"""No structure has a gap above this, but for noble gases and small molecules of fluorine and helium."""
 
 
 def read_xy(
@@ -46,7 +54,7 @@ def parse_xy(
     :raises DatasetError: as of :func:`read_xy`.
     """
     scale = _checked_scale(target_scale_ev)
-    rows = _read_numbers(x_content, x_name)
+    rows = read_numbers(x_content, x_name, DatasetError)
     for line, row in rows:
         if len(row) != n_features:
             raise DatasetError(f'{x_name}, line {line}: {len(row)} numbers where {n_features} features are expected')
@@ -54,13 +62,30 @@ def parse_xy(
     if y_content is None:
         return features, None
     targets: list[float] = []
-    for line, row in _read_numbers(y_content, y_name):
+    for line, row in read_numbers(y_content, y_name, DatasetError):
         if not all(math.isfinite(number * scale) for number in row):
             raise DatasetError(f'{y_name}, line {line}: a target times {scale:g} eV is not finite')
         targets += [number * scale for number in row]
     if len(targets) != len(rows):
         raise DatasetError(f'{x_name} has {len(rows)} rows but {y_name} has {len(targets)} numbers')
     return features, np.array(targets, dtype=np.float64)
+
+
+def check_gaps(gaps_ev: Floats, name: str, target_scale_ev: float) -> None:
+    """Check that targets were read in their unit.
+
+    :param gaps_ev: (N,) in eV.
+    :param name: what to call their file.
+    :param target_scale_ev: what the numbers of the file were multiplied by, eV.
+    :raises DatasetError: a gap is above :data:`HIGHEST_GAP_EV` or far below zero, or all of them are next to nothing.
+    """
+    highest, lowest = float(gaps_ev.max()), float(gaps_ev.min())
+    if highest <= HIGHEST_GAP_EV and lowest >= -1.0 and (highest > 0.01 or target_scale_ev >= 1.0):
+        return
+    raise DatasetError(
+        f'{name}: the gaps are {lowest:g} to {highest:g} eV, if they are given in units of {target_scale_ev:g} eV, '
+        f'which is implausible: choose the unit that they have, {", ".join(TARGET_UNITS)}'
+    )
 
 
 def write_xy(
@@ -95,27 +120,3 @@ def _read_content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DatasetError(f'{path} cannot be read as text: {error}') from error
-
-
-def _read_numbers(content: bytes, name: str) -> list[tuple[int, list[float]]]:
-    """Return the numbers of each line that holds some, with the line."""
-    try:
-        lines = content.decode('utf-8').splitlines()
-    except UnicodeDecodeError as error:
-        raise DatasetError(f'{name} cannot be read as text: {error}') from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        row = []
-        for word in line.split():
-            try:
-                value = float(word)
-            except ValueError:
-                raise DatasetError(f'{name}, line {number}: {quoted(word)} is not a number') from None
-            if not math.isfinite(value):
-                raise DatasetError(f'{name}, line {number}: {quoted(word)} is not finite')
-            row.append(value)
-        if row:
-            rows.append((number, row))
-    if not rows:
-        raise DatasetError(f'{name} holds no numbers')
-    return rows

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from aiida_nanoml.errors import DatasetError
-from aiida_nanoml.learning.exchange import parse_xy, read_xy, write_xy
+from aiida_nanoml.learning.exchange import check_gaps, parse_xy, read_xy, write_xy
 from tests.mutations import fuzzed, mutations
 
 # Subnormal gaps lose their last bit in the division by 4.
@@ -60,6 +60,21 @@ def test_damaged_files_are_refused_by_name_and_line(tmp_path, x, y, message):
     (tmp_path / 'y.dat').write_text(y)
     with pytest.raises(DatasetError, match=message):
         read_xy(tmp_path / 'x.dat', tmp_path / 'y.dat', n_features=2)
+
+
+@pytest.mark.parametrize(
+    ('gaps', 'scale'),
+    [([1.2, 2000.0], 4.0), ([-4.0, 2.0], 1.0), ([0.0005, 0.004], 0.001), ([16.0], 4.0)],
+    ids=['meV read as gap / 4 eV', 'below zero', 'eV read as meV', 'eV read as gap / 4 eV'],
+)
+def test_gaps_in_another_unit_are_refused(gaps, scale):
+    with pytest.raises(DatasetError, match=r'y\.csv: the gaps are .* implausible: choose the unit .* ev, mev, gap/4ev'):
+        check_gaps(np.array(gaps), 'y.csv', scale)
+
+
+@pytest.mark.parametrize(('gaps', 'scale'), [([0.001, 0.002], 1.0), ([0.0, 5.9], 4.0), ([0.3, 4.9], 0.001)])
+def test_gaps_that_there_are_are_taken(gaps, scale):
+    check_gaps(np.array(gaps), 'y.dat', scale)
 
 
 def test_missing_file_is_refused(tmp_path):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -361,15 +359,15 @@ def select_features(dataset: DatasetData, selection: orm.Dict) -> DatasetData:
 def import_dataset(x: orm.SinglefileData, y: orm.SinglefileData, parameters: orm.Dict) -> DatasetData:
     """Read the plain-text exchange files ``x.dat`` and ``y.dat``.
 
-    :param x: N rows of features, separated by white space.
+    :param x: N rows of features.
     :param y: N numbers, gap / ``target_scale_ev``.
     :param parameters: ``descriptor`` (``name`` and ``params``, or absent when the features come from elsewhere),
         ``n_features`` (only without descriptor), ``target_scale_ev`` (4 if absent), ``family``, and ``labels``: what
         produced the gaps, the fields of :class:`~aiida_nanoml.engines.label_set.LabelSource`.
-    :raises DatasetError: wrong column counts, numbers that are not finite, files of different length.
+    :raises DatasetError: wrong column counts, numbers that are not finite, files of different length, implausible gaps.
     """
     from aiida_nanoml.features.registry import descriptor_identity
-    from aiida_nanoml.learning.exchange import read_xy
+    from aiida_nanoml.learning.exchange import check_gaps, parse_xy
 
     wanted = {'n_features': 26, 'target_scale_ev': 4.0, 'family': ''} | parameters.get_dict()
     unknown = sorted(set(wanted) - {'descriptor', 'n_features', 'target_scale_ev', 'family', 'labels'})
@@ -389,15 +387,10 @@ def import_dataset(x: orm.SinglefileData, y: orm.SinglefileData, parameters: orm
     else:
         names = [f'x{column}' for column in range(wanted['n_features'])]
         identity = {'name': 'imported', 'params': {}, 'feature_names': names, 'n_features': len(names)}
-    with tempfile.TemporaryDirectory() as folder:
-        paths = []
-        for name, node in (('x.dat', x), ('y.dat', y)):
-            paths.append(Path(folder) / name)
-            paths[-1].write_bytes(node.get_content(mode='rb'))
-        try:
-            features, gaps = read_xy(paths[0], paths[1], identity['n_features'], wanted['target_scale_ev'])
-        except DatasetError as error:
-            raise DatasetError(str(error).replace(f'{folder}/', '')) from error
+    contents = (node.get_content(mode='rb') for node in (x, y))
+    scale = wanted['target_scale_ev']
+    features, gaps = parse_xy(*contents, x.filename, y.filename, identity['n_features'], scale)
+    check_gaps(gaps, y.filename, scale)
     hashes = np.array([hashlib.sha256(b'nanoml-features-1' + row.tobytes()).hexdigest() for row in features])
     dataset = Dataset(
         X=features,
