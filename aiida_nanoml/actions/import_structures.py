@@ -13,7 +13,10 @@ from aiida_nanoml.actions.show_structures import StructuresResult
 
 
 class ImportStructures(NamedAction):
-    """Read structures from FILE, in any format that ASE reads. Extended XYZ keeps names and families."""
+    """Read structures from FILE, in any format that ASE reads, or an input of SIESTA (.fdf).
+
+    Extended XYZ keeps names and families.
+    """
 
     action: ClassVar[str] = 'import_structures'
     command: ClassVar[tuple[str, ...]] = ('structures', 'import')
@@ -27,6 +30,8 @@ class ImportStructures(NamedAction):
         False, 'Take periodic structures whose images are 5 Å apart or more as isolated: a molecule in a box.'
     )
 
+    bohr: bool = option(False, 'Lengths in the file are in bohr, although its format says Å.')
+
     def perform(self, session: Session) -> Result:
         """Store the file, and read it."""
         from aiida.orm import Bool, SinglefileData, Str
@@ -38,6 +43,8 @@ class ImportStructures(NamedAction):
             inputs['family'] = Str(self.family)
         if self.isolated:
             inputs['isolated'] = Bool(True)
+        if self.bohr:
+            inputs['bohr'] = Bool(True)
         node = session.run_function(import_structures, **inputs)
         node.label = self.name
         return StructuresResult(node, {'filename': self.file.name})

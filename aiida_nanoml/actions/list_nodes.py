@@ -11,7 +11,7 @@ from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import argument, option
 from aiida_nanoml.actions.nodes import type_name
 from aiida_nanoml.actions.session import Session
-from aiida_nanoml.text import aligned
+from aiida_nanoml.text import aligned, counted
 
 if TYPE_CHECKING:
     from aiida.orm import Node
@@ -29,11 +29,10 @@ KINDS = {
 PROCESSES = 'processes'
 
 COUNTS = (
-    ('n_structures', 'structures'),
-    ('n_densities', 'densities'),
-    ('n_potentials', 'potentials'),
-    ('n_rows', 'rows'),
-    ('n_features', 'features'),
+    ('n_structures', 'structure'),
+    ('n_potentials', 'potential'),
+    ('n_rows', 'row'),
+    ('n_features', 'feature'),
 )
 """Attributes that tell what a node holds."""
 
@@ -133,6 +132,7 @@ def describe_content(node: Node) -> str:
             return 'finished' if node.is_finished_ok else f'failed with exit status {node.exit_status}'
         return str(node.process_state.value) if node.process_state else 'unknown'
     attributes = node.base.attributes.all
-    counts = [f'{attributes[key]} {what}' for key, what in COUNTS if key in attributes]
+    counts = [counted(attributes['n_densities'], 'density', 'densities')] if 'n_densities' in attributes else []
+    counts += [counted(attributes[key], what) for key, what in COUNTS if key in attributes]
     what = [str(attributes[key]) for key in ('kind', 'engine_title', 'target') if attributes.get(key)]
     return ', '.join(counts + what)

@@ -328,11 +328,15 @@ def store_potential(session: Session, function: Any, name: str, **inputs: Node) 
 
 def potential_lines(potential: Potential) -> dict[str, str]:
     """Return a potential as rows of a table."""
+    from aiida_nanoml.transport.profiles import is_steep
+
+    question = {'question': 'it changes by more than 50 eV: is its unit meV?'} if is_steep(potential) else {}
     return {
         'potential': f'{potential.name or "without a name"}: {_range(potential.values)} eV on {potential.length:g} nm, '
         f'{len(potential)} cells',
         'leads': f'{potential.left:g} and {potential.right:g} eV',
         'mass': f'{_range(potential.masses)} m0',
+        **question,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiida_nanoml.actions.base import Action, Result, Step, record, step
@@ -13,6 +14,7 @@ from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida_nanoml.data.structures import StructureSetData
+    from aiida_nanoml.structures.questions import Peculiarities
 
 SHOWN_NAMES = 3
 
@@ -55,11 +57,34 @@ class StructuresResult(Result):
             'structures': identity_line(self.structures),
             'number': f'{numbers["n_structures"]} ({numbers["n_atoms"]} atoms)',
             'periodic': f'{numbers["n_periodic"]} of {numbers["n_structures"]}',
+            **self._peculiar_lines(),
             'elements': ' '.join(numbers['elements']),
             'families': ' '.join(numbers['families']) or 'unknown',
             'formulas': _first(numbers['formulas']),
             'names': _first(names),
         }
+
+    def _peculiar_lines(self) -> dict[str, str]:
+        """Return what is peculiar, and what may be meant by it; nothing where all is as usual."""
+        numbers, found = self._numbers(), self._peculiarities
+        lines = {}
+        if numbers['n_with_cell'] > numbers['n_periodic']:
+            lines['with a cell'] = f'{numbers["n_with_cell"]} of {numbers["n_structures"]}'
+        if found.n_boxed:
+            lines['in a box'] = f'{found.n_boxed}, 5 Å or more between images: a molecule? import it with --isolated'
+        if found.looks_like_bohr:
+            lines['bonds'] = f'{found.bond_ratio:.2f} times as long as usual: lengths in bohr? import them with --bohr'
+        if found.n_repeated:
+            lines['repeated'] = f'{found.n_repeated} equal to an earlier one'
+        if found.n_odd:
+            lines['odd electrons'] = f'{found.n_odd}: open shells, whose gaps data sets leave out'
+        return lines
+
+    @cached_property
+    def _peculiarities(self) -> Peculiarities:
+        from aiida_nanoml.structures.questions import find_peculiarities
+
+        return find_peculiarities(self.structures.structures)
 
     def next_step(self) -> Step:
         """Label the structures, or what else usually follows."""
@@ -74,6 +99,10 @@ class StructuresResult(Result):
         return {key: self.structures.base.attributes.get(key) for key in keys} | {
             'n_periodic': int(pbc.any(axis=1).sum()),
             'n_with_cell': int(cells.any(axis=(1, 2)).sum()),
+            'n_in_box': self._peculiarities.n_boxed,
+            'n_repeated': self._peculiarities.n_repeated,
+            'n_odd_electrons': self._peculiarities.n_odd,
+            'looks_like_bohr': self._peculiarities.looks_like_bohr,
         }
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiida_nanoml.errors import StructureError
-from aiida_nanoml.structures.file_checks import check_announced, check_definite, name_unknown_element
+from aiida_nanoml.structures.file_checks import XYZ_SUFFIXES, check_announced, check_definite, name_unknown_element
 from aiida_nanoml.structures.mol_files import MOL_SUFFIXES, read_mol
 from aiida_nanoml.structures.structure_set import StructureSet
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+_TEXTS = re.compile(r"""(?:^|\s)(name|family)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"']+))""")
+"""Name and family in the comment of a frame of extended XYZ."""
 
 
 def read_structures(path: Path | str, index: str | int = ':') -> StructureSet:
@@ -55,7 +59,10 @@ def _read(path: Path, index: str | int) -> tuple[list[Atoms], list[float]]:
     try:
         if path.suffix.lower() in MOL_SUFFIXES:
             return read_mol(path.read_text(encoding='utf-8', errors='replace'), index)
-        found = read(str(path), index=index)
+        if path.suffix.lower() in XYZ_SUFFIXES:
+            found = read(str(path), index=index, format='extxyz', properties_parser=_read_comment)
+        else:
+            found = read(str(path), index=index)
     except KeyError as error:
         symbol = str(error.args[0]) if error.args else ''
         raise StructureError(f'{path}: {name_unknown_element(path, symbol)}') from error
@@ -66,6 +73,17 @@ def _read(path: Path, index: str | int) -> tuple[list[Atoms], list[float]]:
         ) from error
     atoms = [found] if isinstance(found, Atoms) else list(found)
     return atoms, [0.0] * len(atoms)
+
+
+def _read_comment(line: str) -> dict[str, Any]:
+    """Read the comment of a frame; names stay texts, where ASE reads ``007`` and ``1e5`` as numbers."""
+    from ase.io.extxyz import key_val_str_to_dict
+
+    found: dict[str, Any] = key_val_str_to_dict(line)
+    for key, double, single, plain in _TEXTS.findall(line):
+        if key in found and not isinstance(found[key], str):
+            found[key] = double or single or plain
+    return found
 
 
 def write_structures(structures: StructureSet, path: Path | str) -> None:

@@ -481,3 +481,34 @@ def test_nothing_in_common_is_refused(prediction, flake_labels: LabelSet) -> Non
     strangers = changed(flake_labels, hashes=np.array([f'{row:064d}' for row in range(12)]))
     refused(compare_with_labels, 'DatasetError', 'none of the predicted', predictions=prediction,
             labels=LabelSetData(strangers))  # fmt: skip
+
+
+FDF = """
+NumberOfAtoms 2
+NumberOfSpecies 1
+%block ChemicalSpeciesLabel
+ 1 1 H
+%endblock ChemicalSpeciesLabel
+AtomicCoordinatesFormat Ang
+%block AtomicCoordinatesAndAtomicSpecies
+ 0 0 0 1
+ 0 0 0.75 1
+%endblock AtomicCoordinatesAndAtomicSpecies
+"""
+
+
+def test_an_input_of_siesta_is_a_structure(aiida_profile):
+    file = orm.SinglefileData(io.BytesIO(FDF.encode()), filename='hydrogen.fdf')
+    found = import_structures(file).structures
+    assert found.names.tolist() == ['hydrogen']
+    assert found.positions.tolist() == [[0, 0, 0], [0, 0, 0.75]]
+    assert not found.pbc.any()
+    broken = orm.SinglefileData(io.BytesIO(FDF.replace(' 0 0 0.75 1\n', '').encode()), filename='hydrogen.fdf')
+    refused(import_structures, 'StructureError', 'hydrogen.fdf: ', file=broken)
+
+
+def test_lengths_in_bohr_are_converted(aiida_profile):
+    content = b'2\n\nH 0 0 0\nH 0 0 1.4\n'
+    file = orm.SinglefileData(io.BytesIO(content), filename='hydrogen.xyz')
+    found = import_structures(file, bohr=orm.Bool(True)).structures
+    assert found.positions[1, 2] == pytest.approx(1.4 * 0.529177210903)

@@ -53,6 +53,15 @@ def test_any_name_survives(tmp_path_factory, name):
     assert read_structures(path).names.tolist() == named.names.tolist()
 
 
+@pytest.mark.parametrize('name', ['007', '1e5', 'T', '1.0', '1,2'])
+def test_names_of_other_programs_stay_texts(tmp_path, name):
+    path = tmp_path / 'names.xyz'
+    for written in (f'name={name} family=3', f'family = "3" name="{name}"'):
+        path.write_text(f'1\nProperties=species:S:1:pos:R:3 {written}\nHe 0 0 0\n')
+        found = read_structures(path)
+        assert (found.names.tolist(), found.families.tolist()) == ([name], ['3'])
+
+
 def test_other_formats_go_through_ase(tmp_path):
     copper = StructureSet.from_ase([bulk('Cu', cubic=True)])
     path = tmp_path / 'copper.cif'

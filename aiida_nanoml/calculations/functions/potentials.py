@@ -49,6 +49,21 @@ def import_potential(file: orm.SinglefileData) -> dict[str, orm.Data]:
 
 @calcfunction
 @refusing
+def import_profile(file: orm.SinglefileData, settings: orm.Dict) -> PotentialSetData:
+    """Read a table of x and V.
+
+    :param settings: ``mass``, ``length_unit`` and ``energy_unit`` of
+        :func:`~aiida_nanoml.transport.profiles.read_profile`.
+    :raises TransportError: the table cannot be read; the line is named.
+    """
+    from aiida_nanoml.transport.profiles import read_profile
+
+    potential = read_profile(file.get_content(mode='rb'), file.filename, **settings.get_dict())
+    return PotentialSetData(PotentialSet([potential]))
+
+
+@calcfunction
+@refusing
 def average_potential(grid: orm.SinglefileData | orm.FolderData, settings: orm.Dict) -> PotentialSetData:
     """Make a potential of a mesh that SIESTA wrote, by its mean over planes.
 

@@ -11,7 +11,7 @@ from aiida.engine import calcfunction
 
 from aiida_nanoml.calculations.functions.base import refusing
 from aiida_nanoml.data.structures import StructureSetData
-from aiida_nanoml.errors import StructureError
+from aiida_nanoml.errors import EngineError, StructureError
 from aiida_nanoml.structures import (
     FlakeParameters,
     StructureSet,
@@ -20,6 +20,7 @@ from aiida_nanoml.structures import (
     make_generator,
     read_structures,
 )
+from aiida_nanoml.units import BOHR_ANG
 
 
 @calcfunction
@@ -70,27 +71,46 @@ def generate_structures(generator: orm.Str, parameters: orm.Dict) -> StructureSe
 @calcfunction
 @refusing
 def import_structures(
-    file: orm.SinglefileData, family: orm.Str | None = None, isolated: orm.Bool | None = None
+    file: orm.SinglefileData,
+    family: orm.Str | None = None,
+    isolated: orm.Bool | None = None,
+    bohr: orm.Bool | None = None,
 ) -> StructureSetData:
-    """Read structures from a file in any format that ASE reads.
+    """Read structures from a file in any format that ASE reads, or from an input of SIESTA.
 
     :param file: the file; the format follows from its name.
     :param family: family of all structures, in place of what the file says.
     :param isolated: whether structures in a box are taken as isolated, where their images are far enough apart.
+    :param bohr: whether lengths in the file are in bohr, although its format says Å.
     :raises StructureError: the file cannot be read, or a structure is not physical.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / Path(file.filename).name
         path.write_bytes(file.get_content(mode='rb'))
         try:
-            found = read_structures(path)
+            found = _read_input(path) if path.suffix.lower() == '.fdf' else read_structures(path)
         except StructureError as error:
             raise StructureError(str(error).replace(f'{folder}/', '')) from error
+    if bohr is not None and bohr.value:
+        scaled = {name: found.to_arrays()[name] * BOHR_ANG for name in ('positions', 'cells')}
+        found = StructureSet.from_arrays(found.to_arrays() | scaled)
     if isolated is not None and isolated.value:
         found = isolate(found)
     if family is not None:
         found = StructureSet.from_arrays(found.to_arrays() | {'families': np.full(len(found), family.value)})
     return StructureSetData(found)
+
+
+def _read_input(path: Path) -> StructureSet:
+    """Read the structure of an input of SIESTA; a direction with 5 Å of vacuum and one k-point does not repeat."""
+    from aiida_nanoml.engines.siesta.fdf import read_fdf
+    from aiida_nanoml.engines.siesta.fdf_recognition import read_structure
+
+    try:
+        structure = read_structure(read_fdf(path.read_text(encoding='utf-8', errors='replace')))
+    except (StructureError, EngineError) as error:
+        raise StructureError(f'{path}: {error}') from error
+    return StructureSet.from_structures([structure], np.array([path.stem]))
 
 
 @calcfunction

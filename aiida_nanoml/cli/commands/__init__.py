@@ -101,6 +101,7 @@ COMMANDS: Mapping[str, str | Group] = MappingProxyType(
                 'run': 'rmatrix',
                 'example': 'rmatrix_example',
                 'potential': 'rmatrix_potential',
+                'import': 'rmatrix_import',
                 'siesta': 'rmatrix_siesta',
                 'scan': 'rmatrix_scan',
                 'plot': 'rmatrix_plot',
