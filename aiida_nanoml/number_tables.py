@@ -31,7 +31,7 @@ def read_numbers(content: bytes, name: str, error: type[NanomlError]) -> list[tu
     :param name: what to call the file in an error.
     :param error: what is raised.
     :returns: number of the line and its numbers.
-    :raises error: no text, no numbers, or something that is not a finite number, with the line.
+    :raises NanomlError: of the type ``error``, with the line: no text, no numbers, or one that is not finite.
     """
     lines = [(number, line) for number, line in _lines(content, name, error) if line]
     if lines and _is_heading(lines[0][1]):
