@@ -438,3 +438,29 @@ def test_geometry_of_a_file_that_the_output_announces(methane: Path) -> None:
 def test_the_output_alone_says_that_a_density_did_not_converge(methane: Path) -> None:
     edit(methane / 'ch4.out', ('SCF cycle converged after', 'SCF_NOT_CONV: one step\nSCF cycle converged after'))
     assert refusal(methane).code == 'not_converged'
+
+
+def test_a_compressed_input_is_an_input(methane: Path) -> None:
+    (methane / 'ch4.fdf.gz').write_bytes(gzip.compress((methane / 'ch4.fdf').read_bytes()))
+    assert open_run_folder(methane, methane).input == 'ch4.fdf', 'the same file twice'
+    (methane / 'ch4.fdf').unlink()
+    assert read(methane).result.label.gap_ev == pytest.approx(METHANE_GAP_EV, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('line', 'what'),
+    [
+        ('NetCharge 1.0', 'NetCharge is 1 in ch4.fdf and 0.0000 in ch4.out'),
+        ('Spin polarised', 'spin components is 2 in ch4.fdf and 1 in ch4.out'),
+        ('ElectronicTemperature 25 meV', 'ElectronicTemperature is 290.1'),
+        ('Mesh_Cutoff = 2000 eV', 'MeshCutoff is 146.9'),
+        ('SpinOrbit T', 'spin components is 4 in ch4.fdf'),
+    ],
+)
+def test_the_output_has_the_settings_of_the_input(methane: Path, line: str, what: str) -> None:
+    """Also where the output does not repeat its input."""
+    edit(methane / 'ch4.out', ('Dump of input data file', 'Nothing'))
+    edit(methane / 'ch4.fdf', ('MeshCutoff 100 Ry', line))
+    error = refusal(methane)
+    assert error.code == 'input_changed'
+    assert what in error.message

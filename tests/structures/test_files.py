@@ -273,6 +273,9 @@ FUZZED = {
     'f.extxyz': '2\nLattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3 pbc="F F F"\nC 0 0 0\nO 0 0 1\n',
     'f.xyz': '2\n\nC 0 0 0\nO 0 0 1.1\n2\n\nN 0 0 0\nN 0 0 1.1\n',
     'f.XV': ' 20. 0 0 0 0 0\n 0 20. 0 0 0 0\n 0 0 20. 0 0 0\n 2\n 1 6 10. 10. 10. 0 0 0\n 2 8 11. 10. 12. 0 0 0\n',
+    'f.gen': '2 C\nC O\n1 1 0.0 0.0 0.0\n2 2 0.0 0.0 1.1\n',
+    'f.vasp': 'CO\n1.0\n9 0 0\n0 9 0\n0 0 9\nC O\n1 1\nCartesian\n0 0 0\n0 0 1.1\n',
+    'f.cube': 'a\nb\n2 0 0 0\n2 8.5 0 0\n1 0 8.5 0\n1 0 0 8.5\n6 0 0 0 0\n8 0 0 0 2.1\n 1.0 2.0\n',
     'f.sdf': SDF,
 }
 
@@ -289,7 +292,7 @@ def memory_folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize('name', FUZZED)
-@fuzzed(4)
+@fuzzed(15)
 def test_no_mutation_of_a_file_of_structures_is_a_traceback(memory_folder, name, seed):
     path = memory_folder / name
     for content in mutations(FUZZED[name].encode(), seed):

@@ -28,6 +28,7 @@ from aiida_nanoml.transport.presets import make_potential
 from aiida_nanoml.transport.rmatrix import solve
 from aiida_nanoml.transport.settings import TransmissionSettings
 from aiida_nanoml.transport.transmissions import transmit
+from tests.mutations import fuzzed, mutations
 from tests.transport import reference
 
 NUMBERS = ('mass', 'n_basis', 'n_left', 'n_right', 'd1', 'd2', 'n_energies', 'lowest', 'highest')
@@ -255,3 +256,14 @@ def test_no_spoilt_file_is_read_wrongly(changes: list[tuple[str, int, str]]) -> 
     assert error <= 10 * computed.truncation_errors[0] + 1e-9
     assert scattering.unitarity_defect <= 1e-12
     assert np.isfinite(computed.resonances[0].energies).all()
+
+
+@fuzzed()
+def test_no_mutation_is_a_traceback_or_an_infinite_number(seed: int) -> None:
+    for content in mutations(SMALL.encode(), seed):
+        try:
+            found = parse_input(content)
+        except TransportError:
+            continue
+        assert np.isfinite(found.values).all()
+        assert np.isfinite(found.energies).all()

@@ -17,6 +17,7 @@ from aiida_nanoml.engines.siesta.fdf_recognition import (
     read_geometry,
     read_mesh,
     read_species,
+    read_spin,
     structure_of_geometry,
 )
 from aiida_nanoml.engines.siesta.geometry import (
@@ -42,6 +43,14 @@ _PRINTED_DEFAULTS = (
     ('ElectronicTemperature', 'Electronic Temperature', 'K', SIESTA_DEFAULTS.electronic_temperature_kelvin),
 )
 """Keys that decide about the label, how the output prints their values, and the default of SIESTA 4.1."""
+
+_SPIN_COMPONENTS: dict[str, tuple[float, ...]] = {
+    'none': (1,),
+    'polarized': (2,),
+    'non-collinear': (4,),
+    'spin-orbit': (4, 8),
+}
+"""Spin components that an output counts, by the spin of the input."""
 
 XV_PREVAILS = '! Info in XV file prevails over previous structure input'
 """What an output says where the geometry is not that of its input."""
@@ -106,6 +115,7 @@ def read_computed(run: RunTexts) -> Computed:
     """
     output = run.read(run.output) or ''
     _check_species(run, output)
+    _check_settings(run, output)
     course = read_course(output, run.fdf.get_quantity('LatticeConstant', 'Ang'))
     moves = moves_atoms(run.fdf)
     given = _given_geometry(run, course)
@@ -163,6 +173,31 @@ def _check_species(run: RunTexts, output: str) -> None:
             raise RunFolderError(
                 FailureCode.INPUT_CHANGED,
                 f'species {index} has the atomic number {asked[index]} in {run.input} and {printed} in {run.output}',
+            )
+
+
+def _check_settings(run: RunTexts, output: str) -> None:
+    """Check that the output has the settings that the input asks for, where it prints them.
+
+    :raises RunFolderError: ``'input_changed'``.
+    """
+    asked: dict[str, tuple[float, ...]] = {'the number of spin components': _SPIN_COMPONENTS[read_spin(run.fdf)]}
+    for key, _, unit, _ in _PRINTED_DEFAULTS:
+        value = run.fdf.get_quantity(key, unit)
+        asked |= {} if value is None else {key: (value,)}
+    asked['NetCharge'] = (float(run.fdf.get_number('NetCharge', default=0.0)),)
+    patterns = {
+        key: rf'{printed} *= *(\d{{1,12}}\.\d{{1,12}}) +{unit}\b' for key, printed, unit, _ in _PRINTED_DEFAULTS
+    }
+    patterns |= {
+        'the number of spin components': r'Number of spin components *=? *(\d)\b',
+        'NetCharge': r'Net charge of the system *= *(-?\d{1,6}\.\d{1,12}) +\|e\|',
+    }
+    for key, values in asked.items():
+        found = re.search(rf'^redata: {patterns[key]}', output, re.MULTILINE)
+        if found and all(abs(float(found[1]) - value) > 1e-3 * max(1.0, abs(value)) for value in values):
+            raise RunFolderError(
+                FailureCode.INPUT_CHANGED, f'{key} is {values[0]:g} in {run.input} and {found[1]} in {run.output}'
             )
 
 

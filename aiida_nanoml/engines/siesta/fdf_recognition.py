@@ -187,7 +187,7 @@ def read_parameters(fdf: Fdf, known: Sequence[SiestaParameters] = ()) -> SiestaP
             f'the run moves atoms (MD.TypeOfRun {fdf.get("MD.TypeOfRun", "cg").lower()}): a label belongs to a given '
             'geometry; make a single point of the final structure'
         )
-    spin = _read_spin(fdf)
+    spin = read_spin(fdf)
     if spin not in ('none', 'polarized'):
         raise EngineError(f'{spin} spin is not supported by the engine siesta; it is read from finished runs only')
     return parameters_of_structure(fdf, structure, known=known)
@@ -231,7 +231,7 @@ def read_mesh_settings(fdf: Fdf) -> tuple[float, int]:
         SIESTA 4.1.
     :raises EngineError: the run has spin, whose directions the density does not contain, or a mesh of its own.
     """
-    if _read_spin(fdf) != 'none':
+    if read_spin(fdf) != 'none':
         raise EngineError('a run with spin cannot begin with a density that has no directions of spin')
     if 'Mesh.Sizes' in fdf:
         raise EngineError('a run whose mesh is given by Mesh.Sizes cannot begin with a density: give a MeshCutoff')
@@ -282,7 +282,7 @@ def _read_explicit_parameters(fdf: Fdf, structure: Structure, mesh: KMesh) -> Si
         'mixing_history': fdf.get_number('SCF.Mixer.History', 'DM.NumberPulay', default=SIESTA_DEFAULTS.mixing_history),
         'max_scf_iterations': fdf.get_number('MaxSCFIterations', default=SIESTA_DEFAULTS.max_scf_iterations),
         'density_tolerance': fdf.get_number('SCF.DM.Tolerance', 'DM.Tolerance'),
-        'spin': _read_spin(fdf),
+        'spin': read_spin(fdf),
         'k_grid': mesh.divisions if fdf.get_block('kgrid.MonkhorstPack') is not None or not mesh.is_gamma else None,
         'k_length_ang': None,
         'k_density': None,
@@ -486,7 +486,11 @@ def _read_cutoff_ry(fdf: Fdf) -> float:
     return round(fdf.get_quantity('MeshCutoff', 'Ry', SIESTA_DEFAULTS.mesh_cutoff_ry), 6)
 
 
-def _read_spin(fdf: Fdf) -> str:
+def read_spin(fdf: Fdf) -> str:
+    """Read the spin that an input asks for: ``none``, ``polarized``, ``non-collinear`` or ``spin-orbit``.
+
+    :raises EngineError: a spiral, or a word that is not known.
+    """
     if any(fdf.get_flag(key) for key in ('SpinSpiral', 'Spin.Spiral')) or 'Spin.Spiral' in fdf:
         raise EngineError('a spin spiral is not supported by the engine siesta')
     spin = fdf.get('Spin')

@@ -230,7 +230,7 @@ def _read_folder(path: Path, root: Path) -> tuple[dict[str, RunFolder | RunFolde
         names = sorted(entry.name for entry in path.iterdir())
     except OSError as error:
         raise RunFolderError(FailureCode.UNREADABLE, f'the folder cannot be read: {error.strerror}') from error
-    given = [name for name in names if is_input(name)]
+    given = [name for name in names if is_input(name) and (plain_name(name) == name or plain_name(name) not in names)]
     if not given:
         raise RunFolderError(FailureCode.NO_INPUT, 'there is no input (.fdf) beside the output')
     outputs = find_outputs(path, names) or _named_outputs(names, given)

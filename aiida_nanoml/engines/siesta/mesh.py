@@ -74,6 +74,8 @@ def read_mesh(content: bytes, name: str) -> Mesh:
     extents = np.abs(mesh.cell).max(axis=1)
     if not ((EXTENTS_ANG[0] <= extents) & (extents <= EXTENTS_ANG[1])).all():
         raise DensityError(f'{name} is no mesh of SIESTA: it does not begin with a cell and the points along it')
+    if not np.isfinite(mesh.values).all():
+        raise DensityError(f'{name} has {np.count_nonzero(~np.isfinite(mesh.values))} values that are not finite')
     return mesh
 
 

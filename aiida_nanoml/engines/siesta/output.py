@@ -231,14 +231,15 @@ def _label_without_file(
 ) -> tuple[Label, str]:
     """Return the label of a run without a file of levels, and where its gap comes from."""
     found = find_levels(read, prefix, files.output)
+    gone = f'{files.eig.name} is ' + ('not there' if read(files.eig.name) is None else 'empty')
     if found is not None:
         along_bands = replace(files, kp=RunText(files.kp.name, ''))
         known = files if found.of_mesh else along_bands
         label = _label_of_levels(known, found.levels, found.fermi_ev, n_iterations, spinors=False)
         if found.of_mesh:
-            return label, f'{files.eig.name} is not there: the levels are those of {found.name}'
+            return label, f'{gone}: the levels are those of {found.name}'
         bands = replace(label, levels_ev=None, level_weights=None)
-        return bands, f'{files.eig.name} is not there: the gap is that along the bands of {found.name}'
+        return bands, f'{gone}: the gap is that along the bands of {found.name}'
     energy = Label.from_energy(
         _read_energy(files.output),
         forces_ev_per_ang=_read_forces(files.output),
@@ -246,7 +247,7 @@ def _label_without_file(
     )
     n_electrons = _read_electrons(files.output)
     label = replace(energy, n_electrons=n_electrons, open_shell=n_electrons % 2 == 1, n_iterations=n_iterations)
-    return label, f'{files.eig.name} is not there, and no other file holds the levels: the gap is not known'
+    return label, f'{gone}, and no other file holds the levels: the gap is not known'
 
 
 def is_finished(text: str) -> bool:

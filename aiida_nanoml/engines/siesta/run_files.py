@@ -95,8 +95,8 @@ def has_usual_name(name: str) -> bool:
 
 
 def is_input(name: str) -> bool:
-    """Return whether a file has the name of an input; what systems and editors hide beside one is none."""
-    return name.lower().endswith('.fdf') and not name.startswith('.')
+    """Return whether a file has the name of an input, compressed or not; what systems hide beside one is none."""
+    return plain_name(name).lower().endswith('.fdf') and not name.startswith('.')
 
 
 def is_echo(text: str) -> bool:

@@ -21,6 +21,7 @@ from aiida_nanoml.engines.siesta.mesh import (
 from aiida_nanoml.errors import DensityError
 from aiida_nanoml.structures import Structure
 from aiida_nanoml.units import SIESTA_BOHR_ANG
+from tests.mutations import fuzzed, mutations
 from tests.stand_in.fixtures import recorded_runs
 
 RUNS = recorded_runs()
@@ -247,3 +248,15 @@ def test_no_damage_is_more_than_an_error(content, data):
     replacement = data.draw(st.binary(min_size=1, max_size=12))
     read_or_refuse(content[:offset])
     read_or_refuse((content[:offset] + replacement + content[offset + len(replacement) :])[: len(content)])
+
+
+@pytest.mark.parametrize('content', [RECORDS, NETCDF], ids=['records', 'netcdf'])
+@fuzzed()
+def test_no_mutation_of_a_mesh_is_a_traceback_or_an_infinite_number(content, seed):
+    for damaged in mutations(content, seed):
+        try:
+            mesh = read_mesh(damaged, 'aiida.VH')
+        except DensityError:
+            continue
+        assert np.isfinite(mesh.values).all()
+        assert np.isfinite(mesh.cell).all()
