@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 XYZ_SUFFIXES = ('.xyz', '.extxyz')
-COUNTED_SUFFIXES = ('.vasp', '.xv', '.cube', '.xsf', '.poscar')
+COUNTED_SUFFIXES = ('.vasp', '.xv', '.xsf', '.poscar')
 COUNTED_NAMES = ('POSCAR', 'CONTCAR')
 """Formats that begin with the number of atoms or of mesh points, and how their files are called."""
 
@@ -42,17 +42,25 @@ def check_announced(path: Path) -> None:
         _check_xyz(path, path.read_text(encoding='utf-8', errors='replace').split('\n'))
     elif path.suffix.lower() == '.gen':
         _check_gen(path, path.read_text(encoding='utf-8', errors='replace').split('\n'))
+    elif path.suffix.lower() == '.cube':
+        _check_counts(path)
+        _check_cube(path, path.read_text(encoding='utf-8', errors='replace').split('\n'))
     elif path.suffix.lower() in COUNTED_SUFFIXES or path.name.upper().startswith(COUNTED_NAMES):
-        size = path.stat().st_size
-        with path.open(encoding='utf-8', errors='replace') as handle:
-            for number, line in zip(range(1, _HEAD_LINES + 1), handle, strict=False):
-                words = line.split()
-                if not all(_FLOAT.fullmatch(word) for word in words):
-                    continue
-                for word in words:
-                    if _INTEGER.fullmatch(word) and (len(word) > 18 or abs(int(word)) > size):
-                        reason = f'{quoted(word)} atoms or points are announced, the file has {size} bytes'
-                        raise _unreadable(path, number - 1, reason)
+        _check_counts(path)
+
+
+def _check_counts(path: Path) -> None:
+    """Check that the numbers at the beginning of a file are not larger than the file."""
+    size = path.stat().st_size
+    with path.open(encoding='utf-8', errors='replace') as handle:
+        for number, line in zip(range(1, _HEAD_LINES + 1), handle, strict=False):
+            words = line.split()
+            if not all(_FLOAT.fullmatch(word) for word in words):
+                continue
+            for word in words:
+                if _INTEGER.fullmatch(word) and (len(word) > 18 or abs(int(word)) > size):
+                    reason = f'{quoted(word)} atoms or points are announced, the file has {size} bytes'
+                    raise _unreadable(path, number - 1, reason)
 
 
 def _check_xyz(path: Path, lines: list[str]) -> None:
@@ -96,6 +104,24 @@ def _check_gen(path: Path, lines: list[str]) -> None:
         found += 1
     if words[0] != str(found):
         raise _unreadable(path, 0, f'{quoted(words[0])} atoms are announced, {found} follow')
+
+
+def _check_cube(path: Path, lines: list[str]) -> None:
+    """Check that the labels of orbitals follow that a negative number of atoms announces: the reader waits for them."""
+    try:
+        n_atoms = int(lines[2].split()[0])
+    except (IndexError, ValueError):
+        return  # the reader names what it expects
+    if n_atoms >= 0:
+        return
+    head = 6 - n_atoms
+    labels = ' '.join(lines[head:]).split()
+    try:
+        announced = int(labels[0]) if labels else 1
+    except ValueError:
+        return
+    if announced >= max(len(labels), 1):
+        raise _unreadable(path, head, f'{announced} labels of orbitals are announced, {max(len(labels) - 1, 0)} follow')
 
 
 def _unreadable(path: Path, index: int, reason: str) -> StructureError:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiida_nanoml.errors import StructureError
+from aiida_nanoml.structures.compressed import is_compressed, unpack
 from aiida_nanoml.structures.file_checks import XYZ_SUFFIXES, check_announced, check_definite, name_unknown_element
 from aiida_nanoml.structures.mol_files import MOL_SUFFIXES, read_mol
 from aiida_nanoml.structures.structure_set import StructureSet
@@ -25,7 +27,8 @@ def read_structures(path: Path | str, index: str | int = ':') -> StructureSet:
     The name of a structure is that stored in the file (extended XYZ: ``name``); otherwise it is the file's stem, with
     the number of the structure if there are several. A ``family`` is read where it is stored.
 
-    :param path: the file; the format follows from the content and the suffix.
+    :param path: the file, also compressed (``.gz``, ``.xz``, ``.bz2``); the format follows from the content and the
+        suffix.
     :param index: which structures of the file: ASE's index, for example ``':'``, ``'-1'``, ``'0:100'``.
     :raises StructureError: if there is no such file, it cannot be read, or a structure cannot be used: ghost atoms,
         shared or partly filled sites, a net charge or a spin state, which a set cannot keep.
@@ -33,6 +36,8 @@ def read_structures(path: Path | str, index: str | int = ':') -> StructureSet:
     path = Path(path)
     if not path.is_file():
         raise StructureError(f'there is no file {path}')
+    if is_compressed(path):
+        return _read_unpacked(path, index)
     check_announced(path)
     atoms, charges = _read(path, index)
     if not atoms:
@@ -49,6 +54,18 @@ def read_structures(path: Path | str, index: str | int = ':') -> StructureSet:
         return StructureSet.from_ase(atoms, names, families)
     except StructureError as error:
         raise StructureError(f'{path}: {error}') from error
+
+
+def _read_unpacked(path: Path, index: str | int) -> StructureSet:
+    """Read a compressed file from an unpacked copy: the checks of its content and the readers need the plain one."""
+    content = unpack(path)
+    with tempfile.TemporaryDirectory(prefix='nanoml-') as folder:
+        plain = Path(folder) / path.stem
+        plain.write_bytes(content)
+        try:
+            return read_structures(plain, index)
+        except StructureError as error:
+            raise StructureError(str(error).replace(str(plain), str(path))) from error
 
 
 def _read(path: Path, index: str | int) -> tuple[list[Atoms], list[float]]:

@@ -1,5 +1,8 @@
 """Files: extended XYZ keeps everything, other formats what they can, and unreadable ones are refused with a reason."""
 
+import bz2
+import gzip
+import lzma
 import os
 import tempfile
 import time
@@ -249,6 +252,30 @@ def test_neutral_structures_with_charges_are_taken(tmp_path):
     assert read_structures(radical).formulas == ['H']
     zwitterion = SDF.replace('O   0  0', 'O   0  3').replace('1.1300 O', '1.1300 O').replace('C   0  0', 'C   0  5')
     assert len(read_structures(written(tmp_path, 'z.sdf', zwitterion.split('$$$$\n')[1]))) == 1
+
+
+@pytest.mark.parametrize(('labels', 'reason'), [('', '1 labels of orbitals .* 0 follow'), ('9 1 2\n', '9 .* 2 follow')])
+def test_a_cube_without_the_labels_that_it_announces_ends(tmp_path, labels, reason):
+    cube = FUZZED['f.cube'].replace('2 0 0 0', '-2 0 0 0', 1).replace(' 1.0 2.0\n', labels)
+    with pytest.raises(StructureError, match=f'line 9: {reason}'):
+        read_structures(written(tmp_path, 'f.cube', cube))
+
+
+def test_a_compressed_file_is_checked_as_its_content(tmp_path):
+    named = FUZZED['f.extxyz'].replace('pbc=', 'name=007 pbc=')
+    for name, module in (('co.extxyz.gz', gzip), ('co.extxyz.xz', lzma), ('co.extxyz.bz2', bz2)):
+        (tmp_path / name).write_bytes(module.compress(named.encode()))
+        assert read_structures(tmp_path / name).names.tolist() == ['007']
+    (tmp_path / 'co.sdf.gz').write_bytes(gzip.compress(SDF.encode()))
+    assert len(read_structures(tmp_path / 'co.sdf.gz')) == len(read_structures(written(tmp_path, 'co.sdf', SDF)))
+    (tmp_path / 'big.xyz.gz').write_bytes(gzip.compress(b'2000000000\n\nC 0 0 0\n'))
+    with pytest.raises(
+        StructureError, match=r'big.xyz.gz cannot be read.* line 1: .2000000000. atoms are announced, 1 '
+    ):
+        read_structures(tmp_path / 'big.xyz.gz')
+    (tmp_path / 'bad.xyz.gz').write_bytes(b'2\n\nC 0 0 0\nC 0 0 1.4\n')
+    with pytest.raises(StructureError, match='not compressed as its name says'):
+        read_structures(tmp_path / 'bad.xyz.gz')
 
 
 def test_a_molecule_in_a_box_is_isolated_on_demand(tmp_path):

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import hashlib
 import io
-import lzma
 import re
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 from aiida_nanoml.errors import EvaluationError, FailureCode
-
-COMPRESSIONS: dict[str, Callable[[Path], IO[bytes]]] = {'.gz': gzip.open, '.xz': lzma.open, '.bz2': bz2.open}  # type: ignore[dict-item]
-"""Endings of compressed files, and how they are opened."""
+from aiida_nanoml.structures.compressed import COMPRESSIONS, DAMAGED, LARGEST_UNPACKED_BYTES
 
 LARGEST_BYTES = 1 << 30
 """Larger files are refused."""
 
-LARGEST_UNPACKED_BYTES = 1 << 28
-"""Compressed files that unpack to more are refused: a small one can hold any number of zeros."""
-
-_DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 _BANNER = re.compile(rb'^ *\* +WELCOME TO SIESTA +\*|^ *Siesta Version *:|^Executable *: *siesta\b', re.I | re.M)
 _BANNER_WITHIN = 1 << 16
 _USUAL_OUTPUT = re.compile(r'(.*\.(out|log|output|txt|o\d+)|.*out|output.*|slurm.*)(\.(gz|xz|bz2))?', re.I)
@@ -70,7 +61,7 @@ def read_bytes(path: Path, root: Path) -> bytes | None:
                 reason = error.strerror or str(error)
                 raise RunFolderError(FailureCode.UNREADABLE, f'{form.name} cannot be read: {reason}') from error
             raise _damaged(form, error) from error
-        except (*_DAMAGED, ValueError) as error:
+        except (*DAMAGED, ValueError) as error:
             raise _damaged(form, error) from error
         if len(content) > largest:
             raise RunFolderError(FailureCode.UNREADABLE, f'{form.name} has more than {largest >> 20} MiB')
@@ -85,7 +76,7 @@ def is_output(path: Path) -> bool:
             return False
         with _open(path) as handle:
             return bool(_BANNER.search(handle.read(_BANNER_WITHIN)))
-    except (OSError, *_DAMAGED, ValueError):
+    except (OSError, *DAMAGED, ValueError):
         return False
 
 
@@ -160,7 +151,7 @@ def _digest(path: Path) -> str:
     try:
         with _open(path) as handle:
             return hashlib.sha256(handle.read(LARGEST_UNPACKED_BYTES)).hexdigest()
-    except (OSError, *_DAMAGED, ValueError):
+    except (OSError, *DAMAGED, ValueError):
         return path.name
 
 
@@ -168,5 +159,5 @@ def _end_of(path: Path) -> bytes:
     try:
         with _open(path) as handle:
             return handle.read(LARGEST_UNPACKED_BYTES)[-_BANNER_WITHIN:]
-    except (OSError, *_DAMAGED, ValueError):
+    except (OSError, *DAMAGED, ValueError):
         return b''
