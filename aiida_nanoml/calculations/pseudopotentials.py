@@ -230,7 +230,8 @@ class PseudopotentialFinder:
                 raise RunFolderError(
                     FailureCode.PSEUDOPOTENTIAL,
                     f'no pseudopotential of {element}: neither in the folder nor in the family {self._family.label!r}; '
-                    'choose another one with --pseudo-family',
+                    f'copy {known.file or f"{known.species}.psf or {known.species}.psml"} into the folder, or choose '
+                    'another family with --pseudo-family',
                 )
             self._members[element] = (member, self._read_file(member))
         node, file = self._members[element]

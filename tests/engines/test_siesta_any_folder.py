@@ -464,3 +464,9 @@ def test_the_output_has_the_settings_of_the_input(methane: Path, line: str, what
     error = refusal(methane)
     assert error.code == 'input_changed'
     assert what in error.message
+
+
+def test_the_file_of_the_hamiltonian_gives_no_levels(methane: Path) -> None:
+    (methane / 'ch4.EIG').unlink()
+    (methane / 'ch4.nc').write_bytes(b'\x89HDF')
+    assert read(methane).note.endswith('the gap is not known; ch4.nc holds the Hamiltonian, but no levels')

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from aiida_nanoml.densities import Density
 from aiida_nanoml.engines.base import Engine
 from aiida_nanoml.engines.label_set import LabelSource
@@ -362,9 +364,15 @@ def read_finished_run(folder: RunFolder, vacuum_ang: float | None = None) -> Fin
         parameters = parameters.model_copy(update={'vacuum_ang': vacuum_ang})
     # The engine itself would also look for its own pseudopotentials.
     Engine.check(SiestaEngine(parameters), structure)
-    return FinishedRun(
-        structure, parameters, match_protocol(parameters), result, '; '.join(filter(None, (computed.note, result.note)))
-    )
+    notes = (computed.note, result.note, _describe_unread(folder) if np.isnan(result.label.gap_ev) else '')
+    return FinishedRun(structure, parameters, match_protocol(parameters), result, '; '.join(filter(None, notes)))
+
+
+def _describe_unread(folder: RunFolder) -> str:
+    """Describe the file of a run that could give levels by a calculation; empty without one."""
+    names = (f'{folder.prefix}.{ending}' for ending in ('nc', 'HSX'))
+    found = next((name for name in names if (folder.path / name).is_file()), None)
+    return '' if found is None else f'{found} holds the Hamiltonian, but no levels'
 
 
 def read_finished_once(folder: RunFolder, digest: str, vacuum_ang: float | None = None) -> FinishedRun:
