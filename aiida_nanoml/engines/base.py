@@ -460,13 +460,14 @@ def check_atom_distances(structure: Structure) -> None:
     :raises EvaluationError: ``'atoms_too_close'``, with the nearest pair.
     """
     from ase.data import covalent_radii
-    from ase.neighborlist import primitive_neighbor_list
 
     from aiida_nanoml.structures.neighbours import near_pairs
 
     radii = CLOSEST_APPROACH * covalent_radii[np.asarray(structure.numbers, dtype=np.int64)]
     reach, positions = 2.0 * float(radii.max()), np.asarray(structure.positions, dtype=np.float64)
     if np.any(structure.pbc):
+        from ase.neighborlist import primitive_neighbor_list
+
         first, second, distances = primitive_neighbor_list(
             'ijd', np.asarray(structure.pbc), np.asarray(structure.cell), positions, reach
         )

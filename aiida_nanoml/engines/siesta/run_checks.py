@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from aiida_nanoml.engines.base import Label
 from aiida_nanoml.engines.siesta.identity import used_pseudopotentials
@@ -167,8 +166,7 @@ def _check_occupations(files: RunFiles, label: Label, levels: NDArray[np.float64
     plain = re.search(r'^stepf: Fermi-Dirac step function', files.output.text, re.MULTILINE)
     if label.level_weights is None or temperature is None or fixed or not plain:
         return
-    with np.errstate(over='ignore'):
-        filled = expit((fermi_ev - levels) / (BOLTZMANN_EV_PER_K * temperature))
+    filled = 0.5 + 0.5 * np.tanh((fermi_ev - levels) / (2 * BOLTZMANN_EV_PER_K * temperature))
     held = float((filled * label.level_weights[..., None]).sum())
     if abs(held - label.n_electrons) > 0.01 + 1e-5 * label.n_electrons:
         raise _contradiction(
