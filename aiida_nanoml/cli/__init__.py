@@ -5,6 +5,8 @@ Most commands are made from actions; each loads the profile only when it needs n
 
 from __future__ import annotations
 
+import gc
+
 import click
 from aiida.cmdline.params import options, types
 
@@ -26,4 +28,6 @@ def root() -> None:
 
 def main() -> None:
     """Run the command ``aiida-nanoml``."""
+    # The modules of AiiDA make many objects that stay: to look for garbage among them takes a sixth of the start.
+    gc.set_threshold(100_000, 20, 20)
     root(prog_name='aiida-nanoml')
