@@ -237,8 +237,10 @@ def _label_without_file(
         known = files if found.of_mesh else along_bands
         label = _label_of_levels(known, found.levels, found.fermi_ev, n_iterations, spinors=False)
         if found.of_mesh:
+            check_agreement(replace(files, eig=RunText(found.name, '')), label, found.levels, found.fermi_ev)
             return label, f'{gone}: the levels are those of {found.name}'
         bands = replace(label, levels_ev=None, level_weights=None)
+        check_agreement(files, bands)
         return bands, f'{gone}: the gap is that along the bands of {found.name}'
     energy = Label.from_energy(
         _read_energy(files.output),
@@ -247,6 +249,7 @@ def _label_without_file(
     )
     n_electrons = _read_electrons(files.output)
     label = replace(energy, n_electrons=n_electrons, open_shell=n_electrons % 2 == 1, n_iterations=n_iterations)
+    check_agreement(files, label)
     return label, f'{gone}, and no other file holds the levels: the gap is not known'
 
 

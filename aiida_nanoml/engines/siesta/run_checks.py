@@ -68,17 +68,21 @@ class RunFiles:
     kp: RunText
 
 
-def check_agreement(files: RunFiles, label: Label, levels: NDArray[np.float64], fermi_ev: float) -> None:
+def check_agreement(
+    files: RunFiles, label: Label, levels: NDArray[np.float64] | None = None, fermi_ev: float = math.nan
+) -> None:
     """Check that the numbers of a run agree with each other.
 
     :param label: of the run.
-    :param levels: (S, K, L) from the file of levels, in eV.
-    :param fermi_ev: Fermi level of the file of levels.
+    :param levels: (S, K, L) at the k-points of the run, in eV; None: they are not known.
+    :param fermi_ev: Fermi level that stands beside them.
     :raises EvaluationError: ``'inconsistent'``: two numbers contradict each other, both are named.
     """
-    _check_levels(files, levels, fermi_ev)
+    if levels is not None and files.eig.text:
+        _check_levels(files, levels, fermi_ev)
     _check_electrons(files.output, label.n_electrons)
-    _check_occupations(files, label, levels, fermi_ev)
+    if levels is not None:
+        _check_occupations(files, label, levels, fermi_ev)
     _check_energy(files.output, label.energy_ev)
     _check_forces(files.output, label.forces_ev_per_ang)
     _check_pressure(files.output, label.stress_ev_per_ang3)
@@ -264,7 +268,7 @@ def _vector(values: NDArray[np.float64]) -> str:
     return ' '.join(f'{value:.6f}' for value in values.tolist())
 
 
-def _check_xml(files: RunFiles, label: Label, levels: NDArray[np.float64]) -> None:
+def _check_xml(files: RunFiles, label: Label, levels: NDArray[np.float64] | None) -> None:
     """Check energy, forces, stress, levels and weights by the XML file."""
     xml = files.xml
     kinetic = files.output.last(IONS_KINETIC, 'the kinetic energy of the ions', LARGEST_ENERGY_EV) or 0.0
@@ -289,7 +293,7 @@ def _check_xml(files: RunFiles, label: Label, levels: NDArray[np.float64]) -> No
         if values.size != ours.size or np.abs(values.reshape(ours.shape) - ours).max() > 1e-5:
             raise _contradiction(f'a {what} is another one in {files.output.name} than in {xml.name}, in {unit}')
     section = xml.text.rfind('<propertyList title="Eigenvalues">')
-    if section < 0:
+    if section < 0 or levels is None:
         return
     last = RunText(xml.name, xml.text[section:])
     bands = _xml_arrays(last, r'dictRef="siesta:eigenenergies">\s*<array[^>]*>([^<]*)<', 'a level')

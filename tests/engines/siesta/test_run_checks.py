@@ -70,6 +70,19 @@ def test_the_levels_belong_to_the_energy_of_the_bands() -> None:
     assert np.isfinite(read_run(files.get).label.gap_ev)
 
 
+def test_levels_of_the_xml_file_are_those_of_the_run() -> None:
+    files = {name: text for name, text in _files(FLAKE).items() if name != 'aiida.EIG'}
+    assert read_run(files.get, imported=True).label.gap_ev == pytest.approx(read_run(_files(FLAKE).get).label.gap_ev)
+    other = files | {'aiida.xml': _files('h-0000')['aiida.xml']}
+    with pytest.raises(EvaluationError, match=r'in aiida\.xml') as caught:
+        read_run(other.get, imported=True)
+    assert caught.value.code == FailureCode.INCONSISTENT
+    energy_only = {name: text for name, text in files.items() if name != 'aiida.xml'}
+    wrong = energy_only | {'aiida.out': files['aiida.out'].replace('siesta: FreeEng =', 'siesta: FreeEng = -1.0 #')}
+    with pytest.raises(EvaluationError, match='that of the last iteration'):
+        read_run(wrong.get, imported=True)
+
+
 def test_levels_ascend() -> None:
     levels = _files(ALLOY)['aiida.EIG']
     first, second = levels.split()[20:22]
