@@ -178,9 +178,12 @@ class Active(EngineFields, BatchFields, JobAction, FileAction):
             builder.baseline = nodes['baseline']
         return builder
 
+    def output_names(self) -> dict[str, str]:
+        """Return the label of the model."""
+        return {'model': self.name}
+
     def collect(self, process: ProcessNode, session: Session) -> Result:
-        """Label the model, and write the figure."""
-        process.outputs.model.label = self.name
+        """Write the figure."""
         if self.output is not None:
             write_file(process.outputs.figures, 'active_learning.png', self.output)
         return ActiveResult(process)

@@ -134,14 +134,6 @@ class ScanAction(EngineFields, BatchFields, JobAction):
         return estimate_labels(scanned(cells, scan), self.engine, self.protocol, batches['batch_size'], n_places)
 
 
-def name_outputs(outputs: Any, parts: Sequence[str], name: str) -> None:
-    """Label the outputs of a process NAME-part; without a name they keep none."""
-    if name:
-        for part in parts:
-            if part in outputs:
-                outputs[part].label = f'{name}-{part}'
-
-
 def uuids_of(outputs: Any, parts: Sequence[str]) -> dict[str, str]:
     """Return the UUIDs of outputs under ``<part>_uuid``."""
     return {f'{part}_uuid': outputs[part].uuid for part in parts if part in outputs}

@@ -11,11 +11,10 @@ from aiida_nanoml.actions.alloy_common import (
     SCAN_PARTS,
     ScanAction,
     flagged_line,
-    name_outputs,
     phase_table,
     uuids_of,
 )
-from aiida_nanoml.actions.base import Estimate, Result, Step, record, step
+from aiida_nanoml.actions.base import Estimate, Result, Step, part_names, record, step
 from aiida_nanoml.actions.describe import counts, source_line
 from aiida_nanoml.actions.fields import Structures, argument
 from aiida_nanoml.actions.session import Session
@@ -51,9 +50,12 @@ class AlloyScan(ScanAction):
         arguments = self.scan_arguments()
         return AlloyScanWorkChain.get_builder_from_protocol(cells=self.load('cells'), **arguments)
 
+    def output_names(self) -> dict[str, str]:
+        """Return the labels of the results."""
+        return part_names(SCAN_PARTS, self.name)
+
     def collect(self, process: ProcessNode, session: Session) -> Result:
-        """Label the results."""
-        name_outputs(process.outputs, SCAN_PARTS, self.name)
+        """Return the scan."""
         return AlloyScanResult(process)
 
     def estimate(self) -> Estimate:

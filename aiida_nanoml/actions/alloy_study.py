@@ -14,10 +14,9 @@ from aiida_nanoml.actions.alloy_common import (
     CellFields,
     ScanAction,
     evaluation_lines,
-    name_outputs,
     uuids_of,
 )
-from aiida_nanoml.actions.base import Estimate, Result, Step, given, record, step
+from aiida_nanoml.actions.base import Estimate, Result, Step, given, part_names, record, step
 from aiida_nanoml.actions.common import protocol_default
 from aiida_nanoml.actions.describe import counts, source_line
 from aiida_nanoml.actions.errors import InputError
@@ -96,11 +95,14 @@ class AlloyStudy(CellFields, ScanAction):
         overrides |= given(kind=self.kind, hyperparameters=None if self.epochs is None else {'epochs': self.epochs})
         return AlloyWorkChain.get_builder_from_protocol(alloys=self._alloys(), overrides=overrides, **arguments)
 
+    def output_names(self) -> dict[str, str]:
+        """Return the labels of the results."""
+        predicted = part_names(PREDICTED_PARTS, f'{self.name}-predicted' if self.name else '')
+        made = part_names((*SCAN_PARTS, 'dataset', 'model', 'metrics'), self.name)
+        return made | {f'predicted.{part}': label for part, label in predicted.items()}
+
     def collect(self, process: ProcessNode, session: Session) -> Result:
-        """Label the results."""
-        outputs = process.outputs
-        name_outputs(outputs, (*SCAN_PARTS, 'dataset', 'model', 'metrics'), self.name)
-        name_outputs(outputs.predicted, PREDICTED_PARTS, f'{self.name}-predicted' if self.name else '')
+        """Return the study."""
         return AlloyStudyResult(process)
 
     def estimate(self) -> Estimate:

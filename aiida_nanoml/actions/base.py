@@ -12,12 +12,12 @@ import inspect
 import json
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from aiida_nanoml.actions.codes import default_code, load_code
 from aiida_nanoml.actions.errors import ActionError, InputError
@@ -189,7 +189,7 @@ class Action(BaseModel, ABC):
     def run(self, session: Session | None = None) -> Result:
         """Do it.
 
-        :param session: how processes are run, and where notes and progress go; None: in place, in silence.
+        :param session: how processes are run, and where notes and progress go; None: in silence.
         :raises InputError: a field has a value that cannot be used.
         :raises NanomlError: it could not be done; the message says what to do.
         """
@@ -356,6 +356,18 @@ class ArchiveAction(Action):
         return super().run(session)
 
 
+FOREGROUND: bool = option(False, 'Run the process in this command, also if a daemon runs.', group=JOB)
+
+
+def check_way(submit: bool, foreground: bool) -> None:
+    """Check that a process is not both submitted and run in the foreground.
+
+    :raises InputError: it is.
+    """
+    if submit and foreground:
+        raise InputError('give either {submit} or {foreground}')
+
+
 class JobAction(NamedAction):
     """An action that runs jobs at a computer through one process.
 
@@ -375,6 +387,13 @@ class JobAction(NamedAction):
     wallclock: int | None = option(None, 'Wall time of a job.', unit='s', ge=1, group=JOB)
     queue: str | None = option(None, 'Queue of the scheduler.', group=JOB)
     submit: bool = option(False, 'Submit the process to the daemon instead of waiting for it.', group=JOB)
+    foreground: bool = FOREGROUND
+
+    @model_validator(mode='after')
+    def _check_way(self) -> Self:
+        """Check that the process is either left to the daemon or kept from it."""
+        check_way(self.submit, self.foreground)
+        return self
 
     @abstractmethod
     def builder(self, session: Session) -> ProcessBuilder:
@@ -382,17 +401,25 @@ class JobAction(NamedAction):
 
     @abstractmethod
     def collect(self, process: ProcessNode, session: Session) -> Result:
-        """Label what the process made, write files, and return the result."""
+        """Write files, and return the result."""
+
+    def output_names(self) -> Mapping[str, str]:
+        """Return the labels of the outputs, by their names; they get them when the process ends."""
+        return {}
+
+    def process_name(self) -> str:
+        """Return the label of the process."""
+        return self.name if self.labelled else ''
 
     def perform(self, session: Session) -> Result:
-        """Run the process in place, or submit it."""
+        """Run the process, by the daemon if it runs, or submit it."""
         self.check()
         builder = self.builder(session)
+        builder.metadata.label = self.process_name()
         if self.submit:
-            return Submitted(session.submit(builder, self.name), self.follow)
-        if self.labelled:
-            builder.metadata.label = self.name
-        return self.collect(session.run(builder, self.accepted), session)
+            return Submitted(session.submit(builder, self.output_names()), self.follow)
+        process = session.run(builder, self.accepted, names=self.output_names(), foreground=self.foreground)
+        return self.collect(process, session)
 
     def check(self) -> None:
         """Check what can be checked before anything is stored, such as files that would be replaced."""
@@ -449,6 +476,11 @@ class Submitted(Result):
 def record(node: Node, **numbers: Any) -> dict[str, Any]:
     """Return the identity of a node and further values, in types of JSON."""
     return {'uuid': node.uuid, 'pk': node.pk, 'type': type_name(node), 'label': node.label} | numbers
+
+
+def part_names(parts: Sequence[str], name: str) -> dict[str, str]:
+    """Return the label NAME-part of each output; without a name they get none."""
+    return {part: f'{name}-{part}' if name else '' for part in parts}
 
 
 def given(**values: Any) -> dict[str, Any]:

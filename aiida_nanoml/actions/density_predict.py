@@ -71,9 +71,12 @@ class DensityPredict(JobAction):
         builder.metadata.options = self.job_options(self.processes)
         return builder
 
+    def output_names(self) -> dict[str, str]:
+        """Return the label of the predictions."""
+        return {'densities': self.name}
+
     def collect(self, process: ProcessNode, session: Session) -> Result:
-        """Label the predictions."""
-        process.outputs.densities.label = self.name
+        """Return the predictions."""
         return DensityPredictResult(process)
 
     def estimate(self) -> Estimate:

@@ -77,17 +77,22 @@ class DensityRun(EngineFields, NetworkFields, BatchFields, JobAction):
         jobs = sum(one.jobs for one in found) + len(sets)  # a training, and a prediction for each of the other sets
         return Estimate(jobs, seconds, None, f'the time is that of the labels: {found[0].basis}')
 
+    def process_name(self) -> str:
+        """Return the label of the workflow, which is not that of the model."""
+        return f'{self.name} workflow' if self.name else ''
+
+    def output_names(self) -> dict[str, str]:
+        """Return the labels of model and predictions."""
+        predicted = {f'judged.{part}.predictions': f'{self.name}-{part}' for part in ('unseen', 'larger') if self.name}
+        return {'model': self.name} | predicted
+
     def collect(self, process: ProcessNode, session: Session) -> Result:
-        """Label workflow, model and predictions."""
-        if self.name:
-            process.label = f'{self.name} workflow'
+        """Return model, predictions and their errors."""
         model = process.outputs.model
-        model.label = self.name
         predictions: dict[str, Any] = {}
         metrics: dict[str, Any] = {}
         for part in ('unseen', 'larger'):
             if getattr(self, part) is not None:
                 found = process.outputs.judged[part]
-                found.predictions.label = f'{self.name}-{part}' if self.name else ''
                 predictions[part], metrics[part] = found.predictions, found.results['metrics']
         return DensityModelResult(model, process, predictions, metrics)

@@ -50,9 +50,12 @@ class DensityTrain(NetworkFields, JobAction):
         builder.metadata.options = self.job_options(self.processes)
         return builder
 
+    def output_names(self) -> dict[str, str]:
+        """Return the label of the model."""
+        return {'model': self.name}
+
     def collect(self, process: ProcessNode, session: Session) -> Result:
-        """Label the model."""
-        process.outputs.model.label = self.name
+        """Return the model."""
         return DensityModelResult(process.outputs.model, process)
 
     def estimate(self) -> Estimate:

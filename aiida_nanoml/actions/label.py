@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from aiida_nanoml.actions.base import Estimate, JobAction, Result, Step, given, record, step
+from aiida_nanoml.actions.base import Estimate, JobAction, Result, Step, given, part_names, record, step
 from aiida_nanoml.actions.common import BatchFields, EngineFields, settings_option
 from aiida_nanoml.actions.describe import counts, identity_line
 from aiida_nanoml.actions.fields import ENGINE, JOB, Structures, argument, option
@@ -76,14 +76,14 @@ class Label(EngineFields, BatchFields, JobAction):
             pseudo_family=self.pseudo_family,
         )
 
+    def output_names(self) -> dict[str, str]:
+        """Return the labels of the labels, and of the densities if there are any."""
+        return label_names(self.name)
+
     def collect(self, process: ProcessNode, session: Session) -> Result:
-        """Label the labels, and the densities if there are any."""
-        labels = process.outputs.labels
-        labels.label = self.name
+        """Return labels, and densities if there are any."""
         densities = process.outputs.densities if 'densities' in process.outputs else None
-        if densities is not None:
-            densities.label = f'{self.name}-densities' if self.name else ''
-        return LabelResult(process, labels, process.inputs.structures, densities)
+        return LabelResult(process, process.outputs.labels, process.inputs.structures, densities)
 
     def estimate(self) -> Estimate:
         """Return jobs and seconds, from what such labels took in this profile."""
@@ -94,6 +94,11 @@ class Label(EngineFields, BatchFields, JobAction):
         structures = self.load('structures').structures
         n_places = inputs['max_concurrent'] * (self.processes or 1)
         return estimate_labels(structures, self.engine, self.protocol, inputs['batch_size'], n_places)
+
+
+def label_names(name: str) -> dict[str, str]:
+    """Return the label of each output of the labelling workflow."""
+    return {'labels': name} | part_names(('densities',), name)
 
 
 @dataclass(frozen=True)

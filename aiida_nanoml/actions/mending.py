@@ -78,7 +78,7 @@ def repair_tasks(folder: Path, carriers: Any) -> list[str]:
             queue.remove_pending(task_id)
             n_removed += 1
     for pk in sorted(wanted - kept):
-        queue.push(uuid.uuid4().hex, {'body': create_continue_body(pid=pk, nowait=True), 'no_reply': True})
+        queue.push(uuid.uuid4().hex, {'body': create_continue_body(pid=pk, nowait=False), 'no_reply': True})
     done = []
     if wanted - kept:
         done.append(f'gave {counted(len(wanted - kept), "process", "processes")} to the daemon again')

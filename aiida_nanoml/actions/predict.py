@@ -58,9 +58,12 @@ class Predict(JobAction):
         builder.metadata.options = self.job_options()
         return builder
 
+    def output_names(self) -> dict[str, str]:
+        """Return the label of the predictions."""
+        return {'predictions': self.name}
+
     def collect(self, process: ProcessNode, session: Session) -> Result:
-        """Label the predictions."""
-        process.outputs.predictions.label = self.name
+        """Return the predictions."""
         return PredictResult(process, process.outputs.predictions)
 
     def estimate(self) -> Estimate:

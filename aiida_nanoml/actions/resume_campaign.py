@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from aiida_nanoml.actions.base import NamedAction, Result, Step, Submitted, given, record, step
+from pydantic import model_validator
+
+from aiida_nanoml.actions.base import (
+    FOREGROUND,
+    NamedAction,
+    Result,
+    Step,
+    Submitted,
+    check_way,
+    given,
+    record,
+    step,
+)
 from aiida_nanoml.actions.campaign_status import check_campaign
 from aiida_nanoml.actions.describe import identity_line
 from aiida_nanoml.actions.errors import ActionError
 from aiida_nanoml.actions.fields import JOB, AnyNode, argument, option
+from aiida_nanoml.actions.label import label_names
 from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
@@ -29,6 +42,13 @@ class ContinueCampaign(NamedAction):
     max_concurrent: int | None = option(None, 'Jobs at the same time.', ge=1, group=JOB, shown='as before')
     wallclock: int | None = option(None, 'Wall time of a job.', unit='s', ge=1, group=JOB)
     submit: bool = option(False, 'Submit the process to the daemon instead of waiting for it.', group=JOB)
+    foreground: bool = FOREGROUND
+
+    @model_validator(mode='after')
+    def _check_way(self) -> Self:
+        """Check that the process is either left to the daemon or kept from it."""
+        check_way(self.submit, self.foreground)
+        return self
 
     def changes(self) -> dict[str, Any]:
         """Return the inputs of the workflow that are not those of before."""
@@ -58,11 +78,10 @@ class ContinueCampaign(NamedAction):
         if self.wallclock is not None:
             builder.options = builder.options.get_dict() | {'max_wallclock_seconds': self.wallclock}
         name = self.name or node.label
-        if self.submit:
-            return Submitted(session.submit(builder, name), 'campaign_status')
         builder.metadata.label = name
-        process = session.run(builder)
-        process.outputs.labels.label = name
+        if self.submit:
+            return Submitted(session.submit(builder, label_names(name)), 'campaign_status')
+        process = session.run(builder, names=label_names(name), foreground=self.foreground)
         return ContinuedCampaign(process, before, campaign_status(process))
 
     def check_open(self, campaign: Campaign) -> None:

@@ -114,11 +114,14 @@ class TransmissionAction(EnergyFields, FileAction, JobAction):
         builder.metadata.options.update(self.job_options())
         return builder
 
+    def output_names(self) -> dict[str, str]:
+        """Return the label of the transmission."""
+        return {'transmission': self.name}
+
     def collect(self, process: ProcessNode, session: Session) -> Result:
-        """Label the transmission, and write files."""
+        """Write files."""
         from aiida_nanoml.provenance.transmissions import read_transmission
 
-        process.outputs.transmission.label = self.name
         following = step('rmatrix_plot', node=process.pk, output='transmission.png')
         return self.report(read_transmission(process), process, following)
 

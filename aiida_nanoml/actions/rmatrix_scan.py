@@ -126,11 +126,14 @@ class RmatrixScan(EnergyFields, FileAction, JobAction):
         builder.options = Dict(self.job_options())
         return builder
 
+    def output_names(self) -> dict[str, str]:
+        """Return the label of the transmissions."""
+        return {'transmission': self.name}
+
     def collect(self, process: ProcessNode, session: Session) -> Result:
-        """Label the transmissions, and write map and tables."""
+        """Write map and tables."""
         from aiida_nanoml.actions.files import write_files
 
-        process.outputs.transmission.label = self.name
         files = () if self.output is None else write_files(process.outputs.files, self.output)
         return RmatrixScanResult(process, self.vary, files)
 

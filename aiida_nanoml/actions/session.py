@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiida_nanoml.actions.errors import ActionError
 from aiida_nanoml.actions.nodes import load_storage, one_line, type_name
+from aiida_nanoml.actions.signals import EndingSignal, StoppedError, signals_in_loop
 
 if TYPE_CHECKING:
     from aiida.engine import Process, ProcessBuilder
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar('Item')
 
-FOLLOW_INTERVAL_S = 2.0
+FOLLOW_INTERVAL_S = 1.0
 """Seconds between two looks at a process that the daemon runs."""
 
 CANCEL_S = 5.0
@@ -77,15 +79,48 @@ class Session:
             return nodes[0]
         return self.run_function(function, **{f'{prefix}_{number:03d}': node for number, node in enumerate(nodes)})
 
-    def run(self, builder: ProcessBuilder, accepted: Sequence[int] = ()) -> ProcessNode:
-        """Run a process in place and wait for it.
+    def run(
+        self,
+        builder: ProcessBuilder,
+        accepted: Sequence[int] = (),
+        *,
+        names: Mapping[str, str] | None = None,
+        foreground: bool = False,
+    ) -> ProcessNode:
+        """Run a process and wait for it: the daemon runs it if there is one, else this command does.
 
         :param accepted: exit statuses that the caller reports itself, with what the process made.
+        :param names: labels of the outputs by their names.
+        :param foreground: run it in this command, also if a daemon runs.
         :returns: the node of the process, which finished without a fault, or with such a status.
+        :raises StoppedError: a signal ended the command.
         :raises ActionError: inputs that do not fit, or a process that failed; what it made before is named.
         """
+        if foreground or not _daemon_runs():
+            node = self._run_in_place(builder, names or {})
+        else:
+            node = self._run_by_daemon(builder, names or {})
+        if node.exit_status not in accepted:
+            raise_if_failed(node)
+        return node
+
+    def _run_by_daemon(self, builder: ProcessBuilder, names: Mapping[str, str]) -> ProcessNode:
+        node = self.submit(builder, names)
+        self.note(f'the daemon runs {type_name(node)} (pk {node.pk}); Ctrl-C leaves it running')
+        try:
+            self.follow(node)
+        except KeyboardInterrupt as error:
+            number = error.number if isinstance(error, EndingSignal) else signal.SIGINT
+            raise StoppedError(
+                f'the daemon continues {type_name(node)} (pk {node.pk}): see how far it is with `{_look(node)}`', number
+            ) from error
+        return node
+
+    def _run_in_place(self, builder: ProcessBuilder, names: Mapping[str, str]) -> ProcessNode:
+        from aiida.engine.utils import loop_scope
         from aiida.manage import get_manager
 
+        from aiida_nanoml.calculations.output_names import choose_names
         from aiida_nanoml.provenance.carriers import carried_by_this_command
 
         # Without a broker nobody announces that a child has finished: the runner looks for it.
@@ -93,32 +128,60 @@ class Session:
         # A loop of its own: runners share one otherwise, and the runner that is replaced below would close it.
         runner = manager.create_runner(communicator=None, poll_interval=0.5, loop=asyncio.new_event_loop())
         process = _instantiate(runner, builder)
+        choose_names(process.node, names)
         runner.loop.create_task(self.watch(process.node))
         manager.set_runner(runner)  # SSH connections look for it, and would otherwise make one that needs the broker
+        received: list[int] = []
         try:
-            with carried_by_this_command(process.node):
-                runner.run_get_node(process)
+            # AiiDA's own handlers would kill inside whatever runs, also in the middle of a change of the database.
+            with (
+                carried_by_this_command(process.node),
+                loop_scope(runner.loop),
+                signals_in_loop(runner.loop, lambda: _kill(process)) as received,
+            ):
+                process.execute()
         except Exception as error:
             if not process.node.is_terminated:
                 raise
-            # The engine raises what ended the process, also that a signal killed it.
-            raise ActionError(f'{failure_of(process.node)}{_way_back(process.node)}') from error
+            if not received:
+                # The engine raises what ended the process, also that another command killed it.
+                raise ActionError(f'{failure_of(process.node)}{_way_back(process.node)}') from error
         finally:
             _cancel_tasks(runner.loop)
             manager.reset_runner()
-        if process.node.exit_status not in accepted:
-            raise_if_failed(process.node)
+        if received and not process.node.is_finished:
+            self._end_jobs(process.node)
+            raise StoppedError(f'{failure_of(process.node)}{_way_back(process.node)}', received[0])
         return process.node
 
-    def submit(self, builder: ProcessBuilder, label: str) -> ProcessNode:
+    def _end_jobs(self, node: ProcessNode) -> None:
+        """End the jobs of a killed process at their computers, and mark them as killed: nothing will collect them."""
+        from aiida.common.exceptions import AiidaException
+        from aiida.engine.daemon.execmanager import kill_calculation
+        from aiida.orm import CalcJobNode
+
+        from aiida_nanoml.actions.mending import end_dead
+
+        for job in node.called_descendants:
+            if not isinstance(job, CalcJobNode) or job.is_terminated or job.get_job_id() is None:
+                continue
+            try:
+                with job.get_authinfo().get_transport() as transport:
+                    kill_calculation(job, transport)
+            except (AiidaException, OSError) as error:
+                self.note(f'job {job.pk} may still run at {job.computer.label}: {one_line(error)}')
+        end_dead(node)
+
+    def submit(self, builder: ProcessBuilder, names: Mapping[str, str] | None = None) -> ProcessNode:
         """Submit a process to the daemon.
 
-        :param label: label of the process; its results are not there yet.
+        :param names: labels of the outputs by their names; they get them when the process ends.
         :raises ActionError: no daemon would run it, or inputs that do not fit.
         """
         from aiida.engine import submit
         from aiida.manage import get_manager
 
+        from aiida_nanoml.calculations.output_names import choose_names
         from aiida_nanoml.provenance.carriers import daemon_runs, note_submitted
 
         manager = get_manager()
@@ -133,13 +196,10 @@ class Session:
                 'the daemon does not run, so that nothing would happen: start it with `verdi daemon start`, or leave '
                 'out --submit'
             )
-        try:
-            builder.metadata.label = label
-            node = submit(builder)
-        except ValueError as error:
-            raise _input_refused(error) from error
-        note_submitted(node)
-        return node
+        process = _instantiate(manager.get_runner(), builder)
+        choose_names(process.node, names or {})  # before the daemon has it, which may take the result from the cache
+        note_submitted(process.node)
+        return submit(process)
 
 
 def raise_if_failed(node: ProcessNode) -> None:
@@ -201,6 +261,29 @@ def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
     if tasks:
         with contextlib.suppress(asyncio.CancelledError):
             loop.run_until_complete(asyncio.wait(tasks, timeout=CANCEL_S))
+
+
+def _daemon_runs() -> bool:
+    """Return whether processes can be handed to a daemon of the profile."""
+    from aiida.manage import get_manager
+
+    from aiida_nanoml.provenance.carriers import daemon_runs
+
+    profile = get_manager().get_profile()
+    return profile.process_control_backend is not None and daemon_runs(profile)
+
+
+def _kill(process: Process) -> None:
+    """Let the loop of a process kill it."""
+    from plumpy.greenback_bridge import run_with_portal
+
+    process.loop.create_task(run_with_portal(process.kill, 'a signal ended the command that ran it'))
+
+
+def _look(node: ProcessNode) -> str:
+    """Return the command that shows how far a process is."""
+    campaign = type_name(node) == 'LabelWorkChain'
+    return f'aiida-nanoml campaign status {node.pk}' if campaign else f'verdi process status {node.pk}'
 
 
 def _way_back(node: ProcessNode) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_validator
 
-from aiida_nanoml.actions.base import Estimate, JobAction, Result
+from aiida_nanoml.actions.base import Estimate, JobAction, Result, part_names
 from aiida_nanoml.actions.common import (
     DESCRIPTOR_HELP,
     DESCRIPTOR_SETTINGS_HELP,
@@ -156,10 +156,12 @@ class Study(TargetFields, StudyFiles, JobAction):
         builder.options = Dict(self.job_options())
         return builder
 
+    def output_names(self) -> dict[str, str]:
+        """Return the labels of tables and files."""
+        return {'table': self.name} | part_names(('summary', 'files'), self.name)
+
     def collect(self, process: ProcessNode, session: Session) -> Result:
-        """Label tables and files, and write the files."""
-        for part in ('table', 'summary', 'files'):
-            process.outputs[part].label = f'{self.name}-{part}' if self.name and part != 'table' else self.name
+        """Write the files."""
         return self.show(process)
 
     def estimate(self) -> Estimate:

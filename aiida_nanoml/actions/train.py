@@ -121,9 +121,12 @@ class Train(JobAction):
             named['hidden_layers'] = list(self.hidden_layers)
         return named | self.hyperparameters
 
+    def output_names(self) -> dict[str, str]:
+        """Return the label of the model."""
+        return {'model': self.name}
+
     def collect(self, process: ProcessNode, session: Session) -> Result:
-        """Label the model."""
-        process.outputs.model.label = self.name
+        """Return the model and its metrics."""
         return TrainResult(process, process.outputs.model, process.outputs.metrics.get_dict())
 
 

@@ -87,9 +87,12 @@ class Validate(BatchFields, JobAction):
             builder.known = {f'known_{number:03d}': node for number, node in enumerate(self.load_all('known'))}
         return builder
 
+    def output_names(self) -> dict[str, str]:
+        """Return the label of the metrics."""
+        return {'metrics': self.name}
+
     def collect(self, process: ProcessNode, session: Session) -> Result:
-        """Label the metrics."""
-        process.outputs.metrics.label = self.name
+        """Return metrics and table."""
         return ValidateResult(self.load('predictions'), process.outputs.metrics, process.outputs.table)
 
     def estimate(self) -> Estimate | None:

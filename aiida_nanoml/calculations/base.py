@@ -14,10 +14,11 @@ from aiida.common.folders import Folder
 from aiida.engine import CalcJob, CalcJobProcessSpec
 from pydantic import BaseModel
 
+from aiida_nanoml.calculations.output_names import NamedOutputs
 from aiida_nanoml.worker.schemas import ERROR_FILE, JOB_FILE, OUTPUT_FILE, REPORT_FILE
 
 
-class WorkerCalculation(CalcJob):
+class WorkerCalculation(NamedOutputs, CalcJob):
     """Run one task of ``nanoml-worker`` in one job on one machine."""
 
     TASK: ClassVar[str]

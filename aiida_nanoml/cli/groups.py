@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import select
@@ -14,6 +15,7 @@ from aiida.cmdline.groups.verdi import VerdiContext
 from aiida.common import exceptions
 
 from aiida_nanoml.actions.nodes import NO_PROFILE, one_line
+from aiida_nanoml.actions.signals import StoppedError
 from aiida_nanoml.cli.commands import EACH, SECTIONS, Group, known_actions
 from aiida_nanoml.errors import NanomlError
 
@@ -141,6 +143,10 @@ class RootGroup(LazyGroup):
             return super().invoke(ctx)
         except exceptions.ConfigurationError as error:
             raise click.ClickException(f'{one_line(error)} {NO_PROFILE}') from error
+        except StoppedError as error:
+            with contextlib.suppress(OSError):  # the terminal may be closed
+                click.echo(str(error), err=True)
+            ctx.exit(error.exit_status)
         except BrokenPipeError as error:
             if not _reader_is_gone():
                 raise click.ClickException(one_line(error)) from error

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from aiida_nanoml.actions.signals import EndingSignal, collected_signals
 from aiida_nanoml.worker.schemas import OUTPUT_FILE
 
 if TYPE_CHECKING:
@@ -41,33 +40,27 @@ UNITS = {
 LINE_EVERY_S = 10.0
 """Seconds between two lines about one step where the output is no terminal."""
 
+SIGNAL_POLL_S = 0.1
+"""Seconds until a signal is noticed."""
+
 STUCK_S = 120.0
 """Seconds without any progress after which the user is told."""
 
 
-def follow(process: ProcessNode, poll_s: float = 2.0) -> None:
+def follow(process: ProcessNode, poll_s: float = 1.0) -> None:
     """Show how far the jobs below a process are, until it ends: bars on a terminal, else a line now and then.
 
     :param process: node of a running process.
     :param poll_s: seconds between two looks.
-    :raises KeyboardInterrupt: Ctrl-C was pressed; the process goes on.
+    :raises EndingSignal: the user does not want to wait, or the terminal was closed; the process continues.
     """
-    with _interrupts() as interrupted:
+    with collected_signals() as received:
         for _ in poll_progress(process):
-            if interrupted:
-                raise KeyboardInterrupt
-            time.sleep(poll_s)
-
-
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Collect Ctrl-C: an exception raised inside a callback of the database library would be lost."""
-    received: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGINT, previous)
+            end = time.monotonic() + poll_s
+            while not received and time.monotonic() < end:
+                time.sleep(SIGNAL_POLL_S)
+            if received:
+                raise EndingSignal(received[0])
 
 
 def poll_progress(process: ProcessNode) -> Iterator[None]:

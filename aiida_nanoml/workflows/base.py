@@ -9,9 +9,10 @@ from aiida.engine import ExitCode, WorkChain
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_nanoml.calculations.base import validate_resources
+from aiida_nanoml.calculations.output_names import NamedOutputs
 
 
-class NanomlWorkChain(WorkChain):
+class NanomlWorkChain(NamedOutputs, WorkChain):
     """Workchain of jobs and calculation functions; a step that fails ends it with an exit code and the reason."""
 
     @classmethod

@@ -423,7 +423,6 @@ class LabelWorkChain(RollingWorkChain):
     def results(self) -> ExitCode | None:
         """Output the labels and densities, even if some rows failed."""
         labels = self.ctx.labels
-        self._name_outputs()
         self.out('labels', labels)
         if 'densities' in self.ctx:
             self.out('densities', self.ctx.densities)
@@ -436,15 +435,6 @@ class LabelWorkChain(RollingWorkChain):
             messages = LabelSet.from_arrays(labels.label_source, labels.arrays).messages
             return self.exit_codes.ERROR_NO_ROW_FINISHED.format(reason=str(messages[0]))
         return None
-
-    def _name_outputs(self) -> None:
-        """Name the outputs after the workflow, if it has a name and no caller: nobody may wait for its end to do so."""
-        if not self.node.label or self.node.caller is not None:
-            return
-        named = {'labels': self.node.label, 'densities': f'{self.node.label}-densities'}
-        for key, name in named.items():
-            if key in self.ctx and not self.ctx[key].label:
-                self.ctx[key].label = name
 
 
 def join_labels(nodes: Sequence[LabelSetData]) -> LabelSetData:

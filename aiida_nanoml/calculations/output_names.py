@@ -1,0 +1,39 @@
+"""Labels of the outputs of a process: chosen when it is started, set when it ends, whoever runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aiida import orm
+from aiida.common.links import LinkType
+from aiida.engine import Process
+
+NAMES = 'nanoml_names'
+"""Extra of a process: label of each output, by the label of its link."""
+
+
+def choose_names(node: orm.ProcessNode, names: Mapping[str, str]) -> None:
+    """Store the labels that the outputs of a process will get when it ends.
+
+    :param names: label by the name of the output, with dots between the parts of a namespace.
+    """
+    node.base.extras.set(NAMES, {name.replace('.', '__'): label for name, label in names.items()})
+
+
+class NamedOutputs(Process):
+    """Process whose outputs get the labels that were chosen when it was started."""
+
+    def update_outputs(self) -> None:
+        """Attach the outputs, and label them before anybody sees that the process has ended."""
+        super().update_outputs()
+        if self.has_terminated():
+            _label_outputs(self.node)
+
+
+def _label_outputs(node: orm.ProcessNode) -> None:
+    names = node.base.extras.get(NAMES, None)
+    if not names:
+        return
+    for link in node.base.links.get_outgoing(link_type=(LinkType.CREATE, LinkType.RETURN)).all():
+        if link.link_label in names:
+            link.node.label = names[link.link_label]
