@@ -15,7 +15,7 @@ from aiida_nanoml.actions.alloy_common import (
     evaluation_lines,
     phase_table,
 )
-from aiida_nanoml.actions.base import Estimate, NamedAction, Result, Step, record, step
+from aiida_nanoml.actions.base import FOREGROUND, Estimate, NamedAction, Result, Step, record, step
 from aiida_nanoml.actions.codes import default_code
 from aiida_nanoml.actions.describe import called, source_line
 from aiida_nanoml.actions.errors import ActionError, InputError
@@ -58,6 +58,7 @@ class AlloyPhase(NamedAction):
     )
     rows: int = option(SHOWN_ALLOYS, 'Alloys to print.', ge=1, group=OUTPUT)
     code: Code | None = option(None, f'The executable {WORKER}.', group=JOB, shown=f'the only code named {WORKER}')
+    foreground: bool = FOREGROUND
 
     @model_validator(mode='after')
     def _check_model(self) -> Self:
@@ -112,7 +113,7 @@ class AlloyPhase(NamedAction):
         builder = PredictCalculation.get_builder()
         builder.model, builder.structures = self.load('model'), fine
         builder.code = self.load('code') or default_code()
-        predictions = session.run(builder).outputs.predictions
+        predictions = session.run(builder, foreground=self.foreground).outputs.predictions
         made = session.run_function(predict_phases, predictions=predictions, structures=fine)
         scan = AlloyScan(made['curves'], made['points'], made['phases'], fine)
         metrics = None

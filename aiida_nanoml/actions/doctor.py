@@ -49,7 +49,11 @@ class Doctor(Action):
     example: ClassVar[str] = 'aiida-nanoml doctor'
     short: ClassVar[str] = 'Say what is missing, and how to mend it.'
 
-    fix: bool = option(False, 'Make what is missing: profile, computer, code; start the daemon.')
+    fix: bool = option(
+        False,
+        'Make what is missing: profile, computer, code; turn caching on, start the daemon, and make processes that '
+        'stand still move.',
+    )
 
     def needs_storage(self) -> bool:
         """Return False: it also works without a profile."""
@@ -58,7 +62,8 @@ class Doctor(Action):
     def perform(self, session: Session) -> Result:
         """Mend, if asked for, then check."""
         if self.fix:
-            _fix()
+            for done in _fix():
+                session.note(done)
         return Health(list(_examine()), self.fix)
 
 
@@ -100,12 +105,16 @@ class Health(Result):
         return any(finding.status == MISSING for finding in self.findings)
 
 
-def _fix() -> None:
+def _fix() -> list[str]:
+    """Make what is missing.
+
+    :returns: what was done to daemon and processes, a sentence without a full stop for each step.
+    """
     from aiida import load_profile
     from aiida.common.exceptions import ConfigurationError
     from aiida.manage import get_manager
 
-    from aiida_nanoml.actions.installation import make_profile, start_daemon
+    from aiida_nanoml.actions.installation import caching_is_on, make_profile, turn_caching_on
     from aiida_nanoml.calculations.local_worker import make_code, make_localhost
 
     _put_beside_on_path()
@@ -116,8 +125,37 @@ def _fix() -> None:
         except ConfigurationError:
             profile = load_profile(make_profile(NEW_PROFILE).name)
     make_code(make_localhost())
-    if profile.process_control_backend is not None:
-        start_daemon(profile)
+    done = [] if caching_is_on(profile.name) else ['turned caching on']
+    turn_caching_on(profile.name)
+    if profile.process_control_backend is None:
+        return done
+    return done + _fix_processes(profile, restart=bool(done))
+
+
+def _fix_processes(profile: Any, restart: bool) -> list[str]:
+    """Start the daemon; make processes move that stand still, where the queue of the broker is on this machine.
+
+    :param restart: stop a daemon that runs first, since it would not notice what was changed.
+    """
+    from aiida_nanoml.actions.installation import find_orphans, start_daemon, stop_daemon
+    from aiida_nanoml.actions.mending import mend
+    from aiida_nanoml.provenance.carriers import Carriers
+
+    carriers = Carriers()
+    if carriers.queue is not None:
+        standing = [node for node, _ in _standing(carriers) if not carriers.in_foreground(node)]
+        if standing or find_orphans(profile):
+            return mend(profile, standing)
+    if restart:
+        stop_daemon(profile)
+    return ['started the daemon'] if start_daemon(profile) else []
+
+
+def _standing(carriers: Any) -> list[tuple[Any, str]]:
+    """Return the processes that stand still, each with the reason."""
+    from aiida.engine.processes.control import get_active_processes
+
+    return [(node, reason) for node in get_active_processes() if (reason := carriers.stands_still(node))]
 
 
 def _put_beside_on_path() -> None:
@@ -185,19 +223,19 @@ def _broker(profile: Any) -> Finding:
         return Finding('daemon', OPTIONAL, 'verdi is not on the PATH', 'activate the environment of aiida-nanoml')
     if daemon_runs(profile):
         return Finding('daemon', OK, f'running ({profile.process_control_backend})')
-    return Finding('daemon', OPTIONAL, 'not running: needed for --submit', f'verdi -p {profile.name} daemon start')
+    return Finding(
+        'daemon', OPTIONAL, 'not running: processes run in their commands', f'verdi -p {profile.name} daemon start'
+    )
 
 
 def _processes(profile: Any) -> Finding:
     """Look for processes that do not move, and for workers and brokers that a killed daemon left."""
-    from aiida.engine.processes.control import get_active_processes
-
     from aiida_nanoml.actions.installation import find_orphans
     from aiida_nanoml.provenance.campaign import CAMPAIGN
     from aiida_nanoml.provenance.carriers import Carriers
 
     carriers = Carriers()
-    standing = [(node, reason) for node in get_active_processes() if (reason := carriers.stands_still(node))]
+    standing = _standing(carriers)
     orphans = find_orphans(profile) if carriers.has_broker else []
     if not standing and not orphans:
         return Finding('processes', OK, 'all move')
@@ -213,8 +251,8 @@ def _processes(profile: Any) -> Finding:
         parts.append(f'a daemon that was killed left {counted(len(orphans), "process", "processes")}: {pids}')
     if campaign is not None:
         cure = f'aiida-nanoml campaign resume {campaign.pk}'
-    elif orphans and not standing:
-        cure = f'kill {" ".join(str(process.pid) for process in orphans)}'
+    elif carriers.queue is not None:
+        cure = 'aiida-nanoml doctor --fix'
     else:
         cure = ' && '.join(
             f'verdi -p {profile.name} {words}' for words in ('daemon stop', 'process repair', 'daemon start')
@@ -223,17 +261,13 @@ def _processes(profile: Any) -> Finding:
 
 
 def _caching(profile: Any) -> Finding:
-    from aiida.manage.configuration import get_config
+    from aiida_nanoml.actions.installation import caching_is_on
 
-    from aiida_nanoml.actions.installation import CACHED
-
-    if CACHED in (get_config().get_option('caching.enabled_for', scope=profile.name) or []) or get_config().get_option(
-        'caching.default_enabled', scope=profile.name
-    ):
+    if caching_is_on(profile.name):
         return Finding('caching', OK, 'repeated work is taken from the graph')
     return Finding(
         'caching', OPTIONAL, 'off: repeated work is computed again',
-        f"verdi -p {profile.name} config set --append caching.enabled_for '{CACHED}'",
+        'aiida-nanoml doctor --fix',
     )  # fmt: skip
 
 

@@ -36,11 +36,32 @@ def make_profile(name: str) -> Profile:
             broker_backend='core.zeromq',
             broker_config=ZeromqBroker.get_default_config(),
         )
-    config.set_option('caching.enabled_for', [CACHED], scope=name)
+    turn_caching_on(name)
     config.set_option('runner.poll.interval', 1, scope=name)
     config.set_default_profile(name, overwrite=not config.default_profile_name)
     config.store()
     return config.get_profile(name)
+
+
+def caching_is_on(profile_name: str) -> bool:
+    """Return whether results of this package are taken from the graph in a profile."""
+    from aiida.manage.configuration import get_config
+
+    config = get_config()
+    patterns = config.get_option('caching.enabled_for', scope=profile_name) or []
+    return CACHED in patterns or bool(config.get_option('caching.default_enabled', scope=profile_name))
+
+
+def turn_caching_on(profile_name: str) -> None:
+    """Let results of this package be taken from the graph in a profile, beside what is taken already."""
+    from aiida.manage.configuration import get_config
+
+    if caching_is_on(profile_name):
+        return
+    config = get_config()
+    patterns = config.get_option('caching.enabled_for', scope=profile_name) or []
+    config.set_option('caching.enabled_for', [*patterns, CACHED], scope=profile_name)
+    config.store()
 
 
 def daemon_environment(config_folder: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,20 +16,20 @@ if TYPE_CHECKING:
     from aiida.orm import ProcessNode
 
 
-def mend(profile: Profile, node: ProcessNode) -> list[str]:
-    """Make a process that stands still move again: stop the daemon, end orphans, repair the tasks, start the daemon.
+def mend(profile: Profile, nodes: Sequence[ProcessNode]) -> list[str]:
+    """Make processes that stand still move again: stop the daemon, end orphans, repair the tasks, start the daemon.
 
     :param profile: its broker must be the one of AiiDA without a service (ZeroMQ).
-    :param node: a process that has not ended, and that nothing carries.
+    :param nodes: processes that have not ended, and that nothing carries.
     :returns: what was done, a sentence without a full stop for each step.
-    :raises ActionError: a command still runs it, or the queue of the broker of the profile is not on this machine.
+    :raises ActionError: a command still runs one, or the queue of the broker of the profile is not on this machine.
     """
     from aiida_nanoml.actions.installation import end_orphans, start_daemon, stop_daemon
     from aiida_nanoml.provenance.carriers import Carriers, daemon_runs, note_submitted, queue_folder, root_of
 
-    node = root_of(node)
-    if Carriers().in_foreground(node):
-        raise ActionError(f'a command still runs the process {node.pk}: end it with Ctrl-C, then repeat this one')
+    roots = list({root.pk: root for root in map(root_of, nodes)}.values())
+    if alive := next(filter(Carriers().in_foreground, roots), None):
+        raise ActionError(f'a command still runs the process {alive.pk}: end it with Ctrl-C, then repeat this one')
     folder = queue_folder(profile)
     if folder is None:
         raise ActionError(
@@ -41,13 +42,15 @@ def mend(profile: Profile, node: ProcessNode) -> list[str]:
         done.append('stopped the daemon')
     if ended := end_orphans(profile):
         done.append(f'ended {counted(ended, "process", "processes")} that a killed daemon had left')
-    note_submitted(node)
-    if lost := _end_those_without_checkpoint(node):
+    for root in roots:
+        note_submitted(root)
+    family = [one for root in roots for one in (root, *root.called_descendants)]
+    if lost := _mark_killed([one for one in family if not one.checkpoint]):
         done.append(f'gave up {counted(lost, "process", "processes")} that cannot be continued')
     done += repair_tasks(folder, Carriers())
     start_daemon(profile)
     done.append('started the daemon')
-    if paused := [one for one in (node, *node.called_descendants) if one.paused and not one.is_terminated]:
+    if paused := [one for one in family if one.paused and not one.is_terminated]:
         _play(paused)
         done.append(f'continued {counted(len(paused), "paused process", "paused processes")}')
     return done
@@ -93,10 +96,6 @@ def end_dead(node: ProcessNode) -> int:
     :returns: their number.
     """
     return _mark_killed([node, *node.called_descendants])
-
-
-def _end_those_without_checkpoint(node: ProcessNode) -> int:
-    return _mark_killed([one for one in (node, *node.called_descendants) if not one.checkpoint])
 
 
 def _mark_killed(nodes: list[ProcessNode]) -> int:

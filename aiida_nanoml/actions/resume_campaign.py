@@ -136,7 +136,7 @@ class ResumeCampaign(ContinueCampaign):
             return self.label_rest(node, before, session)
         profile = get_manager().get_profile()
         if profile.process_control_backend is not None:
-            return MendedCampaign(node, tuple(mend(profile, node)))
+            return MendedCampaign(node, tuple(mend(profile, [node])))
         end_dead(node)
         session.note('without a broker nothing can continue its jobs: they are given up, and their rows labelled again')
         return self.label_rest(node, campaign_status(node), session)

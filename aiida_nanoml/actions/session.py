@@ -290,7 +290,7 @@ def _way_back(node: ProcessNode) -> str:
     """Return the command that continues a campaign; empty for other processes."""
     if type_name(node) != 'LabelWorkChain':
         return ''
-    return f' Continue it with `aiida-nanoml campaign resume {node.pk}`'
+    return f'; continue it with `aiida-nanoml campaign resume {node.pk}`'
 
 
 def _instantiate(runner: Any, builder: ProcessBuilder) -> Process:

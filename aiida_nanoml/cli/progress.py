@@ -43,7 +43,7 @@ LINE_EVERY_S = 10.0
 SIGNAL_POLL_S = 0.1
 """Seconds until a signal is noticed."""
 
-STUCK_S = 120.0
+STUCK_S = 60.0
 """Seconds without any progress after which the user is told."""
 
 
@@ -84,10 +84,21 @@ def poll_progress(process: ProcessNode) -> Iterator[None]:
                 last, moved = progress, time.monotonic()
             elif time.monotonic() - moved > STUCK_S:
                 moved = time.monotonic()
-                print(f'nothing moved for {STUCK_S:.0f} s; look: verdi process list', file=sys.stderr, flush=True)
+                print(_why_nothing_moves(process, jobs.running), file=sys.stderr, flush=True)
             yield
     finally:
         display.close()
+
+
+def _why_nothing_moves(process: ProcessNode, running: Iterable[ProcessNode]) -> str:
+    """Return why a process does not move and what helps, as far as it is known."""
+    from aiida_nanoml.provenance.carriers import Carriers
+
+    reason = Carriers().find_standstill(process, [node for node in running if node.pk != process.pk])
+    if not reason:
+        return f'nothing moved for {STUCK_S:.0f} s; look: verdi process list'
+    cure = f'campaign resume {process.pk}' if process.process_label == 'LabelWorkChain' else 'doctor --fix'
+    return f'process {process.pk} stands still ({reason}): in another terminal, run `aiida-nanoml {cure}`'
 
 
 def counted(step: str, items: Iterable[Item], total: int) -> Iterator[Item]:
@@ -176,6 +187,11 @@ class _Jobs:
             before = sums.get(step, (0, 0))
             sums[step] = (before[0] + done, before[1] + total)
         return sums
+
+    @property
+    def running(self) -> Iterable[ProcessNode]:
+        """Return the processes that had not ended at the last look."""
+        return self._running.values()
 
     def _of_whole(self, step: str, plan: int | None, done: int, total: int) -> tuple[int, int]:
         """Return what is done of all structures of a workflow, also of those whose jobs have not begun."""

@@ -136,7 +136,7 @@ def campaign_status(node: orm.WorkChainNode, carriers: Carriers | None = None) -
         label=node.label,
         state=_state(node),
         ended=node.is_terminated,
-        stands_still=_stands_still(node, open_jobs, carriers),
+        stands_still=carriers.find_standstill(node, open_jobs),
         source=source,
         n_structures=len(distinct),
         n_done=len(done),
@@ -148,19 +148,6 @@ def campaign_status(node: orm.WorkChainNode, carriers: Carriers | None = None) -
         seconds_each=each,
         remaining_s=None if each is None else each * n_open / _n_parallel(node),
     )
-
-
-def _stands_still(node: orm.WorkChainNode, jobs: list[orm.ProcessNode], carriers: Carriers) -> str:
-    """Return why a campaign, or a job that it waits for, does not move; empty if all move."""
-    reason = carriers.stands_still(node)
-    if reason or node.is_terminated:
-        return reason
-    for job in jobs:
-        if job.paused:
-            return f'job {job.pk} is paused: {job.process_status or "it was paused by hand"}'
-        if reason := carriers.stands_still(job):
-            return f'job {job.pk}: {reason}'
-    return ''
 
 
 @dataclass(frozen=True)

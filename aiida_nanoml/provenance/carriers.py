@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -99,6 +99,8 @@ class Carriers:
         """Return why a process does not move although it has not ended; empty if it moves, or has ended."""
         if node.is_terminated:
             return ''
+        if node.paused:
+            return f'it is paused: {node.process_status or "by hand"}'
         carrier = root_of(node).base.extras.get(CARRIER, None)
         if carrier and 'pid' in carrier:
             if _is_alive(carrier):
@@ -113,6 +115,19 @@ class Carriers:
         if not self.has_task(node):
             return 'the daemon has no task for it'
         return 'the broker was started again, and the daemon does not hear it' if self.deaf else ''
+
+    def find_standstill(self, node: orm.ProcessNode, jobs: Sequence[orm.ProcessNode]) -> str:
+        """Return why a process, or a job that it waits for, does not move; empty if all move, or it has ended.
+
+        :param jobs: those that have not ended.
+        """
+        reason = self.stands_still(node)
+        if reason or node.is_terminated:
+            return reason
+        for job in jobs:
+            if reason := self.stands_still(job):
+                return f'process {job.pk}: {reason}'
+        return ''
 
     def has_task(self, node: orm.ProcessNode) -> bool:
         """Return whether a process has a task in the queue of the broker."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from aiida import orm
 from aiida.common.links import LinkType
@@ -153,6 +156,49 @@ def test_retry_labels_the_failures_again_and_resume_says_when_nothing_is_left(cl
 
 
 @pytest.fixture
+def paced_campaign(paced_code: orm.InstalledCode, make_chains) -> Callable[..., tuple[str, ...]]:
+    """Words that label four chains in the foreground, of which the last one takes long."""
+    StructureSetData(make_chains(2, 4, 6, 8)).store().label = 'chains'
+    return (
+        'label', 'chains', '--engine', 'paced', '--protocol', 'quick', '--code', str(paced_code.pk),
+        '--batch-size', '4', '--name', 'ended', '--set', 'hang=[8]',
+    )  # fmt: skip
+
+
+def test_sigterm_ends_a_foreground_command_between_two_steps(
+    cli, cli_json, paced_campaign, job_root: Path, caplog
+) -> None:
+    """The command ends with a way back, no job runs on, and what was labelled is kept."""
+    before = set(job_root.rglob(JOURNAL_FILE))
+
+    def terminate() -> None:
+        for _ in range(600):
+            for journal in set(job_root.rglob(JOURNAL_FILE)) - before:
+                if journal.read_text().count('"row"') >= 3:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=terminate)
+    thread.start()
+    result = cli(*paced_campaign, status=128 + signal.SIGTERM)
+    thread.join()
+    [node] = orm.QueryBuilder().append(orm.WorkChainNode, filters={'label': 'ended'}).all(flat=True)
+    assert result.stderr.splitlines()[-1] == (
+        f'LabelWorkChain (pk {node.pk}) was killed; continue it with `aiida-nanoml campaign resume {node.pk}`'
+    )
+    assert 'Traceback' not in result.output + caplog.text
+    [job] = [called for called in node.called if isinstance(called, orm.CalcJobNode)]
+    assert (node.is_killed, job.is_killed, node.is_sealed) == (True, True, True)
+    folder = job.get_remote_workdir()
+    running = [one for one in psutil.process_iter(['cwd']) if one.info['cwd'] == folder]
+    assert psutil.wait_procs(running, timeout=20)[1] == [], 'the worker of the job still runs'
+    status = cli_json('campaign', 'status', node.pk)
+    assert (status['state'], status['n_done'] + status['n_waiting']) == ('killed', 4)
+    assert f'campaign resume {node.pk}' in cli('campaign', 'status', node.pk).stdout
+
+
+@pytest.fixture
 def command(tmp_path: Path) -> Callable[..., Any]:
     """Run a program in a profile of its own, whose daemon is stopped at the end."""
     environment = os.environ | {'AIIDA_PATH': str(tmp_path), 'HOME': str(tmp_path)}
@@ -216,8 +262,10 @@ def test_a_killed_campaign_goes_on_after_a_restart_of_its_daemon(command) -> Non
     assert 0 < before['n_done'] < COUNT
     assert before['n_done'] + before['n_waiting'] == COUNT
 
+    # The daemon runs: it gets the work, names what comes out, and the command follows it.
     resumed = json.loads(command('aiida-nanoml', 'campaign', 'resume', 'killed', '--name', 'resumed', '--json'))
-    assert resumed['n_done'] == COUNT
+    assert (resumed['n_done'], resumed['label'], resumed['type']) == (COUNT, 'resumed', 'nanoml.labels')
+    assert 'daemon' in command('verdi', 'node', 'extras', resumed['process'])
     after = json.loads(command('aiida-nanoml', 'campaign', 'status', resumed['process'], '--json'))
     assert after['failures'] == []
     assert f'{COUNT} structures in' in command('aiida-nanoml', 'trace', resumed['uuid'])

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiida import orm
+from aiida.manage.configuration import get_config
 from aiida.tools.archive import create_archive, import_archive
 from click.testing import Result
 
@@ -27,6 +28,9 @@ def own_profile(aiida_profile_clean):
     """An empty profile, emptied again afterwards: other tests must not meet the codes of these."""
     yield
     aiida_profile_clean.reset_storage()
+    config = get_config()
+    config.unset_option('caching.enabled_for', scope=aiida_profile_clean.name)
+    config.store()
 
 
 @pytest.fixture
@@ -50,7 +54,9 @@ def test_a_missing_code_is_told_and_mended(
     own_profile, cli: Callable[..., Result], statuses: Callable[..., dict[str, dict[str, Any]]]
 ) -> None:
     assert statuses(1)['code']['mend'].startswith('aiida-nanoml doctor --fix')
-    cli('doctor', '--fix')
+    assert statuses(1)['caching']['mend'] == 'aiida-nanoml doctor --fix'
+    assert 'turned caching on' in cli('doctor', '--fix').stderr
+    assert statuses()['caching']['status'] == 'ok'
     made = orm.load_code('nanoml-worker@localhost')
     assert Path(made.filepath_executable).is_file()
     assert made.computer.is_configured

@@ -57,7 +57,19 @@ def test_repair_makes_one_task_of_each_process_that_nothing_carries(waiting, tmp
         done = repair_tasks(tmp_path, Carriers())
         assert repair_tasks(tmp_path, Carriers()) == [], 'nothing is left to do'
     assert sorted(read_queue(tmp_path)) == sorted([lost.pk, queued.pk])
+    tasks = [json.loads(file.read_text()) for file in (tmp_path / 'pending').iterdir()]
+    [made] = [task['body']['args'] for task in tasks if task['body']['args']['pid'] == lost.pk]
+    assert made['nowait'] is False, 'the task of a process stays in the queue until the process has ended'
     assert done == ['gave 1 process to the daemon again', 'removed 2 useless tasks']
+
+
+def test_a_paused_process_stands_still(waiting) -> None:
+    caller, node = waiting(), waiting()
+    with carried_by_this_command(caller), carried_by_this_command(node):
+        assert Carriers().find_standstill(caller, [node]) == ''
+        node.pause()
+        node.set_process_status('five transfers failed')
+        assert Carriers().find_standstill(caller, [node]) == f'process {node.pk}: it is paused: five transfers failed'
 
 
 def test_what_nothing_can_continue_is_given_up(waiting) -> None:
