@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aiida.manage.configuration import Profile
 
+START_S = 60
+"""Seconds that the daemon may take to start, and to stop."""
+
 CACHED = 'aiida.calculations:nanoml.*'
 """Pattern of the processes whose results may be taken from the graph."""
 
@@ -84,13 +87,16 @@ def start_daemon(profile: Profile) -> bool:
     """
     from aiida.engine.daemon.client import get_daemon_client
 
-    from aiida_nanoml.provenance.carriers import daemon_runs
+    from aiida_nanoml.provenance.carriers import daemon_process, daemon_runs, record_daemon
 
     if daemon_runs(profile):
         return False
     end_orphans(profile)
     _forget_dead_broker(profile)
-    get_daemon_client(profile.name).start_daemon(number_workers=1, timeout=30)
+    get_daemon_client(profile.name).start_daemon(number_workers=1, timeout=START_S)
+    daemon = daemon_process(profile)
+    if daemon is not None:
+        record_daemon(profile, daemon)
     return True
 
 
@@ -101,20 +107,24 @@ def stop_daemon(profile: Profile) -> None:
     from aiida_nanoml.provenance.carriers import daemon_runs
 
     if daemon_runs(profile):
-        get_daemon_client(profile.name).stop_daemon(wait=True, timeout=30)
+        get_daemon_client(profile.name).stop_daemon(wait=True, timeout=START_S)
 
 
 def find_orphans(profile: Profile) -> list[Any]:
-    """Return the workers and brokers of a profile that no living daemon of it watches over."""
+    """Return the workers and brokers of a profile that no living daemon of it watches over.
+
+    These are those that were written down, and those of a daemon that nothing of this package has seen.
+    """
     import psutil
     from aiida.manage.configuration import get_config
 
-    from aiida_nanoml.provenance.carriers import daemon_process
+    from aiida_nanoml.provenance.carriers import daemon_process, read_record
 
     folder = str(get_config().dirpath)
     daemon = daemon_process(profile)
     watched = set() if daemon is None else {daemon.pid, *(child.pid for child in daemon.children(recursive=True))}
-    orphans = []
+    orphans = [process for process in read_record(profile) if process.pid not in watched]
+    watched.update(process.pid for process in orphans)
     for process in psutil.process_iter(['cmdline']):
         command = process.info['cmdline'] or []
         try:

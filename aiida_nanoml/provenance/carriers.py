@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -16,6 +17,8 @@ from aiida import orm
 from aiida.common import timezone
 from aiida.manage import get_manager
 from aiida.manage.configuration import Profile, get_config
+
+from aiida_nanoml.worker.files import written_in_one_step
 
 CARRIER = 'nanoml_carrier'
 """Extra of a process without a caller: what carries it."""
@@ -53,9 +56,65 @@ def daemon_process(profile: Profile) -> psutil.Process | None:
     from aiida.engine.daemon.client import get_daemon_client
 
     pid = get_daemon_client(profile.name).get_daemon_pid()
+    process = None if pid is None else _process(pid)
     try:
-        process = None if pid is None else psutil.Process(pid)
-        return None if process is None or process.status() == psutil.STATUS_ZOMBIE else process
+        # The number of a daemon that was killed may have been given to another process.
+        return process if process is not None and profile.name in process.cmdline() else None
+    except psutil.Error:
+        return None
+
+
+def record_daemon(profile: Profile, daemon: psutil.Process) -> None:
+    """Write down the processes of the daemon that runs, beside those that were written down before and still run.
+
+    When the daemon is killed, this tells which processes it left.
+    """
+    try:
+        family = {
+            process.pid: process.create_time()
+            for process in (daemon, *daemon.children(recursive=True))
+            if _watches_or_works(process.cmdline())  # a job that is being submitted is a child, too
+        }
+    except psutil.Error:
+        return  # it ends just now
+    before = read_record(profile)
+    found = {process.pid: started for process, started in before.items()} | family
+    if found.keys() != {process.pid for process in before}:
+        with contextlib.suppress(OSError), written_in_one_step(_record_file(profile)) as handle:
+            handle.write(json.dumps(found).encode())
+
+
+def read_record(profile: Profile) -> dict[psutil.Process, float]:
+    """Return the processes that were written down as those of a daemon of the profile, and that still run.
+
+    :returns: when each one was started: its number may have been given to another one since.
+    """
+    try:
+        content = json.loads(_record_file(profile).read_bytes())
+        found = {_process(int(pid)): float(started) for pid, started in content.items()}
+        return {
+            process: started
+            for process, started in found.items()
+            if process is not None and abs(process.create_time() - started) < 1.0
+        }
+    except (OSError, ValueError, AttributeError, TypeError, psutil.Error):
+        return {}
+
+
+def _watches_or_works(command: list[str]) -> bool:
+    """Return whether a command is that of a daemon, a worker, a broker, or of a part of Circus."""
+    return 'daemon' in command or any('circus' in word for word in command)
+
+
+def _record_file(profile: Profile) -> Path:
+    return Path(get_config().filepaths(profile)['daemon']['pid']).with_name(f'nanoml-{profile.name}.json')
+
+
+def _process(pid: int) -> psutil.Process | None:
+    """Return a process that runs; None if there is none, or if it has ended and nobody has asked for its end."""
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process
     except psutil.Error:
         return None
 
@@ -92,6 +151,8 @@ class Carriers:
         self.profile = profile
         self.has_broker = profile.process_control_backend is not None
         self.daemon = daemon_process(profile) if self.has_broker else None
+        if self.daemon is not None:
+            record_daemon(profile, self.daemon)
         self.queue = None if folder is None else frozenset(read_queue(folder))
         self.deaf = self.daemon is not None and _workers_are_deaf(self.daemon)
 

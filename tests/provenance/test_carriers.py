@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from aiida import orm
 from aiida.brokers.zeromq.queue import PersistentQueue
 from plumpy.process_comms import create_continue_body
 
+from aiida_nanoml.actions.installation import find_orphans
 from aiida_nanoml.actions.mending import end_dead, repair_tasks
-from aiida_nanoml.provenance.carriers import DAEMON, Carriers, carried_by_this_command, note_submitted, read_queue
+from aiida_nanoml.provenance import carriers
+from aiida_nanoml.provenance.carriers import (
+    DAEMON,
+    Carriers,
+    carried_by_this_command,
+    note_submitted,
+    read_queue,
+    read_record,
+    record_daemon,
+)
 
 
 @pytest.fixture
@@ -80,3 +95,32 @@ def test_what_nothing_can_continue_is_given_up(waiting) -> None:
     assert end_dead(node) == 1
     assert node.is_killed
     assert Carriers().stands_still(node) == ''
+
+
+def test_what_a_killed_daemon_left_is_found_by_what_was_written_down(
+    aiida_profile, tmp_path: Path, monkeypatch
+) -> None:
+    """A process whose number was given to another one since, and a job, are not taken for one of the daemon."""
+    monkeypatch.setattr(carriers, '_record_file', lambda profile: tmp_path / 'record.json')
+    with running('circus'), running('job') as job:
+        record_daemon(aiida_profile, psutil.Process())
+        [left] = [process for process in read_record(aiida_profile) if process.pid != os.getpid()]
+        assert 'circus' in left.cmdline()
+        assert left in find_orphans(aiida_profile)
+        assert job.pid not in {process.pid for process in find_orphans(aiida_profile)}
+        content = json.loads((tmp_path / 'record.json').read_text())
+        (tmp_path / 'record.json').write_text(json.dumps({pid: started - 100 for pid, started in content.items()}))
+        assert read_record(aiida_profile) == {}
+    (tmp_path / 'record.json').write_text('{"1"')
+    assert read_record(aiida_profile) == {}
+
+
+@contextmanager
+def running(word: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that does nothing, with a word in its command."""
+    process = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)', word])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
