@@ -35,7 +35,7 @@ import psutil
 PROGRAMS = Path(sys.executable).parent
 CORES = len(os.sched_getaffinity(0))
 PROTOCOL = 'fast'
-BATCH_SIZE, MAX_CONCURRENT = 10, 2
+N_BATCHES, MAX_CONCURRENT = 60, 2
 KINDS = ('broker', 'daemon', 'worker', 'job', 'client', 'terminal')
 OTHER_EVENTS = ('stopped worker', 'full disk', 'vanished scratch', 'two clients')
 DISK_MB, FULL_S = 48, 30.0
@@ -102,6 +102,7 @@ class Drill:
 
     def __init__(self, folder: Path, n_structures: int, seed: int, stop_s: float, full_disk: bool) -> None:
         self.folder, self.n_structures, self.stop_s = folder, n_structures, stop_s
+        self.batch_size = max(1, n_structures // N_BATCHES)
         self.random = random.Random(seed)  # noqa: S311
         self.events: Counter[str] = Counter()
         self.stalls = self.cured = self.tracebacks = 0
@@ -340,8 +341,8 @@ class Drill:
         :param terminal: its terminal, closed here; None: it has none.
         """
         words = [
-            PROGRAMS / 'aiida-nanoml', 'label', structures, '--protocol', PROTOCOL, '--batch-size', str(BATCH_SIZE),
-            '--max-concurrent', str(MAX_CONCURRENT), '--name', name, *options,
+            PROGRAMS / 'aiida-nanoml', 'label', structures, '--protocol', PROTOCOL, '--name', name,
+            '--batch-size', str(self.batch_size), '--max-concurrent', str(MAX_CONCURRENT), *options,
         ]  # fmt: skip
         output = self.folder / f'{len(self.clients)}-{name}.out'
         with output.open('wb') as handle:
