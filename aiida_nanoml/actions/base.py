@@ -25,6 +25,7 @@ from aiida_nanoml.actions.fields import JOB, OUTPUT, Code, FieldSpec, FlatSchema
 from aiida_nanoml.actions.names import NameClaim, check_name
 from aiida_nanoml.actions.nodes import load_any_node, load_data, load_storage, type_name
 from aiida_nanoml.actions.session import Session
+from aiida_nanoml.actions.signals import StoppedError
 from aiida_nanoml.plugins import Registry
 from aiida_nanoml.text import aligned, duration
 from aiida_nanoml.worker import WORKER
@@ -310,7 +311,12 @@ class NamedAction(Action):
         claim = NameClaim({f'{self.name}{ending}': kind for ending, kind in self.makes.items()}, self.request())
         for text in claim.check_free(replace=self.replace_name):
             session.note(text)
-        result = super().run(session)
+        try:
+            result = super().run(session)
+        except StoppedError as error:
+            if error.process is not None:
+                claim.promise(error.process)
+            raise
         if isinstance(result, Submitted):
             claim.promise(result.process)
         else:
@@ -319,7 +325,9 @@ class NamedAction(Action):
 
     def request(self) -> dict[str, Any]:
         """Return action and fields: the same command again may give the name to its new result."""
-        return {'action': self.action} | self.model_dump(mode='json', exclude={'replace_name', 'force', 'submit'})
+        return {'action': self.action} | self.model_dump(
+            mode='json', exclude={'replace_name', 'force', 'submit', 'foreground'}
+        )
 
 
 class FileAction(Action):

@@ -134,10 +134,11 @@ class NameClaim:
                 (made or nodes)[0].base.extras.set(NAMED_BY, self._request)
 
     def promise(self, process: ProcessNode) -> None:
-        """Take the names from the nodes that have them: the results of a submitted process will get them."""
+        """Take the names from the nodes that had them: the results of a process of the daemon will get them, or have."""
         for name in self._names:
             for node in self._all(name):
-                _take_name(node)
+                if node.pk in self._before:
+                    _take_name(node)
         process.base.extras.set(NAMED_BY, self._request)
 
     def _all(self, name: str) -> list[Node]:

@@ -112,7 +112,9 @@ class Session:
         except KeyboardInterrupt as error:
             number = error.number if isinstance(error, EndingSignal) else signal.SIGINT
             raise StoppedError(
-                f'the daemon continues {type_name(node)} (pk {node.pk}): see how far it is with `{_look(node)}`', number
+                f'the daemon continues {type_name(node)} (pk {node.pk}): see how far it is with `{_look(node)}`',
+                number,
+                node,
             ) from error
         return node
 

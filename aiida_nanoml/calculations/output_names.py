@@ -36,4 +36,13 @@ def _label_outputs(node: orm.ProcessNode) -> None:
         return
     for link in node.base.links.get_outgoing(link_type=(LinkType.CREATE, LinkType.RETURN)).all():
         if link.link_label in names:
-            link.node.label = names[link.link_label]
+            _give_name(link.node, names[link.link_label])
+
+
+def _give_name(node: orm.Data, name: str) -> None:
+    """Give a name to a node, and take it from the others of its type: a name belongs to the newest result."""
+    node.label = name
+    if name:
+        filters = {'label': name, 'id': {'!==': node.pk}}
+        for other in orm.QueryBuilder().append(type(node), subclassing=False, filters=filters).all(flat=True):
+            other.label = ''

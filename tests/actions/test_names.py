@@ -132,8 +132,11 @@ def test_another_command_needs_to_be_told(aiida_profile_clean) -> None:
 
 def test_a_submitted_process_gets_the_name_at_once(make_set: Callable[..., StructureSetData]) -> None:
     older, process = make_set(2, label='cells'), orm.WorkflowNode(label='cells').store()
-    NameClaim({'cells': 'nanoml.structures'}, {'action': 'any'}).promise(process)
+    claim = NameClaim({'cells': 'nanoml.structures'}, {'action': 'any'})
+    quick = make_set(3, label='cells')
+    claim.promise(process)
     assert orm.load_node(older.pk).label == ''
+    assert orm.load_node(quick.pk).label == 'cells', 'the process may have ended already'
     assert process.base.extras.get(NAMED_BY) == {'action': 'any'}
 
 
