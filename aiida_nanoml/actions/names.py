@@ -134,7 +134,7 @@ class NameClaim:
                 (made or nodes)[0].base.extras.set(NAMED_BY, self._request)
 
     def promise(self, process: ProcessNode) -> None:
-        """Take the names from the nodes that had them: the results of a process of the daemon will get them, or have."""
+        """Take the names from the nodes that had them: the results of a process get them when it ends."""
         for name in self._names:
             for node in self._all(name):
                 if node.pk in self._before:

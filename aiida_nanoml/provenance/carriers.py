@@ -26,6 +26,9 @@ CARRIER = 'nanoml_carrier'
 DAEMON = {'daemon': True}
 """Value of the extra of a process that was submitted."""
 
+RECENT_S = 15.0
+"""A process of the daemon may be without a task for this time after its last change."""
+
 QUIET_S = 600.0
 """A process that nothing is known of is taken for a live one for this time after its last change."""
 
@@ -174,7 +177,9 @@ class Carriers:
         if self.daemon is None:
             return 'no daemon runs'
         if not self.has_task(node):
-            return 'the daemon has no task for it'
+            # It is stored a moment before it has a task, and has none a moment before its end is stored.
+            recent = timezone.now() - node.mtime < timedelta(seconds=RECENT_S)
+            return '' if recent else 'the daemon has no task for it'
         return 'the broker was started again, and the daemon does not hear it' if self.deaf else ''
 
     def find_standstill(self, node: orm.ProcessNode, jobs: Sequence[orm.ProcessNode]) -> str:
