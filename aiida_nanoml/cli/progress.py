@@ -97,8 +97,10 @@ def _why_nothing_moves(process: ProcessNode, running: Iterable[ProcessNode]) -> 
     reason = Carriers().find_standstill(process, [node for node in running if node.pk != process.pk])
     if not reason:
         return f'nothing moved for {STUCK_S:.0f} s; look: verdi process list'
-    cure = f'campaign resume {process.pk}' if process.process_label == 'LabelWorkChain' else 'doctor --fix'
-    return f'process {process.pk} stands still ({reason}): in another terminal, run `aiida-nanoml {cure}`'
+    cure = '`aiida-nanoml doctor --fix`'
+    if process.process_label == 'LabelWorkChain':
+        cure = f'`aiida-nanoml campaign resume {process.pk}`'
+    return f'process {process.pk} stands still ({reason}): in another terminal, run {cure}'
 
 
 def counted(step: str, items: Iterable[Item], total: int) -> Iterator[Item]:
