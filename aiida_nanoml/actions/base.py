@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from aiida_nanoml.actions.codes import default_code, load_code
-from aiida_nanoml.actions.errors import ActionError, InputError
+from aiida_nanoml.actions.errors import ActionError, InputError, StoppedError
 from aiida_nanoml.actions.fields import JOB, OUTPUT, Code, FieldSpec, FlatSchema, fields_of, option
 from aiida_nanoml.actions.names import NameClaim, check_name
 from aiida_nanoml.actions.nodes import load_any_node, load_data, load_storage, type_name
 from aiida_nanoml.actions.session import Session
-from aiida_nanoml.actions.signals import StoppedError
 from aiida_nanoml.plugins import Registry
 from aiida_nanoml.text import aligned, duration
 from aiida_nanoml.worker import WORKER

@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from aiida_nanoml.errors import NanomlError
+
+if TYPE_CHECKING:
+    from aiida.orm import ProcessNode
 
 _FIELD = re.compile(r'\{(\w+)\}')
 
 
 class ActionError(NanomlError):
     """An action could not be done."""
+
+
+class StoppedError(ActionError):
+    """A signal ended the command; says what becomes of the work.
+
+    :param number: of the signal.
+    :param process: that the daemon continues, if there is one.
+    """
+
+    def __init__(self, message: str, number: int, process: ProcessNode | None = None) -> None:
+        super().__init__(message)
+        self.exit_status = 128 + number
+        self.process = process
 
 
 class InputError(ActionError):

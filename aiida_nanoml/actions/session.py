@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aiida_nanoml.actions.errors import ActionError
+from aiida_nanoml.actions.errors import ActionError, StoppedError
 from aiida_nanoml.actions.nodes import load_storage, one_line, type_name
-from aiida_nanoml.actions.signals import EndingSignal, StoppedError, signals_in_loop
+from aiida_nanoml.actions.signals import EndingSignal, signals_in_loop
 
 if TYPE_CHECKING:
     from aiida.engine import Process, ProcessBuilder

@@ -7,12 +7,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-from aiida_nanoml.actions.errors import ActionError
-
-if TYPE_CHECKING:
-    from aiida.orm import ProcessNode
 
 
 class EndingSignal(KeyboardInterrupt):
@@ -24,19 +18,6 @@ class EndingSignal(KeyboardInterrupt):
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__()
         self.number = number
-
-
-class StoppedError(ActionError):
-    """A signal ended the command; says what becomes of the work.
-
-    :param number: of the signal.
-    :param process: that the daemon continues, if there is one.
-    """
-
-    def __init__(self, message: str, number: int, process: ProcessNode | None = None) -> None:
-        super().__init__(message)
-        self.exit_status = 128 + number
-        self.process = process
 
 
 def ending_signals() -> list[int]:

@@ -14,8 +14,8 @@ import click
 from aiida.cmdline.groups.verdi import VerdiContext
 from aiida.common import exceptions
 
+from aiida_nanoml.actions.errors import StoppedError
 from aiida_nanoml.actions.nodes import NO_PROFILE, one_line
-from aiida_nanoml.actions.signals import StoppedError
 from aiida_nanoml.cli.commands import EACH, SECTIONS, Group, known_actions
 from aiida_nanoml.errors import NanomlError
 

@@ -9,7 +9,8 @@ import threading
 
 import pytest
 
-from aiida_nanoml.actions.signals import StoppedError, collected_signals, ending_signals, signals_in_loop
+from aiida_nanoml.actions.errors import StoppedError
+from aiida_nanoml.actions.signals import collected_signals, ending_signals, signals_in_loop
 
 ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
