@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiida_nanoml.actions.errors import InputError
+from aiida_nanoml.data.names import NAMED_BY, give_name, same_name, take_name, with_label
 
 if TYPE_CHECKING:
     from aiida.orm import Node, ProcessNode
-
-NAMED_BY = 'nanoml_named_by'
-"""Extra of a node that was given a name: the action and its fields. A copy from the cache has the label without it."""
 
 LONGEST = 200
 """Characters of a name; AiiDA keeps 255, and actions add endings such as ``-densities``."""
@@ -57,38 +55,6 @@ def check_name(name: str) -> None:
         raise InputError(f'{{name}} has {len(name)} characters, more than {LONGEST}', 'name')
 
 
-def same_name(node_class: type[Node], name: str) -> list[Node]:
-    """Return the nodes of a class that were given a name, the newest first.
-
-    Copies from the cache have the label of what they were copied from: they count only where nothing else has it.
-    """
-    from aiida.orm import Data, QueryBuilder
-
-    any_class = node_class.__name__ == 'Node'  # otherwise a name of an array would be looked for among sets of labels
-    query = QueryBuilder().append(node_class, subclassing=any_class, filters={'label': name}, tag='node')
-    found = query.order_by({'node': [{'id': 'desc'}]}).all(flat=True)
-    kept = [node for node in found if not isinstance(node, Data)]
-    for kind in {type(node) for node in found if isinstance(node, Data)}:
-        kept += _that_were_named([node for node in found if type(node) is kind])
-    return sorted(kept, key=lambda node: -node.pk)
-
-
-def _that_were_named(nodes: list[Node]) -> list[Node]:
-    """Return those of some nodes of one label and type that did not get it from the cache."""
-    if len(nodes) < 2:
-        return nodes
-    given = [node for node in nodes if NAMED_BY in node.base.extras]
-    return given or [node for node in nodes if not is_copy(node)] or nodes
-
-
-def is_copy(node: Node) -> bool:
-    """Return whether a node was copied from the cache, with its label."""
-    from aiida.orm import Data
-
-    creator = node.creator if isinstance(node, Data) else None
-    return creator is not None and creator.base.caching.is_created_from_cache
-
-
 class NameClaim:
     """The names that the results of one action get.
 
@@ -127,27 +93,19 @@ class NameClaim:
         for name in self._names:
             nodes = self._all(name)
             made = [node for node in nodes if node.pk not in self._before]
-            for node in nodes:
-                if made and node.pk != made[0].pk:
-                    _take_name(node)
             if nodes:
-                (made or nodes)[0].base.extras.set(NAMED_BY, self._request)
+                give_name((made or nodes)[0], name, self._request)
 
     def promise(self, process: ProcessNode) -> None:
         """Take the names from the nodes that had them: the results of a process get them when it ends."""
+        process.base.extras.set(NAMED_BY, self._request)
         for name in self._names:
             for node in self._all(name):
                 if node.pk in self._before:
-                    _take_name(node)
-        process.base.extras.set(NAMED_BY, self._request)
+                    take_name(node)
 
     def _all(self, name: str) -> list[Node]:
-        """Return all nodes of a name and its type, the newest first."""
-        from aiida.orm import QueryBuilder
-
-        kind = _class_of(self._names[name])
-        query = QueryBuilder().append(kind, subclassing=False, filters={'label': name}, tag='node')
-        return list(query.order_by({'node': [{'id': 'desc'}]}).all(flat=True))
+        return with_label(_class_of(self._names[name]), name)
 
 
 def _class_of(kind: str) -> type[Node]:
@@ -163,12 +121,6 @@ def _requests(node: Node) -> list[Any]:
 
     links = node.base.links.get_incoming(link_type=(LinkType.CREATE, LinkType.RETURN)).all()
     return [one.base.extras.get(NAMED_BY, None) for one in (node, *(link.node for link in links))]
-
-
-def _take_name(node: Node) -> None:
-    node.label = ''
-    if NAMED_BY in node.base.extras:
-        node.base.extras.delete(NAMED_BY)
 
 
 def when(node: Node) -> str:

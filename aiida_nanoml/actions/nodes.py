@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 from aiida_nanoml.actions.errors import ActionError, InputError
-from aiida_nanoml.actions.names import KINDS, SHOWN, listed, same_name, title, when
+from aiida_nanoml.actions.names import KINDS, SHOWN, listed, title, when
+from aiida_nanoml.data.names import same_name
 
 NO_PROFILE = 'Make a profile with `verdi presto`, or everything that is needed with `aiida-nanoml doctor --fix`.'
 

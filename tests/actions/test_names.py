@@ -11,11 +11,12 @@ from aiida import orm
 from aiida_nanoml.actions.base import JobAction, NamedAction, fill
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.generate import Generate
-from aiida_nanoml.actions.names import NAMED_BY, NameClaim
+from aiida_nanoml.actions.names import NameClaim
 from aiida_nanoml.actions.nodes import load_any_node, load_data
 from aiida_nanoml.actions.registry import action_class, action_names
 from aiida_nanoml.actions.session import Session
 from aiida_nanoml.data.labels import LabelSetData
+from aiida_nanoml.data.names import NAMED_BY
 from aiida_nanoml.data.structures import StructureSetData
 
 STRUCTURES = ('nanoml.structures',)
