@@ -43,11 +43,10 @@ class Peculiarities:
 def find_peculiarities(structures: StructureSet) -> Peculiarities:
     """Look for repeated structures, odd electrons, boxes around molecules, and lengths in bohr."""
     isolated = ~structures.pbc.any(axis=1)
-    electrons = np.add.reduceat(structures.numbers.astype(np.int64), structures.offsets[:-1])
     boxed = [part for part in structures if part.pbc.all() and (measure_vacuum(part) >= MINIMUM_VACUUM_ANG).all()]
     return Peculiarities(
         n_repeated=len(structures) - len(np.unique(structures.hashes)),
-        n_odd=int((electrons[isolated] % 2).sum()),
+        n_odd=int((structures.has_odd_electrons & isolated).sum()),
         n_boxed=len(boxed),
         bond_ratio=_measure_bonds(structures.select(np.flatnonzero(isolated)[:LOOKED_AT])),
     )
