@@ -8,6 +8,8 @@ from aiida import orm
 from aiida.common.links import LinkType
 from aiida.engine import Process
 
+from aiida_nanoml.data.names import NAMED_BY, give_name
+
 NAMES = 'nanoml_names'
 """Extra of a process: label of each output, by the label of its link."""
 
@@ -31,18 +33,11 @@ class NamedOutputs(Process):
 
 
 def _label_outputs(node: orm.ProcessNode) -> None:
-    names = node.base.extras.get(NAMES, None)
+    names, request = (node.base.extras.get(key, None) for key in (NAMES, NAMED_BY))
     if not names:
         return
     for link in node.base.links.get_outgoing(link_type=(LinkType.CREATE, LinkType.RETURN)).all():
-        if link.link_label in names:
-            _give_name(link.node, names[link.link_label])
-
-
-def _give_name(node: orm.Data, name: str) -> None:
-    """Give a name to a node, and take it from the others of its type: a name belongs to the newest result."""
-    node.label = name
-    if name:
-        filters = {'label': name, 'id': {'!==': node.pk}}
-        for other in orm.QueryBuilder().append(type(node), subclassing=False, filters=filters).all(flat=True):
-            other.label = ''
+        if names.get(link.link_label):
+            give_name(link.node, names[link.link_label], request)
+        elif link.link_label in names:
+            link.node.label = ''  # not that of the node that it was copied from
