@@ -11,6 +11,8 @@ from aiida_nanoml.text import aligned
 if TYPE_CHECKING:
     from aiida.orm import Node
 
+    from aiida_nanoml.learning.verdict import Verdict
+
 SHOWN_ROWS = 10
 """Rows of a table that are printed; --json has all."""
 
@@ -90,6 +92,12 @@ def interval_line(metrics: Mapping[str, Mapping[str, float | int | None]], part:
         'intervals': f'68 % hold {inner} and 95 % hold {outer} of {found["n"]} rows ({part}), '
         f'{found["outside"]} of them outside'
     }
+
+
+def verdict_lines(verdict: Verdict) -> dict[str, str]:
+    """Return the verdict on a model or on predictions, and what would help, as rows."""
+    lines = {'verdict': str(verdict)}
+    return lines | ({'to improve': '; '.join(verdict.remedies)} if verdict.remedies else {})
 
 
 def counts(values: Mapping[str, int]) -> str:

@@ -9,7 +9,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiida_nanoml.actions.base import Estimate, JobAction, Result, Step, record, step
-from aiida_nanoml.actions.describe import SHOWN_ROWS, identity_line, shortened, source_line, without_nan
+from aiida_nanoml.actions.describe import (
+    SHOWN_ROWS,
+    identity_line,
+    shortened,
+    source_line,
+    verdict_lines,
+    without_nan,
+)
 from aiida_nanoml.actions.fields import Labels, ModelNode, StructuresOrDataset, argument, option
 from aiida_nanoml.actions.nodes import type_name
 from aiida_nanoml.actions.session import Session
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
     from aiida_nanoml.data.prediction import PredictionData
     from aiida_nanoml.learning.targets import Target
     from aiida_nanoml.learning.uncertainty import Calibration
+    from aiida_nanoml.learning.verdict import Verdict
 
 
 class Predict(JobAction):
@@ -106,6 +114,7 @@ class PredictResult(Result):
             **{f'{name}_{found.suffix}': columns.get(name) for name, found in by_target.items()},
             distance=columns['distance'],
             outside=columns['outside'],
+            verdict=self._verdict.to_dict(),
             open_shell=self._odd_electrons,
             calibration=node.base.attributes.get('calibration'),
             baseline=node.base.attributes.get('baseline'),
@@ -125,7 +134,17 @@ class PredictResult(Result):
             'distance': f'up to {columns["distance"].max():.2f} (1: typical of the training set)',
             'outside': f'{outside.sum()} of {len(outside)} rows are beyond what the training set covers',
             **self._open_shell_line(),
+            **verdict_lines(self._verdict),
         }
+
+    @cached_property
+    def _verdict(self) -> Verdict:
+        from aiida_nanoml.learning.verdict import judge_model, judge_predictions
+
+        trained = self.process.inputs.model.base.attributes
+        model = judge_model(trained.get('metrics'), self._target, trained.get('kind'))
+        columns, calibrated = self._columns, self.predictions.calibration is not None
+        return judge_predictions(model, self._target, columns['value'], columns['outside'], calibrated)
 
     def _open_shell_line(self) -> dict[str, object]:
         n_odd = sum(self._odd_electrons or ())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import AfterValidator
 
 from aiida_nanoml.actions.base import FileAction, Result, Step, step
+from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import AnyNode, argument, option, output_option
 from aiida_nanoml.actions.session import Session
 
@@ -57,7 +58,7 @@ class Publish(FileAction):
 
     In it: an AiiDA archive of the node and its ancestors, a Workflow Run RO-Crate, a data statement in Markdown and
     LaTeX, references, tables, figures with the commands that make them, a README, a licence and checksums. The archive
-    is checked: every node with its hash, every link, every file.
+    is checked: every node with its hash, every link, every file. What an audit finds is part of the statement.
     """
 
     action: ClassVar[str] = 'publish'
@@ -73,19 +74,24 @@ class Publish(FileAction):
         (), '"Name <email>, ORCID"; repeatable. Default: the user of AiiDA who stored the node.', options=('--author',)
     )
     licence: str = option('CC-BY-4.0', 'Terms of use, by their SPDX identifier.')
+    despite_audit: bool = option(False, 'Publish although the audit finds errors; the data statement quotes them.')
 
     def perform(self, session: Session) -> Result:
         """Write the folder."""
-        from aiida_nanoml.provenance.publication import Person, publish
+        from aiida_nanoml.provenance.publication import AuditFailedError, Person, publish
 
-        made = publish(
-            self.load_all('nodes'),
-            self.output,
-            title=self.title,
-            authors=[Person(**parse_author(author)) for author in self.authors],
-            licence=self.licence,
-            force=self.force,
-        )
+        try:
+            made = publish(
+                self.load_all('nodes'),
+                self.output,
+                title=self.title,
+                authors=[Person(**parse_author(author)) for author in self.authors],
+                licence=self.licence,
+                force=self.force,
+                despite_audit=self.despite_audit,
+            )
+        except AuditFailedError as error:
+            raise InputError(f'{error}, mend it, or publish nevertheless with {{despite_audit}}') from error
         return PublishResult(made, self.output)
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from aiida_nanoml.actions.base import Estimate, JobAction, Result, Step, given, record, step
 from aiida_nanoml.actions.common import MAX_SEED, settings_option
-from aiida_nanoml.actions.describe import identity_line, interval_line, metric_table, source_line
+from aiida_nanoml.actions.describe import identity_line, interval_line, metric_table, source_line, verdict_lines
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import DatasetNode, argument, comma_separated, option
 from aiida_nanoml.actions.session import Session
+from aiida_nanoml.learning.registry import FEW_ROWS, FEW_ROWS_KIND
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder
@@ -21,8 +23,12 @@ if TYPE_CHECKING:
 
     from aiida_nanoml.data.dataset import DatasetData
     from aiida_nanoml.data.model import ModelData
+    from aiida_nanoml.learning.verdict import Verdict
 
 Neurons = Annotated[int, Field(ge=1)]
+
+FEW_ROWS_FOLDS = 5
+"""Folds of a model for few rows: a test part of some rows would say little."""
 
 NAMED = ('epochs', 'batch_size', 'hidden_layers', 'learning_rate', 'seed')
 """Hyperparameters that have a field of their own."""
@@ -54,10 +60,15 @@ class Train(JobAction):
         'Kind of model.',
         options=('--model',),
         choices=model_kinds,
-        shown='fast; with a baseline: correction; for others than the gap: alloy',
+        shown=(
+            f'{FEW_ROWS_KIND} with fewer than {FEW_ROWS} training rows, else fast; with a baseline: correction; for '
+            'others than the gap: alloy'
+        ),
     )
     alone: bool = option(False, 'Learn the target itself, although DATASET has a baseline.')
-    folds: int | None = option(None, 'Also cross-validate with this many folds.', ge=3)
+    folds: int | None = option(
+        None, 'Also cross-validate with this many folds.', ge=3, shown=f'{FEW_ROWS_FOLDS} for few_rows, else none'
+    )
     allow_leakage: bool = option(False, 'Accept structures that are in two parts of the split.')
     epochs: int | None = option(None, 'Largest number of passes over the training rows.', ge=1)
     batch_size: int | None = option(None, 'Rows of one step.', ge=1)
@@ -80,14 +91,16 @@ class Train(JobAction):
         builder = TrainCalculation.get_builder()
         builder.code = self.worker()
         builder.dataset = dataset
-        builder.kind = Str(self._kind_for(dataset))
+        kind = self._kind_for(dataset)
+        builder.kind = Str(kind)
         hyperparameters = self.all_hyperparameters()
         if hyperparameters:
             builder.hyperparameters = Dict(hyperparameters)
         if self.alone:
             builder.alone = Bool(True)
-        if self.folds is not None:
-            builder.folds = Int(self.folds)
+        folds = self._folds_for(kind, dataset)
+        if folds is not None:
+            builder.folds = Int(folds)
         if self.allow_leakage:
             builder.allow_leakage = Bool(True)
         builder.metadata.options = self.job_options()
@@ -98,7 +111,14 @@ class Train(JobAction):
         from aiida_nanoml.learning.registry import default_kind
 
         corrects = dataset.baseline_source is not None and not self.alone
-        return self.kind or default_kind(dataset.target, 1 + len(dataset.others), corrects)
+        # Hyperparameters that are given mean a network.
+        n_rows = None if self.all_hyperparameters() else dataset.base.attributes.get('split').get('train')
+        return self.kind or default_kind(dataset.target, 1 + len(dataset.others), corrects, n_rows)
+
+    def _folds_for(self, kind: str, dataset: DatasetData) -> int | None:
+        """Return the number of folds; None: the model is not cross-validated."""
+        enough = dataset.base.attributes.get('n_rows') >= FEW_ROWS_FOLDS
+        return FEW_ROWS_FOLDS if self.folds is None and kind == FEW_ROWS_KIND and enough else self.folds
 
     def estimate(self) -> Estimate:
         """Return one job, and its seconds if such models were trained in this profile."""
@@ -106,7 +126,8 @@ class Train(JobAction):
 
         dataset = self.load('dataset')
         n_rows = dataset.base.attributes.get('n_rows')
-        return estimate_training(n_rows, self._kind_for(dataset), self.all_hyperparameters(), self.folds)
+        kind = self._kind_for(dataset)
+        return estimate_training(n_rows, kind, self.all_hyperparameters(), self._folds_for(kind, dataset))
 
     def all_hyperparameters(self) -> dict[str, Any]:
         """Return the hyperparameters that were chosen, in types of JSON.
@@ -154,6 +175,7 @@ class TrainResult(Result):
             target=dataset.target,
             others=list(dataset.others),
             metrics=self.metrics,
+            verdict=self._verdict.to_dict(),
             **{key: attributes.get(key) for key in keys},
         )
 
@@ -167,7 +189,16 @@ class TrainResult(Result):
             **({'corrects': source_line(baseline)} if baseline else {}),
             'fingerprint': self.model.base.attributes.get('fingerprint')[:12],
             **interval_line(self.metrics, part),
+            **verdict_lines(self._verdict),
         }
+
+    @cached_property
+    def _verdict(self) -> Verdict:
+        from aiida_nanoml.learning.targets import find_target
+        from aiida_nanoml.learning.verdict import judge_model
+
+        inputs = self.process.inputs
+        return judge_model(self.metrics, find_target(inputs.dataset.target), inputs.kind.value)
 
     def table(self) -> str:
         """Return the metrics by part of the split."""
@@ -175,5 +206,9 @@ class TrainResult(Result):
         return metric_table(self.metrics, target=dataset.target, others=dataset.others)
 
     def next_step(self) -> Step:
-        """Draw predicted against computed values."""
+        """Draw predicted against computed values; of a model that is not usable, train the kind that may be."""
+        from aiida_nanoml.learning.verdict import NOT_USABLE, OTHER_KIND
+
+        if self._verdict.grade == NOT_USABLE and OTHER_KIND in self._verdict.remedies:
+            return step('train', dataset=self.process.inputs.dataset, kind=FEW_ROWS_KIND)
         return step('plot', node=self.model, output='parity.png')

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
 from aiida_nanoml.actions.base import Estimate, JobAction, Result, Step, record, step
 from aiida_nanoml.actions.common import ENGINE_CODE, MAX_SEED, PSEUDO_FAMILY, BatchFields
-from aiida_nanoml.actions.describe import identity_line, interval_line, metric_table
+from aiida_nanoml.actions.describe import identity_line, interval_line, metric_table, verdict_lines
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import Code, Labels, Predictions, Structures, argument, option
 from aiida_nanoml.actions.session import Session
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from aiida.orm import ArrayData, Dict, ProcessNode
 
     from aiida_nanoml.data.prediction import PredictionData
+    from aiida_nanoml.learning.verdict import Verdict
 
 DEFAULT_CHOICE, DEFAULT_COUNT = 'uncertain', 10
 
@@ -152,10 +154,13 @@ class ValidateResult(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the metrics."""
-        return record(self.metrics, table=self.rows.uuid, metrics=self.metrics.get_dict())
+        verdict = self._verdict.to_dict()
+        return record(self.metrics, table=self.rows.uuid, metrics=self.metrics.get_dict(), verdict=verdict)
 
     def lines(self) -> dict[str, object]:
-        """Return coverage and the time saved."""
+        """Return coverage, the verdict, and the time saved unless the predictions are not usable."""
+        from aiida_nanoml.learning.verdict import NOT_USABLE
+
         metrics = self.metrics.get_dict()
         lines: dict[str, object] = {
             'metrics': identity_line(self.metrics),
@@ -163,12 +168,12 @@ class ValidateResult(Result):
             'not compared': metrics['n_not_compared'],
             **interval_line(self._parts(), 'all'),
         }
-        if metrics.get('speedup') is not None:
+        if metrics.get('speedup') is not None and self._verdict.grade != NOT_USABLE:
             lines['time'] = (
                 f'{metrics["label_s_each"]:.3g} s a label, {metrics["prediction_s_each"]:.3g} s a prediction: '
                 f'{metrics["speedup"]:.3g} times as fast'
             )
-        return lines
+        return lines | verdict_lines(self._verdict)
 
     def table(self) -> str:
         """Return the metrics by family."""
@@ -177,6 +182,14 @@ class ValidateResult(Result):
     def next_step(self) -> Step:
         """Draw predicted against computed values."""
         return step('plot', node=self.predictions, output='validation.png')
+
+    @cached_property
+    def _verdict(self) -> Verdict:
+        from aiida_nanoml.learning.targets import find_target
+        from aiida_nanoml.learning.verdict import judge_validation
+
+        target = find_target(self.predictions.base.attributes.get('target'))
+        return judge_validation(self._parts(), target, self.rows.get_array('predicted'))
 
     def _parts(self) -> dict[str, Any]:
         return {key: value for key, value in self.metrics.get_dict().items() if isinstance(value, dict)}

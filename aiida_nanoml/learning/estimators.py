@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
+from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -79,11 +80,16 @@ class TargetRegressor(Model):
 
             name, regressor = pipeline.steps[-1]
             pipeline.steps[-1] = (name, TransformedTargetRegressor(regressor, transformer=StandardScaler()))
-        self.pipeline_ = pipeline.fit(features, targets if targets.shape[1] > 1 else targets[:, 0])
+        self.pipeline_ = self._train(pipeline, features, targets if targets.shape[1] > 1 else targets[:, 0])
         self.history_ = {}
         self.n_features_in_ = features.shape[1]
         self.n_targets_ = targets.shape[1]
         return self
+
+    def _train(self, pipeline: Pipeline, features: Floats, targets: Floats) -> Pipeline:
+        """Train the pipeline on features (n, n_features) and targets, (n,) or (n, n_targets)."""
+        trained: Pipeline = pipeline.fit(features, targets)
+        return trained
 
     def check_targets(self, n_targets: int) -> None:
         """Check that the model can learn so many targets.
@@ -236,15 +242,7 @@ class ForestEstimator(TargetRegressor):
 
     def _predict_std(self, features: Floats) -> Floats:
         """Return the standard deviation over the trees."""
-        forest, scale = self.pipeline_[-1], 1.0
-        if self.n_targets_ > 1:
-            forest, scale = forest.regressor_, float(forest.transformer_.scale_[0])
-        trees = forest.estimators_
-        if len(trees) < 2:
-            return super()._predict_std(features)
-        rows = self.pipeline_[:-1].transform(features) if len(self.pipeline_) > 1 else features
-        answers = [tree.predict(rows).reshape(len(rows), -1)[:, 0] for tree in trees]
-        return np.asarray(scale * np.std(answers, axis=0, ddof=1))
+        return _spread_of_trees(self.pipeline_, features) if self.n_trees > 1 else super()._predict_std(features)
 
 
 class SvmEstimator(TargetRegressor):
@@ -276,3 +274,88 @@ class SvmEstimator(TargetRegressor):
         from sklearn.svm import SVR
 
         return make_pipeline(StandardScaler(), SVR(C=self.penalty, epsilon=self.tube_width, gamma=self.kernel_width))
+
+
+class FewRowsEstimator(TargetRegressor):
+    """The best of ridge regression, support vectors and a forest on standardised features, by cross-validation.
+
+    For some dozen rows. Which of them, and how strongly it is regularised, is chosen within the training rows by the
+    root mean square error of rows that are left out; the chosen one learns from all of them. Support vectors learn no
+    more than one target.
+
+    Attributes:
+        ``chosen_``: the regressor that was chosen, as scikit-learn writes it.
+
+    :param folds: number of parts of the training rows, of which one is left out at a time.
+    :param tube_width: half width of the tube within which an error costs nothing, in standard deviations of the target
+        (``epsilon``).
+    :param seed: of the assignment of rows to parts, and of the forest.
+
+    >>> rows = np.linspace(0.0, 1.0, 30)[:, None]
+    >>> model = FewRowsEstimator().fit(rows, 2.0 * rows[:, 0])
+    >>> model.chosen_
+    'Ridge(alpha=0.1)'
+    """
+
+    trusted_types = _TREE_TYPES
+
+    def __init__(
+        self, folds: Annotated[int, Field(strict=True, ge=2)] = 5, tube_width: NotNegative = 0.02, seed: Seed = 0
+    ) -> None:
+        self.folds = folds
+        self.tube_width = tube_width
+        self.seed = seed
+
+    @property
+    def chosen_(self) -> str:
+        """Return the regressor that was chosen."""
+        return str(self.pipeline_[-1])
+
+    def _pipeline(self) -> Pipeline:
+        from sklearn.linear_model import Ridge
+
+        return make_pipeline(StandardScaler(), Ridge())
+
+    def _train(self, pipeline: Pipeline, features: Floats, targets: Floats) -> Pipeline:
+        from sklearn.model_selection import GridSearchCV, KFold
+
+        folds = min(self.folds, len(features))
+        if folds < 2:
+            return super()._train(pipeline, features, targets)
+        search = GridSearchCV(
+            pipeline,
+            {pipeline.steps[-1][0]: self._candidates(targets)},
+            scoring='neg_root_mean_squared_error',
+            cv=KFold(folds, shuffle=True, random_state=self.seed),
+            error_score='raise',
+        )
+        best: Pipeline = search.fit(features, targets).best_estimator_
+        return best
+
+    def _candidates(self, targets: Floats) -> list[BaseEstimator]:
+        from sklearn.compose import TransformedTargetRegressor
+        from sklearn.ensemble import RandomForestRegressor
+        from sklearn.linear_model import Ridge
+        from sklearn.svm import SVR
+
+        found: list[BaseEstimator] = [Ridge(alpha=alpha) for alpha in (0.1, 1.0, 10.0, 100.0)]
+        found.append(RandomForestRegressor(n_estimators=100, max_features=0.33, random_state=self.seed))
+        if targets.ndim > 1:
+            return [TransformedTargetRegressor(one, transformer=StandardScaler()) for one in found]
+        scale = float(targets.std()) or 1.0
+        return found + [SVR(C=share * scale, epsilon=self.tube_width * scale) for share in (1.0, 10.0, 100.0)]
+
+    def _predict_std(self, features: Floats) -> Floats:
+        return (
+            _spread_of_trees(self.pipeline_, features) if 'Forest' in self.chosen_ else super()._predict_std(features)
+        )
+
+
+def _spread_of_trees(pipeline: Pipeline, features: Floats) -> Floats:
+    """Return the standard deviation (n,) of the main target over the trees of a forest, the last step of a pipeline."""
+    forest, scale = pipeline[-1], 1.0
+    if hasattr(forest, 'transformer_'):
+        forest, scale = forest.regressor_, float(forest.transformer_.scale_[0])
+    rows = pipeline[:-1].transform(features) if len(pipeline) > 1 else features
+    answers = [tree.predict(rows).reshape(len(rows), -1)[:, 0] for tree in forest.estimators_]
+    return np.asarray(scale * np.std(answers, axis=0, ddof=1))

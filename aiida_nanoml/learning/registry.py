@@ -15,8 +15,12 @@ from aiida_nanoml.plugins import Registry
 if TYPE_CHECKING:
     from aiida_nanoml.learning.model import Model
 
-GAP_KIND, CORRECTION_KIND, ANY_TARGET_KIND = 'fast', 'correction', 'alloy'
-"""Kinds that are trained unless another is named: for gaps, for corrections to a baseline, for other targets."""
+GAP_KIND, CORRECTION_KIND, ANY_TARGET_KIND, FEW_ROWS_KIND = 'fast', 'correction', 'alloy', 'few_rows'
+"""Kinds that are trained unless another is named: for gaps, for corrections to a baseline, for other targets, and for
+gaps and corrections with fewer training rows than :data:`FEW_ROWS`."""
+
+FEW_ROWS = 100
+"""Training rows below which networks learn gaps worse than linear and kernel models; see :mod:`.kinds`."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +83,20 @@ def hyperparameters(kind: str) -> dict[str, Any]:
     return MODELS.load(kind).hyperparameters
 
 
-def default_kind(target: str, n_targets: int, corrects: bool) -> str:
+def default_kind(target: str, n_targets: int, corrects: bool, n_rows: int | None = None) -> str:
     """Return the kind of model that is trained unless another is named.
 
     :param target: the main target.
     :param n_targets: number of targets.
     :param corrects: whether it learns the correction to a baseline.
+    :param n_rows: number of training rows; None: enough for a network.
     """
     from aiida_nanoml.learning.dataset import GAP
 
     if target != GAP or n_targets > 1:
         return ANY_TARGET_KIND
+    if n_rows is not None and n_rows < FEW_ROWS:
+        return FEW_ROWS_KIND
     return CORRECTION_KIND if corrects else GAP_KIND
 
 

@@ -233,7 +233,7 @@ _FACTS = {
         'learnt_rows',
         'selection',
     ),
-    MODEL: ('kind', 'fingerprint', 'metrics', 'parameters', 'versions', 'labels', 'baseline'),
+    MODEL: ('kind', 'target', 'fingerprint', 'metrics', 'parameters', 'versions', 'labels', 'baseline'),
     DENSITIES: (
         'n_densities',
         'kind',

@@ -98,7 +98,7 @@ def test_hyperparameters_are_checked(kind: str) -> None:
 @pytest.mark.parametrize('kind', KINDS)
 def test_several_targets_are_learnt_or_refused(kind: str) -> None:
     assert MODELS.load(kind).several_targets is (
-        kind in {'alloy', 'linear', 'ridge', 'tree', 'forest', *THIRD_PARTY_KINDS}
+        kind in {'alloy', 'linear', 'ridge', 'tree', 'forest', 'few_rows', *THIRD_PARTY_KINDS}
     )
     if 'epochs' in hyperparameters(kind):
         return  # tests of the network train with several targets

@@ -9,13 +9,16 @@ import numpy as np
 
 from aiida_nanoml.learning.training import HELD_OUT
 from aiida_nanoml.learning.uncertainty import LEVELS, MIN_ROWS
+from aiida_nanoml.learning.verdict import (
+    FEW_TEST_ROWS,
+    coverage_too_low,
+    no_better_than_baseline,
+    no_better_than_mean,
+)
 from aiida_nanoml.provenance.audit.evidence import Evidence
 from aiida_nanoml.provenance.audit.findings import ERROR, NOTE, WARNING, Checked, Finding, NotMadeError, Row
 from aiida_nanoml.provenance.origins import DENSITY_MODEL, MODEL, PREDICTION
 from aiida_nanoml.text import agree, counted
-
-FEW_TEST_ROWS = 30
-"""With n rows of Gaussian errors, an RMSE is known to about a share of 1/sqrt(2 n): 13 % for 30."""
 
 MANY_CALIBRATION_ROWS = 50
 """With fewer rows, the quantile of 95 % lies among the two largest errors."""
@@ -25,9 +28,6 @@ OVERFITTED = 3.0
 
 FEW_OF_A_FAMILY = 10
 """Rows of a family below which its R² says nothing."""
-
-_DEVIATIONS = 3.0
-"""Binomial standard deviations by which a coverage may be too low."""
 
 Metrics = Mapping[str, Any]
 
@@ -101,7 +101,7 @@ def skill(evidence: Evidence) -> Checked:
         parts_found += parts
         for part in parts:
             findings += _without_skill(evidence, model, metrics, part)
-        findings += _no_better_than_mean(evidence, model, metrics)
+        findings += _constant_as_good(evidence, model, metrics)
         if 'test' in metrics and metrics['test']['rmse'] > OVERFITTED * metrics.get('train', {}).get('rmse', np.inf):
             findings.append(
                 Finding(
@@ -121,7 +121,7 @@ def skill(evidence: Evidence) -> Checked:
 
 def _without_skill(evidence: Evidence, model: int, metrics: Metrics, part: str) -> Iterator[Finding]:
     own, name = metrics[part], evidence.name(model)
-    if _no_better_than_own_mean(own):
+    if no_better_than_mean(own):
         yield Finding(
             ERROR,
             f'R² of {name} is {own["r2"]:.3f} on its {part} rows',
@@ -130,7 +130,7 @@ def _without_skill(evidence: Evidence, model: int, metrics: Metrics, part: str) 
             evidence.places([model]),
         )
     baseline = metrics.get(f'baseline/{part}')
-    if baseline is not None and own['mae'] >= baseline['mae']:
+    if baseline is not None and no_better_than_baseline(own, baseline):
         yield Finding(
             ERROR,
             f'the MAE of {name} is {own["mae"]:.3f} on its {part} rows, that of its baseline alone '
@@ -142,9 +142,9 @@ def _without_skill(evidence: Evidence, model: int, metrics: Metrics, part: str) 
     families = [
         (group.removeprefix(f'{part}/'), found['r2'])
         for group, found in metrics.items()
-        if group.startswith(f'{part}/') and found['n'] >= FEW_OF_A_FAMILY and _no_better_than_own_mean(found)
+        if group.startswith(f'{part}/') and found['n'] >= FEW_OF_A_FAMILY and no_better_than_mean(found)
     ]
-    if families and not _no_better_than_own_mean(own):
+    if families and not no_better_than_mean(own):
         yield Finding(
             WARNING,
             f'R² of {name} is not above zero on the {part} rows of '
@@ -155,11 +155,7 @@ def _without_skill(evidence: Evidence, model: int, metrics: Metrics, part: str) 
         )
 
 
-def _no_better_than_own_mean(found: Metrics) -> bool:
-    return found['r2'] is not None and found['r2'] <= 0
-
-
-def _no_better_than_mean(evidence: Evidence, model: int, metrics: Metrics) -> Iterator[Finding]:
+def _constant_as_good(evidence: Evidence, model: int, metrics: Metrics) -> Iterator[Finding]:
     dataset = evidence.trained_on(model)
     if dataset is None or 'test' not in metrics:
         return
@@ -168,7 +164,7 @@ def _no_better_than_mean(evidence: Evidence, model: int, metrics: Metrics) -> It
     if not len(test) or not len(training):
         return
     constant, own = float(np.mean(np.abs(test - training.mean()))), metrics['test']['mae']
-    if own >= constant and not _no_better_than_own_mean(metrics['test']):
+    if own >= constant and not no_better_than_mean(metrics['test']):
         yield Finding(
             WARNING,
             f'the MAE of {evidence.name(model)} on test rows is {own:.3f}, that of the mean of the training rows '
@@ -241,8 +237,8 @@ def _low_coverage(evidence: Evidence, model: int) -> Iterator[Finding]:
     found = evidence.attributes(model)['metrics'].get('test', {})
     for level in LEVELS:
         percent = f'{100 * level:.0f}'
-        coverage = found.get(f'coverage_{percent}')
-        if coverage is not None and coverage < level - _DEVIATIONS * np.sqrt(level * (1 - level) / found['n']):
+        if coverage_too_low(found, level):
+            coverage = found[f'coverage_{percent}']
             yield Finding(
                 WARNING,
                 f'the {percent} % intervals of {evidence.name(model)} hold {100 * coverage:.0f} % of its test rows',

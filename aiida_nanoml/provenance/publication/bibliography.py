@@ -209,6 +209,7 @@ MODELS: dict[str, tuple[str, ...]] = {
     'tree': ('breiman1984',),
     'forest': ('breiman2001',),
     'svm': ('smola2004',),
+    'few_rows': ('hoerl1970', 'smola2004', 'breiman2001'),
 }
 """References of the method of each kind of model; its libraries are named in its card."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from aiida import orm
 
+from aiida_nanoml.provenance.audit import Audit
 from aiida_nanoml.provenance.graph import ProvenanceGraph, select
 from aiida_nanoml.provenance.lineage import Lineage
 from aiida_nanoml.provenance.origins import DATASET, DENSITY_MODEL, LABELS, MODEL
@@ -77,6 +78,7 @@ class Facts:
     :param plugin_versions: versions of aiida-nanoml.
     :param left_out: rows that were left out of sets, with the reason and the set.
     :param persons: names of the users of AiiDA by their addresses, as the profile records them.
+    :param audits: audits of the published nodes that can be audited.
     """
 
     title: str
@@ -89,6 +91,7 @@ class Facts:
     plugin_versions: tuple[str, ...]
     left_out: tuple[str, ...]
     persons: dict[str, str]
+    audits: tuple[Audit, ...]
 
 
 def persons(emails: tuple[str, ...] | set[str]) -> dict[str, str]:

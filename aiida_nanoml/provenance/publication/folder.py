@@ -8,7 +8,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from aiida import orm
 from aiida.common.links import LinkType
 
 from aiida_nanoml.errors import ProvenanceError
+from aiida_nanoml.provenance.audit import Audit, audit
+from aiida_nanoml.provenance.audit.findings import ERROR
 from aiida_nanoml.provenance.graph import ProvenanceGraph
 from aiida_nanoml.provenance.lineage import starts, trace
 from aiida_nanoml.provenance.publication import readme
@@ -37,6 +39,10 @@ from aiida_nanoml.provenance.publication.statement import latex, markdown, sente
 from aiida_nanoml.provenance.publication.steps import abstract_workflow, find_steps
 from aiida_nanoml.provenance.publication.tables import Table, write_tables
 from aiida_nanoml.text import counted
+
+
+class AuditFailedError(ProvenanceError):
+    """The audit of a node finds errors: its result does not hold as it stands."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,7 @@ def publish(
     authors: Sequence[Person] = (),
     licence: str = 'CC-BY-4.0',
     force: bool = False,
+    despite_audit: bool = False,
 ) -> Publication:
     """Write a folder with nodes and all that they rest on, ready for a data repository.
 
@@ -110,17 +117,22 @@ def publish(
     :param authors: authors; empty: the user of AiiDA who stored the first node.
     :param licence: identifier of the SPDX list, a key of :data:`~.facts.LICENCES`.
     :param force: replace a folder that was published before.
+    :param despite_audit: publish although the audit finds errors; the statement quotes them.
+    :raises AuditFailedError: the audit of a node finds errors.
     :raises ProvenanceError: a node cannot be published, the folder exists, the licence is unknown, or what was
         written is not valid.
     """
     _check_request(nodes, licence)
     title = title or ', '.join(node.label or f'{type(node).__name__} {node.uuid[:8]}' for node in nodes)
     nodes = list({found.uuid: found for node in nodes for found in _with_results(node)}.values())
+    audits = _audit(nodes)
+    if not despite_audit:
+        _check_audits(audits)
     with _new_folder(folder, force) as place:
         graph = ProvenanceGraph.ancestors({pk for node in nodes for pk in starts(node)})
         write_archive(nodes, place / readme.ARCHIVE)
         contents = check_archive(place / readme.ARCHIVE, graph)
-        facts = _facts(nodes, graph, title, authors, licence)
+        facts = _facts(nodes, graph, title, authors, licence, audits)
         cited = build_bibliography(participants(graph, facts.lineage, facts.core_versions))
         tables, figures = _write_tables_and_figures(place, graph, facts)
         steps = find_steps(graph, facts.lineage)
@@ -187,7 +199,12 @@ def _file_titles(texts: Iterable[str], tables: Iterable[Table], figures: Iterabl
 
 
 def _facts(
-    nodes: Sequence[orm.Node], graph: ProvenanceGraph, title: str, authors: Sequence[Person], licence: str
+    nodes: Sequence[orm.Node],
+    graph: ProvenanceGraph,
+    title: str,
+    authors: Sequence[Person],
+    licence: str,
+    audits: tuple[Audit, ...],
 ) -> Facts:
     lineage = trace(*nodes)
     core, plugin = versions(graph)
@@ -204,7 +221,30 @@ def _facts(
         plugin_versions=plugin,
         left_out=left_out(graph),
         persons=names,
+        audits=audits,
     )
+
+
+def _audit(nodes: Sequence[orm.Node]) -> tuple[Audit, ...]:
+    """Audit the nodes that there is something to audit in."""
+    found = []
+    for node in nodes:
+        with suppress(ProvenanceError):
+            found.append(audit(node))
+    return tuple(found)
+
+
+def _check_audits(audits: Sequence[Audit]) -> None:
+    """Check that no audit finds an error.
+
+    :raises AuditFailedError: one does; names the first, and its node.
+    """
+    for found in audits:
+        if found.counts[ERROR]:
+            raise AuditFailedError(
+                f'the audit of {found.node} finds {counted(found.counts[ERROR], "error")}: {found.findings[0].what}; '
+                f'see `aiida-nanoml audit {found.node.pk}`'
+            )
 
 
 def _check_request(nodes: Sequence[orm.Node], licence: str) -> None:

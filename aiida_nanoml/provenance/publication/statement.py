@@ -6,8 +6,11 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from aiida_nanoml.learning.targets import find_target
+from aiida_nanoml.learning.verdict import judge_model
+from aiida_nanoml.provenance.audit.findings import ERROR
 from aiida_nanoml.provenance.lineage import Lineage
-from aiida_nanoml.provenance.origins import PREDICTION, DataStep, LabelOrigin, theory_of
+from aiida_nanoml.provenance.origins import MODEL, PREDICTION, DataStep, LabelOrigin, theory_of
 from aiida_nanoml.provenance.publication.bibliography import Bibliography, engine_keys
 from aiida_nanoml.provenance.publication.facts import Facts
 from aiida_nanoml.provenance.publication.latex import escape
@@ -47,6 +50,7 @@ def _sentences(facts: Facts, cited: Bibliography) -> Iterator[Sentence]:
     )
     yield from _structures(lineage)
     yield from _models(lineage, cited)
+    yield from _audits(facts)
     if lineage.transmission_jobs:
         runs = counted(len(lineage.transmission_jobs), 'run')
         yield Sentence(f'Transmissions were computed in {runs} by the R-matrix method', cited.keys('R-matrix'))
@@ -114,12 +118,23 @@ def _models(lineage: Lineage, cited: Bibliography) -> Iterator[Sentence]:
         versions = ', '.join(f'{name} {version}' for name, version in (model.facts.get('versions') or {}).items())
         keys = (*cited.keys(f'model {kind}'), *cited.keys('machine learning'))
         yield Sentence(f'The model {model.uuid} (kind: {kind}) was trained with {versions}', keys)
+        if model.type == MODEL:
+            verdict = judge_model(model.facts['metrics'], find_target(model.facts['target']), kind)
+            yield Sentence(f'Verdict of aiida-nanoml on this model: {verdict}')
     if isinstance(lineage.node, DataStep) and lineage.node.type == PREDICTION:
         facts = lineage.node.facts
         yield Sentence(
             f'{facts["n_rows"]} values of {facts["target"]} in {facts["unit"]} are predictions of a model, not results '
             'of an electronic-structure calculation'
         )
+
+
+def _audits(facts: Facts) -> Iterator[Sentence]:
+    for found in facts.audits:
+        counts = ', '.join(counted(number, severity) for severity, number in found.counts.items() if number)
+        errors = '; '.join(finding.what for finding in found.findings if finding.severity == ERROR)
+        quoted = f'; errors: {errors}' if errors else ''
+        yield Sentence(f'An audit of {found.node.uuid} by aiida-nanoml found {counts or "nothing"}{quoted}')
 
 
 def _software(facts: Facts) -> Iterator[Sentence]:

@@ -19,7 +19,7 @@ from aiida.tools.archive.abstract import get_format
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.provenance.graph import ProvenanceGraph
-from aiida_nanoml.provenance.publication import publish
+from aiida_nanoml.provenance.publication import AuditFailedError, publish
 from aiida_nanoml.provenance.publication.archive import check_archive, write_archive
 
 PREDICTION = 'gaps_&_more'
@@ -170,10 +170,16 @@ def test_an_archive_without_a_node_or_with_another_is_found_out(structures_node,
 
 
 def test_models_without_provenance_are_published_and_say_so(model_node, tmp_path):
-    made = publish([model_node], tmp_path / 'model')
+    with pytest.raises(AuditFailedError, match=f'was tested on no rows; see `aiida-nanoml audit {model_node.pk}`'):
+        publish([model_node], tmp_path / 'model')
+    assert list(tmp_path.iterdir()) == []
+    made = publish([model_node], tmp_path / 'model', despite_audit=True)
     assert made.dft == f'this model has no provenance to DFT, because no process made the model pk {model_node.pk}'
     text = (tmp_path / 'model' / 'DATA_STATEMENT.md').read_text(encoding='utf-8')
     assert 'This model has no provenance to DFT' in text
+    assert 'Verdict of aiida-nanoml on this model: with care: it was tested on no rows.' in text
+    assert f'An audit of {model_node.uuid} by aiida-nanoml found 2 errors' in text
+    assert f'errors: nanoml.model pk {model_node.pk} was tested on no rows; ' in text
     assert made.authors == (str(orm.User.collection.get_default().email),)
     crate = json.loads((tmp_path / 'model' / 'ro-crate-metadata.json').read_text(encoding='utf-8'))
     assert not [entity for entity in crate['@graph'] if entity['@type'] == 'CreateAction']
@@ -182,7 +188,7 @@ def test_models_without_provenance_are_published_and_say_so(model_node, tmp_path
 def test_a_run_is_published_with_what_it_made(generated, record_process, flake_labels, tmp_path):
     labels = LabelSetData(flake_labels)
     job = record_process('nanoml.label', {'structures': generated}, {'labels': labels})
-    made = publish([job], tmp_path / 'run')
+    made = publish([job], tmp_path / 'run', despite_audit=True)  # the made-up job lacks inputs
     assert made.nodes == (labels.uuid, job.uuid)
     assert 'GFN1-xTB (tblite)' in made.dft
     assert len(rows(tmp_path / 'run', 'labels')) == 12

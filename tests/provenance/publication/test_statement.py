@@ -62,6 +62,7 @@ def test_tight_binding_is_said_to_be_no_dft(labels_node, dataset):
         plugin_versions=(),
         left_out=('2 structures of the data set: repeated',),
         persons={'ada@example.org': 'Ada'},
+        audits=(),
     )
     told = [sentence.text for sentence in sentences(facts, build_bibliography(Participants()))]
     assert told[1].startswith('This data set has no provenance to DFT, because ')
