@@ -46,6 +46,7 @@ from aiida_nanoml.learning.splits import split_rows
 from aiida_nanoml.structures import FlakeParameters, Structure, StructureSet, generate_flakes, place
 from tests.forked import environment as forked
 from tests.forked.storage import spare_storage
+from tests.snapshots import EMPTY, Snapshots
 
 pytest_plugins = ['aiida.tools.pytest_fixtures', 'tests.stand_in.fixtures']
 
@@ -94,11 +95,23 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(scope='session', autouse=True)
-def aiida_profile(aiida_profile: Profile) -> Profile:
-    """The profile of AiiDA's fixtures, whose processes would ask after their children without a pause."""
+def aiida_profile(aiida_profile: Profile, tmp_path_factory: pytest.TempPathFactory) -> Profile:
+    """The profile of AiiDA's fixtures, whose processes would ask after their children without a pause.
+
+    It is emptied by bringing back its files, where AiiDA would drop all tables and make them again.
+    """
     manager = get_manager()
     manager.create_runner = partial(manager.create_runner, poll_interval=POLL_S)
+    aiida_profile.snapshots = Snapshots(aiida_profile, tmp_path_factory.mktemp('snapshots'))
+    aiida_profile.snapshots.take(EMPTY)
+    aiida_profile.reset_storage = partial(aiida_profile.snapshots.restore, EMPTY)
     return aiida_profile
+
+
+@pytest.fixture(scope='session')
+def snapshots(aiida_profile: Profile) -> Snapshots:
+    """Contents of the profile that were kept."""
+    return aiida_profile.snapshots
 
 
 @pytest.fixture(scope='session')

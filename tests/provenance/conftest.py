@@ -18,19 +18,35 @@ from aiida_nanoml.densities.free_atoms import FreeAtoms
 from aiida_nanoml.learning.density.model_files import save_density_model
 from aiida_nanoml.learning.density.network import DensityNetwork
 from tests.conftest import gaussian_density
+from tests.snapshots import EMPTY
 
 QUADRUPLETS = {'name': 'quadruplets', 'params': {'unknown': 'drop'}}
 PARAMETERS = {'family': 'z', 'size': 2, 'count': 12, 'seed': 7}
 
 
+GRAPHS = {'pair': ('pair', 'dataset', 'generated'), 'dataset': ('dataset', 'generated')}
+"""Fixtures whose graph is kept, the largest first, and the fixtures whose nodes are in it."""
+
+
 @pytest.fixture(autouse=True)
-def empty_profile(aiida_profile_clean) -> None:
-    """Some questions are about the whole profile: nothing of an earlier test may be in it."""
+def empty_profile(request, snapshots) -> None:
+    """Some questions are about the whole profile: nothing of an earlier test may be in it.
+
+    The graph of a fixture of which many tests ask is made once, before the other fixtures of a test store anything.
+    """
+    graph = next((name for name in GRAPHS if name in request.fixturenames), EMPTY)
+    if graph in snapshots:
+        snapshots.restore(graph)
+    else:
+        snapshots.restore(EMPTY)
+        snapshots.take(graph, **{name: request.getfixturevalue(name) for name in GRAPHS[graph]})
 
 
 @pytest.fixture
-def generated(aiida_profile, flakes):
+def generated(aiida_profile, flakes, snapshots):
     """The flakes of the fixtures, with the process that generates them."""
+    if kept := snapshots.nodes('generated'):
+        return kept[0]
     node = generate_flake_set(orm.Dict(PARAMETERS))
     assert node.structures == flakes
     return node
@@ -90,8 +106,10 @@ def store_process(code, name, inputs, outputs, function=None, caller=None):
 
 
 @pytest.fixture
-def dataset(generated, record_job, flake_labels):
+def dataset(generated, record_job, flake_labels, snapshots):
     """A split data set of labels from two jobs."""
+    if kept := snapshots.nodes('dataset'):
+        return kept[0]
     parts = [record_job(generated, flake_labels.select(np.arange(12)[part])) for part in (slice(0, 7), slice(7, 12))]
     labels = merge_labels(**{f'labels_{number}': part for number, part in enumerate(parts)})
     rows = assemble_dataset(generated, labels, orm.Dict(QUADRUPLETS))

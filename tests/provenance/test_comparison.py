@@ -47,7 +47,9 @@ def trained(record_process, tmp_path):
 
 
 @pytest.fixture
-def pair(dataset, trained):
+def pair(dataset, trained, snapshots):
+    if kept := snapshots.nodes('pair'):
+        return tuple(kept)
     return trained(dataset, label='weak', alpha=1.0), trained(dataset, label='strong', alpha=10.0)
 
 
