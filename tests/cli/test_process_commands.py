@@ -256,6 +256,8 @@ def test_failed_labelling_says_why_and_what_is_kept(cli, code, tmp_path):
 def test_submit_needs_a_broker(cli, code, structures_node):
     error = cli('label', structures_node.pk, '--submit', status=1).stderr
     assert 'has no broker' in error
+    refused = cli('label', structures_node.pk, '--submit', '--foreground', status=2).stderr
+    assert 'give either --submit or --foreground' in refused
     assert orm.QueryBuilder().append(orm.ProcessNode, filters={'attributes.process_state': 'created'}).count() == 0
 
 
