@@ -114,6 +114,21 @@ def test_rows_of_a_job_whose_campaign_was_killed_wait(open_campaign) -> None:
     assert (dead.n_done, dead.n_running, dead.n_waiting, dead.jobs) == (0, 0, 4, ())
 
 
+def test_a_folder_that_vanished_is_not_continued(open_campaign, campaign, code, tmp_path: Path) -> None:
+    """Its rows are labelled in a new job; the journal of a folder that is there is continued."""
+    caller = open_campaign()
+    [job] = caller.called
+    folder = orm.RemoteData(computer=code.computer, remote_path=str(tmp_path / 'job'))
+    folder.base.links.add_incoming(job, LinkType.CREATE, 'remote_folder')
+    folder.store()
+    caller.set_process_state('killed')
+    assert campaign_status(caller).n_waiting == 4
+    resume = WorkflowFactory('nanoml.label').get_builder_to_resume
+    assert dict(resume(caller).interrupted) == {}
+    (tmp_path / 'job').mkdir()
+    assert [found.pk for found in resume(caller).interrupted.values()] == [folder.pk]
+
+
 def test_rows_in_the_journal_of_a_running_batch_are_done(open_campaign, campaign, tmp_path: Path) -> None:
     caller = open_campaign()
     with Journal(tmp_path / JOURNAL_FILE, {'engine': 'paced'}) as journal:
