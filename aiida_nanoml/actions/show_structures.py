@@ -69,7 +69,7 @@ class StructuresResult(Result):
         numbers, found = self._numbers(), self._peculiarities
         lines = {}
         if numbers['n_with_cell'] > numbers['n_periodic']:
-            lines['with a cell'] = f'{numbers["n_with_cell"]} of {numbers["n_structures"]}'
+            lines['cells'] = f'{numbers["n_with_cell"]} of {numbers["n_structures"]}'
         if found.n_boxed:
             lines['in a box'] = f'{found.n_boxed}, 5 Å or more between images: a molecule? import it with --isolated'
         if found.looks_like_bohr:
@@ -77,7 +77,7 @@ class StructuresResult(Result):
         if found.n_repeated:
             lines['repeated'] = f'{found.n_repeated} equal to an earlier one'
         if found.n_odd:
-            lines['odd electrons'] = f'{found.n_odd}: open shells, whose gaps data sets leave out'
+            lines['open shell'] = f'{found.n_odd}: an odd number of electrons; data sets of gaps leave such rows out'
         return lines
 
     @cached_property
