@@ -26,8 +26,8 @@ CARRIER = 'nanoml_carrier'
 DAEMON = {'daemon': True}
 """Value of the extra of a process that was submitted."""
 
-RECENT_S = 15.0
-"""A process of the daemon may be without a task for this time after its last change."""
+RECENT_S = 60.0
+"""A process of the daemon may be without a task for this time after its last change: a busy broker is slow."""
 
 QUIET_S = 600.0
 """A process that nothing is known of is taken for a live one for this time after its last change."""
