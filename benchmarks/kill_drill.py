@@ -152,7 +152,7 @@ class Drill:
 
     def do_job(self) -> bool:
         """Kill a job at the computer."""
-        return self.kill(self.jobs()[:1])
+        return self.kill(self.wait_for_jobs()[:1])
 
     def do_client(self) -> bool:
         """Kill the client that follows the campaign, or one with a set of its own, also in the foreground."""
@@ -192,7 +192,7 @@ class Drill:
 
     def do_vanished_scratch(self) -> bool:
         """Remove the folder of a job that runs."""
-        for job in self.jobs()[:1]:
+        for job in self.wait_for_jobs()[:1]:
             with contextlib.suppress(psutil.Error):
                 shutil.rmtree(job.cwd(), ignore_errors=True)
                 return True
@@ -223,10 +223,12 @@ class Drill:
             status = self.status(self.campaigns[-1])
             if status['n_done'] != last:
                 moved, last = time.monotonic(), status['n_done']
-            if last >= n_done or (status['ended'] and not status['n_waiting'] + status['n_running']):
+            if status['ended'] and not status['n_waiting'] + status['n_running']:
                 return status
             if status['stands_still'] or status['ended']:
                 self.cure(status)
+            elif last >= n_done:
+                return status
             elif time.monotonic() - moved > PATIENCE_S:
                 raise SystemExit(f'the campaign stands still unseen: {json.dumps(status)}')
             time.sleep(LOOK_S)
@@ -401,6 +403,13 @@ class Drill:
                     found.append(process)
         self.random.shuffle(found)
         return found
+
+    def wait_for_jobs(self) -> list[psutil.Process]:
+        """Return the same as soon as there are any."""
+        end = time.monotonic() + PATIENCE_S
+        while not (jobs := self.jobs()) and time.monotonic() < end:
+            time.sleep(0.5)
+        return jobs
 
     def own_processes(self) -> list[psutil.Process]:
         """Return the processes that work for this profile, without this one."""

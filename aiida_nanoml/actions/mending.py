@@ -45,9 +45,12 @@ def mend(profile: Profile, nodes: Sequence[ProcessNode]) -> list[str]:
     for root in roots:
         note_submitted(root)
     family = [one for root in roots for one in (root, *root.called_descendants)]
-    if lost := _mark_killed([one for one in family if not one.checkpoint]):
-        done.append(f'gave up {counted(lost, "process", "processes")} that cannot be continued')
-    done += repair_tasks(folder, Carriers())
+    carriers = Carriers()
+    if lost := _mark_killed([one for one in family if not one.checkpoint or carriers.is_abandoned(one)]):
+        done.append(
+            f'gave up {counted(lost, "process", "processes")} that cannot be continued, or that nothing waits for'
+        )
+    done += repair_tasks(folder, carriers)
     start_daemon(profile)
     done.append('started the daemon')
     if paused := [one for one in family if one.paused and not one.is_terminated]:
@@ -69,7 +72,11 @@ def repair_tasks(folder: Path, carriers: Any) -> list[str]:
     from aiida.engine.processes.control import get_active_processes
     from plumpy.process_comms import create_continue_body
 
-    wanted = {node.pk for node in get_active_processes() if node.checkpoint and not carriers.in_foreground(node)}
+    wanted = {
+        node.pk
+        for node in get_active_processes()
+        if node.checkpoint and not carriers.in_foreground(node) and not carriers.is_abandoned(node)
+    }
     queue = PersistentQueue(folder)
     kept: set[int] = set()
     n_removed = 0

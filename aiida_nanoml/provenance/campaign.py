@@ -113,6 +113,7 @@ def campaign_status(node: orm.WorkChainNode, carriers: Carriers | None = None) -
     rows, source = _latest_rows(node)
     rows = {digest: row for digest, row in rows.items() if digest in distinct and row.status != FailureCode.INTERRUPTED}
     open_jobs = [called for called in node.called if _is_job(called) and not called.is_terminated]
+    open_jobs = [job for job in open_jobs if not carriers.is_abandoned(job)]
     if node.is_terminated:
         open_jobs = [job for job in open_jobs if carriers.has_task(job) and not carriers.stands_still(job)]
     for job in open_jobs:

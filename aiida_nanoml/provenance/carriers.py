@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from aiida import orm
 from aiida.common import timezone
 from aiida.manage import get_manager
 from aiida.manage.configuration import Profile, get_config
+from plumpy import ProcessState
 
 from aiida_nanoml.worker.files import written_in_one_step
 
@@ -179,7 +181,7 @@ class Carriers:
         if not self.has_task(node):
             # It is stored a moment before it has a task, and has none a moment before its end is stored.
             recent = timezone.now() - node.mtime < timedelta(seconds=RECENT_S)
-            return '' if recent else 'the daemon has no task for it'
+            return '' if recent or self.is_abandoned(node) else 'the daemon has no task for it'
         return 'the broker was started again, and the daemon does not hear it' if self.deaf else ''
 
     def find_standstill(self, node: orm.ProcessNode, jobs: Sequence[orm.ProcessNode]) -> str:
@@ -198,6 +200,16 @@ class Carriers:
     def has_task(self, node: orm.ProcessNode) -> bool:
         """Return whether a process has a task in the queue of the broker."""
         return self.has_broker and (self.queue is None or node.pk in self.queue)
+
+    def is_abandoned(self, node: orm.ProcessNode) -> bool:
+        """Return whether a job was made, and never begun, by a worker that was killed: its caller has made another one.
+
+        The worker that takes over repeats the step of the caller in which the other one was killed.
+        """
+        if node.caller is None or node.process_state is not ProcessState.CREATED or self.has_task(node):
+            return False
+        awaited = re.fullmatch(r'Waiting for child processes: ([\d, ]+)', node.caller.process_status or '')
+        return awaited is not None and str(node.pk) not in awaited[1].split(', ')
 
     def in_foreground(self, node: orm.ProcessNode) -> bool:
         """Return whether a living command runs a process, or may do so."""

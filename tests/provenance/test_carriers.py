@@ -14,6 +14,7 @@ import psutil
 import pytest
 from aiida import orm
 from aiida.brokers.zeromq.queue import PersistentQueue
+from aiida.common.links import LinkType
 from plumpy.process_comms import create_continue_body
 
 from aiida_nanoml.actions.installation import find_orphans
@@ -85,6 +86,24 @@ def test_a_paused_process_stands_still(waiting) -> None:
         node.pause()
         node.set_process_status('five transfers failed')
         assert Carriers().find_standstill(caller, [node]) == f'process {node.pk}: it is paused: five transfers failed'
+
+
+def test_a_job_that_its_caller_has_replaced_is_abandoned(waiting, tmp_path: Path) -> None:
+    """A worker was killed after it had stored the job, and before it gave it a task."""
+    caller, replaced, awaited = waiting(), orm.CalcJobNode(), orm.CalcJobNode()
+    for number, job in enumerate((replaced, awaited)):
+        job.set_process_state('created')
+        job.base.links.add_incoming(caller, LinkType.CALL_CALC, f'job_{number}')
+        job.store()
+        job.set_checkpoint('saved')
+    assert not Carriers().is_abandoned(replaced), 'nothing is known of what the caller waits for'
+    caller.set_process_status(f'Waiting for child processes: {awaited.pk}, 1{replaced.pk}')
+    assert Carriers().is_abandoned(replaced)
+    assert not Carriers().is_abandoned(awaited)
+    for node in (caller, replaced, awaited):
+        note_submitted(node)
+    repair_tasks(tmp_path, Carriers())
+    assert sorted(read_queue(tmp_path)) == [caller.pk, awaited.pk]
 
 
 def test_what_nothing_can_continue_is_given_up(waiting) -> None:
