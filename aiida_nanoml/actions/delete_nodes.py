@@ -88,7 +88,7 @@ class Doomed(Result):
         """Return the nodes that were named, numbers by type, and everything else that has a name."""
         named = [node for node in self.nodes if node.pk in self.chosen]
         others = [node for node in self.nodes if node.pk not in self.chosen]
-        labelled = [f'{node.label} (pk {node.pk})' for node in others if node.label]
+        labelled = [f'{node.label} (pk {node.pk})' for node in others if node.label not in ('', type_name(node))]
         return {
             'named': ', '.join(f'{node.label or type_name(node)} (pk {node.pk})' for node in named),
             'depend on them': counts(Counter(type_name(node) for node in others)),
