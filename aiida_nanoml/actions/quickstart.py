@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import sys
@@ -14,11 +15,18 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from aiida_nanoml.actions.base import Action, Result, Step, step
-from aiida_nanoml.actions.describe import metric_table
 from aiida_nanoml.actions.errors import ActionError
 from aiida_nanoml.actions.fields import ENGINE, JOB, option
 from aiida_nanoml.actions.files import write_files
-from aiida_nanoml.actions.quickstart_siesta import SiestaPart, learn_from_siesta, lineage_text
+from aiida_nanoml.actions.quickstart_models import (
+    BEST,
+    BestModel,
+    headline,
+    headline_table,
+    learn_best,
+    unseen_flakes,
+)
+from aiida_nanoml.actions.quickstart_siesta import SiestaPart, learn_from_siesta, lineage_line
 from aiida_nanoml.actions.session import Session
 from aiida_nanoml.text import aligned
 
@@ -29,12 +37,16 @@ FLAKES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 SEED = 2026
 SUMMARY_FILE = 'summary.json'
 ACTIVATE_FILE = 'activate'
+UNSEEN_FILE = 'unseen.extxyz'
+SHOWN = 6
+"""Unseen flakes that the report shows."""
 
 
 class Quickstart(Action):
-    """Run the main job in a profile of its own: flakes, labels, features, network, predictions, provenance.
+    """Run the main job in a profile of its own: flakes, labels, features, networks, predictions, provenance.
 
-    Then the starter data, gaps of SIESTA, are learnt: alone, and as a correction to the engine of the first part. Your
+    Two networks learn from the same flakes: from the 26 counts of the source, and from the best inputs. Then the
+    starter data, gaps of SIESTA, are learnt: alone, and as a correction to the engine of the first part. Your
     own AiiDA profiles are not touched. Interrupted, it continues from what is stored; run again, it takes everything
     from the cache.
     """
@@ -46,7 +58,7 @@ class Quickstart(Action):
     folder: Path = option(
         Path('quickstart'), 'Folder of the AiiDA profile, the figures and the summary.', exists='new folder'
     )
-    count: int = option(300, 'Flakes of each family.', ge=20, le=100_000)
+    count: int = option(200, 'Flakes of each family.', ge=20, le=100_000)
     unseen: int = option(10, 'Flakes of each family to predict.', ge=1, le=100_000)
     engine: str = option('xtb', 'Engine that labels the flakes.', group=ENGINE)
     protocol: str = option('balanced', 'fast, balanced or stringent.', group=ENGINE)
@@ -81,7 +93,9 @@ class Quickstart(Action):
         process = self._find_or_submit(code, session)
         try:
             session.follow(process)
-            second = None
+            best = second = None
+            if process.is_finished_ok:
+                best = learn_best(code, process, session)
             if self.siesta and process.is_finished_ok:
                 second = learn_from_siesta(self.engine, self.protocol, code, process, self._n_jobs(), session)
         except KeyboardInterrupt:
@@ -90,9 +104,9 @@ class Quickstart(Action):
             session.note(f'or stop it: source {activate} && verdi daemon stop')
             raise
         stop_daemon(profile)
-        if not process.is_finished_ok:
+        if best is None:
             raise _failure(process, folder)
-        return _finish(process, second, folder, start)
+        return _finish(process, best, second, folder, start)
 
     def _find_or_submit(self, code: Any, session: Session) -> Any:
         """Return the unfinished process of the same request, or a new one."""
@@ -114,13 +128,15 @@ class Quickstart(Action):
 class QuickstartResult(Result):
     """What the quickstart made.
 
-    :param process: the workflow of the first part.
+    :param process: the workflow of the first model.
+    :param best: the second model.
     :param siesta: the second part, if it was run.
     :param summary: what ``summary.json`` holds.
     :param folder: of profile, figures and summary.
     """
 
     process: Any
+    best: BestModel
     siesta: SiestaPart | None
     summary: dict[str, Any]
     folder: Path
@@ -130,8 +146,8 @@ class QuickstartResult(Result):
         return self.summary
 
     def lines(self) -> str:
-        """Return metrics, predictions beside labels, lineage, and the same of the second part."""
-        parts = [self._report_gaps(), self._report_unseen(), lineage_text(self.process.outputs.predictions)]
+        """Return both models side by side, predictions beside labels, and what was learnt from SIESTA."""
+        parts = [self._report_gaps(), self._report_unseen()]
         if self.siesta is not None:
             parts.append(self.siesta.report())
         return '\n\n'.join(['', *parts, self._report_end()])
@@ -143,37 +159,42 @@ class QuickstartResult(Result):
 
     def render(self) -> str:
         """Return the report, and the commands that usually follow, which need the profile of the quickstart."""
+        own = _from_here(self.folder / UNSEEN_FILE)
         following = [
-            self.next_step(),
-            step('show_model', node=self.summary['model_uuid'][:8]),
-            step('generate_flakes', family='h', size=(3,), count=5, seed=7),
+            ('your own flakes, from any file like this one:', step('import_structures', file=own, name='mine')),
+            ('their gaps:', step('predict', model=self.summary['model_uuid'][:8], rows='mine', name='my-gaps')),
+            ('all that a prediction rests on:', self.next_step()),
         ]
         activate = relative_path(self.folder / ACTIVATE_FILE)
-        commands = [f'  aiida-nanoml {one.command()}' for one in following]
-        return '\n'.join([self.lines(), '', f'next, after `source {activate}`:', *commands])
+        commands = aligned([[why, f'aiida-nanoml {one.command()}'] for why, one in following], '  ')
+        return '\n'.join([self.lines(), '', f'next, after `source {activate}`:', commands])
 
     def _report_gaps(self) -> str:
         attributes = self.process.outputs.dataset.base.attributes
         excluded = ', '.join(f'{count} {reason}' for reason, count in attributes.get('excluded').items())
         return '\n'.join(
             [
-                f'Gap from {attributes.get("n_features")} features, labels: {self.summary["labels"]}',
-                f'{attributes.get("n_rows")} rows, left out: {excluded or "none"}',
-                metric_table(self.summary['metrics']),
+                f'Gap of C-BN flakes, labels: {self.summary["labels"]}',
+                f'{attributes.get("n_rows")} rows, left out: {excluded or "none"}. Test rows and unseen flakes,',
+                f'by a network from the {attributes.get("n_features")} counts of the source, and from the best inputs:',
+                headline_table(self.summary['headline']),
+                f'verdict on {BEST}: {self.summary["verdict"]}',
             ]
         )
 
     def _report_unseen(self) -> str:
-        table = self.process.outputs.validation.table
-        rows: list[list[object]] = [['unseen flake', 'predicted (eV)', 'labelled (eV)', 'error (eV)']]
-        columns = (table.get_array(name) for name in ('names', 'predicted', 'labelled'))
-        for name, predicted, labelled in zip(*columns, strict=True):
-            rows.append([name, f'{predicted:.3f}', f'{labelled:.3f}', f'{predicted - labelled:+.3f}'])
+        predictions, labels = self.best.prediction.outputs.predictions, self.process.outputs.validation.table
+        labelled = dict(zip(labels.get_array('names').tolist(), labels.get_array('labelled').tolist(), strict=True))
+        rows: list[list[object]] = [['unseen flake', 'predicted (eV)', 'std (eV)', 'labelled (eV)']]
+        for name, predicted, std in zip(*map(predictions.get_array, ('names', 'value', 'std')), strict=True):
+            if name in labelled and len(rows) <= SHOWN:
+                spread = '-' if math.isnan(std) else f'{std:.3f}'
+                rows.append([name, f'{predicted:.3f}', spread, f'{labelled[name]:.3f}'])
         return '\n'.join(
             [
-                f'Flakes that the model never saw, labelled afterwards with {self.summary["labels"]}',
+                f'Flakes that no model saw, by {BEST}, labelled afterwards with {self.summary["labels"]}',
                 aligned(rows),
-                f'MAE {self.summary["validation"]["mae_ev"]:.3f} eV',
+                lineage_line(predictions),
             ]
         )
 
@@ -189,10 +210,11 @@ class QuickstartResult(Result):
 
 def relative_path(path: Path) -> str:
     """Return a path as it is written in the current folder, quoted for a shell."""
-    try:
-        return shlex.quote(str(path.relative_to(Path.cwd())))
-    except ValueError:
-        return shlex.quote(str(path))
+    return shlex.quote(str(_from_here(path)))
+
+
+def _from_here(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _find_unfinished(request: dict[str, Any]) -> Any:
@@ -243,27 +265,36 @@ def _failure(process: Any, folder: Path) -> ActionError:
     )
 
 
-def _finish(process: Any, second: SiestaPart | None, folder: Path, start: float) -> QuickstartResult:
-    """Copy the figures, and write the summary."""
+def _finish(process: Any, best: BestModel, second: SiestaPart | None, folder: Path, start: float) -> QuickstartResult:
+    """Write the figures, the unseen flakes and the summary."""
     from aiida import orm
 
-    write_files(process.outputs.figures, folder)
-    summary = _summarise(process, folder)
+    from aiida_nanoml.structures import write_structures
+
+    write_files(best.training.outputs.figures, folder)
+    write_structures(unseen_flakes(process).structures, folder / UNSEEN_FILE)
+    summary = _summarise(process, best, folder)
     if second is not None:
         summary['siesta'] = second.summarise(folder)
     summary['nodes'] = int(orm.QueryBuilder().append(orm.Node).count())
     summary['wall_s'] = round(time.monotonic() - start, 1)
     (folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')
-    return QuickstartResult(process, second, summary, folder)
+    return QuickstartResult(process, best, second, summary, folder)
 
 
-def _summarise(process: Any, folder: Path) -> dict[str, Any]:
+def _summarise(process: Any, best: BestModel, folder: Path) -> dict[str, Any]:
+    """Return the figures of the best model, and both models side by side as ``headline``."""
     from aiida import orm
 
-    outputs = process.outputs
-    metrics, validation = outputs.metrics.get_dict(), outputs.validation.metrics.get_dict()['all']
+    from aiida_nanoml.learning.targets import find_target
+    from aiida_nanoml.learning.verdict import judge_model
+
+    target = find_target(process.outputs.dataset.target)
+    outputs, model = process.outputs, best.training.outputs.model
+    metrics, validation = best.training.outputs.metrics.get_dict(), best.validation['all']
     families = outputs.dataset.dataset.families
     calculations = [node for node in process.called_descendants if isinstance(node, orm.CalculationNode)]
+    calculations += [best.training, best.prediction]
     cached = sum(node.base.caching.is_created_from_cache for node in calculations)
     labels = outputs.labels.base.attributes
     return {
@@ -281,10 +312,12 @@ def _summarise(process: Any, folder: Path) -> dict[str, Any]:
             }
             for name in FLAKES
         },
+        'headline': headline(process, best, FLAKES),
+        'verdict': str(judge_model(metrics, target, best.training.inputs.kind.value)),
         'metrics': metrics,
         'validation': {'n': validation['n'], 'mae_ev': validation['mae'], 'r2': validation['r2']},
-        'model_uuid': outputs.model.uuid,
-        'prediction_uuid': outputs.predictions.uuid,
+        'model_uuid': model.uuid,
+        'prediction_uuid': best.prediction.outputs.predictions.uuid,
         'process_uuid': process.uuid,
         'figure': str(folder / 'Energy_gap_prediction.png'),
     }

@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from aiida_nanoml.actions.describe import metric_table, source_line
 from aiida_nanoml.actions.files import write_file
-from aiida_nanoml.actions.session import Session, raise_if_failed
+from aiida_nanoml.actions.quickstart_models import build_dataset, predict, submit_and_follow, train
+from aiida_nanoml.actions.session import Session
 from aiida_nanoml.actions.starter import starter_sets
-from aiida_nanoml.text import aligned
+from aiida_nanoml.learning.registry import FEW_ROWS_KIND
+from aiida_nanoml.text import aligned, counted
 
 if TYPE_CHECKING:
-    from aiida.engine import ProcessBuilder
     from aiida.orm import ProcessNode
 
     from aiida_nanoml.data.dataset import DatasetData
+
+DESCRIPTOR = {'name': 'quadruplets', 'params': {'classes': 22, 'unknown': 'drop'}}
+"""Counts only: columns that are learnt cannot be cross-validated."""
 
 FOLDS = 5
 HELD_OUT = 'held-out'
@@ -55,6 +59,7 @@ class SiestaPart:
             'folds': FOLDS,
             'better': self.better,
             'metrics': {name: training.outputs.metrics.get_dict() for name, training in self.trained.items()},
+            'verdicts': self.verdicts(),
             'model_uuid': better.outputs.model.uuid,
             'prediction_uuid': self.prediction.outputs.predictions.uuid,
             'figure': str(folder / FIGURE),
@@ -70,17 +75,30 @@ class SiestaPart:
         table += [[name, f'{gap:.3f}', f'{std:.3f}'] for name, gap, std in zip(names, gaps, deviations, strict=True)]
         return '\n'.join(
             [
-                f'Gap of {source}: {attributes.get("n_rows")} flakes, each predicted by a network that',
-                f'did not see it ({FOLDS} folds): from the features alone, and as a correction to the baseline',
+                f'Gap of {source}: {attributes.get("n_rows")} flakes, each predicted by a model that did not see',
+                f'it ({FOLDS} folds): from the features alone, and as a correction to the baseline',
                 metric_table(self._held_out_metrics()),
                 f'baseline: {source_line(attributes.get("baseline"))}',
+                *(f'verdict on the correction of {family}: {verdict}' for family, verdict in self.verdicts().items()),
                 '',
                 f'Gap of {source}, by the better one: {self.better}',
                 aligned(table),
-                '',
-                lineage_text(predictions),
+                lineage_line(predictions),
             ]
         )
+
+    def verdicts(self) -> dict[str, str]:
+        """Return the verdict on the correction of each family."""
+        from aiida_nanoml.learning.targets import find_target
+        from aiida_nanoml.learning.verdict import judge_model
+
+        metrics, target = self.trained['correction'].outputs.metrics.get_dict(), find_target(self.dataset.target)
+        found = {}
+        for part in metrics:
+            if part.startswith(f'{HELD_OUT}/'):
+                of_family = {HELD_OUT: metrics[part], f'baseline/{HELD_OUT}': metrics[f'baseline/{part}']}
+                found[part.removeprefix(f'{HELD_OUT}/')] = str(judge_model(of_family, target, FEW_ROWS_KIND))
+        return found
 
     def _held_out_metrics(self) -> dict[str, Any]:
         """Return the metrics of rows that were not seen: of the gap alone, the baseline and the correction."""
@@ -105,6 +123,8 @@ def learn_from_siesta(
     :param jobs: jobs at the same time.
     :raises ActionError: a step failed.
     """
+    from aiida.orm import Dict
+
     from aiida_nanoml.workflows.label import LabelWorkChain
 
     sets, _ = starter_sets()
@@ -116,64 +136,25 @@ def learn_from_siesta(
     builder = LabelWorkChain.get_builder_from_protocol(
         code, structures, engine=engine, protocol=protocol, overrides=batches
     )
-    baseline = _run(builder, session)
-    dataset = _build_dataset(structures, labels, baseline.outputs.labels, session)
-    trained = {kind: _train(code, dataset, kind, session) for kind in ('correction', 'alone')}
+    baseline = submit_and_follow(builder, session)
+    split = Dict({'by_family': True})
+    dataset = build_dataset(structures, labels, DESCRIPTOR, session, split=split, baseline=baseline.outputs.labels)
+    trained = {
+        name: train(code, dataset, FEW_ROWS_KIND, session, folds=FOLDS, alone=name == 'alone')
+        for name in ('correction', 'alone')
+    }
     better = min(trained, key=lambda name: trained[name].outputs.metrics[HELD_OUT]['mae'])
-    prediction = _predict(code, trained[better].outputs.model, first, better == 'correction', session)
+    prediction = predict(code, trained[better].outputs.model, first, session, corrects=better == 'correction')
     return SiestaPart(dataset, trained, better, prediction)
 
 
-def lineage_text(predictions: Any) -> str:
-    """Return where the first of some predictions comes from."""
+def lineage_line(predictions: Any) -> str:
+    """Return what some predictions rest on, in one line."""
     from aiida_nanoml.provenance.lineage import trace
 
-    return f'Lineage of the prediction for {predictions.get_array("names")[0]}\n{trace(predictions).render()}'
-
-
-def _build_dataset(structures: Any, labels: Any, baseline: Any, session: Session) -> DatasetData:
-    from aiida.orm import Dict
-
-    from aiida_nanoml.calculations.functions.datasets import assemble_dataset
-
-    dataset: DatasetData = session.run_function(
-        assemble_dataset,
-        structures=structures,
-        labels=labels,
-        descriptor=Dict({'name': 'quadruplets', 'params': {'classes': 22, 'unknown': 'drop'}}),
-        baseline=baseline,
-        split=Dict({'by_family': True}),
-    )
-    return dataset
-
-
-def _train(code: Any, dataset: DatasetData, name: str, session: Session) -> ProcessNode:
-    """Train on the correction to the baseline, or on the gap alone."""
-    from aiida.orm import Bool, Int, Str
-    from aiida.plugins import CalculationFactory
-
-    builder = CalculationFactory('nanoml.train').get_builder()
-    builder.code, builder.dataset, builder.folds = code, dataset, Int(FOLDS)
-    builder.kind, builder.alone = Str('correction' if name == 'correction' else 'fast'), Bool(name == 'alone')
-    return _run(builder, session)
-
-
-def _predict(code: Any, model: Any, first: ProcessNode, corrects: bool, session: Session) -> ProcessNode:
-    from aiida.plugins import CalculationFactory
-
-    builder = CalculationFactory('nanoml.predict').get_builder()
-    builder.code, builder.model = code, model
-    builder.structures = first.outputs.predictions.creator.inputs.structures
-    if corrects:
-        builder.baseline = first.outputs.validation.labels
-    return _run(builder, session)
-
-
-def _run(builder: ProcessBuilder, session: Session) -> ProcessNode:
-    """Submit a process to the daemon, follow it, and return its node."""
-    from aiida.engine import submit
-
-    process = submit(builder)
-    session.follow(process)
-    raise_if_failed(process)
-    return process
+    lineage = trace(predictions)
+    origins = [
+        f'{counted(one.n_structures, "structure")} in {counted(one.n_jobs, "job")} of {one.title} / {one.protocol}'
+        for one in lineage.labelling
+    ]
+    return f'rests on {" and ".join(origins)}; {lineage.dft}'

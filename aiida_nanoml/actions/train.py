@@ -117,8 +117,10 @@ class Train(JobAction):
 
     def _folds_for(self, kind: str, dataset: DatasetData) -> int | None:
         """Return the number of folds; None: the model is not cross-validated."""
-        enough = dataset.base.attributes.get('n_rows') >= FEW_ROWS_FOLDS
-        return FEW_ROWS_FOLDS if self.folds is None and kind == FEW_ROWS_KIND and enough else self.folds
+        attributes = dataset.base.attributes
+        # Columns that were learnt from training rows would know the rows that a fold leaves out.
+        possible = attributes.get('n_rows') >= FEW_ROWS_FOLDS and not attributes.get('learnt_rows')
+        return FEW_ROWS_FOLDS if self.folds is None and kind == FEW_ROWS_KIND and possible else self.folds
 
     def estimate(self) -> Estimate:
         """Return one job, and its seconds if such models were trained in this profile."""
