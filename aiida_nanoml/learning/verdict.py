@@ -100,10 +100,9 @@ def judge_model(metrics: Metrics, target: Target, kind: str) -> Verdict:
     :param target: what the model predicts.
     :param kind: kind of the model.
     """
-    parts = [part for part in ('test', HELD_OUT) if metrics.get(part, {}).get('n')]
-    if not parts:
+    part = judged_part(metrics)
+    if part is None:
         return Verdict((Reason(WITH_CARE, 'it was tested on no rows', (CROSS_VALIDATE,)),), '')
-    part = max(parts, key=lambda name: int(metrics[name]['n']))
     found = list(_judge_part(metrics, part, f'{part} rows', target))
     n_learnt = metrics.get('train', {}).get('n', FEW_ROWS)
     if found and target.name == GAP and n_learnt < FEW_ROWS and kind != FEW_ROWS_KIND:
@@ -138,6 +137,12 @@ def judge_predictions(
         text = f'{np.count_nonzero(outside)} of {len(outside)} rows are outside the domain'
         found.append(Reason(WITH_CARE, text, (LEAVE_OUT,)))
     return Verdict.of([*found, *([] if calibrated else [_NOT_CALIBRATED])], model.errors)
+
+
+def judged_part(metrics: Metrics) -> str | None:
+    """Return the part by whose rows a model is judged: ``test``, or ``held-out`` if it has more; None: neither."""
+    parts = [part for part in ('test', HELD_OUT) if metrics.get(part, {}).get('n')]
+    return max(parts, key=lambda name: int(metrics[name]['n']), default=None)
 
 
 def no_better_than_mean(found: Metrics) -> bool:

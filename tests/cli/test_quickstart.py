@@ -121,6 +121,16 @@ def test_kills_lose_nothing_a_second_run_is_cached_and_what_it_proposes_runs(fol
     assert summary['validation']['n'] == 2
     assert {name: family['n'] for name, family in summary['families'].items()} == {'h': COUNT, 's': COUNT}
     assert Path(summary['figure']).read_bytes().startswith(b'\x89PNG')
+    assert set(summary['headline']) == {'quadruplets', 'tight_binding+shells'}
+    for errors in summary['headline'].values():
+        assert {name: found['n'] for name, found in errors.items()} == {'h': 4, 's': 4, 'unseen': 2}
+    best = summary['headline']['tight_binding+shells']
+    assert {name: best[name]['mae_ev'] for name in 'hs'} == {
+        name: family['mae_test_ev'] for name, family in summary['families'].items()
+    }
+    assert f'verdict on tight_binding+shells: {summary["verdict"]}' in output
+    report = output[output.index('Gap of C-BN flakes') :].splitlines()
+    assert len(report) <= 50
     assert 'GFN1-xTB (tblite)' in output
     assert f'aiida-nanoml trace {summary["siesta"]["prediction_uuid"][:8]}' in output
     assert not daemon_processes(folder)
@@ -139,7 +149,12 @@ def test_kills_lose_nothing_a_second_run_is_cached_and_what_it_proposes_runs(fol
     assert held_out['correction']['n'] == second_part['n_rows'] >= 80
     assert Path(second_part['figure']).read_bytes().startswith(b'\x89PNG')
     assert second_part['labels'] in output
-    script = f'source quickstart/activate && aiida-nanoml trace {second_part["prediction_uuid"][:8]} --json'
+    assert set(second_part['verdicts']) == {'h', 's'}
+    own = [line.partition('aiida-nanoml ')[2] for line in report if 'aiida-nanoml ' in line]
+    assert [command.split()[0] for command in own[-3:]] == ['structures', 'predict', 'trace']
+    commands = ' && '.join(f'aiida-nanoml {command} > /dev/null' for command in own[-3:-1])
+    trace = f'aiida-nanoml trace {second_part["prediction_uuid"][:8]} --json'
+    script = f'source quickstart/activate && {commands} && {trace}'
     proposed = subprocess.run(['bash', '-c', script], cwd=folder.parent, capture_output=True, text=True, check=True)
     lineage = json.loads(proposed.stdout)
     [siesta] = [origin for origin in lineage['labelling'] if origin['engine'] == 'siesta']

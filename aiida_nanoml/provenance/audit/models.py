@@ -12,6 +12,7 @@ from aiida_nanoml.learning.uncertainty import LEVELS, MIN_ROWS
 from aiida_nanoml.learning.verdict import (
     FEW_TEST_ROWS,
     coverage_too_low,
+    judged_part,
     no_better_than_baseline,
     no_better_than_mean,
 )
@@ -121,9 +122,10 @@ def skill(evidence: Evidence) -> Checked:
 
 def _without_skill(evidence: Evidence, model: int, metrics: Metrics, part: str) -> Iterator[Finding]:
     own, name = metrics[part], evidence.name(model)
+    severity = ERROR if part == judged_part(metrics) else WARNING  # fewer rows say less
     if no_better_than_mean(own):
         yield Finding(
-            ERROR,
+            severity,
             f'R² of {name} is {own["r2"]:.3f} on its {part} rows',
             'their mean would be a better prediction',
             'do not use the model: more rows, or another descriptor, are needed',
@@ -132,7 +134,7 @@ def _without_skill(evidence: Evidence, model: int, metrics: Metrics, part: str) 
     baseline = metrics.get(f'baseline/{part}')
     if baseline is not None and no_better_than_baseline(own, baseline):
         yield Finding(
-            ERROR,
+            severity,
             f'the MAE of {name} is {own["mae"]:.3f} on its {part} rows, that of its baseline alone '
             f'{baseline["mae"]:.3f} {evidence.attributes(model)["unit"]}',
             'the correction makes the baseline worse',
