@@ -186,10 +186,11 @@ class QuickstartResult(Result):
         predictions, labels = self.best.prediction.outputs.predictions, self.process.outputs.validation.table
         labelled = dict(zip(labels.get_array('names').tolist(), labels.get_array('labelled').tolist(), strict=True))
         rows: list[list[object]] = [['unseen flake', 'predicted (eV)', 'std (eV)', 'labelled (eV)']]
-        for name, predicted, std in zip(*map(predictions.get_array, ('names', 'value', 'std')), strict=True):
-            if name in labelled and len(rows) <= SHOWN:
-                spread = '-' if math.isnan(std) else f'{std:.3f}'
-                rows.append([name, f'{predicted:.3f}', spread, f'{labelled[name]:.3f}'])
+        columns = zip(*map(predictions.get_array, ('names', 'value', 'std')), strict=True)
+        known = [row for row in columns if row[0] in labelled]
+        for name, predicted, std in known[:: math.ceil(len(known) / SHOWN)]:  # of all families
+            spread = '-' if math.isnan(std) else f'{std:.3f}'
+            rows.append([name, f'{predicted:.3f}', spread, f'{labelled[name]:.3f}'])
         return '\n'.join(
             [
                 f'Flakes that no model saw, by {BEST}, labelled afterwards with {self.summary["labels"]}',
