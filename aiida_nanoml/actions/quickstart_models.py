@@ -20,7 +20,7 @@ COUNTED = 'quadruplets'
 """Inputs of the first model, the 26 counts of the source."""
 
 BEST = 'tight_binding+shells'
-"""Inputs of the second model, the best ones in the documentation (What it reaches)."""
+"""Inputs of the second model, the best ones in the documentation (Results)."""
 
 BEST_DESCRIPTOR: Mapping[str, Any] = MappingProxyType(
     {'name': 'combined', 'params': {'parts': [{'name': 'tight_binding'}, {'name': 'shells'}]}}
