@@ -52,6 +52,16 @@ def import_modules(package: str) -> None:
         importlib.import_module(module.name)
 
 
+def find_plugins() -> None:
+    """Find the plug-ins of all groups: the metadata of all packages are read once, not by each program."""
+    from aiida_nanoml.plugins import Registry
+
+    for name in [name for name in sys.modules if name.startswith('aiida_nanoml.')]:
+        for value in vars(sys.modules[name]).values():
+            if isinstance(value, Registry):
+                value.names()
+
+
 def prepare_worker() -> None:
     """Import what ``nanoml-worker`` may import."""
     from aiida_nanoml.learning.keras_backend import import_keras
@@ -62,6 +72,7 @@ def prepare_worker() -> None:
         with contextlib.suppress(ModuleNotFoundError):  # an extra
             importlib.import_module(name)
     import_keras()
+    find_plugins()
     assert not [name for name in sys.modules if name.split('.')[0] == 'aiida'], 'the worker imports AiiDA'
 
 
@@ -75,11 +86,15 @@ def prepare_aiida() -> None:
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(name)
     from aiida.manage import get_manager
+    from aiida.manage.configuration import get_config, reset_config
     from aiida.plugins import CalculationFactory, WorkflowFactory
     from aiida.plugins.entry_point import get_entry_point_names
     from sqlalchemy.orm import configure_mappers
 
+    find_plugins()
     configure_mappers()
+    get_config(create=True).get_option('logging.aiida_loglevel')  # prepares the models of a configuration
+    reset_config()
     manager = get_manager()
     manager.create_runner = partial(manager.create_runner, poll_interval=POLL_S)
     for group, factory in (('aiida.calculations', CalculationFactory), ('aiida.workflows', WorkflowFactory)):

@@ -7,7 +7,7 @@ import sqlite3
 from itertools import cycle
 from typing import Any
 
-from aiida.orm import Node
+from aiida.orm import AuthInfo, Computer, Node, User
 from aiida.orm.nodes.links import NodeLinks
 from aiida.orm.utils.links import validate_link
 from aiida.storage.psql_dos.orm.querybuilder import joiner, main
@@ -31,7 +31,8 @@ def spare_storage() -> None:
     new ones, with all their columns, for each query. Statements are compiled once for all databases. After a
     transaction nothing is read again that cannot change. What can, such as attributes, is read again when another
     connection has changed the database, where AiiDA reads it at each access. Whether a new link closes a circle is not
-    asked of nodes that are not stored: they lead nowhere. That is more than half of its engine's time.
+    asked of nodes that are not stored: they lead nowhere. How a computer is reached is looked up once, where AiiDA
+    asks whenever it looks at a job. That is more than half of its engine's time.
     """
     os.fsync = os.fdatasync = lambda _: None
     event.listen(Engine, 'connect', _do_not_sync)
@@ -40,6 +41,7 @@ def spare_storage() -> None:
     _keep_statements()
     _keep_fields()
     _find_circles_of_stored_nodes()
+    _keep_authinfos()
     initialise = SqliteDosStorage._initialise_session
 
     def initialise_once(storage: SqliteDosStorage) -> None:
@@ -114,6 +116,19 @@ def _find_circles_of_stored_nodes() -> None:
             validate(links, source, link_type, link_label)
 
     NodeLinks.validate_incoming = validate_incoming
+
+
+def _keep_authinfos() -> None:
+    look_up = Computer.get_authinfo
+
+    def get_authinfo(computer: Computer, user: User) -> AuthInfo:
+        kept = vars(computer.backend).setdefault('_authinfos_of_tests', {})
+        key = (computer.uuid, user.pk)
+        if key not in kept:
+            kept[key] = look_up(computer, user)
+        return kept[key]
+
+    Computer.get_authinfo = get_authinfo
 
 
 def _do_not_sync(connection: Any, _record: Any) -> None:
