@@ -16,6 +16,7 @@ from sphinx.application import Sphinx
 from aiida_nanoml.actions.base import Action, first_sentence
 from aiida_nanoml.actions.fields import FieldSpec, fields_of, format_value
 from aiida_nanoml.actions.registry import action_class, action_names
+from aiida_nanoml.cli.commands import SECTIONS
 from aiida_nanoml.learning.registry import hyperparameters
 from aiida_nanoml.learning.targets import TARGETS
 
@@ -75,6 +76,20 @@ class Actions(Directive):
         section += nodes.paragraph(text=f'{first_sentence(action.describe({}))}.')
         section += _table(self.heads, map(_field_row, fields_of(action)))
         return section
+
+
+class CheatSheet(Directive):
+    """One example of each command, by the sections of the help."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make a table for each section."""
+        actions = [action_class(name) for name in action_names()]
+        made: list[nodes.Node] = []
+        for title, commands in SECTIONS.items():
+            found = [action for name in commands for action in actions if action.command[:1] == (name,)]
+            rows = [(action.example, first_sentence(action.describe({}))) for action in found if action.example]
+            made += [nodes.rubric(text=title), _table(('example', 'what it does'), rows)]
+        return made
 
 
 def _field_row(spec: FieldSpec) -> tuple[str, ...]:
@@ -169,4 +184,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive('hyperparameters', Hyperparameters)
     app.add_directive('targets', TargetTable)
     app.add_directive('actions', Actions)
+    app.add_directive('cheat-sheet', CheatSheet)
     return {'parallel_read_safe': True, 'parallel_write_safe': True}
