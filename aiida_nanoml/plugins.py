@@ -46,6 +46,9 @@ class Registry(Generic[T]):
         """
         found = self._points.get(name)
         if not found:
+            _entry_points.cache_clear()  # a package may have been installed meanwhile
+            found = self._points.get(name)
+        if not found:
             known = ', '.join(self.names()) or 'none (is aiida-nanoml installed?)'
             raise self.error(f'there is no {self.what} {name!r}; registered: {known}')
         if len(found) > 1:

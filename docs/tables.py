@@ -87,9 +87,13 @@ class CheatSheet(Directive):
         made: list[nodes.Node] = []
         for title, commands in SECTIONS.items():
             found = [action for name in commands for action in actions if action.command[:1] == (name,)]
-            rows = [(action.example, first_sentence(action.describe({}))) for action in found if action.example]
+            rows = [(_first_command(action.example), first_sentence(action.describe({}))) for action in found]
             made += [nodes.rubric(text=title), _table(('example', 'what it does'), rows)]
         return made
+
+
+def _first_command(example: str) -> str:
+    return example.replace(' \\\n', ' ').partition('\n')[0]
 
 
 def _field_row(spec: FieldSpec) -> tuple[str, ...]:

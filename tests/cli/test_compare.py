@@ -55,5 +55,5 @@ def test_what_is_asked_for_wrongly(cli, models, dataset_node):
     assert 'each of them once' in cli('compare', 'one', 'one', status=1).stderr
     assert '--all' in cli('compare', status=2).stderr
     assert 'go with --all' in cli('compare', 'one', 'other', '--kind', 'ridge', status=2).stderr
-    assert 'of the type nanoml.dataset' in cli('compare', 'one', dataset_node.uuid, status=2).stderr
+    assert 'is a data set (pk ' in cli('compare', 'one', dataset_node.uuid, status=2).stderr
     assert 'no model with target pressure' in cli('compare', '--all', '--target', 'pressure', status=1).stderr

@@ -38,7 +38,10 @@ def test_a_label_shared_with_a_process_means_the_process(cli_json, cli, rows):
     rows.creator.label = 'rows'
     assert [step['type'] for step in cli_json('taint', 'rows')['wrong']] == ['assemble_dataset']
     rows.creator.inputs.labels.label = rows.creator.inputs.structures.label = 'twice'
-    assert 'multiple Node entries found with LABEL<twice>' in cli('taint', 'twice', status=2).stderr
+    refused = cli('taint', 'twice', status=2).stderr
+    for node in (rows.creator.inputs.labels, rows.creator.inputs.structures):
+        assert f'pk {node.pk} of ' in refused
+    assert 'aiida-nanoml relabel' in refused
 
 
 def test_it_is_said_what_is_wrong(cli, rows):

@@ -226,8 +226,8 @@ def damaged(offset, replacement):
         ('mesh.VT', damaged(84, struct.pack('<i', -3)), 'does not begin with a cell'),
         ('mesh.VT', damaged(84, struct.pack('<2i', 4, 3)), 'has 504 bytes, a mesh of 4 x 3 x 5 points has 464'),
         ('mesh.VT', damaged(104, struct.pack('<i', 8)), 'damaged: its rows do not have 3 points'),
-        ('mesh.VT', damaged(108, struct.pack('<f', np.nan)), 'mean of plane 0 of 5 is nan eV: the file is damaged'),
-        ('mesh.VT', damaged(188, struct.pack('<2f', np.inf, -np.inf)), 'mean of plane 1 of 5 is nan eV'),
+        ('mesh.VT', damaged(108, struct.pack('<f', np.nan)), 'mesh.VT has 1 value that is not finite'),
+        ('mesh.VT', damaged(188, struct.pack('<2f', np.inf, -np.inf)), 'mesh.VT has 2 values that are not finite'),
         ('mesh.VT', damaged(108, struct.pack('<f', 1e9)), 'mean of plane 0 of 5 is 1.13'),
     ],
 )

@@ -11,6 +11,7 @@ import io
 import itertools
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +20,7 @@ from aiida_nanoml.densities.density import MOST_POINTS, Density, Values
 from aiida_nanoml.densities.resampling import resample_values
 from aiida_nanoml.errors import DensityError
 from aiida_nanoml.structures import Structure
+from aiida_nanoml.text import agree, counted
 from aiida_nanoml.units import SIESTA_BOHR_ANG
 
 EXTENTS_ANG = (1e-2, 1e6)
@@ -74,9 +76,14 @@ def read_mesh(content: bytes, name: str) -> Mesh:
     extents = np.abs(mesh.cell).max(axis=1)
     if not ((EXTENTS_ANG[0] <= extents) & (extents <= EXTENTS_ANG[1])).all():
         raise DensityError(f'{name} is no mesh of SIESTA: it does not begin with a cell and the points along it')
-    if not np.isfinite(mesh.values).all():
-        raise DensityError(f'{name} has {np.count_nonzero(~np.isfinite(mesh.values))} values that are not finite')
+    _check_finite(name, mesh.values)
     return mesh
+
+
+def _check_finite(name: str, values: NDArray[Any]) -> None:
+    n_bad = int(np.count_nonzero(~np.isfinite(values)))
+    if n_bad:
+        raise DensityError(f'{name} has {counted(n_bad, "value")} that {agree(n_bad, "is", "are")} not finite')
 
 
 def read_density(
@@ -137,8 +144,7 @@ def write_deformation(difference: ArrayLike, cell: ArrayLike) -> bytes:
     vectors = _checked_cell(cell)
     if values.ndim != 3 or not 0 < values.size <= MOST_POINTS:
         raise DensityError(f'the difference has the shape {values.shape}, a mesh has three dimensions')
-    if not np.isfinite(values).all():
-        raise DensityError(f'the difference has {np.count_nonzero(~np.isfinite(values))} values that are not finite')
+    _check_finite('the difference', values)
     buffer = io.BytesIO()
     file = netcdf_file(buffer, 'w')
     for name, length in zip(('xyz', 'abc', 'spin', 'n1', 'n2', 'n3'), (3, 3, 1, *values.shape), strict=True):
