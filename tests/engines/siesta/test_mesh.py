@@ -187,7 +187,7 @@ def test_a_start_of_another_structure_is_refused(imine, change, reason):
 
 
 def test_values_that_are_no_deformation_are_refused():
-    with pytest.raises(DensityError, match='1 values that are not finite'):
+    with pytest.raises(DensityError, match='1 value that is not finite'):
         write_deformation(np.where(np.arange(8).reshape(2, 2, 2) == 3, np.nan, 0), BOX)
     with pytest.raises(DensityError, match=r'the shape \(2, 2\)'):
         write_deformation(np.zeros((2, 2)), BOX)
