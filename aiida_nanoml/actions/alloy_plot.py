@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 from pydantic import model_validator
 
-from aiida_nanoml.actions.base import FileAction, Result
+from aiida_nanoml.actions.base import Result
 from aiida_nanoml.actions.describe import source_line
 from aiida_nanoml.actions.errors import ActionError, InputError
 from aiida_nanoml.actions.fields import AnyNode, argument, option, output_option
-from aiida_nanoml.actions.figures import FIGURE_HELP, Figure
+from aiida_nanoml.actions.figures import FIGURE_HELP, Figure, FigureAction
 from aiida_nanoml.actions.nodes import type_name
 from aiida_nanoml.actions.session import Session
+from aiida_nanoml.learning.plot_style import save_figure
 
 if TYPE_CHECKING:
     from aiida_nanoml.provenance.alloys import AlloyScan
 
 
-class AlloyPlot(FileAction):
+class AlloyPlot(FigureAction):
     """Draw NODE: a scan, what a model predicted, or a whole study.
 
     Curves and stress are those of one alloy, with the model beside the engine where both are known.
@@ -53,7 +54,7 @@ class AlloyPlot(FileAction):
         """Draw the figure."""
         from aiida_nanoml.provenance.alloys import find_scans
 
-        self.check_overwriting(self.output)
+        self.check_overwriting(self.file)
         node = self.load('node')
         scan, model = find_scans(node)
         if self.predicted is not None:
@@ -67,7 +68,7 @@ class AlloyPlot(FileAction):
             drawn = self._draw_parity(scan, model)
         else:
             drawn = self._draw_alloy(cast('AlloyScan', scan or model), model if scan else None)
-        return Figure(node, self.output, drawn)
+        return Figure(node, self.file, drawn)
 
     def _draw_alloy(self, scan: AlloyScan, model: AlloyScan | None) -> dict[str, Any]:
         """Draw curves, or stress and strain, of one alloy."""
@@ -84,7 +85,8 @@ class AlloyPlot(FileAction):
                 points |= {'energy_ev': -points['cohesive_energy_ev']}
         alloy = self.alloy or str((curves if beside is None else beside[0]).names[0])
         draw = plot_curves if self.figure == 'curves' else plot_stress_strain
-        draw(self.output, curves, points, alloy, source_line(scan.source), beside, label)
+        drawn: Any = draw(curves, points, alloy, source_line(scan.source), beside, label, **self.size)
+        save_figure(drawn, self.file)
         return {'drawn': self.figure, 'alloy': alloy}
 
     def _draw_map(self, scan: AlloyScan, known: AlloyScan | None) -> dict[str, Any]:
@@ -100,8 +102,7 @@ class AlloyPlot(FileAction):
         if known is not None:
             found = known.phases.arrays
             markers = (*axes(found['formulas']), found['phases'])
-        plot_phase_map(
-            self.output,
+        drawn = plot_phase_map(
             *axes(arrays['formulas']),
             arrays['energy_difference_ev'],
             f'Fraction of {self.x}',
@@ -109,7 +110,9 @@ class AlloyPlot(FileAction):
             'E(fcc) - E(bcc)' + (' by the model' if scan.predicted else ''),
             source_line(scan.source),
             markers,
+            **self.size,
         )
+        save_figure(drawn, self.file)
         return {'drawn': 'map', 'n_alloys': len(arrays['names'])}
 
     def _draw_parity(self, scan: AlloyScan | None, model: AlloyScan | None) -> dict[str, Any]:
@@ -121,5 +124,5 @@ class AlloyPlot(FileAction):
             raise ActionError('a parity needs a scan and what a model predicted for its alloys: give --predicted')
         known, predicted = paired_differences(scan, model)
         title = 'Difference of the phases, predicted and computed'
-        plot_phase_parity(self.output, known, predicted, title, source_line(scan.source))
+        save_figure(plot_phase_parity(known, predicted, title, source_line(scan.source), **self.size), self.file)
         return {'drawn': 'parity', 'n_alloys': len(known)}

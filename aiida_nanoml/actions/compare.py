@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from aiida_nanoml.actions.base import ArchiveAction, FileAction, Result, Step, step
+from aiida_nanoml.actions.base import ArchiveAction, Result, Step, step
 from aiida_nanoml.actions.common import TARGETS
 from aiida_nanoml.actions.errors import ActionError, InputError
 from aiida_nanoml.actions.fields import OUTPUT, AnyModel, argument, option, output_option
+from aiida_nanoml.actions.figures import FigureAction
 from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from aiida_nanoml.provenance.models import ModelRow, ModelTable
 
 
-class Compare(ArchiveAction, FileAction):
+class Compare(ArchiveAction, FigureAction):
     """Show how each MODEL differs from the others, and whether their test metrics may be compared.
 
     They may where target, labels and test rows are the same. Rows are compared by the content hashes of their
@@ -55,7 +56,7 @@ class Compare(ArchiveAction, FileAction):
         from aiida_nanoml.provenance.models import tabulate_models
 
         models = self.load_all('models')
-        for path in (self.csv, self.output):
+        for path in (self.csv, self.output and self.file):
             self.check_overwriting(path)
         listed = tabulate_models([model.pk for model in models] or None, self.target, self.kind, self.sort)
         if not listed.rows:
@@ -66,8 +67,8 @@ class Compare(ArchiveAction, FileAction):
             self.csv.write_text(listed.csv(), encoding='utf-8')
             session.note(f'{self.csv} is written')
         if self.output is not None:
-            listed.draw(self.output)
-            session.note(f'{self.output} is written')
+            listed.draw(self.file, **self.size)
+            session.note(f'{self.file} is written')
         return CompareResult(compared, listed.rows[0], self.archive)
 
 

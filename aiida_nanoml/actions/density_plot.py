@@ -6,19 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aiida_nanoml.actions.base import FileAction, Result
+from aiida_nanoml.actions.base import Result
 from aiida_nanoml.actions.density_common import DensityNode, RowField, network_group, origin_line, percent
 from aiida_nanoml.actions.fields import Densities, argument, option, output_option
-from aiida_nanoml.actions.figures import FIGURE_HELP, Figure
+from aiida_nanoml.actions.figures import FIGURE_HELP, Figure, FigureAction
 from aiida_nanoml.actions.nodes import type_name
 from aiida_nanoml.actions.session import Session
+from aiida_nanoml.learning.plot_style import save_figure
 
 if TYPE_CHECKING:
     from aiida_nanoml.data.densities import DensitySetData
     from aiida_nanoml.data.density_model import DensityModelData
 
 
-class DensityPlot(RowField, FileAction):
+class DensityPlot(RowField, FigureAction):
     """Draw a density of NODE in the plane of the atoms, or the errors of a density model.
 
     A prediction of known densities is drawn beside the known density, with its error; --against names densities that
@@ -35,11 +36,11 @@ class DensityPlot(RowField, FileAction):
 
     def perform(self, session: Session) -> Result:
         """Draw the figure."""
-        self.check_overwriting(self.output)
+        self.check_overwriting(self.file)
         found = self.load('node')
         if type_name(found) == 'nanoml.density_model':
-            return DensityFigure(found, self.output, self._draw_errors(found))
-        return DensityFigure(found, self.output, self._draw_maps(found))
+            return DensityFigure(found, self.file, self._draw_errors(found))
+        return DensityFigure(found, self.file, self._draw_maps(found))
 
     def _draw_maps(self, found: DensitySetData) -> dict[str, Any]:
         from aiida_nanoml.densities.resampling import resample_values
@@ -51,13 +52,14 @@ class DensityPlot(RowField, FileAction):
         title = f'{self.name_in(found)}, {found.structures.formulas[self.row]}'
         known = known_density(found, self.row, self.load('against'))
         if known is None:
-            plot_density_maps(self.output, density, title, origin_line(found))
+            save_figure(plot_density_maps(density, title, origin_line(found), **self.size), self.file)
             return {'drawn': 'density', 'row': self.row}
         reference, against = known
         check_same_place(reference.structure, density.structure)
         # The free atoms of a model differ a little from those of the engine: compare the whole densities.
         predicted = resample_values(density.total, reference.shape) - reference.free
-        plot_density_maps(self.output, reference, title, f'{origin_line(against)}\n{origin_line(found)}', predicted)
+        source = f'{origin_line(against)}\n{origin_line(found)}'
+        save_figure(plot_density_maps(reference, title, source, predicted, **self.size), self.file)
         errors = {'nmae': reference.nmae(predicted), 'nmae_free': reference.nmae(0.0)}
         return {'drawn': 'error', 'row': self.row, **errors}
 
@@ -68,7 +70,8 @@ class DensityPlot(RowField, FileAction):
         errors = training_errors(model)
         names, parts, nmae, free = (errors.get_array(key).tolist() for key in ('names', 'parts', 'nmae', 'nmae_free'))
         title = f'Density network {network_group(model)}'
-        plot_nmae(self.output, names, nmae, free, parts, title, str(model.label_source))
+        drawn = plot_nmae(names, nmae, free, parts, title, str(model.label_source), **self.size)
+        save_figure(drawn, self.file)
         return {'drawn': 'errors', 'n_rows': len(names)}
 
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
 from pydantic import model_validator
 
-from aiida_nanoml.actions.base import FileAction, Result
+from aiida_nanoml.actions.base import Result
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import AnyNode, argument, option, output_option
-from aiida_nanoml.actions.figures import FIGURE_HELP, Figure
+from aiida_nanoml.actions.figures import FIGURE_HELP, Figure, FigureAction
 from aiida_nanoml.actions.nodes import type_name
 from aiida_nanoml.actions.session import Session
 
-if TYPE_CHECKING:
-    pass
 
-
-class Plot(FileAction):
+class Plot(FigureAction):
     """Draw NODE: predicted against computed values, their errors against standard deviations, or the learning curve.
 
     NODE is a model, a training, predictions of rows whose values are known (a data set, or predictions that were
@@ -46,11 +43,11 @@ class Plot(FileAction):
         from aiida_nanoml.provenance import drawing
 
         node = self.load('node')
-        self.check_overwriting(self.output)
+        self.check_overwriting(self.file)
         if self.calibration:
-            drawn = drawing.draw_calibration(node, self.output)
+            drawn = drawing.draw_calibration(node, self.file, **self.size)
         elif self.learning_curve or type_name(node) == drawing.HISTORY:
-            drawn = drawing.draw_learning_curve(node, self.output)
+            drawn = drawing.draw_learning_curve(node, self.file, **self.size)
         else:
-            drawn = drawing.draw_parity(node, self.output)
-        return Figure(node, self.output, drawn)
+            drawn = drawing.draw_parity(node, self.file, **self.size)
+        return Figure(node, self.file, drawn)

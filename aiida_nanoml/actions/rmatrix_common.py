@@ -14,6 +14,7 @@ from aiida_nanoml.actions.describe import identity_line
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import OUTPUT, option, output_option
 from aiida_nanoml.actions.session import Session
+from aiida_nanoml.learning.plot_style import Width, save_figure
 from aiida_nanoml.text import aligned
 
 if TYPE_CHECKING:
@@ -204,14 +205,15 @@ def _read_source(source: str, parameters: Mapping[str, Any]) -> tuple[Potential,
     return load_data(source, ('nanoml.potentials',), 'source').potentials[0], {}
 
 
-def draw_transmission(found: Transmission, path: Path, log_scale: bool | None = None) -> None:
+def draw_transmission(found: Transmission, path: Path, log_scale: bool | None = None, width: Width = 'double') -> None:
     """Draw V(x) and T(E) of one potential."""
     from aiida_nanoml.calculations.functions.potentials import method_note
     from aiida_nanoml.transport.plots import plot_transmission
 
     resonances = (found.resonance_energies, found.resonance_widths)
     note = method_note(found.settings)
-    plot_transmission(path, found.potential, found.energies, found.values, resonances, note, log_scale)
+    drawn = plot_transmission(found.potential, found.energies, found.values, resonances, note, log_scale, width=width)
+    save_figure(drawn, path)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from aiida_nanoml.actions.base import FileAction, Result
+from aiida_nanoml.actions.base import Result
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import AnyNode, argument, option, output_option
-from aiida_nanoml.actions.figures import FIGURE_HELP, Figure
+from aiida_nanoml.actions.figures import FIGURE_HELP, Figure, FigureAction
 from aiida_nanoml.actions.rmatrix_common import draw_transmission
 from aiida_nanoml.actions.session import Session
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aiida.orm import CalcJobNode
 
 
-class RmatrixPlot(FileAction):
+class RmatrixPlot(FigureAction):
     """Draw NODE, a transmission or the job or scan that made it: V(x) and T(E), or the map of a scan."""
 
     action: ClassVar[str] = 'rmatrix_plot'
@@ -32,7 +32,7 @@ class RmatrixPlot(FileAction):
         """Draw the figure."""
         from aiida_nanoml.provenance.transmissions import find_transmission_job, read_transmission
 
-        self.check_overwriting(self.output)
+        self.check_overwriting(self.file)
         node = self.load('node')
         job = find_transmission_job(node)
         n_potentials = job.inputs.potentials.n_potentials
@@ -41,8 +41,8 @@ class RmatrixPlot(FileAction):
         elif (self.row or 0) >= n_potentials:
             raise InputError(f'the job {job.pk} has {n_potentials} potentials, counted from 0', 'row')
         else:
-            draw_transmission(read_transmission(job, self.row or 0), self.output, self.log_scale)
-        return Figure(node, self.output)
+            draw_transmission(read_transmission(job, self.row or 0), self.file, self.log_scale, **self.size)
+        return Figure(node, self.file)
 
     def _draw_map(self, job: CalcJobNode) -> None:
         from aiida_nanoml.calculations.functions.potentials import draw_scan
@@ -53,4 +53,4 @@ class RmatrixPlot(FileAction):
             number = job.inputs.potentials.n_potentials
             raise InputError(f'the job {job.pk} has {number} potentials: choose one with {{row}}')
         drawn = (job.inputs.potentials, outputs.transmission, outputs.resonances, outputs.results)
-        draw_scan(self.output, scan.inputs.scan.get_dict(), *drawn, self.log_scale)
+        draw_scan(self.file, scan.inputs.scan.get_dict(), *drawn, self.log_scale, **self.size)

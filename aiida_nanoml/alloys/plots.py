@@ -1,16 +1,14 @@
 """Figures of alloys: curves E(a), stress against strain, maps of the phases, and parity of their energy difference.
 
-They are drawn as those of :mod:`aiida_nanoml.learning.plots`: without pyplot, in the format that the ending of the path
-names. Each phase keeps one colour and one marker in all of them.
+They are drawn as those of :mod:`aiida_nanoml.learning.plots`: functions return axes, and draw on those that they are
+given. Each phase keeps one colour and one marker in all of them.
 """
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,17 +18,15 @@ from aiida_nanoml.alloys.equation_of_state import Floats
 from aiida_nanoml.alloys.phases import UNDECIDED, equilibrium_phases
 from aiida_nanoml.errors import AlloyError
 from aiida_nanoml.learning.arrays import as_targets
-from aiida_nanoml.learning.plot_style import RC, new_figure, save_figure
+from aiida_nanoml.learning.plot_style import BLUE, DASHES, GREY, KNOWN_STYLES, RED, SMALL, Width, drawing
 from aiida_nanoml.structures import PHASES
 
-COLOURS = {'fcc': '#0072B2', 'bcc': '#D55E00'}
-"""Of Okabe and Ito's palette, as in ``learning/plot_style.py``."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-MARKERS = {'fcc': 'o', 'bcc': 's'}
+COLOURS = {phase: KNOWN_STYLES[phase].colour for phase in PHASES}
 
-GREY = '#9a9a9a'
-
-DASHES = (0, (4, 1.5))
+MARKERS = {phase: KNOWN_STYLES[phase].marker for phase in PHASES}
 
 DIFFERENCE = 'E(fcc) − E(bcc)'
 
@@ -42,21 +38,22 @@ Scan = tuple[Curves, Mapping[str, npt.NDArray[Any]]]
 
 
 def plot_curves(
-    path: Path | str,
     curves: Curves,
     points: Mapping[str, npt.NDArray[Any]],
     alloy: str,
     engine_label: str,
     model: Scan | None = None,
     model_label: str = '',
-) -> None:
+    *,
+    width: Width = 'double',
+    ax: Axes | None = None,
+) -> list[Axes]:
     """Draw E(a) of both phases of an alloy: points, equations of state and their minima.
 
     fcc and bcc stand side by side, since their lattice constants differ, with one axis for the energy above the lowest
     minimum of the engine, or above its lowest point where no phase has a minimum. A curve without an equation of state
     is shown by its points, with its status in the panel.
 
-    :param path: file to write.
     :param curves: of the engine.
     :param points: columns (n,) of its scan: ``curve``, number of the curve; ``lattice_constant_ang``, Å; ``energy_ev``,
         eV per atom, NaN if unknown.
@@ -65,6 +62,9 @@ def plot_curves(
     :param model: curves and points of a model, drawn dashed. Its energies must have the zero of those of the engine:
         nothing is shifted here.
     :param model_label: what the model is called.
+    :param width: of a figure of its own, in columns of a journal.
+    :param ax: axes in whose place the panels are drawn; ``None``: a figure of its own.
+    :returns: the axes of fcc and of bcc.
     :raises AlloyError: no such alloy, no energy of it, an empty label, or columns that are missing or do not match.
     """
     _require_labels(engine_label, model, model_label)
@@ -73,34 +73,36 @@ def plot_curves(
     if model is not None:
         scans.append(_curves_of(model, alloy, model_label, columns))
     zero, zero_name = _zero(scans[0], alloy)
-    import matplotlib as mpl
-
-    with mpl.rc_context(RC):
-        figure, panels = new_figure(6.6, 4.3, panels=len(PHASES))
+    with drawing(ax, width, 3.9 if width == 'double' else 4.6, panels=len(PHASES)) as canvas:
+        panels = canvas.panels
         panels[1].sharey(panels[0])
         panels[1].tick_params(labelleft=False)
         for axes, phase in zip(panels, PHASES, strict=True):
             notes = []
             for number, scan in enumerate(scans):
                 _draw_curve(axes, scan[phase], phase, zero, by_model=number > 0)
-                notes.append(('', 'model: ')[number] + _minimum_note(scan[phase]))
+                note = _minimum_note(scan[phase])
+                notes.append(note if width == 'double' else note.replace(', ', '\n'))
+            if model is not None:
+                notes = [f'{whose}: {note}' for whose, note in zip(('engine', 'model'), notes, strict=True)]
             _finish_panel(axes, phase, notes, empty=not any(len(scan[phase].columns['energy_ev']) for scan in scans))
         low, high = panels[0].get_ylim()
-        panels[0].set_ylim(low, high + (0.08 + 0.07 * len(scans)) * (high - low))
+        lines = len(scans) * (1 if width == 'double' else 2)
+        panels[0].set_ylim(low, high + (0.08 + 0.07 * lines) * (high - low))
         panels[0].set_ylabel(f'Energy (meV/atom)\nabove the {zero_name}')
         verdicts = [_verdict(curves, alloy, engine_label)]
         if model is not None:
             verdicts.append(_verdict(model[0], alloy, model_label))
-        figure.suptitle(_wrap_lines([_title(curves, alloy), *verdicts], 90), fontsize=9)
-        figure.legend(handles=_curve_handles(model_label), loc='outside lower center', ncols=3, frameon=False)
-        save_figure(figure, path)
+        canvas.write_title('\n'.join([_title(curves, alloy), *verdicts]))
+        canvas.add_legend(_curve_handles(model_label))
+    return panels
 
 
 def _finish_panel(axes: Any, phase: str, notes: list[str], *, empty: bool) -> None:
     """Write title, notes and axes of a panel of E(a)."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.text(0.5, 0.97, '\n'.join(notes), transform=axes.transAxes, ha='center', va='top', fontsize=8)
+    axes.text(0.5, 0.97, '\n'.join(notes), transform=axes.transAxes, ha='center', va='top', fontsize=SMALL)
     axes.axhline(0, color=GREY, linewidth=0.6, zorder=0)
     axes.set_title(phase)
     axes.set_xlabel('Lattice constant (Å)')
@@ -111,21 +113,22 @@ def _finish_panel(axes: Any, phase: str, notes: list[str], *, empty: bool) -> No
 
 
 def plot_stress_strain(
-    path: Path | str,
     curves: Curves,
     points: Mapping[str, npt.NDArray[Any]],
     alloy: str,
     engine_label: str,
     model: Scan | None = None,
     model_label: str = '',
-) -> None:
+    *,
+    width: Width = 'single',
+    ax: Axes | None = None,
+) -> Axes:
     """Draw the pressure under isotropic strain a/a0 - 1 of both phases of an alloy.
 
     Each curve is strained from its own minimum. Lines are -dE/dV of its equation of state, markers the pressure by the
     stress that the engine itself gives. A curve without an equation of state has no strain: its status is written
     instead.
 
-    :param path: file to write.
     :param curves: of the engine.
     :param points: columns (n,) of its scan: ``curve``, ``lattice_constant_ang`` and ``energy_ev`` as of
         :func:`plot_curves`; ``stress_pressure_gpa``, GPa, NaN if unknown.
@@ -133,6 +136,9 @@ def plot_stress_strain(
     :param engine_label: engine and protocol of the points.
     :param model: curves and points of a model, drawn dashed; its points need no stress.
     :param model_label: what the model is called.
+    :param width: of a figure of its own, in columns of a journal.
+    :param ax: axes to draw on; ``None``: a figure of its own.
+    :returns: the axes.
     :raises AlloyError: no such alloy, no equation of state of either phase by the engine, an empty label, or columns
         that are missing or do not match.
     """
@@ -142,10 +148,8 @@ def plot_stress_strain(
     if not any(curve.usable for curve in scan.values()):
         states = ', '.join(f'{phase}: {curve.status}' for phase, curve in scan.items())
         raise AlloyError(f'{alloy} has no equation of state to strain ({states}): draw its curves E(a)')
-    import matplotlib as mpl
-
-    with mpl.rc_context(RC):
-        figure, axes = new_figure(5.2, 4.6)
+    with drawing(ax, width, 3.6) as canvas:
+        axes = canvas.panels[0]
         axes.axhline(0, color=GREY, linewidth=0.6, zorder=0)
         axes.axvline(0, color=GREY, linewidth=0.6, zorder=0)
         for phase, curve in scan.items():
@@ -158,10 +162,10 @@ def plot_stress_strain(
                 )
         axes.set_xlabel('Isotropic strain a/a$_0$ − 1 (%)')
         axes.set_ylabel('Pressure (GPa)')
-        named = [_title(curves, alloy), engine_label, *([f'model: {model_label}'] if predicted else [])]
-        axes.set_title(_wrap_lines(named, 70), fontsize=9)
-        figure.legend(loc='outside lower center', ncols=2, frameon=False)
-        save_figure(figure, path)
+        named = [_title(curves, alloy), engine_label, *([model_label] if predicted else [])]
+        canvas.write_title('\n'.join(named))
+        canvas.add_legend(columns=2)
+    return axes
 
 
 def _mark_stress(axes: Any, curve: _Curve, phase: str) -> None:
@@ -181,7 +185,6 @@ def _mark_stress(axes: Any, curve: _Curve, phase: str) -> None:
 
 
 def plot_phase_map(
-    path: Path | str,
     x: npt.ArrayLike,
     y: npt.ArrayLike,
     energy_difference_ev: npt.ArrayLike,
@@ -190,14 +193,16 @@ def plot_phase_map(
     title: str,
     engine_label: str,
     known: tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike] | None = None,
-) -> None:
+    *,
+    width: Width = 'single',
+    ax: Axes | None = None,
+) -> Axes:
     """Draw which phase is stable in a section of composition space, by E(fcc) - E(bcc).
 
     The difference is interpolated between neighbouring compositions, and the boundary of the phases is where it
     vanishes. Nothing is interpolated across undecided compositions, and nothing at all where the compositions span no
     area: then each is a square of its own. Alloys of one composition are averaged.
 
-    :param path: file to write.
     :param x: (k,) fractions along the first axis.
     :param y: (k,) fractions along the second axis.
     :param energy_difference_ev: (k,) E(fcc) - E(bcc), eV per atom; NaN where undecided.
@@ -206,6 +211,9 @@ def plot_phase_map(
     :param title: above the figure.
     :param engine_label: engine and protocol of the energies, or of those that the model learnt from.
     :param known: (m,) fractions x and y and (m,) phases of compositions that the engine has computed.
+    :param width: of a figure of its own, in columns of a journal.
+    :param ax: axes to draw on; ``None``: a figure of its own.
+    :returns: the axes of the map.
     :raises AlloyError: an empty label, no composition or none decided, or an unknown phase.
     :raises DatasetError: fractions that are not finite, or lengths that do not match.
     """
@@ -220,15 +228,15 @@ def plot_phase_map(
     marked = _known_phases(known) if known is not None else []
     places, difference = _average(places, difference)
     decided = np.isfinite(difference)
-    import matplotlib as mpl
+    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import BoundaryNorm
     from matplotlib.ticker import MaxNLocator
 
     limit = max(float(np.abs(difference[decided]).max()), 0.1)
     levels = MaxNLocator(14, symmetric=True).tick_values(-limit, limit)
-    with mpl.rc_context(RC):
-        figure, axes = new_figure(5.4, 5.0)
-        mapping = mpl.cm.ScalarMappable(BoundaryNorm(levels, 256), 'RdBu_r')
+    with drawing(ax, width, 3.4 if width == 'single' else 5.4) as canvas:
+        axes = canvas.panels[0]
+        mapping = ScalarMappable(BoundaryNorm(levels, 256), 'RdBu_r')
         _draw_differences(axes, places, difference, mapping, levels)
         if not decided.all():
             axes.scatter(*places[~decided].T, c=GREY, marker='x', s=24, linewidths=1.0, label=UNDECIDED)
@@ -237,16 +245,15 @@ def plot_phase_map(
             axes.scatter(*of_phase.T, **style, s=42, label=f'{phase} by the engine', zorder=4)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        axes.set_title(_wrap_lines([title, engine_label], 66), fontsize=9)
+        canvas.write_title(f'{title}\n{engine_label}')
         margin = np.maximum(0.03 * np.ptp(places, axis=0), 0.02)
         (left, bottom), (right, top) = places.min(axis=0) - margin, places.max(axis=0) + margin
         axes.set(xlim=(left, right), ylim=(bottom, top))
-        bar = figure.colorbar(mapping, ax=axes, label=f'{DIFFERENCE} (meV/atom)', spacing='proportional')
-        bar.ax.set_title('bcc', fontsize=8.5)
-        bar.ax.set_xlabel('fcc', fontsize=8.5)
-        if axes.get_legend_handles_labels()[0]:
-            figure.legend(loc='outside lower center', ncols=2, frameon=False)
-        save_figure(figure, path)
+        bar = canvas.figure.colorbar(mapping, ax=axes, label=f'{DIFFERENCE} (meV/atom)', spacing='proportional')
+        bar.ax.set_title('bcc', fontsize=SMALL)
+        bar.ax.set_xlabel('fcc', fontsize=SMALL)
+        canvas.add_legend(columns=2)
+    return axes
 
 
 def _draw_differences(axes: Any, places: Floats, difference: Floats, mapping: Any, levels: Any) -> None:
@@ -266,15 +273,23 @@ def _draw_differences(axes: Any, places: Floats, difference: Floats, mapping: An
 
 
 def plot_phase_parity(
-    path: Path | str, reference_ev: npt.ArrayLike, predicted_ev: npt.ArrayLike, title: str, engine_label: str
-) -> None:
+    reference_ev: npt.ArrayLike,
+    predicted_ev: npt.ArrayLike,
+    title: str,
+    engine_label: str,
+    *,
+    width: Width = 'single',
+    ax: Axes | None = None,
+) -> Axes:
     """Draw predicted against computed E(fcc) - E(bcc): its sign is the phase, and two quadrants are wrong.
 
-    :param path: file to write.
     :param reference_ev: (n,) differences of the engine, eV per atom.
     :param predicted_ev: (n,) differences of the model, eV per atom.
     :param title: above the figure.
     :param engine_label: engine and protocol of the reference.
+    :param width: of a figure of its own, in columns of a journal.
+    :param ax: axes to draw on; ``None``: a figure of its own.
+    :returns: the axes.
     :raises AlloyError: an empty label.
     :raises DatasetError: no alloy, numbers that are not finite, or lengths that do not match.
     """
@@ -283,18 +298,17 @@ def plot_phase_parity(
     predicted = 1e3 * as_targets(predicted_ev, 'predicted energy differences', n_rows=len(reference))
     right = (reference < 0) == (predicted < 0)
     limit = 1.08 * max(float(np.abs([reference, predicted]).max()), 1.0)
-    import matplotlib as mpl
     from matplotlib.patches import Rectangle
 
-    with mpl.rc_context(RC):
-        figure, axes = new_figure(4.4, 5.4)
+    with drawing(ax, width, 4.2 if width == 'single' else 6.5) as canvas:
+        axes = canvas.panels[0]
         for corner in ((-limit, 0.0), (0.0, -limit)):
             axes.add_patch(Rectangle(corner, limit, limit, color='#f0f0f0', linewidth=0, zorder=0))
         axes.axhline(0, color='black', linewidth=0.6, zorder=1)
         axes.axvline(0, color='black', linewidth=0.6, zorder=1)
         axes.plot([-limit, limit], [-limit, limit], color='black', linewidth=0.8, linestyle=DASHES, zorder=1)
         size = float(np.clip(18 * np.sqrt(300 / len(right)), 4, 24))
-        for which, colour, marker, name in ((right, '#0072B2', 'o', 'right'), (~right, '#D55E00', 'X', 'wrong')):
+        for which, colour, marker, name in ((right, BLUE, 'o', 'right'), (~right, RED, 'X', 'wrong')):
             axes.scatter(
                 reference[which],
                 predicted[which],
@@ -308,21 +322,16 @@ def plot_phase_parity(
                 zorder=2,
             )
         error = float(np.mean(np.abs(predicted - reference)))
-        corner_style = {'transform': axes.transAxes, 'fontsize': 8}
+        corner_style = {'transform': axes.transAxes, 'fontsize': SMALL}
         axes.text(0.02, 0.98, 'fcc taken for bcc', ha='left', va='top', **corner_style)
         axes.text(0.98, 0.02, 'bcc taken for fcc', ha='right', va='bottom', **corner_style)
         axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect='equal')
         axes.set_xlabel(f'{DIFFERENCE} (meV/atom),\n{engine_label}')
         axes.set_ylabel(f'Predicted {DIFFERENCE} (meV/atom)')
-        axes.set_title(_wrap_lines([title], 54), fontsize=9)
-        figure.legend(
-            loc='outside lower center',
-            ncols=2,
-            frameon=False,
-            title=f'phase right: {right.mean():.1%}, MAE = {error:.3g} meV/atom, n = {len(right)}',
-            title_fontsize=8.5,
-        )
-        save_figure(figure, path)
+        canvas.write_title(title)
+        judged = f'phase right: {right.mean():.1%}, MAE = {error:.3g} meV/atom, n = {len(right)}'
+        canvas.add_legend(columns=2, title=judged)
+    return axes
 
 
 @dataclass(frozen=True)
@@ -476,16 +485,13 @@ def _title(curves: Curves, alloy: str) -> str:
     return f'{", ".join(formulas.tolist())} ({alloy})'
 
 
-def _wrap_lines(lines: list[str], width: int) -> str:
-    return '\n'.join(textwrap.fill(line, width) for line in '\n'.join(lines).split('\n'))
-
-
 def _verdict(curves: Curves, alloy: str, label: str) -> str:
     phases = equilibrium_phases(curves)
     row = int(np.flatnonzero(phases.names == alloy)[0])
     if not phases.decided[row]:
         return f'{label}: {UNDECIDED}'
-    return f'{label}: {phases.phases[row]}, {DIFFERENCE} = {1e3 * phases.energy_difference_ev[row]:+.1f} meV/atom'
+    difference = f'{1e3 * phases.energy_difference_ev[row]:+.1f}\N{NO-BREAK SPACE}meV/atom'
+    return f'{label}: {phases.phases[row]}, {DIFFERENCE} = {difference}'
 
 
 def _curve_handles(model_label: str) -> list[Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiida_nanoml.errors import ProvenanceError
+from aiida_nanoml.learning.plot_style import Width, save_figure
 from aiida_nanoml.provenance.graph import load_records
 
 if TYPE_CHECKING:
@@ -20,11 +21,12 @@ TRAINING, PREDICTION = 'TrainCalculation', 'PredictCalculation'
 HISTORY = 'core.array.xy'
 
 
-def draw_parity(node: Node, output: Path) -> dict[str, Any]:
+def draw_parity(node: Node, output: Path, width: Width = 'single') -> dict[str, Any]:
     """Draw predicted against computed values.
 
     :param node: a model, a training, predictions of rows whose values are known, or a workflow that made a model.
     :param output: file to write; its ending chooses the format.
+    :param width: in columns of a journal.
     :returns: what was drawn, and of how many rows.
     :raises ProvenanceError: the node has another type, is not finished, or there are no known values to compare with.
     """
@@ -38,15 +40,16 @@ def draw_parity(node: Node, output: Path) -> dict[str, Any]:
     attributes = model.base.attributes
     target = find_target(attributes.get('target'))
     title = parity_title(target, attributes.get('kind'), attributes.get('baseline', None))
-    plot_parity(output, parts, title, str(source), baseline, target)
+    save_figure(plot_parity(parts, title, str(source), baseline, target, width=width), output)
     return {'drawn': 'parity', 'n_rows': sum(len(known) for known, _ in parts.values())}
 
 
-def draw_calibration(node: Node, output: Path) -> dict[str, Any]:
+def draw_calibration(node: Node, output: Path, width: Width = 'single') -> dict[str, Any]:
     """Draw errors against predicted standard deviations.
 
     :param node: as of :func:`draw_parity`.
     :param output: file to write; its ending chooses the format.
+    :param width: in columns of a journal.
     :returns: what was drawn, and of how many rows.
     :raises ProvenanceError: as :func:`draw_parity`, or the model has no calibration.
     """
@@ -74,7 +77,8 @@ def draw_calibration(node: Node, output: Path) -> dict[str, Any]:
     target = find_target(attributes.get('target'))
     title = parity_title(target, attributes.get('kind'), attributes.get('baseline', None))
     source = str(LabelSource.from_dict(attributes.get('labels')))
-    plot_calibration(output, parts, predictions.calibration, title, source, target.unit)
+    drawn = plot_calibration(parts, predictions.calibration, title, source, target.unit, width=width)
+    save_figure(drawn, output)
     return {'drawn': 'calibration', 'n_rows': sum(len(error) for _, error in parts.values())}
 
 
@@ -118,11 +122,12 @@ def _split_parts(dataset: Any, predictions: Any) -> tuple[Parts, Pair | None]:
     return parts, baseline if predictions.base.attributes.get('baseline', None) else None
 
 
-def draw_learning_curve(node: Node, output: Path) -> dict[str, Any]:
+def draw_learning_curve(node: Node, output: Path, width: Width = 'single') -> dict[str, Any]:
     """Draw the losses over the epochs of a training.
 
     :param node: a network, its training, or the history of one.
     :param output: file to write; its ending chooses the format.
+    :param width: in columns of a journal.
     :returns: what was drawn, and of how many epochs.
     :raises ProvenanceError: there is no such history.
     """
@@ -142,7 +147,7 @@ def draw_learning_curve(node: Node, output: Path) -> dict[str, Any]:
         raise ProvenanceError(f'pk {node.pk} is not the history of a training')
     card = job.outputs.model.card
     loss_label = make_model(card.kind, **card.parameters).loss_label(card.unit)
-    plot_learning_curve(output, losses, f'Model {card.kind}', loss_label)
+    save_figure(plot_learning_curve(losses, f'Model {card.kind}', loss_label, width=width), output)
     return {'drawn': 'learning curve', 'n_epochs': len(losses['loss'])}
 
 

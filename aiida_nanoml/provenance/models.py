@@ -22,6 +22,7 @@ from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.learning.dataset import GAP
 from aiida_nanoml.learning.identity import content_hash
 from aiida_nanoml.learning.metrics import mae_standard_error
+from aiida_nanoml.learning.plot_style import Width, save_figure
 from aiida_nanoml.learning.splits import SPLITS
 from aiida_nanoml.learning.targets import TARGETS
 from aiida_nanoml.provenance.graph import in_parts, load_records, read_arrays, select
@@ -178,10 +179,11 @@ class ModelTable:
         """Return one table of all, a row for each model; a column that does not apply is empty."""
         return csv_text([_COLUMNS, *map(_csv_line, self.rows)])
 
-    def draw(self, path: Path) -> None:
+    def draw(self, path: Path, width: Width = 'double') -> None:
         """Draw the mean absolute test error of each model, in a panel for each section.
 
         :param path: file to write; its ending chooses the format (png, pdf, svg).
+        :param width: in columns of a journal.
         :raises ProvenanceError: no model has test rows.
         :raises DatasetError: there is no such format.
         """
@@ -207,7 +209,7 @@ class ModelTable:
                 ]
         if not panels:
             raise ProvenanceError('none of the models was evaluated on test rows: there is no test error to draw')
-        plot_test_errors(path, panels)
+        save_figure(plot_test_errors(panels, width=width), path)
 
 
 def quantity(target: str, unit: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import textwrap
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import Any
 
 from aiida import orm
 
-from aiida_nanoml.learning.plot_style import RC, new_figure, save_figure
+from aiida_nanoml.learning.plot_style import BLUE, drawing, save_figure, wrap_text
 from aiida_nanoml.provenance.graph import ProvenanceGraph
 from aiida_nanoml.provenance.grouping import Edge, Grouping, Layout, group_nodes, lay_out, with_products
 from aiida_nanoml.provenance.lineage import Lineage, lineage_of, starts
@@ -37,17 +36,17 @@ MOST_BOXES = 24
 """Number of boxes that fit on a page; above it, the rounds of active learning are drawn as one."""
 
 _IN_LAYER = 4
-_LETTERS = 30
 _WIDTH, _LINE, _PAD, _GAP, _BETWEEN = 1.62, 0.115, 0.07, 0.12, 0.3
 """Inches: width of a box, height of a line, margin in a box, distance of boxes and of layers."""
 _COUNTS = ('structures', 'rows', 'potentials', 'densities')
 """Facts that are summed over the nodes of a box."""
 _CACHED = 'from the cache'
 _MOST_VALUES = 5
-_LETTERS_PER_INCH = 17
 _PAGE = 7.0
 """Smallest width of a picture in inches: the text width of a page of A4, with margins."""
 _FONT = 6.5
+_ROOM = 72 * (_WIDTH - 2 * _PAD) * 0.92
+"""Points of a line in a box; the first one is bold, and wider than it is measured."""
 
 _NOT_DRAWN = ('core.dict', 'core.str', 'core.int', 'core.float', 'core.bool', 'core.list', 'core.remote')
 """Types of inputs that are not drawn if no process made them; codes are not drawn either."""
@@ -256,7 +255,7 @@ def _box(roles: Sequence[Role], steps: int) -> Box:
             lines.append(f'{name}: {len(distinct):,} different')
     if steps > 1 and role.is_process:
         lines.append(f'in {steps} rounds')
-    wrapped = [part for line in lines for part in textwrap.wrap(line, _LETTERS)]
+    wrapped = [part for line in lines for part in wrap_text(line, _ROOM, _FONT).split('\n')]
     return Box(tuple(wrapped), role.is_process, role.marked)
 
 
@@ -317,8 +316,6 @@ class _Frame:
 
 
 def _draw(boxes: Sequence[Box], grouping: Grouping, caption: str, path: Path | str) -> None:
-    import matplotlib as mpl
-
     units = with_products(grouping, [number for number, box in enumerate(boxes) if box.is_process])
     unit_of = {group: number for number, unit in enumerate(units) for group in unit}
     edges = {(unit_of[source], unit_of[target]): n_links for (source, target), n_links in grouping.edges.items()}
@@ -328,11 +325,11 @@ def _draw(boxes: Sequence[Box], grouping: Grouping, caption: str, path: Path | s
     everywhere = [*layout.centres, *(x for route in layout.routes.values() for x in route)]
     left, right = min(everywhere) - _WIDTH / 2 - 0.2, max(everywhere) + _WIDTH / 2 + 0.2
     width, middle = max(_PAGE, right - left), (left + right) / 2
-    text = textwrap.wrap(caption, int(_LETTERS_PER_INCH * (width - 0.4)))
+    text = wrap_text(caption, 72 * (width - 0.4), _FONT + 0.5).split('\n')
     bottom = frame.bottom[-1] + 0.2 + (len(text) + 1) * 1.3 * _LINE
-    with mpl.rc_context(RC):
-        figure, axes = new_figure(width, bottom)
-        figure.set_layout_engine('none')
+    with drawing(None, width, bottom) as canvas:
+        axes = canvas.panels[0]
+        canvas.figure.set_layout_engine('none')
         axes.set_position((0, 0, 1, 1))
         axes.set(xlim=(middle - width / 2, middle + width / 2), ylim=(bottom, 0))
         axes.set_axis_off()
@@ -350,15 +347,13 @@ def _draw(boxes: Sequence[Box], grouping: Grouping, caption: str, path: Path | s
                 _draw_box(axes, boxes[group], layout.centres[number], y)
                 y += boxes[group].height
         axes.text(middle - width / 2 + 0.2, bottom - 0.1, '\n'.join(text), fontsize=_FONT + 0.5, va='bottom')
-        save_figure(figure, path)
+    save_figure(axes, path)
 
 
 def _draw_box(axes: Any, box: Box, x: float, top: float) -> None:
     from matplotlib.patches import FancyBboxPatch
 
-    edge, fill, style = (
-        ('#B87400', '#FCE9C8', 'square,pad=0') if box.is_process else ('#0072B2', '#DCEAF6', 'round,pad=0')
-    )
+    edge, fill, style = ('#B87400', '#FCE9C8', 'square,pad=0') if box.is_process else (BLUE, '#DCEAF6', 'round,pad=0')
     axes.add_patch(
         FancyBboxPatch(
             (x - _WIDTH / 2, top),

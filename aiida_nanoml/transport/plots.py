@@ -1,23 +1,24 @@
 """Figures of transmissions: the potential beside T(E), and T over the energy and a parameter.
 
-They are drawn as those of :mod:`aiida_nanoml.learning.plots`: without pyplot, in the format that the ending of the path
-names. They take plain arrays, so that what was stored can be drawn without solving anything again.
+They are drawn as those of :mod:`aiida_nanoml.learning.plots`: functions return axes, and draw on those that they are
+given. They take plain arrays, so that what was stored can be drawn without solving anything again.
 """
 
 from __future__ import annotations
 
 import math
-import textwrap
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
 
 from aiida_nanoml.errors import TransportError
-from aiida_nanoml.learning.plot_style import RC, new_figure, save_figure
+from aiida_nanoml.learning.plot_style import BLUE, GREY, RED, SMALL, Canvas, Width, drawing
 from aiida_nanoml.transport.potential import Floats, Potential
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 LEAST = 1e-30
 """Transmissions below this are not drawn on a logarithmic scale."""
@@ -26,7 +27,7 @@ LOG_BELOW = 1e-3
 """The scale is logarithmic when the median of the transmission is below this."""
 
 MOST_LABELS = 6
-"""Resonances that get a label; the narrowest ones, when there are more."""
+"""Resonances that get a label, where there is room for as many; the narrowest ones, when there are more."""
 
 MOST_LINES = 6
 """Values of a parameter that are drawn as lines; more become a map."""
@@ -36,13 +37,6 @@ MOST_ROWS = 500
 
 INTERVALS = 2000
 """Parts of an axis, finer than a figure shows; a curve keeps at most four points in each of them."""
-
-BLUE = '#0072B2'
-"""Of Okabe and Ito's palette, as in ``learning/plot_style.py``."""
-
-RED = '#D55E00'
-
-GREY = '#9a9a9a'
 
 LINE_STYLES = ('-', (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1.2)), (0, (8, 3)))
 
@@ -56,14 +50,16 @@ MOST_DIGITS = 12
 
 
 def plot_transmission(
-    path: Path | str,
     potential: Potential,
     energies: ArrayLike,
     transmission: ArrayLike,
     resonances: tuple[ArrayLike, ArrayLike] | None = None,
     note: str = '',
     log_scale: bool | None = None,
-) -> None:
+    *,
+    width: Width = 'double',
+    ax: Axes | None = None,
+) -> list[Axes]:
     """Draw a potential and, on the same axis of the energy, its transmission.
 
     V(x) stands at the left, continued into both leads, T(E) at the right with E upwards. The axis ends one range of the
@@ -74,16 +70,17 @@ def plot_transmission(
     below the step of the energies, so that the curve does not show its height. The narrowest :data:`MOST_LABELS` are
     labelled.
 
-    :param path: file to write.
     :param potential: its name and mass become the title.
     :param energies: (n,) in eV, ascending.
     :param transmission: (n,) probabilities.
     :param resonances: (m,) energies and (m,) widths in eV; those outside of the energies are left out.
     :param note: second line of the title, for example ``'512 cosines, correction coupled'``.
     :param log_scale: whether T has a logarithmic scale; None: when its median is below :data:`LOG_BELOW`.
+    :param width: of a figure of its own, in columns of a journal.
+    :param ax: axes in whose place the panels are drawn; ``None``: a figure of its own.
+    :returns: the axes of V(x) and of T(E).
     :raises TransportError: arrays that do not fit or are not finite, energies that do not ascend, transmissions that
         are no probabilities, or a logarithmic scale for no transmission above :data:`LEAST`.
-    :raises DatasetError: the ending of the path names no format.
     """
     grid, probabilities = _check_transmissions(energies, transmission, None)
     found = _pair(resonances, 'the energies of the resonances', 'their widths')
@@ -92,27 +89,22 @@ def plot_transmission(
     found = found[:, (grid[0] <= found[0]) & (found[0] <= grid[-1])]
     logarithmic = _is_logarithmic(grid, probabilities, log_scale)
     low, high = _energy_limits(potential, grid)
-    import matplotlib as mpl
-
-    with mpl.rc_context(RC | {'hatch.linewidth': 0.5}):
-        figure, (left, right) = new_figure(6.8, 4.2, panels=2)
+    with drawing(ax, width, 3.9, panels=2) as canvas:
+        left, right = canvas.panels
         right.sharey(left)
         right.tick_params(labelleft=False)
         left.set_ylim(low, high)
         _draw_potential(left, potential, found[0])
         _draw_transmission(right, float(potential.leads.max()), grid, probabilities, logarithmic)
         _mark_resonances(right, grid, *found)
-        # By label: both leads, and T(E) below their edges, are shaded alike.
-        handles = {
-            handle.get_label(): handle for axes in (left, right) for handle in axes.get_legend_handles_labels()[0]
-        }
-        figure.legend(handles=handles.values(), loc='outside lower center', ncols=len(handles), frameon=False)
-        _write_title(figure, _title(potential), note)
-        save_figure(figure, path)
+        canvas.add_legend(columns=5)
+        _write_title(canvas, _title(potential), note)
+        canvas.fit_texts()
+        _name_resonances(right, *found)
+    return canvas.panels
 
 
 def plot_scan(
-    path: Path | str,
     parameter_title: str,
     values: ArrayLike,
     energies: ArrayLike,
@@ -121,7 +113,10 @@ def plot_scan(
     title: str = '',
     note: str = '',
     log_scale: bool | None = None,
-) -> None:
+    *,
+    width: Width = 'single',
+    ax: Axes | None = None,
+) -> Axes:
     """Draw the transmission over the energy and a parameter.
 
     Up to :data:`MOST_LINES` values are lines T(E), more are a map, and a single energy is one line over the parameter.
@@ -129,7 +124,6 @@ def plot_scan(
     :data:`MOST_ROWS` energies, means over as many even intervals are shown, in which no narrow peak is lost.
     Resonances are short lines in a map, and ticks above the curves, one row of ticks for each value.
 
-    :param path: file to write.
     :param parameter_title: what is varied, with its unit: ``'Separation (nm)'``.
     :param values: (p,) of the parameter, in any order, each once.
     :param energies: (n,) in eV, ascending.
@@ -138,9 +132,11 @@ def plot_scan(
     :param title: first line of the title.
     :param note: second line of the title.
     :param log_scale: as of :func:`plot_transmission`.
+    :param width: of a figure of its own, in columns of a journal.
+    :param ax: axes to draw on; ``None``: a figure of its own.
+    :returns: the axes of the lines or of the map.
     :raises TransportError: as of :func:`plot_transmission`; a value that is there twice, or a resonance of a value that
         was not computed.
-    :raises DatasetError: the ending of the path names no format.
     """
     parameter, order = _sort_parameter(values)
     grid, probabilities = _check_transmissions(energies, transmissions, len(parameter))
@@ -151,27 +147,21 @@ def plot_scan(
         raise TransportError(f'there are resonances for {strange[0]:g}, which is no value of the parameter')
     found = found[:, (grid[0] <= found[1]) & (found[1] <= grid[-1])]
     logarithmic = _is_logarithmic(grid, probabilities, log_scale)
-    import matplotlib as mpl
-
-    with mpl.rc_context(RC | {'hatch.linewidth': 0.5}):
-        figure, axes = new_figure(5.6, 4.3)
+    with drawing(ax, width, 3.2 if width == 'single' else 4.4) as canvas:
+        axes = canvas.panels[0]
         if len(grid) == 1:
             _draw_parameter(axes, parameter, probabilities, logarithmic)
             axes.set_xlabel(parameter_title, parse_math=False)
             title = '\n'.join(filter(None, [title, f'E = {grid[0]:g} eV']))
         elif len(parameter) <= MOST_LINES:
             _draw_lines(axes, parameter, grid, probabilities, found, logarithmic)
-            entries = len(axes.get_legend_handles_labels()[0])
-            columns = math.ceil(entries / math.ceil(entries / 4))
-            legend = figure.legend(loc='outside lower center', ncols=columns, frameon=False, title=parameter_title)
-            legend.get_title().set(parse_math=False, fontsize=8.5)
+            canvas.add_legend(columns=4, title=parameter_title)
         else:
-            _draw_map(figure, axes, parameter, grid, probabilities, found, logarithmic)
+            _draw_map(canvas.figure, axes, parameter, grid, probabilities, found, logarithmic)
             axes.set_xlabel(parameter_title, parse_math=False)
-            if axes.get_legend_handles_labels()[0]:
-                figure.legend(loc='outside lower center', ncols=2, frameon=False)
-        _write_title(figure, title, note)
-        save_figure(figure, path)
+            canvas.add_legend(columns=2)
+        _write_title(canvas, title, note)
+    return axes
 
 
 def _numbers(given: Any, title: str, shape: tuple[int, ...] | None = None) -> Floats:
@@ -320,7 +310,7 @@ def _note_extreme(axes: Any, text: str, energy: float, side: str) -> None:
         textcoords='offset points',
         ha='center',
         va=side,
-        fontsize=8,
+        fontsize=SMALL,
         bbox={'boxstyle': 'round,pad=0.2', 'facecolor': 'white', 'edgecolor': 'none', 'alpha': 0.9},
         zorder=4,
     )
@@ -343,7 +333,7 @@ def _stretches(potential: Potential, energy: float) -> list[tuple[float, float]]
 
 
 def _mark_resonances(axes: Any, grid: Floats, energies: Floats, widths: Floats) -> None:
-    """Put triangles at the right of the axes, and labels beside them."""
+    """Put triangles at the right of the axes."""
     if len(grid) > 1:
         after = np.clip(np.searchsorted(grid, energies), 1, len(grid) - 1)
         resolved = grid[after] - grid[after - 1] < widths
@@ -365,10 +355,17 @@ def _mark_resonances(axes: Any, grid: Floats, energies: Floats, widths: Floats) 
                 markeredgewidth=0.8,
                 label=label,
             )
-    named = np.sort(np.argsort(widths, kind='stable')[:MOST_LABELS])
+
+
+def _name_resonances(axes: Any, energies: Floats, widths: Floats) -> None:
+    """Put energies and widths beside the triangles, as many as have room."""
+    beside = axes.get_yaxis_transform()
+    height = 72 * axes.get_window_extent().height / axes.get_figure(root=True).dpi
+    gap = 2.6 * SMALL / height
+    named = np.sort(np.argsort(widths, kind='stable')[: min(MOST_LABELS, int(1 / gap))])
     named = named[np.argsort(energies[named], kind='stable')]
     low, high = axes.get_ylim()
-    places = _spread_apart((energies[named] - low) / (high - low), 0.105)
+    places = _spread_apart((energies[named] - low) / (high - low), gap)
     for row, place, text in zip(named, places, _energy_texts(energies[named], high - low), strict=True):
         axes.annotate(
             f'{text} eV\n{_width_text(widths[row])}',
@@ -377,7 +374,7 @@ def _mark_resonances(axes: Any, grid: Floats, energies: Floats, widths: Floats) 
             xytext=(1.13, place),
             textcoords='axes fraction',
             va='center',
-            fontsize=7.5,
+            fontsize=SMALL,
             linespacing=1.1,
             arrowprops={'arrowstyle': '-', 'linewidth': 0.5, 'color': GREY, 'shrinkA': 1, 'relpos': (0, 0.5)},
             annotation_clip=False,
@@ -446,7 +443,7 @@ def _draw_lines(
 ) -> None:
     import matplotlib as mpl
 
-    colours = mpl.colormaps['viridis'](np.linspace(0, 0.85, len(parameter)))
+    colours = mpl.colormaps['viridis'](np.linspace(0, 0.78, len(parameter)))
     height = 0.035
     strip = height * len(parameter) if resonances.size else 0.0
     _scale_transmission(axes, 'y', probabilities, logarithmic, strip)
@@ -546,7 +543,6 @@ def _title(potential: Potential) -> str:
     return ', '.join(filter(None, [potential.name, *parts]))
 
 
-def _write_title(figure: Any, title: str, note: str) -> None:
-    lines = [textwrap.fill(line, 90) for line in (*title.split('\n'), note) if line.strip()]
+def _write_title(canvas: Canvas, title: str, note: str) -> None:
     # Names are written as they are: a dollar sign does not begin a formula.
-    figure.suptitle('\n'.join(lines), fontsize=9, parse_math=False)
+    canvas.write_title('\n'.join(line for line in (*title.split('\n'), note) if line.strip()), parse_math=False)

@@ -15,6 +15,7 @@ from aiida_nanoml.errors import DensityError
 from aiida_nanoml.learning.density.model_files import load_density_model
 from aiida_nanoml.learning.density.network import metrics_of
 from aiida_nanoml.learning.density.plots import plot_density_maps
+from aiida_nanoml.learning.plot_style import save_figure
 from aiida_nanoml.structures import StructureSet, place
 from aiida_nanoml.worker.densities import DensityFiles, Metrics, columns_of, mean_metrics
 from aiida_nanoml.worker.files import read_arrays, read_job, write_arrays, written_in_one_step
@@ -74,9 +75,10 @@ def density_predict(folder: Path, progress: Callable[[int, int], None], threads:
             name = str(structures.names[row]) or f'structure {row}'
             path = figures / f'density_{row:02d}.png'
             if reference is None:
-                plot_density_maps(path, predicted.density, name, learnt)
+                drawn = plot_density_maps(predicted.density, name, learnt)
             else:
-                plot_density_maps(path, reference, name, learnt, predicted.density.total - reference.free)
+                drawn = plot_density_maps(reference, name, learnt, predicted.density.total - reference.free)
+            save_figure(drawn, path)
         progress(row + 1, len(structures))
     write_arrays(folder / PREDICTED_STRUCTURES_FILE, structures.to_arrays())
     columns = {'charge_defect': defects, 'seconds': seconds} | (columns_of(rows) if rows else {})

@@ -13,6 +13,7 @@ from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.density.model_files import save_density_model
 from aiida_nanoml.learning.density.network import DensityNetwork, PredictedDensity, metrics_of
 from aiida_nanoml.learning.density.plots import plot_density_maps, plot_nmae
+from aiida_nanoml.learning.plot_style import save_figure
 from aiida_nanoml.learning.plots import plot_learning_curve
 from aiida_nanoml.structures import StructureSet
 from aiida_nanoml.structures.vacuum import measure_vacuum
@@ -85,12 +86,10 @@ def density_train(folder: Path, progress: Callable[[int, int], None], threads: i
     figures = folder / FIGURES_FOLDER
     figures.mkdir(exist_ok=True)
     title = f'Density network {network.settings.group}'
-    plot_learning_curve(
-        figures / LEARNING_CURVE_FILE, network.history_, title, 'Mean absolute error / mean absolute difference'
-    )
+    losses = plot_learning_curve(network.history_, title, 'Mean absolute error / mean absolute difference')
+    save_figure(losses, figures / LEARNING_CURVE_FILE)
     names = [name for _, name in labels]
-    plot_nmae(
-        figures / NMAE_FILE,
+    errors = plot_nmae(
         names,
         [found['nmae'] for found in rows],
         [found['nmae_free'] for found in rows],
@@ -98,11 +97,12 @@ def density_train(folder: Path, progress: Callable[[int, int], None], threads: i
         title,
         str(source),
     )
+    save_figure(errors, figures / NMAE_FILE)
     if worst is not None:
         _, name, known, predicted = worst
         # Against the free atoms of the engine, so that an error of the fitted ones is seen, too.
         difference = predicted.density.total - known.free
-        plot_density_maps(figures / MAPS_FILE, known, f'{title}: {name}', str(source), difference)
+        save_figure(plot_density_maps(known, f'{title}: {name}', str(source), difference), figures / MAPS_FILE)
     history = {f'history_{name}': np.array(losses) for name, losses in network.history_.items()}
     columns = columns_of(rows) | {'parts': np.array([part for part, _ in labels]), 'names': np.array(names)}
     write_arrays(folder / RESULTS_FILE, columns | history)

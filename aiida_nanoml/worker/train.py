@@ -14,6 +14,7 @@ from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.arrays import Floats
 from aiida_nanoml.learning.dataset import Dataset
 from aiida_nanoml.learning.model_files import save_model
+from aiida_nanoml.learning.plot_style import save_figure
 from aiida_nanoml.learning.plots import plot_calibration, plot_learning_curve, plot_parity
 from aiida_nanoml.learning.registry import make_model
 from aiida_nanoml.learning.splits import SPLITS, check_leakage
@@ -90,15 +91,15 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
     saved = save_model(model, folder / MODEL_FOLDER, card, domain)
     parts, baseline = parity_parts(dataset, columns['value'])
     title, source = parity_title(target, job.kind, job.baseline), str(LabelSource.from_dict(job.labels))
-    plot_parity(folder / parity_file(target), parts, title, source, baseline, target)
+    save_figure(plot_parity(parts, title, source, baseline, target), folder / parity_file(target))
     if calibration is not None:
         parts_by_name = calibration_parts(dataset, columns)
-        plot_calibration(folder / CALIBRATION_FILE, parts_by_name, calibration, title, source, target.unit)
+        drawn = plot_calibration(parts_by_name, calibration, title, source, target.unit)
+        save_figure(drawn, folder / CALIBRATION_FILE)
     history = {name: np.array(losses) for name, losses in model.history_.items()}
     if model.history_:
-        plot_learning_curve(
-            folder / LEARNING_CURVE_FILE, model.history_, f'Model {job.kind}', loss_label=model.loss_label(target.unit)
-        )
+        drawn = plot_learning_curve(model.history_, f'Model {job.kind}', loss_label=model.loss_label(target.unit))
+        save_figure(drawn, folder / LEARNING_CURVE_FILE)
     write_arrays(
         folder / RESULTS_FILE,
         columns

@@ -67,7 +67,7 @@ CHAINS = (
         'docs/howto/pseudopotentials.md',
         'docs/howto/compare_models.md',
     ),
-    ('docs/tutorials/python_api.md', 'docs/topics/features.md'),
+    ('docs/tutorials/python_api.md', 'docs/topics/features.md', 'docs/howto/figures.md'),
     (
         'docs/howto/own_engine.md',
         'docs/howto/own_action.md',

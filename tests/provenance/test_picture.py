@@ -22,8 +22,8 @@ def model(dataset, record_process, model_folder):
 
 
 def words(path):
-    """What is written: matplotlib draws outlines and keeps the words as comments."""
-    return re.findall(r'<!-- (.*?) -->', path.read_text())
+    """What is written, line by line."""
+    return re.findall(r'<text[^>]*>(.*?)</text>', path.read_text(encoding='utf-8'))
 
 
 def test_nodes_of_one_part_are_one_box(model, tmp_path, flake_labels):

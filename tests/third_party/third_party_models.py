@@ -87,8 +87,12 @@ class SeedStudy(Study):
 
         return dataset, fit_model(self.model.make(seed), dataset, progress)
 
-    def figure(self, path, table, source):
-        path.write_text(f'{len(table["seed"])} rows, {source}')
+    def figure(self, table, source, *, width='double', ax=None):
+        from aiida_nanoml.learning.plot_style import drawing
+
+        with drawing(ax, width, 2.0) as canvas:
+            canvas.write_title(f'{len(table["seed"])} rows, {source}')
+        return canvas.panels[0]
 
 
 NEIGHBOURS = ModelKind(NeighboursRegressor, 'mean of the nearest training rows')

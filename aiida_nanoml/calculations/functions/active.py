@@ -120,6 +120,7 @@ def tabulate_rounds(
         energies in eV, NaN if absent), ``figures`` (error versus number of labels, and the table as CSV) and
         ``summary``.
     """
+    from aiida_nanoml.learning.plot_style import save_figure
     from aiida_nanoml.learning.plots import plot_rounds
 
     hashes = pool.structures.hashes
@@ -158,10 +159,8 @@ def tabulate_rounds(
         summary |= {'random_mae': float(random.get_array('mae')[-1]), 'random_n_learnt': int(curves['random'][0][-1])}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
-        plot_rounds(
-            path / ROUNDS_FIGURE, curves, f'{settings["n_held_out"]} held-out structures', str(source),
-            settings.get('target_mae'),
-        )  # fmt: skip
+        title = f'{settings["n_held_out"]} held-out structures'
+        save_figure(plot_rounds(curves, title, str(source), settings.get('target_mae')), path / ROUNDS_FIGURE)
         lines = [','.join(ROUND_COLUMNS), *(','.join(str(row[name]) for name in ROUND_COLUMNS) for row in rows)]
         (path / ROUNDS_TABLE).write_text('\n'.join(lines) + '\n', encoding='utf-8')
         figures = orm.FolderData(tree=folder)

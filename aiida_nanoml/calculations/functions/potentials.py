@@ -14,6 +14,7 @@ from aiida.engine import calcfunction
 from aiida_nanoml.calculations.functions.base import csv_text, refusing
 from aiida_nanoml.data.potentials import PotentialSetData
 from aiida_nanoml.errors import TransportError
+from aiida_nanoml.learning.plot_style import Width, save_figure
 from aiida_nanoml.transport.planar_average import make_average_potential
 from aiida_nanoml.transport.potential import Potential, PotentialSet
 from aiida_nanoml.transport.presets import UNITS, make_potential, vary_potential, vary_preset
@@ -157,18 +158,19 @@ def draw_scan(
     resonances: orm.ArrayData,
     results: orm.Dict,
     log_scale: bool | None = None,
+    width: Width = 'single',
 ) -> None:
     """Draw T(E) over the values of a scan.
 
     :param path: file to write; its ending chooses the format.
     :param log_scale: as of :func:`~aiida_nanoml.transport.plots.plot_scan`. The others are those of
         :func:`tabulate_transmissions`.
+    :param width: in columns of a journal.
     """
     from aiida_nanoml.transport.plots import plot_scan
 
     found = resonances.arrays
-    plot_scan(
-        path,
+    drawn = plot_scan(
         parameter_title(scan['parameter']),
         scan['values'],
         transmission.get_x()[1],
@@ -177,7 +179,9 @@ def draw_scan(
         title=potentials.base.attributes.get('names')[0].rpartition(',')[0],
         note=method_note(results.get_dict()['settings']),
         log_scale=log_scale,
+        width=width,
     )
+    save_figure(drawn, path)
 
 
 def scanned_potentials(

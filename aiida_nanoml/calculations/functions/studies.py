@@ -18,6 +18,7 @@ from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import DatasetError, StructureError
 from aiida_nanoml.learning.dataset import GAP
+from aiida_nanoml.learning.plot_style import save_figure
 from aiida_nanoml.learning.studies.base import Study, Table, rows_of, tabulate
 
 
@@ -93,7 +94,7 @@ def _files(study: Study, table: Table, summary: Table, source: str) -> orm.Folde
         node.base.repository.put_object_from_filelike(io.BytesIO(text.encode()), f'{study.name}_{name}.csv')
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f'{study.name}.png'
-        study.figure(path, table, source)
+        save_figure(study.figure(table, source), path)
         node.base.repository.put_object_from_file(str(path), path.name)
     return node
 

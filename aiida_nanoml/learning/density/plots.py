@@ -1,24 +1,34 @@
 """Figures of densities: maps in the plane of the atoms, and the errors of many structures.
 
-They are drawn as those of :mod:`aiida_nanoml.learning.plots`: without pyplot, in the format that the ending of the path
-names.
+They are drawn as those of :mod:`aiida_nanoml.learning.plots`: functions return axes, and draw on those that they are
+given.
 """
 
 from __future__ import annotations
 
 import itertools
-import textwrap
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aiida_nanoml.densities.density import Density, Values
 from aiida_nanoml.errors import DensityError
-from aiida_nanoml.learning.plot_style import RC, STYLES, new_figure, save_figure
+from aiida_nanoml.learning.plot_style import (
+    BLACK,
+    SMALL,
+    Width,
+    drawing,
+    label_log_axis,
+    shorten_name,
+    styles_of,
+    width_inches,
+)
 from aiida_nanoml.structures import Structure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Floats = NDArray[np.float64]
 
@@ -40,8 +50,8 @@ MARKED_ANG = 2.0
 MOST_NAMES = 40
 """Structures whose names are written below their errors."""
 
-LETTERS_PER_INCH = 12
-"""Letters of a title that fit into the width of a map."""
+MOST_LETTERS = 20
+"""Letters of a name below its error; of longer ones the middle is left out."""
 
 _SPREAD_ANG = 0.1
 """Atoms that spread less than this (root mean square, Å) along a direction do not say how a plane lies."""
@@ -124,36 +134,43 @@ def plane_values(values: ArrayLike, cell: ArrayLike, plane: Plane, right: ArrayL
 
 
 def plot_density_maps(
-    path: Path | str, density: Density, title: str, source: str, predicted: Values | None = None
-) -> None:
+    density: Density,
+    title: str,
+    source: str,
+    predicted: Values | None = None,
+    *,
+    width: Width = 'double',
+    ax: Axes | None = None,
+) -> list[Axes]:
     """Draw a density and its difference to the free atoms in the plane of the atoms, and a prediction beside it.
 
     The density is coloured by its square root, so that bonds and cores are both seen. The predicted difference has the
     colours of the known one, the error has its own.
 
-    :param path: file to write.
     :param density: computed, or predicted where only a prediction is there.
     :param title: above the figure.
     :param source: engine and protocol, or the model with what it learnt from: ``'SIESTA 4.1 / paper'``.
     :param predicted: (n1, n2, n3) predicted difference to the same free-atom density, in electrons/Å³.
+    :param width: of a figure of its own, in columns of a journal.
+    :param ax: axes in whose place the panels are drawn; ``None``: a figure of its own.
+    :returns: the axes of the maps.
     :raises DensityError: there is no source, the meshes differ, or the box is flat.
     """
     if not source.strip():
         raise DensityError('a map of a density must say which engine and protocol it comes from')
     if predicted is not None and np.shape(predicted) != density.shape:
         raise DensityError(f'the prediction has the mesh {np.shape(predicted)}, the density {density.shape}')
-    import matplotlib as mpl
     from matplotlib.colors import PowerNorm
     from matplotlib.ticker import MultipleLocator
 
     cell = density.structure.cell
     plane = molecular_plane(density.structure)
     left, right, bottom, top = plane.extent
-    width, height = right - left, top - bottom
-    pixel = max(PIXEL_ANG, max(width, height) / MOST_PIXELS)
+    wide, tall = right - left, top - bottom
+    pixel = max(PIXEL_ANG, max(wide, tall) / MOST_PIXELS)
     axes_places = (
-        np.linspace(left, right, round(width / pixel) + 1),
-        np.linspace(bottom, top, round(height / pixel) + 1),
+        np.linspace(left, right, round(wide / pixel) + 1),
+        np.linspace(bottom, top, round(tall / pixel) + 1),
     )
 
     def cut(values: Values) -> Floats:
@@ -177,19 +194,23 @@ def plot_density_maps(
         ]
     panels = 1 + len(shown)
     rows = 1 if panels == 2 else 2
-    side = 3.0 / max(width, height)
-    tick = min(step for step in (1, 2, 5, 10, 20, 50, 100, 200) if 8 * step >= max(width, height) or step == 200)
-    with mpl.rc_context(RC):
-        figure, axes = new_figure(2 * (side * width + 1.35), rows * (side * height + 0.75) + 0.55, panels, rows)
+    # Beside a narrow map, its scale would take half of the width.
+    narrow = width == 'single'
+    panel_width = width_inches(width) / 2 - (0.35 if narrow else 0.95)
+    scale: dict[str, Any] = {'location': 'bottom' if narrow else 'right', 'fraction': 0.05, 'pad': 0.03}
+    tick = min(step for step in (1, 2, 5, 10, 20, 50, 100, 200) if 8 * step >= max(wide, tall) or step == 200)
+    inches = rows * (panel_width * tall / wide + (1.1 if narrow else 0.6)) + 0.9
+    with drawing(ax, width, inches, panels, rows) as canvas:
+        figure, axes = canvas.figure, canvas.panels
         limits: dict[str, Any] = {'extent': plane.extent, 'origin': 'lower', 'interpolation': 'bilinear'}
         image = axes[0].imshow(total, norm=PowerNorm(0.5, 0.0, float(total.max())), cmap='viridis', **limits)
-        figure.colorbar(image, ax=axes[0], label='Density (electrons/Å³)', fraction=0.05, pad=0.03)
+        figure.colorbar(image, ax=axes[0], label='electrons/Å³', **scale)
         axes[0].set_title('Density')
         for panel, (name, values, limit) in zip(axes[1:], shown, strict=True):
             # A difference of nothing would have no scale.
             edge = limit or 1.0
             image = panel.imshow(values, vmin=-edge, vmax=edge, cmap='RdBu_r', **limits)
-            figure.colorbar(image, ax=panel, label='electrons/Å³', fraction=0.05, pad=0.03)
+            figure.colorbar(image, ax=panel, label='electrons/Å³', **scale)
             panel.set_title(name)
         handles = [_mark_atoms(panel, density.structure, plane, light=panel is axes[0]) for panel in axes][-1]
         for number, panel in enumerate(axes):
@@ -200,33 +221,35 @@ def plot_density_maps(
                 panel.set_ylabel('Å')
             if number >= panels - 2:
                 panel.set_xlabel('Å')
-        most = int(LETTERS_PER_INCH * figure.get_figwidth())
-        lines = [textwrap.fill(line, most) for line in (title, *source.splitlines())]
-        figure.suptitle('\n'.join(lines), fontsize=RC['axes.titlesize'], parse_math=False)
-        figure.legend(handles=handles, loc='outside lower center', ncols=len(handles), frameon=False)
-        save_figure(figure, path)
+        canvas.write_title(f'{title}\n{source}', parse_math=False)
+        canvas.add_legend(handles, columns=len(handles))
+    return axes
 
 
 def plot_nmae(
-    path: Path | str,
     names: Sequence[str],
     nmae: ArrayLike,
     nmae_free: ArrayLike,
     parts: Sequence[str],
     title: str,
     source: str,
-) -> None:
+    *,
+    width: Width = 'double',
+    ax: Axes | None = None,
+) -> Axes:
     """Draw the error of every structure beside that of the superposition of free atoms.
 
     Structures are drawn by part, and within each part by error. The mean of a part is a line.
 
-    :param path: file to write.
     :param names: (n,) names of the structures.
     :param nmae: (n,) normalised mean absolute errors of the predictions, without unit.
     :param nmae_free: (n,) those of the free atoms.
     :param parts: (n,) part of each structure, for example train or test; parts come in the order of their first row.
     :param title: above the figure.
     :param source: engine and protocol of the densities.
+    :param width: of a figure of its own, in columns of a journal.
+    :param ax: axes to draw on; ``None``: a figure of its own.
+    :returns: the axes.
     :raises DensityError: there are no structures, no source, the lengths differ, or an error is not positive.
     """
     errors, free = (np.asarray(values, dtype=np.float64) for values in (nmae, nmae_free))
@@ -239,21 +262,18 @@ def plot_nmae(
         raise DensityError('a figure of errors must say which engine and protocol gave the densities')
     if not ((errors > 0) & (free > 0) & np.isfinite(errors + free)).all():
         raise DensityError('an error is zero, negative or no number: it has no place on a logarithmic axis')
-    import matplotlib as mpl
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
     kinds = list(dict.fromkeys(parts))
     order = np.lexsort([errors, np.array([kinds.index(part) for part in parts])])
-    with mpl.rc_context(RC):
-        figure, axes = new_figure(float(np.clip(1.8 + 0.22 * len(names), 4.8, 8.0)), 3.6)
+    with drawing(ax, width, 3.6 if width == 'double' else 4.2) as canvas:
+        axes = canvas.panels[0]
         size = 4.0 if len(names) <= MOST_NAMES else 2.5
         places = np.arange(len(names))
-        axes.plot(places, 100 * free[order], color=STYLES[0][0], marker='o', markersize=size, linestyle='none',
+        axes.plot(places, 100 * free[order], color=BLACK, marker='x', markersize=size, linestyle='none',
                   label=f'free atoms, mean {_percent(free.mean())}')  # fmt: skip
         for number, kind in enumerate(kinds):
             mine = np.array([parts[row] == kind for row in order])
             found = errors[order][mine]
-            colour, marker, _ = STYLES[1:][number % (len(STYLES) - 1)]
+            colour, marker, _ = styles_of(kinds)[kind]
             ratio = free[order][mine].mean() / found.mean()
             caption = f'{kind}, mean {_percent(found.mean())}, n = {len(found)}, {ratio:.1f} × below free atoms'
             axes.plot(places[mine], 100 * found, color=colour, marker=marker, markersize=1.2 * size, linestyle='none',
@@ -264,22 +284,20 @@ def plot_nmae(
                 axes.axvline(ends[0] - 0.1, color='#b8b8b8', linewidth=0.6, linestyle=(0, (1, 2)))
         axes.set_yscale('log')
         everything = 100 * np.concatenate([errors, free])
-        axes.set_ylim(everything.min() / 1.5, everything.max() * 3)
-        low, high = axes.get_ylim()
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,)))
-        axes.yaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_ylim(everything.min() / 1.5, everything.max() * 1.5)
+        label_log_axis(axes.yaxis)
         axes.set_xlim(-0.8, len(names) - 0.2)
         axes.tick_params(axis='x', length=0)
         if len(names) <= MOST_NAMES:
-            axes.set_xticks(places, [names[row] for row in order], rotation=90, fontsize=7, parse_math=False)
+            shown = [shorten_name(names[row], MOST_LETTERS) for row in order]
+            axes.set_xticks(places, shown, rotation=90, fontsize=SMALL, parse_math=False)
         else:
             axes.set_xticks([])
             axes.set_xlabel(f'{len(names)} structures')
         axes.set_ylabel('NMAE (%)')
-        axes.set_title(f'{title}\n{source}', fontsize=RC['legend.fontsize'], parse_math=False)
-        axes.legend(frameon=False, loc='upper left', fontsize=7.5)
-        save_figure(figure, path)
+        canvas.write_title(f'{title}\n{source}', parse_math=False)
+        canvas.add_legend(columns=2)
+    return axes
 
 
 def _together(structure: Structure) -> Floats:

@@ -6,7 +6,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -15,9 +14,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aiida_nanoml.errors import DatasetError, NanomlError
 from aiida_nanoml.learning.dataset import GAP, Dataset
+from aiida_nanoml.learning.plot_style import Width
 from aiida_nanoml.learning.targets import find_target
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from aiida_nanoml.learning.model import Model
 
 DEFAULT_KIND = 'transfer'
@@ -141,12 +143,16 @@ class Study(ABC):
         """
 
     @abstractmethod
-    def figure(self, path: Path, table: Table, source: str) -> None:
+    def figure(
+        self, table: Table, source: str, *, width: Width = 'double', ax: Axes | None = None
+    ) -> Axes | list[Axes]:
         """Draw the study.
 
-        :param path: file to write.
         :param table: rows of all seeds.
         :param source: engine and protocol of the labels.
+        :param width: of a figure of its own, in columns of a journal.
+        :param ax: axes to draw on, or in whose place panels are drawn; ``None``: a figure of its own.
+        :returns: the axes, or those of all panels.
         """
 
     def check(self, rows: Mapping[str, int], training_share: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -11,7 +10,7 @@ from pydantic import Field
 
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.dataset import GAP, Dataset
-from aiida_nanoml.learning.plot_style import RC, new_figure, save_figure
+from aiida_nanoml.learning.plot_style import GREY, ORANGE, RED, Width, drawing
 from aiida_nanoml.learning.studies.base import (
     DEFAULT_KIND,
     EpochProgress,
@@ -25,6 +24,8 @@ from aiida_nanoml.learning.studies.base import (
 )
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from aiida_nanoml.learning.model import Model
 
 NETWORK_GRID: Mapping[str, list[Any]] = {
@@ -148,13 +149,13 @@ class HyperparametersStudy(Study):
             )
         return {'best': cells}
 
-    def figure(self, path: Path, table: Table, source: str) -> None:
+    def figure(self, table: Table, source: str, *, width: Width = 'double', ax: Axes | None = None) -> list[Axes]:
         """Draw R² of the validation rows of every combination, once for each hyperparameter; the best one is marked."""
-        import matplotlib as mpl
-
         ranked = self.ranked(table)
-        with mpl.rc_context(RC):
-            figure, panels = new_figure(max(3.4, 2.1 * len(self.grid)), 3.2, panels=len(self.grid))
+        columns = min(len(self.grid), 3 if width == 'double' else 1)
+        lines = -(-len(self.grid) // columns)
+        with drawing(ax, width, 0.8 + 2.2 * lines, panels=len(self.grid), rows=lines) as canvas:
+            panels = canvas.panels
             for axes, (name, values) in zip(panels, self.grid.items(), strict=True):
                 labels = [_shown(value) for value in values]
                 if 'r2_validation' in ranked:
@@ -165,10 +166,11 @@ class HyperparametersStudy(Study):
                         place + spread,
                         ranked['r2_validation'],
                         yerr=np.nan_to_num(ranked['r2_validation_std']),
-                        fmt='o',
+                        linestyle='none',
                         markersize=3.5,
-                        color='#0072B2',
-                        ecolor='#9a9a9a',
+                        color=ORANGE,
+                        marker='^',
+                        ecolor=GREY,
                         elinewidth=0.8,
                         capsize=1.5,
                         label='validation',
@@ -178,7 +180,7 @@ class HyperparametersStudy(Study):
                         ranked['r2_validation'][:1],
                         '*',
                         markersize=11,
-                        color='#D55E00',
+                        color=RED,
                         label='best on validation',
                     )
                 axes.set_xticks(range(len(labels)), [f'{label:g}' if isinstance(label, float) else label
@@ -187,11 +189,11 @@ class HyperparametersStudy(Study):
                 axes.set_xlabel(name)
                 bottom, top = axes.get_ylim()
                 axes.set_ylim(max(bottom, -0.5), top)
-            panels[0].set_ylabel('R² of the validation rows')
-            if panels[0].get_legend_handles_labels()[0]:
-                panels[0].legend(frameon=False)
-            figure.suptitle(f'Hyperparameters, model {self.model.kind}. {self.target.title}: {source}', fontsize=9)
-            save_figure(figure, path)
+            for axes in panels[::columns]:
+                axes.set_ylabel('R² of the validation rows')
+            canvas.add_legend()
+            canvas.write_title(f'Hyperparameters, model {self.model.kind}. {self.target.title}: {source}')
+        return panels
 
 
 def _shown(value: Any) -> float | str:

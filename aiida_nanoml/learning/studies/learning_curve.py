@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -13,7 +12,7 @@ from pydantic import Field
 
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.dataset import UNASSIGNED, Dataset
-from aiida_nanoml.learning.plot_style import RC, STYLES, new_figure, save_figure
+from aiida_nanoml.learning.plot_style import Width, drawing, label_log_axis, styles_of
 from aiida_nanoml.learning.studies.base import (
     EpochProgress,
     Point,
@@ -25,6 +24,8 @@ from aiida_nanoml.learning.studies.base import (
 )
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from aiida_nanoml.learning.model import Model
 
 FEWEST_ROWS = 10
@@ -107,17 +108,16 @@ class LearningCurveStudy(Study):
             cells.append([f'{summary["n_rows"][row]:.0f}', family or 'all', *shown])
         return {'curve': cells}
 
-    def figure(self, path: Path, table: Table, source: str) -> None:
+    def figure(self, table: Table, source: str, *, width: Width = 'double', ax: Axes | None = None) -> list[Axes]:
         """Draw R² and MAE of the test rows against the number of training rows, with deviations over the seeds."""
-        import matplotlib as mpl
-
         summary = self.summary(table)
         families = list(dict.fromkeys(summary['family'].tolist()))
-        with mpl.rc_context(RC):
-            figure, panels = new_figure(7.2, 3.4, panels=2)
-            for number, family in enumerate(families):
+        height = 3.0 if width == 'double' else 5.0
+        with drawing(ax, width, height, panels=2, rows=1 if width == 'double' else 2) as canvas:
+            panels = canvas.panels
+            for family, (colour, marker, _) in styles_of(families).items():
                 rows = chosen(summary, family=family)
-                colour, marker, _ = STYLES[(number + 2) % len(STYLES)]
+                label = f'{family}-NF' if family in ('s', 'h') else family or 'all families'
                 for axes, name in zip(panels, ('r2_test', f'mae_test_{self.target.suffix}'), strict=True):
                     if name not in rows:
                         continue
@@ -130,11 +130,12 @@ class LearningCurveStudy(Study):
                         markersize=4.5,
                         linewidth=1.2,
                         capsize=2.5,
-                        label=f'{family}-NF' if family in ('s', 'h') else family or 'all families',
+                        label=label,
                     )
                     alone = name.replace('test', 'test_baseline')
                     if alone in rows:
-                        axes.axhline(np.nanmean(rows[alone]), color=colour, linestyle=':', linewidth=1.0)
+                        line = {'color': colour, 'linestyle': ':', 'linewidth': 1.0}
+                        axes.axhline(np.nanmean(rows[alone]), **line, label=f'{label}: baseline alone')
             panels[0].set_ylabel('R² of the test rows')
             bottom, top = panels[0].get_ylim()
             panels[0].set_ylim(max(bottom, -0.5), min(top, 1.02))
@@ -142,11 +143,11 @@ class LearningCurveStudy(Study):
             panels[1].set_ylim(bottom=0)
             for axes in panels:
                 axes.set_xscale('log')
+                label_log_axis(axes.xaxis)
                 axes.set_xlabel('Training rows')
-                if axes.get_legend_handles_labels()[0]:
-                    axes.legend(frameon=False)
-            figure.suptitle(f'Learning curve, model {self.model.kind}. {self.target.title}: {source}', fontsize=9)
-            save_figure(figure, path)
+            canvas.add_legend()
+            canvas.write_title(f'Learning curve, model {self.model.kind}. {self.target.title}: {source}')
+        return panels
 
 
 def training_order(dataset: Dataset, seed: int) -> NDArray[np.int64]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -12,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from aiida_nanoml.learning.dataset import Dataset
-from aiida_nanoml.learning.plot_style import RC, STYLES, new_figure, save_figure
+from aiida_nanoml.learning.plot_style import Width, drawing, styles_of
 from aiida_nanoml.learning.studies.base import (
     EpochProgress,
     Point,
@@ -25,6 +24,8 @@ from aiida_nanoml.learning.studies.base import (
 from aiida_nanoml.learning.studies.source_figures import SOURCE, TABLE_1, P
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from aiida_nanoml.learning.model import Model
 
 ALL = 'all'
@@ -122,37 +123,35 @@ class SelectionStudy(Study):
         names = tuple(name for name, keep in zip(dataset.feature_names, kept, strict=True) if keep)
         return replace(dataset, X=dataset.X[:, kept], feature_names=names)
 
-    def figure(self, path: Path, table: Table, source: str) -> None:
+    def figure(self, table: Table, source: str, *, width: Width = 'double', ax: Axes | None = None) -> list[Axes]:
         """Draw R² of the test rows against the number of features: a panel for each family, a line for each method.
 
         Beside VT stands what the source reports, on labels and flakes of its own.
         """
-        import matplotlib as mpl
-
         summary = self.summary(table)
         families = list(dict.fromkeys(summary['family'].tolist()))
-        with mpl.rc_context(RC):
-            figure, panels = new_figure(2.2 + 3.2 * len(families), 3.4, panels=len(families))
+        columns = min(len(families), 3 if width == 'double' else 1)
+        lines = -(-len(families) // columns)
+        with drawing(ax, width, 0.9 + 2.4 * lines, panels=len(families), rows=lines) as canvas:
+            panels = canvas.panels
             for axes, family in zip(panels, families, strict=True):
                 self._panel(axes, chosen(summary, family=family), family)
-            panels[0].set_ylabel('R² of the test rows')
-            figure.legend(
-                *panels[0].get_legend_handles_labels(), frameon=False, fontsize=7.5, loc='outside right center'
-            )
-            figure.suptitle(
-                f'Selection of features, model {self.model.kind}. {self.target.title}: {source}', fontsize=9
-            )
-            save_figure(figure, path)
+            for axes in panels[::columns]:
+                axes.set_ylabel('R² of the test rows')
+            canvas.add_legend(columns=4)
+            canvas.write_title(f'Selection of features, model {self.model.kind}. {self.target.title}: {source}')
+        return panels
 
     def _panel(self, axes: Any, rows: Table, family: str) -> None:
         if 'r2_test' in rows:
             everything = chosen(rows, method=ALL)
             axes.axhline(everything['r2_test'][0], color='black', linewidth=0.8, linestyle='--',
                          label=f'all {everything["parameter"][0]:.0f} features')  # fmt: skip
-            for number, method in enumerate(self.settings.methods):
+            styles = styles_of(self.settings.methods)
+            for method in self.settings.methods:
                 found = chosen(rows, method=method)
                 order = np.argsort(found['n_features'], kind='stable')
-                colour, marker, _ = STYLES[(number + 1) % len(STYLES)] if method != 'random' else STYLES[0]
+                colour, marker, _ = styles[method]
                 axes.errorbar(
                     found['n_features'][order],
                     found['r2_test'][order],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -11,7 +10,7 @@ from pydantic import Field
 
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.dataset import UNASSIGNED, Dataset
-from aiida_nanoml.learning.plot_style import RC, new_figure, save_figure
+from aiida_nanoml.learning.plot_style import SMALL, Width, drawing
 from aiida_nanoml.learning.studies.base import (
     ALL_FAMILIES,
     EpochProgress,
@@ -25,6 +24,8 @@ from aiida_nanoml.learning.studies.base import (
 )
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from aiida_nanoml.learning.model import Model
 
 
@@ -97,10 +98,8 @@ class TransferStudy(Study):
         restricted = dataset.with_split(np.where(others, UNASSIGNED, dataset.split))
         return restricted, fit_model(self.model.make(seed), restricted, progress)
 
-    def figure(self, path: Path, table: Table, source: str) -> None:
+    def figure(self, table: Table, source: str, *, width: Width = 'single', ax: Axes | None = None) -> Axes:
         """Draw the matrix of R²: a row for each family trained on, a column for each tested on."""
-        import matplotlib as mpl
-
         summary = self.summary(table)
         trained = list(dict.fromkeys(summary['train_family'].tolist()))
         tested = list(dict.fromkeys(summary['family'].tolist()))
@@ -111,22 +110,22 @@ class TransferStudy(Study):
                 if 'r2_test' in found:
                     mean[row, column] = found['r2_test'][0]
                     deviation[row, column] = found['r2_test_std'][0]
-        with mpl.rc_context(RC | {'xtick.top': False, 'ytick.right': False}):
-            figure, axes = new_figure(1.6 + 1.1 * len(tested), 1.6 + 0.7 * len(trained))
+        with drawing(ax, width, 1.6 + 0.5 * len(trained)) as canvas:
+            axes = canvas.panels[0]
             image = axes.imshow(np.clip(mean, 0, 1), cmap='cividis', vmin=0, vmax=1, aspect='auto')
             for row, column in np.ndindex(mean.shape):
                 shown = f'{mean[row, column]:.2f}' if np.isfinite(mean[row, column]) else 'failed'
                 if np.isfinite(deviation[row, column]):
                     shown += f'\n± {deviation[row, column]:.2f}'
                 colour = 'black' if mean[row, column] > 0.5 else 'white'
-                axes.text(column, row, shown, ha='center', va='center', fontsize=8.5, color=colour)
+                axes.text(column, row, shown, ha='center', va='center', fontsize=SMALL, color=colour)
             axes.set_xticks(range(len(tested)), tested)
             axes.set_yticks(range(len(trained)), [family or 'all' for family in trained])
-            axes.tick_params(length=0)
+            axes.tick_params(length=0, top=False, right=False)
             axes.set(xlabel='Family tested on', ylabel='Family trained on')
-            axes.set_title(f'Transfer, model {self.model.kind}\n{source}', fontsize=8)
-            figure.colorbar(image, ax=axes, label='R² of the test rows')
-            save_figure(figure, path)
+            canvas.figure.colorbar(image, ax=axes, label='R² of the test rows')
+            canvas.write_title(f'Transfer, model {self.model.kind}\n{source}')
+        return axes
 
     def tables(self, table: Table) -> dict[str, list[list[str]]]:
         """Return the matrix of R²."""
