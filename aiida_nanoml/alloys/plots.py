@@ -165,7 +165,7 @@ def plot_stress_strain(
         named = [_title(curves, alloy), engine_label, *([model_label] if predicted else [])]
         canvas.write_title('\n'.join(named))
         canvas.add_legend(columns=2)
-    return axes
+    return canvas.axes
 
 
 def _mark_stress(axes: Any, curve: _Curve, phase: str) -> None:
@@ -253,7 +253,7 @@ def plot_phase_map(
         bar.ax.set_title('bcc', fontsize=SMALL)
         bar.ax.set_xlabel('fcc', fontsize=SMALL)
         canvas.add_legend(columns=2)
-    return axes
+    return canvas.axes
 
 
 def _draw_differences(axes: Any, places: Floats, difference: Floats, mapping: Any, levels: Any) -> None:
@@ -331,7 +331,7 @@ def plot_phase_parity(
         canvas.write_title(title)
         judged = f'phase right: {right.mean():.1%}, MAE = {error:.3g} meV/atom, n = {len(right)}'
         canvas.add_legend(columns=2, title=judged)
-    return axes
+    return canvas.axes
 
 
 @dataclass(frozen=True)

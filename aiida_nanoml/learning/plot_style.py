@@ -69,9 +69,11 @@ _OTHER_STYLES = (
     Style(BLACK, '*', 22.0),
 )
 
+_FONT = 'DejaVu Sans'
+
 RC = {
     'font.family': 'sans-serif',
-    'font.sans-serif': ['DejaVu Sans'],
+    'font.sans-serif': [_FONT],
     'font.size': 8.0,
     'axes.labelsize': 8.0,
     'axes.titlesize': 8.0,
@@ -143,6 +145,12 @@ class Canvas:
     def figure(self) -> Any:
         """The figure, or the part of one that the axes lie in."""
         return self.panels[0].get_figure()
+
+    @property
+    def axes(self) -> Axes:
+        """The first of the panels."""
+        first: Axes = self.panels[0]
+        return first
 
     def write_title(self, text: str, **style: Any) -> None:
         """Write a title above all panels."""
@@ -274,7 +282,7 @@ def text_width(text: str, size: Any) -> float:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
-    font = FontProperties(family=RC['font.sans-serif'], size=size)
+    font = FontProperties(family=_FONT, size=size)
     widths = [text_to_path.get_text_width_height_descent(line, font, False)[0] for line in text.split('\n')]
     return float(max(widths))
 

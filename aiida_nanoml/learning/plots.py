@@ -120,7 +120,7 @@ def plot_parity(
             _make_square(canvas, axes, share=0.75 if crowded and stacked else 1.0)
         else:
             axes.set_aspect('equal')
-    return axes
+    return canvas.axes
 
 
 def _draw_cloud(
@@ -263,7 +263,7 @@ def plot_learning_curve(
         axes.set_ylabel(loss_label)
         canvas.write_title(title)
         canvas.add_legend(columns=2)
-    return axes
+    return canvas.axes
 
 
 def plot_calibration(
@@ -312,7 +312,7 @@ def plot_calibration(
         axes.set_ylabel(f'Error against {engine_label} ({unit})')
         canvas.write_title(title)
         canvas.add_legend(columns=2)
-    return axes
+    return canvas.axes
 
 
 def plot_rounds(
@@ -358,7 +358,7 @@ def plot_rounds(
         axes.set_ylabel('Mean absolute error (eV)')
         canvas.write_title(title)
         canvas.add_legend()
-    return axes
+    return canvas.axes
 
 
 MOST_MODELS = 40

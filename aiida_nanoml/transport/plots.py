@@ -161,7 +161,7 @@ def plot_scan(
             axes.set_xlabel(parameter_title, parse_math=False)
             canvas.add_legend(columns=2)
         _write_title(canvas, title, note)
-    return axes
+    return canvas.axes
 
 
 def _numbers(given: Any, title: str, shape: tuple[int, ...] | None = None) -> Floats:

@@ -223,7 +223,7 @@ def plot_density_maps(
                 panel.set_xlabel('Å')
         canvas.write_title(f'{title}\n{source}', parse_math=False)
         canvas.add_legend(handles, columns=len(handles))
-    return axes
+    return canvas.panels
 
 
 def plot_nmae(
@@ -297,7 +297,7 @@ def plot_nmae(
         axes.set_ylabel('NMAE (%)')
         canvas.write_title(f'{title}\n{source}', parse_math=False)
         canvas.add_legend(columns=2)
-    return axes
+    return canvas.axes
 
 
 def _together(structure: Structure) -> Floats:

@@ -125,7 +125,7 @@ class TransferStudy(Study):
             axes.set(xlabel='Family tested on', ylabel='Family trained on')
             canvas.figure.colorbar(image, ax=axes, label='R² of the test rows')
             canvas.write_title(f'Transfer, model {self.model.kind}\n{source}')
-        return axes
+        return canvas.axes
 
     def tables(self, table: Table) -> dict[str, list[list[str]]]:
         """Return the matrix of R²."""
