@@ -24,6 +24,7 @@ WIDTHS: dict[str, float] = {'single': 3.375, 'double': 7.0}
 """Widths of figures in inches: one column of a journal, and two."""
 
 FORMATS = ('png', 'pdf', 'svg')
+"""Endings of files that figures can be written to."""
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish; markers differ as well, for print without colour.
 GREY, ORANGE, BLUE, GREEN = '#8a8a8a', '#E69F00', '#0072B2', '#009E73'
