@@ -45,7 +45,7 @@ _MOST_VALUES = 5
 _PAGE = 7.0
 """Smallest width of a picture in inches: the text width of a page of A4, with margins."""
 _FONT = 6.5
-_ROOM = 72 * (_WIDTH - 2 * _PAD) * 0.92
+_ROOM = 72 * (_WIDTH - _PAD) * 0.98
 """Points of a line in a box; the first one is bold, and wider than it is measured."""
 
 _NOT_DRAWN = ('core.dict', 'core.str', 'core.int', 'core.float', 'core.bool', 'core.list', 'core.remote')
