@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -28,6 +28,12 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False  # sets of structures
+        tags.no_validation = True
+        return tags
 
     def _check_parameters(self) -> None:
         check_parameters(type(self), self.get_params(deep=False), what='parameter', error=DescriptorError)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from aiida_nanoml.errors import StructureError
 from aiida_nanoml.structures.elements import ATOMIC_NUMBERS, SYMBOLS
 from aiida_nanoml.structures.neighbours import near_pairs
+from aiida_nanoml.text import first_of
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -26,6 +29,9 @@ LARGEST_COORDINATE = 5e3
 
 HASH_RESOLUTION = 1e-5
 """Coordinates are rounded to this (Å) before they enter a content hash."""
+
+Rows = slice | Sequence[int] | Sequence[str] | NDArray[np.integer] | NDArray[np.bool_] | NDArray[np.str_]
+"""Several structures of a set: a slice, rows, a mask, or names."""
 
 _ARRAYS = ('numbers', 'positions', 'offsets', 'cells', 'pbc', 'names', 'families')
 
@@ -246,14 +252,32 @@ class StructureSet:
     def __iter__(self) -> Iterator[Structure]:
         return (self[row] for row in range(len(self)))
 
-    def __getitem__(self, row: int) -> Structure:
-        """Return one structure, counted from the end if the row is negative.
+    @overload
+    def __getitem__(self, row: int | str) -> Structure: ...  # type: ignore[overload-overlap]  # a text is a sequence of texts
 
+    @overload
+    def __getitem__(self, row: Rows | tuple[Rows, EllipsisType]) -> StructureSet: ...
+
+    def __getitem__(self, row: int | str | Rows | tuple[Rows, EllipsisType]) -> Structure | StructureSet:
+        """Return one structure by its row or name, or a set of several.
+
+        scikit-learn divides a set in this way, by ``[rows, ...]``: sets go through its pipelines, searches and
+        cross-validations as arrays do.
+
+        :param row: a row, counted from the end if it is negative, or a name: one structure. A slice, rows (m,), a mask
+            (n,) or names (m,): a set, see :meth:`select`.
         :raises IndexError: if there is no such row.
+        :raises StructureError: if a name is not that of exactly one structure, or the rows cannot be selected.
         """
+        if isinstance(row, tuple):
+            row = row[0] if len(row) == 2 and row[1] is Ellipsis else list(row)
+        if isinstance(row, str):
+            row = self._row_called(row)
+        if not isinstance(row, int | np.integer):
+            return self.select(row)
         if not -len(self) <= row < len(self):
             raise IndexError(f'row {row} of a set of {len(self)} structures')
-        row %= len(self)
+        row = int(row) % len(self)
         atoms = slice(int(self.offsets[row]), int(self.offsets[row + 1]))
         return Structure(self.numbers[atoms], self.positions[atoms], self.cells[row], self.pbc[row])
 
@@ -268,18 +292,44 @@ class StructureSet:
     def __repr__(self) -> str:
         return f'<StructureSet: {len(self)} structures, {len(self.numbers)} atoms, {"-".join(self.elements)}>'
 
-    def select(self, rows: slice | Sequence[int] | NDArray[np.integer] | NDArray[np.bool_]) -> StructureSet:
+    @property
+    def shape(self) -> tuple[int]:
+        """Number of structures, as the shape of a column."""
+        return (len(self),)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.to_arrays()
+
+    def __setstate__(self, arrays: dict[str, Any]) -> None:
+        self._assign(**arrays)
+
+    def _row_called(self, name: str) -> int:
+        """Return the row of the only structure with a name."""
+        found = np.flatnonzero(self.names == name)
+        if len(found) == 1:
+            return int(found[0])
+        if len(found):
+            rows = first_of([str(row) for row in found.tolist()], 5)
+            raise StructureError(f'{len(found)} structures are called {name!r}, in the rows {rows}: choose by the row')
+        near = difflib.get_close_matches(name, [known for known in self.names.tolist() if known])
+        told = f'; near to it: {", ".join(near)}' if near else ''
+        raise StructureError(f'no structure of the set is called {name!r}{told}')
+
+    def select(self, rows: Rows) -> StructureSet:
         """Return some structures, in the order given, as a new set.
 
-        :param rows: a slice, row numbers (m,), or a mask (n,).
-        :raises StructureError: if a row does not exist, or a mask has not one entry for each structure.
+        :param rows: a slice, row numbers (m,), a mask (n,), or names (m,).
+        :raises StructureError: if a row does not exist, a name is not that of exactly one structure, or a mask has not
+            one entry for each structure.
         """
         if isinstance(rows, slice):
             picked = np.arange(len(self))[rows]
         else:
             wanted = np.asarray(rows)
+            if wanted.ndim == 1 and wanted.dtype.kind == 'U':
+                wanted = np.array([self._row_called(name) for name in wanted.tolist()], dtype=np.int64)
             if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in 'biu'):
-                raise StructureError('rows must be a slice, a row of integers, or a row of booleans')
+                raise StructureError('rows must be a slice, or a list of integers, booleans or names')
             if wanted.dtype == bool and len(wanted) != len(self):
                 raise StructureError(f'a mask of {len(wanted)} entries does not fit a set of {len(self)} structures')
             try:
