@@ -33,6 +33,10 @@ class DatasetError(NanomlError):
     """A data set is malformed: shapes, NaN, units, duplicates, mixed engines or protocols."""
 
 
+class DatasetTypeError(DatasetError, TypeError):
+    """A data set holds something that is no number: for scikit-learn an error of the type."""
+
+
 class ModelError(NanomlError):
     """A model is unknown, corrupt, not trained, or applied to features that it was not trained on."""
 

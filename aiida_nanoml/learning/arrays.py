@@ -1,13 +1,17 @@
-"""Checks of feature matrices and target vectors, for every entry into this package."""
+"""Checks of feature matrices and target vectors, for every entry into this package.
+
+The checks are those of scikit-learn, the errors :class:`~aiida_nanoml.errors.DatasetError`, a ``ValueError``, too.
+"""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from aiida_nanoml.errors import DatasetError, ModelError
+from aiida_nanoml.errors import DatasetError, DatasetTypeError, ModelError
 
 Floats = npt.NDArray[np.float64]
 
@@ -26,9 +30,7 @@ def as_features(X: npt.ArrayLike, name: str = 'X') -> Floats:
     :param name: what to call the matrix in an error.
     :raises DatasetError: wrong number of dimensions, no row or column, not numeric, NaN or infinity.
     """
-    features = _as_floats(X, name)
-    if features.ndim != 2 or 0 in features.shape:
-        raise DatasetError(f'{name} must have the shape (rows, features), both at least 1; got {features.shape}')
+    features = _as_floats(X, name, ensure_2d=True)
     _require_finite(features, name)
     return features
 
@@ -41,11 +43,10 @@ def as_targets(y: npt.ArrayLike, name: str = 'y', n_rows: int | None = None) -> 
     :param n_rows: required length.
     :raises DatasetError: not one-dimensional, empty, wrong length, not numeric, NaN or infinity.
     """
-    targets = _as_floats(y, name)
-    if targets.ndim != 1 or not len(targets):
-        raise DatasetError(f'{name} must have the shape (rows,), at least one row; got {targets.shape}')
-    if n_rows is not None and len(targets) != n_rows:
-        raise DatasetError(f'{name} has {len(targets)} rows, the features have {n_rows}')
+    targets = _as_floats(y, name, ensure_2d=False)
+    if targets.ndim != 1:
+        raise DatasetError(f'{name} must have the shape (rows,), got {targets.shape}')
+    _require_rows(targets, name, n_rows)
     _require_finite(targets, name)
     return targets
 
@@ -53,17 +54,20 @@ def as_targets(y: npt.ArrayLike, name: str = 'y', n_rows: int | None = None) -> 
 def as_target_columns(y: npt.ArrayLike, name: str = 'y', n_rows: int | None = None) -> Floats:
     """Return one target or several as columns of finite ``float64``.
 
-    :param y: (n,) or (n, n_targets) numbers, each column in the unit of its target.
+    :param y: (n,) or (n, n_targets) numbers, each column in the unit of its target. As scikit-learn does, it warns of a
+        single column (n, 1).
     :param name: what to call the columns in an error.
     :param n_rows: required length.
     :returns: (n, n_targets).
     :raises DatasetError: another shape, empty, wrong length, not numeric, NaN or infinity.
     """
-    columns = _as_floats(y, name)
-    if columns.ndim != 2 or 0 in columns.shape:
-        return as_targets(columns, name, n_rows)[:, None]
-    if n_rows is not None and len(columns) != n_rows:
-        raise DatasetError(f'{name} has {len(columns)} rows, the features have {n_rows}')
+    if y is None:
+        raise DatasetError(f'a model requires {name} to be passed, but the target {name} is None')
+    targets = _as_floats(y, name, ensure_2d=False)
+    if targets.ndim == 2 and targets.shape[1] == 1:
+        _warn_of_column(name)
+    columns = targets[:, None] if targets.ndim == 1 else targets
+    _require_rows(columns, name, n_rows)
     _require_finite(columns, name)
     return columns
 
@@ -104,18 +108,33 @@ def lost_in_single_precision(features: Floats) -> npt.NDArray[np.bool_]:
     return np.asarray(lost & ~constant_columns(features))
 
 
-def _as_floats(values: Any, name: str) -> Floats:
+def _as_floats(values: Any, name: str, ensure_2d: bool) -> Floats:
+    from sklearn.utils import check_array
+
     try:
-        array = np.asarray(values)
-        if array.dtype.kind not in 'iuf':
-            raise TypeError(f'dtype {array.dtype}')
-        return np.ascontiguousarray(array, dtype=np.float64)
+        checked = check_array(values, ensure_2d=ensure_2d, ensure_all_finite=False, input_name=name)
+        return np.ascontiguousarray(checked, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise DatasetError(f'{name} must be an array of real numbers: {error}') from error
+        refusal = DatasetTypeError if isinstance(error, TypeError) else DatasetError
+        raise refusal(f'{name} must be an array of real numbers: {error}') from error
+
+
+def _require_rows(array: Floats, name: str, n_rows: int | None) -> None:
+    if n_rows is not None and len(array) != n_rows:
+        raise DatasetError(f'{name} has {len(array)} rows, the features have {n_rows}')
+
+
+def _warn_of_column(name: str) -> None:
+    from sklearn.exceptions import DataConversionWarning
+
+    # The words that scikit-learn's own tests look for.
+    message = f'A column-vector {name} was passed when a 1d array was expected: pass {name}.ravel()'
+    warnings.warn(message, DataConversionWarning, stacklevel=4)
 
 
 def _require_finite(array: Floats, name: str) -> None:
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
         where = ', '.join(f'{axis} {index}' for axis, index in zip(('row', 'column'), bad[0], strict=False))
-        raise DatasetError(f'{name} holds {len(bad)} values that are not finite, the first at {where}')
+        value = 'NaN' if np.isnan(array[tuple(bad[0])]) else 'infinity'
+        raise DatasetError(f'{name} holds {len(bad)} values that are not finite, the first at {where}: {value}')

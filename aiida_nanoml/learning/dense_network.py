@@ -65,7 +65,9 @@ class DenseNetwork(Model):
         deviation of the targets. ``None``: each target is divided by its standard deviation over the training rows;
         several targets need that.
     :param early_stopping: stop when the validation loss has not fallen for ``patience`` epochs, and keep the weights of
-        the best epoch. Needs ``validation_data``.
+        the best epoch.
+    :param validation_fraction: share of the rows given to ``fit`` that is not learnt but watched, drawn with ``seed``,
+        if ``early_stopping`` is set and there are no ``validation_data``. At least one row.
     :param patience: in epochs.
     :param seed: of the initial weights and of the order of the rows. Same seed, same machine: same weights.
 
@@ -102,6 +104,7 @@ class DenseNetwork(Model):
         standardize: Flag = True,
         target_scale: Positive | None = 0.5,
         early_stopping: Flag = True,
+        validation_fraction: Annotated[float, Field(strict=True, gt=0, lt=1)] = 0.1,
         patience: Count = 30,
         seed: Seed = 0,
     ) -> None:
@@ -119,6 +122,7 @@ class DenseNetwork(Model):
         self.standardize = standardize
         self.target_scale = target_scale
         self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
         self.patience = patience
         self.seed = seed
 
@@ -133,11 +137,11 @@ class DenseNetwork(Model):
 
         :param X: (n, n_features) features.
         :param y: (n,) values of one target, for the gap eV; or (n, n_targets), the main target first.
-        :param validation_data: features and targets to watch, never trained on.
+        :param validation_data: features and targets to watch, never trained on. ``None``: with ``early_stopping``, a
+            ``validation_fraction`` of the rows.
         :param progress: called after every epoch.
-        :raises DatasetError: shapes, NaN or infinity.
-        :raises ModelError: hyperparameters of the wrong type, ``early_stopping`` without ``validation_data``, or a
-            training that diverged.
+        :raises DatasetError: shapes, NaN or infinity, or a single row, of which none can be watched.
+        :raises ModelError: hyperparameters of the wrong type, or a training that diverged.
         """
         check_parameters(type(self), self.get_params(deep=False))
         features = as_features(X)
@@ -152,6 +156,8 @@ class DenseNetwork(Model):
             )
         if not self.standardize:
             self._check_single_precision(features)
+        if self.early_stopping and validation is None:
+            (features, targets), validation = self._divide(features, targets)
         scaling = self._scaling(features, targets)
         kernels, biases = self._initial_layers(features.shape[1], targets.shape[1])
         watched = None if validation is None else scaling.apply(*validation)
@@ -160,8 +166,7 @@ class DenseNetwork(Model):
         with training_loop(settings, kernels, biases, scaling.apply(features, targets), watched) as loop:
             self.history_, self.best_epoch_ = self._train(loop, progress)
             self.network_ = self._trained_layers(loop.core, scaling)
-        self.n_features_in_ = features.shape[1]
-        self.n_targets_ = targets.shape[1]
+        self._set_trained(X, targets.shape[1])
         return self
 
     def check_targets(self, n_targets: int) -> None:
@@ -208,6 +213,11 @@ class DenseNetwork(Model):
         self.network_ = network
         self.history_ = read_history(folder / HISTORY_FILE)
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.positive_only = self.output == 'softplus'
+        return tags
+
     def _predict_targets(self, features: Floats) -> Floats:
         targets: Floats = self.network_.predict_members(features).mean(axis=1)
         return targets
@@ -224,8 +234,6 @@ class DenseNetwork(Model):
     ) -> tuple[Floats, Floats] | None:
         """Check the features and targets to watch."""
         if given is None:
-            if self.early_stopping:
-                raise ModelError('early_stopping needs validation_data: pass it, or set early_stopping=False')
             return None
         features = as_features(given[0], 'validation X')
         require_width(features, n_features)
@@ -233,6 +241,19 @@ class DenseNetwork(Model):
         if targets.shape[1] != n_targets:
             raise DatasetError(f'y has {n_targets} targets, validation y has {targets.shape[1]}')
         return features, targets
+
+    def _divide(self, features: Floats, targets: Floats) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+        """Draw the rows to watch; return features and targets of the others, and of the rows to watch."""
+        n_rows = len(features)
+        if n_rows < 2:
+            raise DatasetError(
+                'early_stopping watches some rows and learns the others, and there is 1 sample: pass validation_data, '
+                'or set early_stopping=False'
+            )
+        n_watched = min(max(1, round(self.validation_fraction * n_rows)), n_rows - 1)
+        order = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, 2]))).permutation(n_rows)
+        watched, learnt = np.sort(order[:n_watched]), np.sort(order[n_watched:])
+        return (features[learnt], targets[learnt]), (features[watched], targets[watched])
 
     def _check_single_precision(self, features: Floats) -> None:
         lost = np.flatnonzero(lost_in_single_precision(features))

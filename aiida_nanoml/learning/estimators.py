@@ -82,8 +82,7 @@ class TargetRegressor(Model):
             pipeline.steps[-1] = (name, TransformedTargetRegressor(regressor, transformer=StandardScaler()))
         self.pipeline_ = self._train(pipeline, features, targets if targets.shape[1] > 1 else targets[:, 0])
         self.history_ = {}
-        self.n_features_in_ = features.shape[1]
-        self.n_targets_ = targets.shape[1]
+        self._set_trained(X, targets.shape[1])
         return self
 
     def _train(self, pipeline: Pipeline, features: Floats, targets: Floats) -> Pipeline:

@@ -15,6 +15,10 @@ FORMER_CLASSES: Mapping[str, str] = MappingProxyType({'DenseNetwork': 'GapNetwor
 """Former names of model classes by their current ones."""
 
 
+LATER_DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({'DenseNetwork': {'validation_fraction': 0.1}})
+"""Hyperparameters that version 0.1 does not have by class, with the value at which a model does what it did then."""
+
+
 def with_current_names(hyperparameters: Mapping[str, Any], known: Container[str] = ()) -> dict[str, Any]:
     """Return hyperparameters under their current names.
 
@@ -28,6 +32,15 @@ def with_current_names(hyperparameters: Mapping[str, Any], known: Container[str]
             raise ModelError(f'{name} is the former name of {current}: give one of them')
         named[current] = value
     return named
+
+
+def without_later_defaults(model: str, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hyperparameters without those that version 0.1 does not have and that are at their defaults.
+
+    :param model: name of the class.
+    """
+    later = LATER_DEFAULTS.get(model, {})
+    return {name: value for name, value in hyperparameters.items() if name not in later or value != later[name]}
 
 
 def with_former_names(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:

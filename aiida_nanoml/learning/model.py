@@ -10,12 +10,18 @@ from typing import Any, ClassVar, Literal, Self, overload
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import validate_data
 
 from aiida_nanoml.errors import ModelError
-from aiida_nanoml.learning.arrays import Floats, as_features, require_width
+from aiida_nanoml.learning.arrays import Floats, as_features
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called after every epoch with the epoch (from 1), the number of epochs, and the losses."""
+
+
+class NotTrainedError(ModelError, NotFittedError):  # type: ignore[misc]
+    """A model that is not trained cannot do what was asked for; for scikit-learn, it is not fitted."""
 
 
 class Model(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc]
@@ -27,6 +33,7 @@ class Model(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
     Attributes:
         ``n_features_in_``: number of features, set by ``fit``.
+        ``feature_names_in_``: their names, if ``fit`` was given a data frame.
         ``n_targets_``: number of targets, set by ``fit``.
         ``history_``: losses of every epoch by name; empty for a model without epochs.
         ``best_epoch_``: the epoch (from 1) whose weights are kept; None for a model without epochs.
@@ -79,7 +86,7 @@ class Model(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc]
             :class:`~aiida_nanoml.learning.uncertainty.Calibration`.
         :returns: (n,) values in the unit of the target, for the gap eV; with ``return_std`` also (n,) deviations, NaN
             if the model knows none.
-        :raises ModelError: not trained, or features of another length.
+        :raises ModelError: not trained (:class:`NotTrainedError`), or other features than those of ``fit``.
         :raises DatasetError: shapes, NaN or infinity.
         """
         features = self._validated_features(X)
@@ -91,7 +98,7 @@ class Model(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
         :param X: (n, n_features) features, as given to ``fit``.
         :returns: (n, n_targets), each in its unit, the main target first.
-        :raises ModelError: not trained, or features of another length.
+        :raises ModelError: not trained (:class:`NotTrainedError`), or other features than those of ``fit``.
         :raises DatasetError: shapes, NaN or infinity.
         """
         return self._predict_targets(self._validated_features(X))
@@ -102,6 +109,17 @@ class Model(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc]
         :param unit: of the target.
         """
         return f'loss ({unit})'
+
+    def require_trained(self) -> None:
+        """Check that the model is trained, or was loaded.
+
+        :raises NotTrainedError: it is not.
+        """
+        if not self.__sklearn_is_fitted__():
+            raise NotTrainedError('the model is not trained: call fit or load a model first')
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, 'n_targets_')
 
     @abstractmethod
     def fitted_state(self) -> dict[str, Any]:
@@ -136,8 +154,16 @@ class Model(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc]
         return np.full(len(features), np.nan)
 
     def _validated_features(self, X: npt.ArrayLike) -> Floats:
-        if not hasattr(self, 'n_features_in_'):
-            raise ModelError('the model is not trained: call fit or load a model first')
+        self.require_trained()
         features = as_features(X)
-        require_width(features, self.n_features_in_)
+        try:
+            validate_data(self, X, reset=False, skip_check_array=True)
+        except ValueError as error:
+            told = str(error).rstrip('.\n')
+            raise ModelError(f'{told}: compute them with the descriptor named in the model card') from None
         return features
+
+    def _set_trained(self, X: npt.ArrayLike, n_targets: int) -> None:
+        """Keep what the model was trained on: last, since it makes the model a trained one."""
+        validate_data(self, X, skip_check_array=True)
+        self.n_targets_ = n_targets

@@ -25,7 +25,7 @@ from aiida_nanoml.learning.arrays import SINGLE_PRECISION
 from aiida_nanoml.learning.dense_layers import DenseLayers
 from aiida_nanoml.learning.dense_network import DenseNetwork
 from aiida_nanoml.learning.distance import TrainingDomain
-from aiida_nanoml.learning.former_names import FORMER_CLASSES, with_former_names
+from aiida_nanoml.learning.former_names import FORMER_CLASSES, with_former_names, without_later_defaults
 from aiida_nanoml.learning.identity import content_hash, library_version
 from aiida_nanoml.learning.keras_files import KerasNetwork, write_network
 from aiida_nanoml.learning.model import Model
@@ -179,8 +179,8 @@ def model_fingerprint(model: Model | Path | str) -> str:
     """
     if isinstance(model, str | Path):
         return load_model(model)[1].fingerprint
-    if not hasattr(model, 'n_features_in_'):
-        raise ModelError('the model is not trained: there is nothing to save or to hash')
+    model.require_trained()
     # By the names of version 0.1: equal models keep equal fingerprints, whatever is renamed.
+    parameters = with_former_names(without_later_defaults(type(model).__name__, model.get_params(deep=False)))
     name = FORMER_CLASSES.get(type(model).__name__, type(model).__name__)
-    return content_hash([name, with_former_names(model.get_params(deep=False)), model.fitted_state()])
+    return content_hash([name, parameters, model.fitted_state()])

@@ -119,9 +119,21 @@ def test_early_stopping_keeps_the_best_epoch(rows):
     assert (rmse / 0.5) ** 2 == pytest.approx(min(losses), rel=1e-3)
 
 
-def test_early_stopping_needs_validation_rows(rows):
-    with pytest.raises(ModelError, match='early_stopping needs validation_data'):
-        quick(early_stopping=True).fit(rows[0], rows[1])
+def test_early_stopping_watches_a_fraction_of_the_rows_if_it_is_given_none(rows):
+    X, y, X_test, _ = rows
+    options = {'early_stopping': True, 'epochs': 3, 'members': 1, 'validation_fraction': 0.25}
+    first, again, other = (quick(seed=seed, **options).fit(X, y) for seed in (1, 1, 2))
+    assert len(first.history_['val_loss']) == 3
+    assert first.history_ == again.history_
+    assert np.array_equal(first.predict(X_test), again.predict(X_test))
+    (learnt, y_learnt), (watched, y_watched) = first._divide(X, y[:, None])
+    assert (len(learnt), len(watched)) == (150, 50)
+    assert np.array_equal(np.unique(np.concatenate([learnt, watched]), axis=0), np.unique(X, axis=0))
+    assert not np.array_equal(watched, other._divide(X, y[:, None])[1][0])
+    given = quick(seed=1, **options).fit(learnt, y_learnt[:, 0], (watched, y_watched[:, 0]))
+    assert given.history_ == first.history_
+    with pytest.raises(DatasetError, match='there is 1 sample: pass validation_data'):
+        quick(**options).fit(X[:1], y[:1])
 
 
 def test_progress_is_told_every_epoch(rows):
@@ -188,7 +200,7 @@ def test_divergence_is_reported(rows):
 
 def test_features_of_another_length_are_refused(rows):
     model = quick(epochs=1).fit(rows[0], rows[1])
-    with pytest.raises(ModelError, match='trained on 6 features, these rows have 5'):
+    with pytest.raises(ModelError, match='X has 5 features, but DenseNetwork is expecting 6 features'):
         model.predict(rows[2][:, :5])
 
 
