@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+
+ROWS_SHOWN = 8
+"""Rows of a set that a notebook shows."""
 
 DEEPEST_JSON = 100
 """JSON that is nested deeper than this is no file of this package, and would exhaust the stack of what reads on."""
@@ -98,3 +102,20 @@ def _levels(value: Any) -> Iterator[list[Any]]:
         yield level
         nested = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
         level = [inner for items in nested for inner in items]
+
+
+def html_table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Write a table for a notebook; what is in the cells is shown as it is, not read as HTML.
+
+    :param caption: one line above the table.
+    :param headings: one for each column.
+    :param rows: cells of each row; a cell with a method ``_repr_html_`` is drawn by it.
+    """
+    head = ''.join(f'<th>{html.escape(heading)}</th>' for heading in headings)
+    body = ''.join(f'<tr>{"".join(f"<td>{_html_cell(cell)}</td>" for cell in row)}</tr>' for row in rows)
+    return f'<table><caption>{html.escape(caption)}</caption><tr>{head}</tr>{body}</table>'
+
+
+def _html_cell(cell: object) -> str:
+    drawn = getattr(cell, '_repr_html_', None)
+    return str(drawn()) if drawn is not None else html.escape(f'{cell:.3f}' if isinstance(cell, float) else str(cell))

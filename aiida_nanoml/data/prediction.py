@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from aiida.orm import ArrayData
@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 from aiida_nanoml.errors import DatasetError
 from aiida_nanoml.learning.dataset import COMPANION_VALUE
 from aiida_nanoml.learning.uncertainty import Calibration
+from aiida_nanoml.text import ROWS_SHOWN, html_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PREDICTED = ('value', 'std', 'spread', 'distance', 'outside')
 COLUMNS = ('hashes', 'names', 'families', *PREDICTED)
@@ -82,6 +86,25 @@ class PredictionData(ArrayData):  # type: ignore[misc]
                 'max_distance': float(np.max(columns['distance'])),
                 'others': dict(others),
             }
+        )
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a data frame with a row for each prediction, its columns those of the node."""
+        import pandas as pd
+
+        named = {'hashes': 'hash', 'names': 'name', 'families': 'family'}
+        return pd.DataFrame({named.get(name, name): self.get_array(name) for name in self._column_names()})
+
+    def _column_names(self) -> list[str]:
+        """Return the names of the columns, in their order."""
+        known = self.get_arraynames()
+        return [*COLUMNS, *(name for name in known if name not in COLUMNS)]
+
+    def _repr_html_(self) -> str:
+        columns = ['name', 'family', 'value', 'std', 'distance', 'outside']
+        rows = self.to_dataframe()[columns].head(ROWS_SHOWN).itertuples(index=False)
+        return html_table(
+            f'{len(self.get_array("value"))} predictions ({self.base.attributes.get("unit")})', columns, rows
         )
 
     @property

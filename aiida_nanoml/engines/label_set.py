@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aiida_nanoml.engines.density_of_states import DOS_WIDTH_EV, dos_at_fermi
 from aiida_nanoml.errors import DatasetError, FailureCode
+from aiida_nanoml.text import ROWS_SHOWN, html_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FINISHED = 'ok'
 IMPORTED = 'imported'
@@ -166,7 +170,7 @@ class Ragged:
         return self.from_rows([self[row] for row in np.arange(len(self))[rows].tolist()])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LabelSet:
     """Labels of n structures, failed ones included.
 
@@ -221,6 +225,21 @@ class LabelSet:
 
     def __len__(self) -> int:
         return len(self.hashes)
+
+    def __repr__(self) -> str:
+        return f'<LabelSet: {len(self)} rows, {int(self.finished.sum())} finished, {self.source}>'
+
+    def _repr_html_(self) -> str:
+        shown = self.select(np.arange(min(len(self), ROWS_SHOWN))).to_dataframe()
+        columns = ['status', *ENERGIES, 'n_electrons']
+        rows = shown[columns].itertuples(index=False)
+        return html_table(repr(self).strip('<>'), columns, rows)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a data frame with a row for each label; columns of vectors are left out."""
+        import pandas as pd
+
+        return pd.DataFrame(self._columns()).rename(columns={'hashes': 'hash', 'messages': 'message'})
 
     @property
     def finished(self) -> NDArray[np.bool_]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiida_nanoml.errors import DatasetError
+from aiida_nanoml.text import ROWS_SHOWN, html_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 UNASSIGNED = ''
 GAP = 'gap'
@@ -28,7 +32,7 @@ COMPANION_VALUE = 'value_'
 """Beginning of the names of columns with predictions of the targets beside the main one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """N rows of features and one target, perhaps with others that are learnt beside it.
 
@@ -96,6 +100,25 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.X)
+
+    def __repr__(self) -> str:
+        corrected = '' if self.baseline is None else ', with a baseline'
+        return f'<Dataset: {len(self)} rows, {len(self.feature_names)} features, target {self.target}{corrected}>'
+
+    def _repr_html_(self) -> str:
+        shown = min(len(self), ROWS_SHOWN)
+        columns = (self.names, self.families, self.split, self.y)
+        rows = zip(*(column[:shown].tolist() for column in columns), strict=True)
+        return html_table(repr(self).strip('<>'), ('name', 'family', 'split', self.target), rows)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a data frame: name, family, split and hash, targets and baseline by name, then the features."""
+        import pandas as pd
+
+        known = {'name': self.names, 'family': self.families, 'split': self.split, 'hash': self.hashes}
+        baseline = {} if self.baseline is None else {self.input_names[-1]: self.baseline}
+        left = pd.DataFrame(known | {self.target: self.y} | dict(self.others) | baseline)
+        return left.join(pd.DataFrame(self.X, columns=list(self.feature_names)))
 
     @property
     def inputs(self) -> NDArray[np.float64]:

@@ -16,9 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 from aiida_nanoml.errors import StructureError
 from aiida_nanoml.structures.elements import ATOMIC_NUMBERS, SYMBOLS
 from aiida_nanoml.structures.neighbours import near_pairs
-from aiida_nanoml.text import first_of
+from aiida_nanoml.structures.thumbnails import draw_thumbnail
+from aiida_nanoml.text import ROWS_SHOWN, counted, first_of, html_table
 
 if TYPE_CHECKING:
+    import pandas as pd
     from ase import Atoms
 
 MINIMUM_DISTANCE = 0.5
@@ -36,7 +38,7 @@ Rows = slice | Sequence[int] | Sequence[str] | NDArray[np.integer] | NDArray[np.
 _ARRAYS = ('numbers', 'positions', 'offsets', 'cells', 'pbc', 'names', 'families')
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Structure:
     """One structure.
 
@@ -72,6 +74,13 @@ class Structure:
     def symbols(self) -> list[str]:
         """Chemical symbol of each atom."""
         return [SYMBOLS[number] for number in self.numbers.tolist()]
+
+    def __repr__(self) -> str:
+        formula = StructureSet.from_structures([self]).formulas[0]
+        return f'<Structure: {formula}, {len(self)} atoms, periodic along {counted(int(self.pbc.sum()), "vector")}>'
+
+    def _repr_html_(self) -> str:
+        return draw_thumbnail(self)
 
 
 class StructureSet:
@@ -424,6 +433,28 @@ class StructureSet:
             digests.append(content.hexdigest())
         return _freeze(np.array(digests, dtype='<U64'))
 
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a data frame with a row for each structure: what it is, without the coordinates."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                'name': self.names,
+                'family': self.families,
+                'formula': self.formulas,
+                'n_atoms': self.counts,
+                'periodic': self.pbc.any(axis=1),
+                'odd_electrons': self.has_odd_electrons,
+                'hash': self.hashes,
+            }
+        )
+
+    def _repr_html_(self) -> str:
+        shown = self.select(slice(ROWS_SHOWN))
+        columns = (shown, shown.names.tolist(), shown.families.tolist(), shown.formulas, shown.counts.tolist())
+        headings = ('', 'name', 'family', 'formula', 'atoms')
+        return html_table(repr(self).strip('<>'), headings, zip(*columns, strict=True))
+
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays of the set by name; :meth:`from_arrays` is the way back, also through an NPZ file."""
         return {name: getattr(self, name) for name in _ARRAYS}
@@ -464,14 +495,17 @@ class StructureSet:
 
     @classmethod
     def from_ase(
-        cls, atoms: Iterable[Atoms], names: ArrayLike | None = None, families: ArrayLike | None = None
+        cls, atoms: Atoms | Iterable[Atoms], names: ArrayLike | None = None, families: ArrayLike | None = None
     ) -> StructureSet:
-        """Make a set of ASE ``Atoms`` objects.
+        """Make a set of ASE ``Atoms`` objects, or of a single one.
 
+        :param atoms: one or several; also what has a method ``get_ase``, such as ``StructureData`` of AiiDA.
         :raises StructureError: if a structure cannot be used.
         """
+        given = [atoms] if hasattr(atoms, 'positions') or hasattr(atoms, 'get_ase') else atoms
+        parts = [part.get_ase() if hasattr(part, 'get_ase') else part for part in given]
         return cls.from_structures(
-            [Structure(part.numbers, part.positions, np.asarray(part.cell), part.pbc) for part in atoms],
+            [Structure(part.numbers, part.positions, np.asarray(part.cell), part.pbc) for part in parts],
             names,
             families,
         )
@@ -489,14 +523,14 @@ class StructureSet:
 
     @classmethod
     def from_pymatgen(
-        cls, structures: Iterable[Any], names: ArrayLike | None = None, families: ArrayLike | None = None
+        cls, structures: Any, names: ArrayLike | None = None, families: ArrayLike | None = None
     ) -> StructureSet:
-        """Make a set of pymatgen ``Molecule`` (isolated) or ``Structure`` (periodic) objects.
+        """Make a set of pymatgen ``Molecule`` (isolated) or ``Structure`` (periodic) objects, or of a single one.
 
         :raises StructureError: if a structure has disordered sites, or cannot be used.
         """
         parts = []
-        for row, part in enumerate(structures):
+        for row, part in enumerate([structures] if hasattr(structures, 'is_ordered') else structures):
             if not part.is_ordered:
                 raise StructureError(f'structure {row} has partly occupied sites; a set holds definite atoms only')
             lattice = getattr(part, 'lattice', None)
