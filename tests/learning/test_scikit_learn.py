@@ -18,7 +18,14 @@ from aiida_nanoml.learning.keras_backend import import_keras
 from aiida_nanoml.learning.model import Model, NotTrainedError
 from aiida_nanoml.learning.registry import MODELS, hyperparameters, make_model
 
-SMALL: dict[str, Any] = {'hidden_layers': (8, 8), 'epochs': 1, 'members': 1, 'learning_rate': 0.02, 'n_trees': 5}
+SMALL: dict[str, Any] = {
+    'hidden_layers': (8, 8),
+    'epochs': 1,
+    'members': 1,
+    'learning_rate': 0.02,
+    'n_trees': 5,
+    'folds': 2,
+}
 ENOUGH_EPOCHS = 40
 """Passes over 200 rows after which the small networks explain half of the variance, as the check of it asks."""
 
