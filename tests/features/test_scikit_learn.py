@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.model_selection import KFold, cross_val_predict, train_test_split
-from sklearn.pipeline import make_pipeline
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict, cross_val_score, train_test_split
+from sklearn.pipeline import Pipeline, make_pipeline
 
 from aiida_nanoml.errors import StructureError
 from aiida_nanoml.features import descriptor_names, make_descriptor
 from aiida_nanoml.features.registry import dense_features
-from aiida_nanoml.learning.registry import make_model
+from aiida_nanoml.learning.registry import MODELS, hyperparameters, make_model
 from aiida_nanoml.structures import AlloyParameters, FlakeParameters, StructureSet, generate_alloys, generate_flakes
 
 PARAMETERS: dict[str, dict[str, Any]] = {
@@ -22,6 +22,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     'clusters': {'radii': [1, 2], 'per_radius': 5},
     'combined': {'parts': [{'name': 'quadruplets', 'params': {'classes': 26}}, {'name': 'shells'}]},
 }
+QUICK: dict[str, Any] = {'hidden_layers': (4,), 'epochs': 1, 'members': 1, 'n_trees': 3}
 
 
 @pytest.fixture(scope='module')
@@ -32,6 +33,11 @@ def flakes() -> StructureSet:
 @pytest.fixture(scope='module')
 def alloys() -> StructureSet:
     return generate_alloys(AlloyParameters(count=18, seed=4))
+
+
+def quick(kind: str) -> Any:
+    known = hyperparameters(kind)
+    return make_model(kind, **{name: value for name, value in QUICK.items() if name in known})
 
 
 def share_of_boron(structures: StructureSet) -> np.ndarray:
@@ -53,11 +59,29 @@ def test_any_descriptor_is_cross_validated(name: str, flakes: StructureSet, allo
         assert found[left] == pytest.approx(alone.predict(dense_features(known, structures.select(left))), abs=1e-12)
 
 
+@pytest.mark.parametrize('kind', MODELS.names())
+def test_any_model_is_cross_validated(kind: str, flakes: StructureSet) -> None:
+    y, descriptor = share_of_boron(flakes), make_descriptor('quadruplets', classes=26)
+    found = cross_val_score(make_pipeline(descriptor, quick(kind)), flakes, y, cv=2, error_score='raise')
+    assert found == pytest.approx(cross_val_score(quick(kind), descriptor.transform(flakes), y, cv=2), rel=1e-6)
+
+
+def test_a_search_in_two_processes_finds_the_better_settings(flakes: StructureSet) -> None:
+    descriptor = make_descriptor('quadruplets', classes=26)
+    y = 1.0 + descriptor.transform(flakes) @ np.arange(26.0)
+    pipeline = Pipeline([('features', descriptor), ('model', make_model('ridge'))])
+    settings = {'model__alpha': [1e-6, 1e4]}
+    search = GridSearchCV(pipeline, settings, cv=3, n_jobs=2, error_score='raise').fit(flakes, y)
+    assert search.best_params_ == {'model__alpha': 1e-6}
+    assert search.predict(flakes[:3]) == pytest.approx(y[:3], rel=1e-3)
+
+
 def test_columns_keep_their_names_in_data_frames(flakes: StructureSet) -> None:
     y = share_of_boron(flakes)
     plain = make_pipeline(make_descriptor('shells', shells=2), make_model('ridge'))
     named = clone(plain).set_output(transform='pandas').fit(flakes, y)
     assert named[:-1].transform(flakes).columns.tolist() == named[0].get_feature_names_out().tolist()
+    assert named[-1].feature_names_in_.tolist() == named[0].get_feature_names_out().tolist()
     assert np.array_equal(named.predict(flakes), plain.fit(flakes, y).predict(flakes))
 
 
