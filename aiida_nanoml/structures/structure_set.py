@@ -502,7 +502,7 @@ class StructureSet:
         :param atoms: one or several; also what has a method ``get_ase``, such as ``StructureData`` of AiiDA.
         :raises StructureError: if a structure cannot be used.
         """
-        given = [atoms] if hasattr(atoms, 'positions') or hasattr(atoms, 'get_ase') else atoms
+        given: Iterable[Any] = [atoms] if hasattr(atoms, 'positions') or hasattr(atoms, 'get_ase') else atoms
         parts = [part.get_ase() if hasattr(part, 'get_ase') else part for part in given]
         return cls.from_structures(
             [Structure(part.numbers, part.positions, np.asarray(part.cell), part.pbc) for part in parts],
