@@ -96,14 +96,17 @@ class DenseLayers:
         scaled: Singles = ((features - np.array(self.mean)) / np.sqrt(np.array(self.variance))).astype(np.float32)
         return scaled
 
-    def _forward(self, rows: Singles) -> Singles:
-        """Send standardised rows (n, n_features) through the layers; (n, members, n_targets)."""
-        values: Singles = rows[None]
+    def _forward(self, rows: Singles) -> Floats:
+        """Send standardised rows (n, n_features) through the layers; (n, members, n_targets).
+
+        In double precision, so that a prediction does not depend on the rows beside it.
+        """
+        values: Floats = rows[None].astype(np.float64)
         for number, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True), start=1):
             values = values @ kernel
             values += bias[:, None]
             values = ACTIVATIONS[self.output if number == len(self.kernels) else self.activation](values)
-        scales, offsets = (np.asarray(column, dtype=np.float32) for column in (self.scales, self.offsets))
+        scales, offsets = (np.asarray(column, dtype=np.float64) for column in (self.scales, self.offsets))
         return np.swapaxes(values, 0, 1) * scales + offsets
 
 
@@ -112,29 +115,29 @@ def layer_names(n_layers: int) -> list[str]:
     return [*(f'hidden_{number}' for number in range(1, n_layers)), 'output']
 
 
-def _gelu(values: Singles) -> Singles:
+def _gelu(values: Floats) -> Floats:
     from scipy.special import erf
 
-    gate: Singles = np.float32(0.5) * (1 + erf(values * np.float32(np.sqrt(0.5))))
+    gate: Floats = 0.5 * (1 + erf(values * np.sqrt(0.5)))
     return values * gate
 
 
-def _silu(values: Singles) -> Singles:
+def _silu(values: Floats) -> Floats:
     from scipy.special import expit
 
-    gate: Singles = expit(values)
+    gate: Floats = expit(values)
     return values * gate
 
 
-ACTIVATIONS: Mapping[str, Callable[[Singles], Singles]] = MappingProxyType(
+ACTIVATIONS: Mapping[str, Callable[[Floats], Floats]] = MappingProxyType(
     {
         'linear': lambda values: values,
-        'relu': lambda values: np.maximum(values, np.float32(0)),
+        'relu': lambda values: np.maximum(values, 0.0),
         'silu': _silu,
         'gelu': _gelu,
         'tanh': np.tanh,
-        'elu': lambda values: np.where(values > 0, values, np.expm1(np.minimum(values, np.float32(0)))),
-        'softplus': lambda values: np.logaddexp(values, np.float32(0)),
+        'elu': lambda values: np.where(values > 0, values, np.expm1(np.minimum(values, 0.0))),
+        'softplus': lambda values: np.logaddexp(values, 0.0),
     }
 )
 """Activation functions by the names that Keras gives them."""

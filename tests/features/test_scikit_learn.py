@@ -68,7 +68,8 @@ def test_any_model_is_cross_validated(kind: str, flakes: StructureSet) -> None:
 
 def test_a_search_in_two_processes_finds_the_better_settings(flakes: StructureSet) -> None:
     descriptor = make_descriptor('quadruplets', classes=26)
-    y = 1.0 + descriptor.transform(flakes) @ np.arange(26.0)
+    features = descriptor.transform(flakes)
+    y = 1.0 + features @ np.arange(features.shape[1])
     pipeline = Pipeline([('features', descriptor), ('model', make_model('ridge'))])
     settings = {'model__alpha': [1e-6, 1e4]}
     search = GridSearchCV(pipeline, settings, cv=3, n_jobs=2, error_score='raise').fit(flakes, y)
