@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from aiida_nanoml.structures.structure_set import Structure
 
 COLOURS = {1: '#bbbbbb', 5: '#e8899a', 6: '#444444', 7: '#3b6fd4'}
-"""Colours of H, B, C and N; other elements are drawn in :data:`OTHER_COLOUR`."""
+"""Colours of H, B, C and N; other elements are drawn in ``OTHER_COLOUR``."""
 
 OTHER_COLOUR = '#b07d2b'
 
@@ -28,7 +28,7 @@ _MARGIN = 0.08
 def draw_thumbnail(structure: Structure) -> str:
     """Draw a structure along the direction in which it is thinnest.
 
-    :returns: an SVG element of :data:`SIDE_PX` pixels; of structures with more than :data:`MOST_ATOMS` atoms their
+    :returns: an SVG element of ``SIDE_PX`` pixels; of structures with more than ``MOST_ATOMS`` atoms their
         number.
     """
     size = f'width="{SIDE_PX}" height="{SIDE_PX}"'
