@@ -21,6 +21,7 @@ from aiida_nanoml.actions.files import write_files
 from aiida_nanoml.actions.quickstart_models import (
     BEST,
     BestModel,
+    draw_both,
     headline,
     headline_table,
     learn_best,
@@ -37,6 +38,7 @@ FLAKES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 SEED = 2026
 SUMMARY_FILE = 'summary.json'
 ACTIVATE_FILE = 'activate'
+FIGURE_FILE = 'Energy_gap_prediction.png'
 UNSEEN_FILE = 'unseen.extxyz'
 SHOWN = 6
 """Unseen flakes that the report shows."""
@@ -275,6 +277,7 @@ def _finish(process: Any, best: BestModel, second: SiestaPart | None, folder: Pa
     write_files(best.training.outputs.figures, folder)
     write_structures(unseen_flakes(process).structures, folder / UNSEEN_FILE)
     summary = _summarise(process, best, folder)
+    draw_both(folder / FIGURE_FILE, process, best, summary['labels'])
     if second is not None:
         summary['siesta'] = second.summarise(folder)
     summary['nodes'] = int(orm.QueryBuilder().append(orm.Node).count())
@@ -320,7 +323,7 @@ def _summarise(process: Any, best: BestModel, folder: Path) -> dict[str, Any]:
         'model_uuid': model.uuid,
         'prediction_uuid': best.prediction.outputs.predictions.uuid,
         'process_uuid': process.uuid,
-        'figure': str(folder / 'Energy_gap_prediction.png'),
+        'figure': str(folder / FIGURE_FILE),
     }
 
 

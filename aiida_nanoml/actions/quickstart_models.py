@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,26 @@ def headline(first: ProcessNode, best: BestModel, families: Mapping[str, Any]) -
         }
         for name, metrics in trained.items()
     }
+
+
+def draw_both(path: Path, first: ProcessNode, best: BestModel, engine_label: str) -> None:
+    """Draw predicted against labelled gaps of both models, training and test rows, side by side.
+
+    :param path: file to write.
+    :param engine_label: engine and protocol of the labels.
+    """
+    from aiida_nanoml.learning.plot_style import drawing, save_figure
+    from aiida_nanoml.learning.plots import plot_parity
+
+    trained = {COUNTED: (first.outputs.dataset, first.outputs.fitted)}
+    trained[BEST] = best.training.inputs.dataset, best.training.outputs.fitted
+    with drawing(None, 'double', 3.6, panels=2) as canvas:
+        for ax, (name, (node, fitted)) in zip(canvas.panels, trained.items(), strict=True):
+            known, predicted = node.dataset, fitted.get_array('value')
+            rows = {part: known.split == part for part in ('train', 'test')}
+            parts = {part: (known.y[chosen], predicted[chosen]) for part, chosen in rows.items()}
+            plot_parity(parts, name, engine_label, ax=ax)
+    save_figure(canvas.panels, path)
 
 
 def _errors(metrics: Mapping[str, Any]) -> dict[str, Any]:
