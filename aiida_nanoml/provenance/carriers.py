@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -30,6 +31,9 @@ DAEMON = {'daemon': True}
 
 RECENT_S = 60.0
 """A process of the daemon may be without a task for this time after its last change: a busy broker is slow."""
+
+TAKEN_S = 120.0
+"""A task that no worker takes for this time, although they have room, is one that they do not hear of."""
 
 QUIET_S = 600.0
 """A process that nothing is known of is taken for a live one for this time after its last change."""
@@ -138,13 +142,33 @@ def read_queue(folder: Path) -> list[int]:
 
     :param folder: see :func:`queue_folder`; it need not exist.
     """
+    found = [_pk_of_task(file) for file in sorted(folder.glob('*/*.json'))]
+    return [pk for pk in found if pk is not None]
+
+
+def read_untaken(folder: Path, n_places: int, now: float) -> list[int]:
+    """Return the PKs of the processes whose task waits for more than :data:`TAKEN_S` while workers have room.
+
+    :param folder: see :func:`queue_folder`; it need not exist.
+    :param n_places: tasks that the workers take at the same time.
+    :param now: seconds since the epoch.
+    """
+    if len(list(folder.glob('processing/*.json'))) >= n_places:
+        return []
     found = []
-    for file in sorted(folder.glob('*/*.json')):
-        try:
-            found.append(int(json.loads(file.read_bytes())['body']['args']['pid']))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # done in the meantime, or no task of a process
-    return found
+    for file in sorted(folder.glob('pending/*.json')):
+        with contextlib.suppress(OSError):  # taken in the meantime
+            if now - file.stat().st_ctime > TAKEN_S:
+                found.append(_pk_of_task(file))
+    return [pk for pk in found if pk is not None]
+
+
+def _pk_of_task(file: Path) -> int | None:
+    """Return the PK of the process of a task; None if it is done in the meantime, or no task of a process."""
+    try:
+        return int(json.loads(file.read_bytes())['body']['args']['pid'])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 class Carriers:
@@ -159,6 +183,8 @@ class Carriers:
         if self.daemon is not None:
             record_daemon(profile, self.daemon)
         self.queue = None if folder is None else frozenset(read_queue(folder))
+        n_places = int(get_config().get_option('daemon.worker_process_slots', scope=profile.name))
+        self.untaken = frozenset([] if folder is None else read_untaken(folder, n_places, time.time()))
         self.deaf = self.daemon is not None and _workers_are_deaf(self.daemon)
 
     def stands_still(self, node: orm.ProcessNode) -> str:
@@ -182,7 +208,9 @@ class Carriers:
             # It is stored a moment before it has a task, and has none a moment before its end is stored.
             recent = timezone.now() - node.mtime < timedelta(seconds=RECENT_S)
             return '' if recent or self.is_abandoned(node) else 'the daemon has no task for it'
-        return 'the broker was started again, and the daemon does not hear it' if self.deaf else ''
+        if self.deaf:
+            return 'the broker was started again, and the daemon does not hear it'
+        return 'the daemon does not take up its task' if node.pk in self.untaken else ''
 
     def find_standstill(self, node: orm.ProcessNode, jobs: Sequence[orm.ProcessNode]) -> str:
         """Return why a process, or a job that it waits for, does not move; empty if all move, or it has ended.

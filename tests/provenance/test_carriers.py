@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,11 +23,13 @@ from aiida_nanoml.actions.mending import end_dead, repair_tasks
 from aiida_nanoml.provenance import carriers
 from aiida_nanoml.provenance.carriers import (
     DAEMON,
+    TAKEN_S,
     Carriers,
     carried_by_this_command,
     note_submitted,
     read_queue,
     read_record,
+    read_untaken,
     record_daemon,
 )
 
@@ -61,6 +64,16 @@ def test_the_queue_is_read_and_not_changed(tmp_path: Path) -> None:
     (tmp_path / 'pending' / 'other.json').write_text(json.dumps({'body': None}))
     assert sorted(read_queue(tmp_path)) == [7, 8]
     assert len(list((tmp_path / 'processing').iterdir())) == 1, 'what is worked on is not given out again'
+
+
+def test_a_task_that_no_worker_takes_is_found(tmp_path: Path) -> None:
+    push(tmp_path, 7, 8)
+    PersistentQueue(tmp_path).pop()  # 7 is worked on
+    late = time.time() + TAKEN_S + 1
+    assert read_untaken(tmp_path, n_places=2, now=time.time()) == []
+    assert read_untaken(tmp_path, n_places=2, now=late) == [8]
+    assert read_untaken(tmp_path, n_places=1, now=late) == [], 'no worker has room'
+    assert read_untaken(tmp_path / 'none', n_places=1, now=late) == []
 
 
 def test_repair_makes_one_task_of_each_process_that_nothing_carries(waiting, tmp_path: Path) -> None:
