@@ -112,11 +112,16 @@ def _as_floats(values: Any, name: str, ensure_2d: bool) -> Floats:
     from sklearn.utils import check_array
 
     try:
-        checked = check_array(values, ensure_2d=ensure_2d, ensure_all_finite=False, input_name=name)
-        return np.ascontiguousarray(checked, dtype=np.float64)
+        checked = check_array(
+            values, ensure_2d=ensure_2d, ensure_all_finite=False, ensure_min_samples=0, input_name=name
+        )
+        array = np.ascontiguousarray(checked, dtype=np.float64)
     except (TypeError, ValueError) as error:
         refusal = DatasetTypeError if isinstance(error, TypeError) else DatasetError
         raise refusal(f'{name} must be an array of real numbers: {error}') from error
+    if not len(array):
+        raise DatasetError(f'{name} has no rows: at least one row is needed')
+    return array
 
 
 def _require_rows(array: Floats, name: str, n_rows: int | None) -> None:

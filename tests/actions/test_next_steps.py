@@ -68,7 +68,7 @@ def messages_in_source() -> Iterator[tuple[str, str]]:
 def sample(spec: FieldSpec, folder: Path) -> Any:
     """Return a value that a field takes, the worst to quote."""
     if spec.kind == 'path':
-        path = folder / NASTY.replace('/', '')
+        path = folder / f'{NASTY.replace("/", "")}.png'  # figures need an ending
         if spec.display.exists == 'folder':
             path.mkdir(exist_ok=True)
         elif spec.display.exists == 'file':

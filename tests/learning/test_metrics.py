@@ -39,7 +39,7 @@ def test_r2_is_not_defined_without_spread(y):
 @pytest.mark.parametrize(
     ('y', 'y_pred', 'message'),
     [
-        ([], [], '0 sample'),
+        ([], [], 'at least one row'),
         ([1.0, 2.0], [1.0], '1 rows'),
         ([1.0, np.nan], [1.0, 2.0], 'not finite, the first at row 1'),
         ([[1.0]], [[1.0]], 'shape'),
