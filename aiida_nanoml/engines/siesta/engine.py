@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -296,7 +297,8 @@ class SiestaEngine(Engine):
             ) from None
         finally:
             del self._programs[folder]
-        if self._stopped:
+        # A program that just begins is still in the group of the job, and gets its signal, perhaps before we do.
+        if self._stopped or status == -signal.SIGTERM:
             raise EvaluationError(FailureCode.INTERRUPTED, 'the job was ended while this structure was computed')
         return int(status)
 
@@ -338,10 +340,10 @@ def _end(pid: int) -> None:
         family = [*parent.children(recursive=True), parent]
     except psutil.NoSuchProcess:
         return
-    for signal in ('terminate', 'kill'):
+    for way in ('terminate', 'kill'):
         for process in family:
             with suppress(psutil.NoSuchProcess):
-                getattr(process, signal)()
+                getattr(process, way)()
         _, family = psutil.wait_procs(family, timeout=GRACE_S)
 
 
