@@ -42,7 +42,8 @@ class WorkerCalculation(NamedOutputs, CalcJob):
         options['resources'].default = lambda: {'num_machines': 1, 'num_mpiprocs_per_machine': 1}
         options['resources'].validator = validate_resources
         options['withmpi'].default = False
-        spec.exit_code(300, 'ERROR_REPORT_MISSING', message='The job left no report: {reason}')
+        # A full disk or a killed node passes: the same job is run again, not taken from the cache with its failure.
+        spec.exit_code(300, 'ERROR_REPORT_MISSING', message='The job left no report: {reason}', invalidates_cache=True)
         spec.exit_code(301, 'ERROR_REPORT_INVALID', message='The report of the job cannot be read: {reason}')
         spec.exit_code(302, 'ERROR_RESULTS_INVALID', message='The results of the job cannot be read: {reason}')
         spec.exit_code(

@@ -293,3 +293,8 @@ def test_a_baseline_that_the_model_does_not_correct_is_refused(
 def test_two_folds_are_refused(code, dataset_node: DatasetData) -> None:
     with pytest.raises(ValueError, match='3 or more'):
         run_get_node(Train, code=code, dataset=dataset_node, kind='ridge', folds=2)
+
+
+def test_accidents_are_not_taken_from_the_cache() -> None:
+    """A job that a full disk ended would end in the same way for ever."""
+    assert CalculationFactory('nanoml.label').spec().exit_codes.ERROR_REPORT_MISSING.invalidates_cache
