@@ -114,7 +114,7 @@ def _fix() -> list[str]:
     from aiida.common.exceptions import ConfigurationError
     from aiida.manage import get_manager
 
-    from aiida_nanoml.actions.installation import caching_is_on, make_profile, turn_caching_on
+    from aiida_nanoml.actions.installation import make_profile, turn_caching_on
     from aiida_nanoml.calculations.local_worker import make_code, make_localhost
 
     _put_beside_on_path()
@@ -125,8 +125,7 @@ def _fix() -> list[str]:
         except ConfigurationError:
             profile = load_profile(make_profile(NEW_PROFILE).name)
     make_code(make_localhost())
-    done = [] if caching_is_on(profile.name) else ['turned caching on']
-    turn_caching_on(profile.name)
+    done = ['turned caching on'] if turn_caching_on(profile.name) else []
     if profile.process_control_backend is None:
         return done
     return done + _fix_processes(profile, restart=bool(done))

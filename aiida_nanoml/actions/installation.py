@@ -55,16 +55,20 @@ def caching_is_on(profile_name: str) -> bool:
     return CACHED in patterns or bool(config.get_option('caching.default_enabled', scope=profile_name))
 
 
-def turn_caching_on(profile_name: str) -> None:
-    """Let results of this package be taken from the graph in a profile, beside what is taken already."""
+def turn_caching_on(profile_name: str) -> bool:
+    """Let results of this package be taken from the graph in a profile, beside what is taken already.
+
+    :returns: whether this changed anything.
+    """
     from aiida.manage.configuration import get_config
 
     if caching_is_on(profile_name):
-        return
+        return False
     config = get_config()
     patterns = config.get_option('caching.enabled_for', scope=profile_name) or []
     config.set_option('caching.enabled_for', [*patterns, CACHED], scope=profile_name)
     config.store()
+    return True
 
 
 def daemon_environment(config_folder: Path) -> dict[str, str]:

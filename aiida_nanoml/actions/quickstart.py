@@ -25,9 +25,10 @@ from aiida_nanoml.actions.quickstart_models import (
     headline,
     headline_table,
     learn_best,
+    lineage_line,
     unseen_flakes,
 )
-from aiida_nanoml.actions.quickstart_siesta import SiestaPart, learn_from_siesta, lineage_line
+from aiida_nanoml.actions.quickstart_siesta import SiestaPart, learn_from_siesta
 from aiida_nanoml.actions.session import Session
 from aiida_nanoml.text import aligned
 

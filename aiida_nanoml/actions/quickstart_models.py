@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from aiida_nanoml.actions.session import Session, raise_if_failed
-from aiida_nanoml.text import aligned
+from aiida_nanoml.text import aligned, counted
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder
@@ -177,6 +177,18 @@ def predict(code: Any, model: Any, first: ProcessNode, session: Session, correct
     if corrects:
         builder.baseline = first.outputs.validation.labels
     return submit_and_follow(builder, session)
+
+
+def lineage_line(predictions: Any) -> str:
+    """Return what some predictions rest on, in one line."""
+    from aiida_nanoml.provenance.lineage import trace
+
+    lineage = trace(predictions)
+    origins = [
+        f'{counted(one.n_structures, "structure")} in {counted(one.n_jobs, "job")} of {one.title} / {one.protocol}'
+        for one in lineage.labelling
+    ]
+    return f'rests on {" and ".join(origins)}; {lineage.dft}'
 
 
 def unseen_flakes(first: ProcessNode) -> Any:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from aiida_nanoml.actions.describe import metric_table, source_line
 from aiida_nanoml.actions.files import write_file
-from aiida_nanoml.actions.quickstart_models import build_dataset, predict, submit_and_follow, train
+from aiida_nanoml.actions.quickstart_models import build_dataset, lineage_line, predict, submit_and_follow, train
 from aiida_nanoml.actions.session import Session
 from aiida_nanoml.actions.starter import starter_sets
 from aiida_nanoml.learning.registry import FEW_ROWS_KIND
-from aiida_nanoml.text import aligned, counted
+from aiida_nanoml.text import aligned
 
 if TYPE_CHECKING:
     from aiida.orm import ProcessNode
@@ -146,15 +146,3 @@ def learn_from_siesta(
     better = min(trained, key=lambda name: trained[name].outputs.metrics[HELD_OUT]['mae'])
     prediction = predict(code, trained[better].outputs.model, first, session, corrects=better == 'correction')
     return SiestaPart(dataset, trained, better, prediction)
-
-
-def lineage_line(predictions: Any) -> str:
-    """Return what some predictions rest on, in one line."""
-    from aiida_nanoml.provenance.lineage import trace
-
-    lineage = trace(predictions)
-    origins = [
-        f'{counted(one.n_structures, "structure")} in {counted(one.n_jobs, "job")} of {one.title} / {one.protocol}'
-        for one in lineage.labelling
-    ]
-    return f'rests on {" and ".join(origins)}; {lineage.dft}'

@@ -44,7 +44,8 @@ class Relabel(Action):
                 session.note(text)
             node.label = self.name
             claim.settle()
-        node.label = self.name
+        else:
+            node.label = self.name
         return Renamed(node, before)
 
 
