@@ -169,8 +169,8 @@ def _run_readers() -> Iterator[tuple[str, Reader]]:
 
 
 def _pseudopotential_readers() -> Iterator[tuple[str, Reader]]:
+    from aiida_nanoml.engines.pseudopotentials import read_header
     from aiida_nanoml.engines.siesta.identity import read_pseudopotential
-    from aiida_nanoml.engines.siesta.pseudopotentials import read_header
     from tests.engines.siesta.test_pseudopotentials import PSML, small_psf
 
     psml = PSML.format(element='C', exchange=101, correlation=130) + '</pseudo-atom-spec></psml>'

@@ -48,9 +48,9 @@ def main(executable: Path, count: int) -> None:
 
 def shell_loop(executable: Path, structures: Any, runs: Path) -> float:
     """Run SIESTA for one structure after the other, and return the seconds."""
+    from aiida_nanoml.engines.pseudopotentials import bundled
     from aiida_nanoml.engines.siesta.engine import SiestaEngine
     from aiida_nanoml.engines.siesta.fdf_writing import write_fdf
-    from aiida_nanoml.engines.siesta.pseudopotentials import bundled
 
     parameters = SiestaEngine.parameters(PROTOCOL)
     for structure, name in zip(structures, structures.names, strict=True):

@@ -12,7 +12,9 @@ from aiida_pseudo.data.pseudo.psf import PsfData
 from aiida_pseudo.data.pseudo.psml import PsmlData
 from aiida_pseudo.groups.family.pseudo import PseudoPotentialFamily
 
-from aiida_nanoml.engines.siesta.folder import RunFolder, RunFolderError
+from aiida_nanoml.engines.finished_runs import RunFolderError
+from aiida_nanoml.engines.pseudopotentials import bundled
+from aiida_nanoml.engines.siesta.folder import RunFolder
 from aiida_nanoml.engines.siesta.identity import (
     PseudopotentialFile,
     UsedPseudopotential,
@@ -20,7 +22,6 @@ from aiida_nanoml.engines.siesta.identity import (
     read_pseudopotential,
     used_pseudopotentials,
 )
-from aiida_nanoml.engines.siesta.pseudopotentials import bundled
 from aiida_nanoml.errors import EngineError, FailureCode
 from aiida_nanoml.structures.elements import SYMBOLS
 

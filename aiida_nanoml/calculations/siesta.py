@@ -17,6 +17,7 @@ from aiida_siesta.utils.tkdict import FDFDict
 from aiida_nanoml.calculations.base import optional_value, validate_code
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.labels import LabelSetData
+from aiida_nanoml.engines.pseudopotentials import PseudopotentialHeader, read_header
 from aiida_nanoml.engines.siesta.fdf import Fdf
 from aiida_nanoml.engines.siesta.fdf_recognition import read_mesh_settings
 from aiida_nanoml.engines.siesta.mesh import (
@@ -27,7 +28,6 @@ from aiida_nanoml.engines.siesta.mesh import (
     write_start,
 )
 from aiida_nanoml.engines.siesta.parameters import SIESTA_DEFAULTS
-from aiida_nanoml.engines.siesta.pseudopotentials import PseudopotentialHeader, read_header
 from aiida_nanoml.errors import DensityError, EvaluationError, NanomlError
 from aiida_nanoml.structures import Structure, StructureSet
 from aiida_nanoml.structures.vacuum import MINIMUM_VACUUM_ANG, measure_vacuum

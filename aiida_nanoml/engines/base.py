@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aiida_nanoml.errors import EngineError, EvaluationError, FailureCode
 
@@ -157,6 +157,22 @@ class Label:
         )
 
 
+@dataclass(frozen=True)
+class Tolerances:
+    """How exactly an engine keeps the laws that all engines are tested for.
+
+    :param energy_ev: energy an atom in eV when a structure is moved, turned, or its atoms are renumbered.
+    :param gap_ev: gap in eV in the same cases.
+    :param force_ev_per_ang: forces in eV/Å against the slope of the energy, and their sum.
+    :param stress_ev_per_ang3: stress in eV/Å³ against the slope of the energy by the strain.
+    """
+
+    energy_ev: float = 1e-2
+    gap_ev: float = 5e-3
+    force_ev_per_ang: float = 5e-3
+    stress_ev_per_ang3: float = 1e-3
+
+
 class EngineParameters(BaseModel):
     """Base of every engine's parameters: unknown names, wrong types and NaN are refused; names contain the units."""
 
@@ -171,25 +187,6 @@ class EngineRuntime(BaseModel):
     def relative_to(self, folder: Path) -> Self:
         """Resolve relative paths against the folder of a job."""
         return self
-
-
-class ProgramRuntime(EngineRuntime):
-    """Settings of an engine that runs a program.
-
-    :param executable: the program: a path, or a name to be looked up.
-    :param launcher: what stands before it on the command line, for example ``['srun', '--exact', '-n', '4']``.
-    :param folder: where the program works; each structure gets a folder in it. Empty: a temporary one.
-    :param time_limit_s: seconds after which the program is stopped; None: never.
-    """
-
-    executable: str = Field(min_length=1)
-    launcher: list[str] = Field(default_factory=list)
-    folder: str = ''
-    time_limit_s: float | None = Field(default=None, gt=0)
-
-    def relative_to(self, folder: Path) -> Self:
-        """Resolve relative paths against the folder of a job."""
-        return self.model_copy(update={'folder': str(folder / self.folder)})
 
 
 class Engine(ABC):
@@ -224,6 +221,25 @@ class Engine(ABC):
 
     runs_program: ClassVar[bool] = False
     """Whether the engine runs a program of its own, which a job has to name."""
+
+    box_dependent: ClassVar[bool] = False
+    """Whether the numbers of an isolated structure depend on the box that the engine puts it in."""
+
+    pseudopotential_formats: ClassVar[tuple[str, ...]] = ()
+    """Formats of the pseudopotential files that a job has to give, of those that
+    :mod:`~aiida_nanoml.engines.pseudopotentials` reads; empty: the engine takes no files."""
+
+    single_run: ClassVar[str] = ''
+    """Entry point of the workflow that computes one structure in a process of its own; empty: there is none."""
+
+    url: ClassVar[str] = ''
+    """Home page of the code."""
+
+    references: ClassVar[tuple[str, ...]] = ()
+    """What to cite for the code: keys of the references of this package, or DOIs."""
+
+    tolerances: ClassVar[Tolerances] = Tolerances()
+    """How exactly the engine keeps the laws that the contract of engines tests."""
 
     Parameters: ClassVar[type[EngineParameters]]
     """Model of the engine's parameters."""
@@ -301,6 +317,14 @@ class Engine(ABC):
     def version_in_use(self) -> str:
         """Return the version of the code that this instance computes with."""
         return self.version()
+
+    @property
+    def functional(self) -> tuple[str, str] | None:
+        """Kind and authors of exchange and correlation, for example ``('GGA', 'PBE')``; None where there is none.
+
+        Pseudopotentials that were made with another one are refused.
+        """
+        return None
 
     def pseudopotentials(self) -> dict[str, str]:
         """Return the MD5 of the pseudopotential file of each element that this instance has one for."""

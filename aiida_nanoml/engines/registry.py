@@ -1,13 +1,18 @@
-"""Registry of engines: built-in ones and those of other packages come from one entry-point group."""
+"""Registries of engines and of readers of finished runs: built-in ones, and those of other packages."""
 
 from __future__ import annotations
 
 from aiida_nanoml.engines.base import Engine
+from aiida_nanoml.engines.finished_runs import RunReader
 from aiida_nanoml.errors import EngineError
 from aiida_nanoml.plugins import Registry, subclass_of
 
 ENGINES: Registry[type[Engine]] = Registry(
     'aiida_nanoml.engines', 'engine', EngineError, subclass_of(Engine, named=True)
+)
+
+RUN_READERS: Registry[type[RunReader]] = Registry(
+    'aiida_nanoml.run_readers', 'run reader', EngineError, subclass_of(RunReader, named=True)
 )
 
 

@@ -12,7 +12,7 @@ from aiida_pseudo.data.pseudo import PsfData
 from aiida_nanoml.calculations.functions.siesta import collect_runs, structure_of_node
 from aiida_nanoml.calculations.local_worker import make_localhost
 from aiida_nanoml.calculations.pseudopotentials import OWN_FAMILY, install_family
-from aiida_nanoml.engines.siesta.pseudopotentials import bundled
+from aiida_nanoml.engines.pseudopotentials import bundled
 from aiida_nanoml.errors import StructureError
 from aiida_nanoml.structures import StructureSet
 from tests.stand_in.fixtures import recorded_runs

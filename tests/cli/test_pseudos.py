@@ -11,7 +11,7 @@ from aiida_pseudo.data.pseudo import PsfData, PsmlData, UpfData
 from aiida_pseudo.groups.family import PseudoPotentialFamily
 
 from aiida_nanoml.calculations.pseudopotentials import default_family, family_pseudos, install_family
-from aiida_nanoml.engines.siesta.pseudopotentials import bundled
+from aiida_nanoml.engines.pseudopotentials import bundled
 from aiida_nanoml.errors import EngineError
 
 ELEMENTS = ['Al', 'B', 'C', 'Co', 'Cr', 'Fe', 'H', 'N', 'Ni']

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aiida_nanoml.engines.finished_runs import RunFolderError
+from aiida_nanoml.engines.pseudopotentials import bundled
 from aiida_nanoml.engines.siesta.folder import (
-    RunFolderError,
     find_run_folders,
     open_run_folder,
     read_finished_run,
@@ -18,7 +19,6 @@ from aiida_nanoml.engines.siesta.folder import (
     source_of_run,
 )
 from aiida_nanoml.engines.siesta.identity import disagreement, read_pseudopotential, used_pseudopotentials
-from aiida_nanoml.engines.siesta.pseudopotentials import bundled
 from aiida_nanoml.errors import EngineError, EvaluationError
 from tests.stand_in.fixtures import recorded_runs
 

@@ -16,7 +16,7 @@ from aiida_nanoml.calculations.functions.datasets import assemble_dataset, split
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.model import ModelData
 from aiida_nanoml.data.structures import StructureSetData
-from aiida_nanoml.engines.siesta.pseudopotentials import bundled
+from aiida_nanoml.engines.pseudopotentials import bundled
 from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.provenance.taint import taint, taint_version
 from tests.provenance.conftest import QUADRUPLETS

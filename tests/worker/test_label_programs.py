@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from aiida_nanoml.engines.label_set import LabelSet, LabelSource
-from aiida_nanoml.engines.siesta.pseudopotentials import bundled, digest
+from aiida_nanoml.engines.pseudopotentials import bundled, digest
 from aiida_nanoml.structures import StructureSet
 from aiida_nanoml.worker.files import read_arrays, write_arrays
 from aiida_nanoml.worker.journal import read_journal

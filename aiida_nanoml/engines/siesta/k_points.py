@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_nanoml.engines import k_points
 from aiida_nanoml.engines.siesta.parameters import SiestaParameters
 from aiida_nanoml.errors import EngineError
 from aiida_nanoml.structures import Structure
@@ -134,42 +133,16 @@ def _shortest_vectors(cell: NDArray[np.float64]) -> NDArray[np.float64]:
 def monkhorst_pack_mesh(parameters: SiestaParameters, structure: Structure) -> tuple[list[int], list[float]] | None:
     """Return the diagonal Monkhorst-Pack mesh of a structure; its open directions get one point.
 
-    With ``k_density`` each of the d periodic directions gets round(c / length) points, at least one, where c to the
-    power of d is ``k_density`` / (number of atoms) times the product of the d lengths. All scalings of one cell have
-    the same mesh.
-
-    Source: H. J. Monkhorst, J. D. Pack, Phys. Rev. B 13, 5188 (1976).
-
     :param structure: cell in Å.
     :returns: divisions and displacements along each vector; None for the Gamma point alone.
     :raises EngineError: the parameters ask for a mesh that is not diagonal.
     """
     if parameters.k_supercell is not None:
         raise EngineError('k_supercell is a mesh that is not diagonal: AiiDA has no node for it, label in batches')
-    pbc = structure.pbc.tolist()
-    lengths = np.linalg.norm(structure.cell, axis=1)
-    if parameters.k_grid is not None:
-        wanted = list(parameters.k_grid)
-        shift = list(parameters.k_shift)
-    elif parameters.k_length_ang is not None:
-        wanted = _count_divisions(parameters.k_length_ang, lengths, pbc)
-    elif parameters.k_density is not None and structure.pbc.any():
-        repeated = lengths[structure.pbc]
-        points = parameters.k_density / len(structure.numbers)
-        wanted = _count_divisions((points * float(repeated.prod())) ** (1 / len(repeated)), lengths, pbc)
-    else:
-        return None
-    if parameters.k_grid is None:
-        # A single displaced point would be at the edge of the zone: worse than Gamma.
-        shift = [step if n > 1 else 0.0 for n, step in zip(wanted, parameters.k_shift, strict=True)]
-    mesh = [n if repeats else 1 for n, repeats in zip(wanted, pbc, strict=True)]
-    shift = [step if repeats else 0.0 for step, repeats in zip(shift, pbc, strict=True)]
-    return None if mesh == [1, 1, 1] and not any(shift) else (mesh, shift)
-
-
-def _count_divisions(length: float, lengths: NDArray[np.float64], pbc: Sequence[bool]) -> list[int]:
-    # Noise in the lengths must not decide where the quotient lies halfway.
-    return [
-        max(1, math.floor(round(length / own, 6) + 0.5)) if repeats else 1
-        for own, repeats in zip(lengths.tolist(), pbc, strict=True)
-    ]
+    return k_points.monkhorst_pack_mesh(
+        structure,
+        grid=parameters.k_grid,
+        length_ang=parameters.k_length_ang,
+        density=parameters.k_density,
+        shift=parameters.k_shift,
+    )

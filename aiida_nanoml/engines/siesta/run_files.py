@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
-from aiida_nanoml.errors import EvaluationError, FailureCode
-from aiida_nanoml.structures.compressed import COMPRESSIONS, DAMAGED, LARGEST_UNPACKED_BYTES
-
-LARGEST_BYTES = 1 << 30
-"""Larger files are refused."""
+from aiida_nanoml.engines.finished_runs import open_file, plain_name
+from aiida_nanoml.structures.compressed import DAMAGED, LARGEST_UNPACKED_BYTES
 
 _BANNER = re.compile(rb'^ *\* +WELCOME TO SIESTA +\*|^ *Siesta Version *:|^Executable *: *siesta\b', re.I | re.M)
 _BANNER_WITHIN = 1 << 16
@@ -25,56 +19,12 @@ _RUN_ENDS = re.compile(rb'^ *Job completed|^>> End of run:', re.M)
 _ECHO = re.compile(r'# default value *$', re.M)
 
 
-class RunFolderError(EvaluationError):
-    """A folder holds no finished run, or one that cannot be used."""
-
-
-def plain_name(name: str) -> str:
-    """Return the name of a file without the ending of its compression."""
-    ending = Path(name).suffix.lower()
-    return name[: -len(ending)] if ending in COMPRESSIONS else name
-
-
-def read_text(path: Path, root: Path) -> str | None:
-    """Return the text of a file, or of its compressed form; None if there is neither.
-
-    :param root: nothing outside this folder is read, whatever links say.
-    :raises RunFolderError: ``'outside'``, a link leads out of the tree; ``'unreadable'``.
-    """
-    content = read_bytes(path, root)
-    return None if content is None else io.TextIOWrapper(io.BytesIO(content), 'utf-8', 'replace').read()
-
-
-def read_bytes(path: Path, root: Path) -> bytes | None:
-    """Return the content of a file as :func:`read_text` does."""
-    for form in (path, *(path.with_name(path.name + ending) for ending in COMPRESSIONS)):
-        try:
-            if not form.resolve().is_relative_to(root):
-                raise RunFolderError(FailureCode.OUTSIDE, f'{form.name} is a link that leads out of {root.name}')
-            if not form.is_file():
-                continue
-            largest = LARGEST_UNPACKED_BYTES if form.suffix.lower() in COMPRESSIONS else LARGEST_BYTES
-            with _open(form) as handle:
-                content: bytes = handle.read(largest + 1)
-        except OSError as error:
-            if not isinstance(error, gzip.BadGzipFile):
-                reason = error.strerror or str(error)
-                raise RunFolderError(FailureCode.UNREADABLE, f'{form.name} cannot be read: {reason}') from error
-            raise _damaged(form, error) from error
-        except (*DAMAGED, ValueError) as error:
-            raise _damaged(form, error) from error
-        if len(content) > largest:
-            raise RunFolderError(FailureCode.UNREADABLE, f'{form.name} has more than {largest >> 20} MiB')
-        return content
-    return None
-
-
 def is_output(path: Path) -> bool:
     """Return whether a file begins as the standard output of SIESTA does, whatever its name."""
     try:
         if not path.is_file():
             return False
-        with _open(path) as handle:
+        with open_file(path) as handle:
             return bool(_BANNER.search(handle.read(_BANNER_WITHIN)))
     except (OSError, *DAMAGED, ValueError):
         return False
@@ -124,17 +74,6 @@ def stem(name: str) -> str:
     return plain[:-4] if is_input(plain) else _OUTPUT_ENDING.sub('', plain)
 
 
-def _open(path: Path) -> IO[bytes]:
-    opened = COMPRESSIONS.get(path.suffix.lower())
-    return path.open('rb') if opened is None else opened(path)
-
-
-def _damaged(path: Path, error: Exception) -> RunFolderError:
-    return RunFolderError(
-        FailureCode.UNREADABLE, f'{path.name} is damaged, or not compressed as its name says: {error}'
-    )
-
-
 def _distinct(path: Path, names: Sequence[str], first: Sequence[str]) -> list[str]:
     """Return the names of files, of those with one content the first, and none with the content of some others."""
     seen = {_digest(path / name) for name in first}
@@ -149,7 +88,7 @@ def _distinct(path: Path, names: Sequence[str], first: Sequence[str]) -> list[st
 
 def _digest(path: Path) -> str:
     try:
-        with _open(path) as handle:
+        with open_file(path) as handle:
             return hashlib.sha256(handle.read(LARGEST_UNPACKED_BYTES)).hexdigest()
     except (OSError, *DAMAGED, ValueError):
         return path.name
@@ -157,7 +96,7 @@ def _digest(path: Path) -> str:
 
 def _end_of(path: Path) -> bytes:
     try:
-        with _open(path) as handle:
+        with open_file(path) as handle:
             return handle.read(LARGEST_UNPACKED_BYTES)[-_BANNER_WITHIN:]
     except (OSError, *DAMAGED, ValueError):
         return b''

@@ -18,10 +18,11 @@ import pytest
 
 from aiida_nanoml.engines import get_engine
 from aiida_nanoml.engines.label_set import LabelSource
-from aiida_nanoml.engines.siesta.engine import FOLDER_VARIABLE, SiestaEngine
+from aiida_nanoml.engines.program import FOLDER_VARIABLE
+from aiida_nanoml.engines.pseudopotentials import bundled, digest
+from aiida_nanoml.engines.siesta.engine import SiestaEngine
 from aiida_nanoml.engines.siesta.fdf import read_fdf
 from aiida_nanoml.engines.siesta.fdf_recognition import read_parameters
-from aiida_nanoml.engines.siesta.pseudopotentials import bundled, digest
 from aiida_nanoml.errors import REFUSED, EngineError, EvaluationError
 from aiida_nanoml.structures import Structure, StructureSet
 from aiida_nanoml.units import BOLTZMANN_EV_PER_K

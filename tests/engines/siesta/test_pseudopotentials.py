@@ -7,18 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from aiida_nanoml.engines.siesta.identity import UsedPseudopotential, disagreement, read_pseudopotential
-from aiida_nanoml.engines.siesta.parameters import SiestaParameters
-from aiida_nanoml.engines.siesta.pseudopotentials import (
+from aiida_nanoml.engines.pseudopotentials import (
     PseudopotentialHeader,
     bundled,
     check_pseudopotentials,
     digest,
     read_header,
 )
+from aiida_nanoml.engines.siesta.identity import UsedPseudopotential, disagreement, read_pseudopotential
 from aiida_nanoml.errors import EngineError, EvaluationError
 from aiida_nanoml.structures.elements import ATOMIC_NUMBERS
-from tests.engines.siesta.test_fdf import parameters
 from tests.mutations import fuzzed, mutations
 
 PSML = """<?xml version="1.0" encoding="UTF-8" ?>
@@ -34,13 +32,22 @@ PSML = """<?xml version="1.0" encoding="UTF-8" ?>
 """
 
 
+OF_SIESTA = (('psf', 'psml'), ('LDA', 'CA'))
+
+
 def test_the_bundled_set_is_whole() -> None:
     files = bundled()
     assert sorted(files) == sorted(['H', 'B', 'C', 'N', 'Al', 'Cr', 'Fe', 'Co', 'Ni'])
     for element, path in files.items():
         header = read_header(path.read_text(encoding='utf-8'))
         assert header == PseudopotentialHeader('psf', element, ('LDA', 'CA'))
-    check_pseudopotentials(sorted(files), files, parameters())
+    check_pseudopotentials(sorted(files), files, *OF_SIESTA)
+    for file_format in ('upf', 'psp8'):
+        others = bundled(file_format)
+        assert sorted(others) == sorted(files)
+        check_pseudopotentials(sorted(others), others, (file_format,), ('LDA', 'CA'))
+        charges = {element: read_header(path.read_text()).valence_charge for element, path in others.items()}
+        assert charges == {'H': 1, 'B': 3, 'C': 4, 'N': 5, 'Al': 3, 'Cr': 6, 'Fe': 8, 'Co': 9, 'Ni': 10}
     assert (next(iter(files.values())).parent / 'README.md').is_file()
 
 
@@ -60,6 +67,23 @@ def test_the_recorded_runs_used_the_bundled_set() -> None:
         (PSML.format(element='Si', exchange=1, correlation=9), PseudopotentialHeader('psml', 'Si', ('LDA', 'CA'))),
         (PSML.format(element='C', exchange=402, correlation=402), PseudopotentialHeader('psml', 'C', None)),
         ('<UPF version="2.0.1">', None),
+        (
+            "<UPF version='2.0.1'>\n<PP_HEADER\n  element='B '\n  functional=' SLA  PZ   NOGX NOGC'\n"
+            "  z_valence=' 0.30D+01'\n wfc_cutoff='3.8E+01' rho_cutoff=' 0.0E+00'/>",
+            PseudopotentialHeader('upf', 'B', ('LDA', 'CA'), 3.0, 38.0),
+        ),
+        (
+            '<PP_HEADER>\n   0   Version Number\n  C    Element\n   NC    Norm - Conserving pseudopotential\n'
+            '    F   Nonlinear Core Correction\n SLA  PW   PBE  PBE     PBE  Exchange-Correlation functional\n'
+            '    4.00000000000      Z valence\n',
+            PseudopotentialHeader('upf', 'C', ('GGA', 'PBE'), 4.0),
+        ),
+        (
+            ' C   atom\n  6.0000  4.0000  261122   zatom,zion,pspd\n  8   2   1  2  2001  0   pspcod,pspxc\n',
+            PseudopotentialHeader('psp8', 'C', ('LDA', 'CA'), 4.0),
+        ),
+        (' N\n 7.0 5.0 1\n 8 -101130 1\n', PseudopotentialHeader('psp8', 'N', ('GGA', 'PBE'), 5.0)),
+        (' N\n 7.0 5.0 1\n 6 2 1\n', None),
         (' Xx ca nrl nc\n', None),
         ('', None),
     ],
@@ -68,25 +92,25 @@ def test_headers_are_read(text: str, header: PseudopotentialHeader | None) -> No
     assert read_header(text) == header
 
 
-def refusal(element: str, path: Path, settings: SiestaParameters) -> tuple[str, str]:
+def refusal(element: str, path: Path, functional: tuple[str, str] = ('LDA', 'CA')) -> tuple[str, str]:
     with pytest.raises(EvaluationError) as caught:
-        check_pseudopotentials([element], {element: path}, settings)
+        check_pseudopotentials([element], {element: path}, ('psf', 'psml'), functional)
     return caught.value.code, caught.value.message
 
 
 def test_wrong_files_are_refused(tmp_path: Path) -> None:
-    files, settings = bundled(), parameters()
-    code, message = refusal('C', files['N'], settings)
+    files = bundled()
+    code, message = refusal('C', files['N'])
     assert (code, message) == ('wrong_pseudopotential', 'N.psf is for N, but is used for C')
-    code, message = refusal('C', files['C'], parameters(xc_functional='GGA', xc_authors='PBE'))
+    code, message = refusal('C', files['C'], ('GGA', 'PBE'))
     assert code == 'wrong_pseudopotential'
     assert 'made with LDA-CA, the parameters say GGA-PBE' in message
     other = tmp_path / 'C.psf'
     other.write_text('no pseudopotential', encoding='utf-8')
-    assert refusal('C', other, settings)[0] == 'wrong_pseudopotential'
-    assert refusal('C', tmp_path / 'gone.psf', settings)[0] == 'missing_pseudopotential'
+    assert refusal('C', other)[0] == 'wrong_pseudopotential'
+    assert refusal('C', tmp_path / 'gone.psf')[0] == 'missing_pseudopotential'
     with pytest.raises(EvaluationError) as caught:
-        check_pseudopotentials(['O'], files, settings)
+        check_pseudopotentials(['O'], files, *OF_SIESTA)
     assert caught.value.code == 'missing_pseudopotential'
     assert 'for O; there are: Al, B' in caught.value.message
     with pytest.raises(EvaluationError) as caught:
@@ -97,7 +121,7 @@ def test_wrong_files_are_refused(tmp_path: Path) -> None:
 def test_a_functional_that_the_file_does_not_tell_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / 'C.psml'
     path.write_text(PSML.format(element='C', exchange=402, correlation=402), encoding='utf-8')
-    check_pseudopotentials(['C'], {'C': path}, parameters())
+    check_pseudopotentials(['C'], {'C': path}, *OF_SIESTA)
 
 
 def small_psf() -> str:
