@@ -18,7 +18,7 @@ Shift = Annotated[list[Annotated[float, Field(gt=-1, lt=1)]], Field(min_length=3
 class DftParameters(EngineParameters):
     """Functional, spin, occupations, k-points and box, in the units and under the names of all such engines.
 
-    A subclass narrows :attr:`functional` to what its program knows, and adds basis and cutoffs.
+    A subclass narrows ``functional`` to what its program knows, and adds basis and cutoffs.
     """
 
     functional: str = Field(

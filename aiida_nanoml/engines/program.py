@@ -86,8 +86,8 @@ class ProgramEngine(Engine):
     """An engine that starts a program for each structure.
 
     A subclass sets the class variables, and overrides :meth:`files`, :meth:`read` and :meth:`read_version`; where the
-    program takes arguments, :meth:`arguments`; where it reads pseudopotentials, :attr:`pseudopotential_formats` and
-    :attr:`functional`. Folder, launcher, time limit, :meth:`stop`, stray programs of a killed worker and the folder
+    program takes arguments, :meth:`arguments`; where it reads pseudopotentials, ``pseudopotential_formats`` and
+    ``functional``. Folder, launcher, time limit, :meth:`stop`, stray programs of a killed worker and the folder
     that a failure leaves behind are handled here.
     """
 
