@@ -10,6 +10,7 @@ import numpy as np
 
 from aiida_nanoml.engines.base import Label
 from aiida_nanoml.engines.finished_runs import RunFolderError
+from aiida_nanoml.engines.run_text import RunText
 from aiida_nanoml.engines.siesta.fdf import Fdf
 from aiida_nanoml.engines.siesta.fdf_recognition import (
     geometry_flag,
@@ -34,7 +35,6 @@ from aiida_nanoml.engines.siesta.k_points import KMesh, read_printed_mesh
 from aiida_nanoml.engines.siesta.output import read_step
 from aiida_nanoml.engines.siesta.parameters import SIESTA_DEFAULTS, SiestaParameters, canonical
 from aiida_nanoml.engines.siesta.run_checks import SPECIES
-from aiida_nanoml.engines.siesta.run_text import RunText
 from aiida_nanoml.errors import EngineError, FailureCode, StructureError
 from aiida_nanoml.structures import Structure
 

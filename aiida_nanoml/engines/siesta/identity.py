@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_nanoml.engines.siesta.run_text import fortran_number
+from aiida_nanoml.engines.run_text import fortran_number
 from aiida_nanoml.errors import EngineError
 from aiida_nanoml.text import quoted
 

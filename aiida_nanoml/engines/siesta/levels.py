@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_nanoml.engines.siesta.run_text import RunText
+from aiida_nanoml.engines.run_text import RunText
 from aiida_nanoml.errors import EvaluationError, FailureCode
 from aiida_nanoml.text import quoted
 

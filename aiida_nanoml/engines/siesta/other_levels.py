@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_nanoml.engines.run_text import RunText, last_match
 from aiida_nanoml.engines.siesta.levels import LARGEST_LEVEL_EV
-from aiida_nanoml.engines.siesta.run_text import RunText, last_match
 
 Floats = NDArray[np.float64]
 

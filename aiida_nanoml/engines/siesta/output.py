@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_nanoml.engines.base import Label
+from aiida_nanoml.engines.run_text import RunText, last_match
 from aiida_nanoml.engines.siesta.levels import has_spinors, read_levels, read_weights
 from aiida_nanoml.engines.siesta.other_levels import find_levels
 from aiida_nanoml.engines.siesta.run_checks import (
@@ -23,7 +24,6 @@ from aiida_nanoml.engines.siesta.run_checks import (
     RunFiles,
     check_agreement,
 )
-from aiida_nanoml.engines.siesta.run_text import RunText, last_match
 from aiida_nanoml.errors import EvaluationError, FailureCode
 from aiida_nanoml.text import quoted
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_nanoml.engines.base import Label
+from aiida_nanoml.engines.run_text import RunText, last_match
 from aiida_nanoml.engines.siesta.identity import used_pseudopotentials
 from aiida_nanoml.engines.siesta.levels import has_spinors
-from aiida_nanoml.engines.siesta.run_text import RunText, last_match
 from aiida_nanoml.errors import EvaluationError, FailureCode
 from aiida_nanoml.units import BOLTZMANN_EV_PER_K, GPA_PER_EV_PER_ANG3, SIESTA_RYDBERG_EV
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aiida_nanoml.engines.run_text import RunText
 from aiida_nanoml.engines.siesta.levels import read_levels, read_weights
 from aiida_nanoml.engines.siesta.output import read_run
-from aiida_nanoml.engines.siesta.run_text import RunText
 from aiida_nanoml.errors import RUN, EvaluationError, FailureCode
 from tests.mutations import fuzzed, mutations
 from tests.stand_in.fixtures import recorded_runs
