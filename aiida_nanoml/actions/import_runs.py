@@ -77,10 +77,10 @@ class ImportRuns(NamedAction):
 
     def perform(self, session: Session) -> Result:
         """Find the runs, import them, and join what they hold."""
+        from aiida_nanoml.calculations.importers.pseudopotentials import PseudopotentialFinder
         from aiida_nanoml.calculations.importers.runs import RunImporter, find_runs
         from aiida_nanoml.calculations.importers.sets import collect
         from aiida_nanoml.calculations.local_worker import make_localhost
-        from aiida_nanoml.calculations.pseudopotentials import PseudopotentialFinder
 
         computer, finder = make_localhost(), PseudopotentialFinder(self.pseudo_family)
         runs = find_runs(self.folders, _letters if self.family_from_name else lambda _: self.family or '')

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from aiida_nanoml.actions.base import Action, Result, Step, step
 from aiida_nanoml.actions.fields import option
@@ -13,27 +13,24 @@ if TYPE_CHECKING:
     from aiida_pseudo.groups.family.pseudo import PseudoPotentialFamily
 
 
-def own_family() -> str:
-    """Return the label of the family of this package."""
-    from aiida_nanoml.calculations.pseudopotentials import OWN_FAMILY
-
-    return OWN_FAMILY
-
-
 class InstallPseudos(Action):
-    """Install our Troullier-Martins pseudopotentials (LDA, psf) of H B C N Al Cr Fe Co Ni as a family."""
+    """Install our Troullier-Martins pseudopotentials (LDA) of H B C N Al Cr Fe Co Ni as a family.
+
+    The format is psf for SIESTA, upf for Quantum ESPRESSO, psp8 for ABINIT.
+    """
 
     action: ClassVar[str] = 'install_pseudos'
     command: ClassVar[tuple[str, ...]] = ('pseudos', 'install')
     example: ClassVar[str] = 'aiida-nanoml pseudos install'
 
-    label: str | None = option(None, 'Label of the family.', shown=own_family)
+    format: Literal['psf', 'upf', 'psp8'] = option('psf', 'Format of the files.')
+    label: str | None = option(None, 'Label of the family.', shown='nanoml-tm-lda-ca, with the format if not psf')
 
     def perform(self, session: Session) -> Result:
         """Install the family unless it exists."""
         from aiida_nanoml.calculations.pseudopotentials import install_family
 
-        return InstalledFamily(*install_family(self.label or own_family()))
+        return InstalledFamily(*install_family(self.format, self.label))
 
 
 @dataclass(frozen=True)
@@ -66,8 +63,10 @@ class InstalledFamily(Result):
 
 def family_record(family: PseudoPotentialFamily) -> dict[str, Any]:
     """Return what a family holds, in types of JSON."""
+    from aiida_nanoml.calculations.pseudopotentials import format_of
+
     nodes = dict(sorted(family.pseudos.items()))
-    formats = sorted({type(node).get_entry_point_name().removeprefix('pseudo.') for node in nodes.values()})
+    formats = sorted({format_of(node) for node in nodes.values()})
     return {
         'uuid': family.uuid,
         'pk': family.pk,

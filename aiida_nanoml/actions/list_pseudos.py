@@ -12,7 +12,7 @@ from aiida_nanoml.text import aligned
 
 
 class ListPseudos(Action):
-    """List the families of psf and psml files, ours and those that were made with `aiida-pseudo install`."""
+    """List the families of psf, psml, upf and psp8 files, ours and those that were made with `aiida-pseudo install`."""
 
     action: ClassVar[str] = 'list_pseudos'
     command: ClassVar[tuple[str, ...]] = ('pseudos', 'list')
@@ -20,9 +20,9 @@ class ListPseudos(Action):
 
     def perform(self, session: Session) -> Result:
         """Find the families."""
-        from aiida_nanoml.calculations.pseudopotentials import siesta_families
+        from aiida_nanoml.calculations.pseudopotentials import find_families
 
-        return FamilyList([family_record(family) for family in siesta_families()])
+        return FamilyList([family_record(family) for family in find_families()])
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class FamilyList(Result):
     def lines(self) -> str:
         """Return a table of the families."""
         if not self.families:
-            return 'no family of psf or psml files is installed'
+            return 'no family of pseudopotentials is installed'
         rows = [[found['label'], found['format'], ' '.join(found['elements'])] for found in self.families]
         return aligned([['label', 'format', 'elements'], *rows])
 

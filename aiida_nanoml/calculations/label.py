@@ -10,13 +10,14 @@ from aiida import orm
 from aiida.common.datastructures import CalcInfo
 from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
-from aiida_pseudo.data.pseudo import PsfData, PsmlData
+from aiida_pseudo.data.pseudo.pseudo import PseudoPotentialData
 
 from aiida_nanoml.calculations.base import WorkerCalculation, count_processes, optional_value, validate_rows, write_npz
+from aiida_nanoml.calculations.pseudopotentials import validate_pseudos
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
-from aiida_nanoml.engines.base import Engine
+from aiida_nanoml.engines.base import Engine, EngineParameters
 from aiida_nanoml.engines.registry import get_engine
 from aiida_nanoml.errors import EngineError, NanomlError
 from aiida_nanoml.worker.schemas import DENSITIES_FOLDER, JOURNAL_FILE, RESULTS_FILE, STRUCTURES_FILE, LabelJob
@@ -61,7 +62,7 @@ class LabelCalculation(WorkerCalculation):
         )
         spec.input_namespace(
             'pseudos',
-            valid_type=(PsfData, PsmlData),
+            valid_type=PseudoPotentialData,
             dynamic=True,
             help='Pseudopotentials by element, for engines that need them.',
         )
@@ -128,7 +129,7 @@ class LabelCalculation(WorkerCalculation):
             return calcinfo
         calcinfo.local_copy_list = [
             (pseudo.uuid, pseudo.filename, self._pseudo_path(element, pseudo))
-            for element, pseudo in self.inputs.pseudos.items()
+            for element, pseudo in self.inputs.get('pseudos', {}).items()
         ]
         runs = max(1, count_processes(self.options.resources) // self._program_processes())
         calcinfo.codes_info[0].cmdline_params = [self.TASK, '--processes', str(runs)]
@@ -136,22 +137,23 @@ class LabelCalculation(WorkerCalculation):
 
     def _runtime(self) -> dict[str, Any]:
         """Return what the engine must know of this computer: the program, its launcher, files and mesh."""
-        mesh = {MESH_SPACING: self.inputs[MESH_SPACING].value} if MESH_SPACING in self.inputs else {}
-        if 'engine_code' not in self.inputs:
-            return mesh
-        return mesh | {
-            'executable': str(self.inputs.engine_code.filepath_executable),
-            'launcher': launcher(self.inputs.engine_code, self._program_processes()),
-            'pseudopotentials': {
-                element: self._pseudo_path(element, pseudo) for element, pseudo in self.inputs.pseudos.items()
-            },
-        }
+        runtime: dict[str, Any] = {}
+        if MESH_SPACING in self.inputs:
+            runtime[MESH_SPACING] = self.inputs[MESH_SPACING].value
+        if 'engine_code' in self.inputs:
+            runtime['executable'] = str(self.inputs.engine_code.filepath_executable)
+            runtime['launcher'] = launcher(self.inputs.engine_code, self._program_processes())
+        if pseudos := self.inputs.get('pseudos'):
+            runtime['pseudopotentials'] = {
+                element: self._pseudo_path(element, pseudo) for element, pseudo in pseudos.items()
+            }
+        return runtime
 
     def _program_processes(self) -> int:
         return int(optional_value(self.inputs, 'program_processes', 1))
 
     @staticmethod
-    def _pseudo_path(element: str, pseudo: PsfData | PsmlData) -> str:
+    def _pseudo_path(element: str, pseudo: PseudoPotentialData) -> str:
         return f'pseudos/{element}{PurePosixPath(pseudo.filename).suffix}'
 
     def write_arrays(self, folder: Folder) -> list[str]:
@@ -190,12 +192,12 @@ def validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
         return None  # the ports themselves complain
     try:
         engine = get_engine(inputs['engine'].value)
-        engine.parameters(inputs['protocol'].value, optional_value(inputs, 'parameters', {}))
+        parameters = engine.parameters(inputs['protocol'].value, optional_value(inputs, 'parameters', {}))
     except NanomlError as error:
         return str(error)
     return (
         _validate_program(inputs, engine)
-        or _validate_pseudos(inputs)
+        or _validate_pseudos(inputs, engine, parameters)
         or _validate_densities(inputs, engine)
         or _validate_rows(inputs)
         or _validate_time_limit(inputs)
@@ -216,19 +218,13 @@ def _validate_program(inputs: dict[str, Any], engine: type[Engine]) -> str | Non
     return None if processes >= 1 else f'program_processes must be at least 1, got {processes}'
 
 
-def _validate_pseudos(inputs: dict[str, Any]) -> str | None:
-    """Check that the program has a pseudopotential of each element."""
+def _validate_pseudos(inputs: dict[str, Any], engine: type[Engine], parameters: EngineParameters) -> str | None:
+    """Check that the program has a pseudopotential of each element that it can use, if it takes any."""
     if 'engine_code' not in inputs:
         return None
     pseudos = inputs.get('pseudos') or {}
-    for element, pseudo in pseudos.items():
-        if pseudo.element != element:
-            return f'the pseudopotential {pseudo.filename} of {element} is one of {pseudo.element}'
-    if 'structures' in inputs:
-        missing = sorted(set(inputs['structures'].base.attributes.get('elements')) - set(pseudos))
-        if missing:
-            return f'no pseudopotential for {", ".join(missing)}: name a family that has them (--pseudo-family)'
-    return None
+    elements = inputs['structures'].base.attributes.get('elements') if 'structures' in inputs else ()
+    return validate_pseudos(pseudos, elements, engine(parameters))
 
 
 def _validate_densities(inputs: dict[str, Any], engine: type[Engine]) -> str | None:

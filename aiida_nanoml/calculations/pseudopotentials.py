@@ -1,47 +1,48 @@
-"""Families of pseudopotentials that SIESTA reads: our own, and any that was made with aiida-pseudo."""
+"""Families of pseudopotentials for the programs of engines: our own, and any that was made with aiida-pseudo."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aiida import orm
-from aiida_pseudo.data.pseudo.psf import PsfData
-from aiida_pseudo.data.pseudo.psml import PsmlData
+from aiida_pseudo.data.pseudo import PsfData, PsmlData, Psp8Data, UpfData
+from aiida_pseudo.data.pseudo.pseudo import PseudoPotentialData
 from aiida_pseudo.groups.family.pseudo import PseudoPotentialFamily
 
-from aiida_nanoml.engines.finished_runs import RunFolderError
-from aiida_nanoml.engines.pseudopotentials import bundled
-from aiida_nanoml.engines.siesta.folder import RunFolder
-from aiida_nanoml.engines.siesta.identity import (
-    PseudopotentialFile,
-    UsedPseudopotential,
-    disagreement,
-    read_pseudopotential,
-    used_pseudopotentials,
-)
-from aiida_nanoml.errors import EngineError, FailureCode
-from aiida_nanoml.structures.elements import SYMBOLS
+from aiida_nanoml.engines.base import Engine
+from aiida_nanoml.engines.pseudopotentials import FORMATS, bundled, check_pseudopotential
+from aiida_nanoml.errors import EngineError, EvaluationError
 
-OWN_FAMILY = 'nanoml-tm-lda-ca'
-"""Label of the family that this package ships."""
+NODE_TYPES: dict[str, type[PseudoPotentialData]] = {
+    'psf': PsfData,
+    'psml': PsmlData,
+    'upf': UpfData,
+    'psp8': Psp8Data,
+}
+"""Type of a node by the format of its file."""
 
-INSTALL = '`aiida-nanoml pseudos install`'
+OWN_FAMILIES = {
+    'psf': 'nanoml-tm-lda-ca',
+    'upf': 'nanoml-tm-lda-ca-upf',
+    'psp8': 'nanoml-tm-lda-ca-psp8',
+}
+"""Label by format of the families that this package ships."""
+
 DESCRIPTION = 'Troullier-Martins pseudopotentials, LDA (Ceperley-Alder), of aiida-nanoml'
 
-SiestaPseudopotential = PsfData | PsmlData
 
+def install_family(file_format: str = 'psf', label: str | None = None) -> tuple[PseudoPotentialFamily, bool]:
+    """Make the family of the pseudopotentials that this package ships in one format, or complete it.
 
-def install_family(label: str = OWN_FAMILY) -> tuple[PseudoPotentialFamily, bool]:
-    """Make the family of the pseudopotentials that this package ships, or complete it.
-
-    :param label: label of the family.
+    :param file_format: a key of :data:`OWN_FAMILIES`.
+    :param label: label of the family; None: that of :data:`OWN_FAMILIES`.
     :returns: the family, and whether a pseudopotential was added.
     :raises EngineError: a family of this label holds other pseudopotentials.
     """
-    shipped = {element: PsfData.get_or_create(path) for element, path in sorted(bundled().items())}
+    label = OWN_FAMILIES[file_format] if label is None else label
+    make = NODE_TYPES[file_format].get_or_create
+    shipped = {element: make(path) for element, path in sorted(bundled(file_format).items())}
     existing = _families(label)
     family = existing[0] if existing else PseudoPotentialFamily(label=label, description=DESCRIPTION).store()
     foreign = [
@@ -60,82 +61,138 @@ def install_family(label: str = OWN_FAMILY) -> tuple[PseudoPotentialFamily, bool
     return family, bool(missing)
 
 
-def siesta_families() -> list[PseudoPotentialFamily]:
-    """Return the families that hold psf or psml files, by label."""
-    return [family for family in _families() if _is_readable(family)]
+def format_of(pseudo: PseudoPotentialData) -> str:
+    """Return the format of a pseudopotential's file, for example ``upf``."""
+    return str(type(pseudo).get_entry_point_name()).removeprefix('pseudo.')
 
 
-def load_family(label: str) -> PseudoPotentialFamily:
-    """Load a family of psf or psml files.
+def find_families(formats: Sequence[str] = FORMATS) -> list[PseudoPotentialFamily]:
+    """Return the families whose files all have one of some formats, by label."""
+    return [family for family in _families() if _is_readable(family, formats)]
+
+
+def load_family(label: str, formats: Sequence[str] = FORMATS) -> PseudoPotentialFamily:
+    """Load a family of files in one of some formats.
 
     :param label: its label.
+    :param formats: those that the program reads.
     :raises EngineError: there is none, or it holds other files.
     """
     families = _families(label)
     if not families:
-        known = ', '.join(family.label for family in siesta_families()) or 'none'
+        known = ', '.join(family.label for family in find_families(formats)) or 'none'
         raise EngineError(
-            f'there is no family of pseudopotentials {label!r}; there are: {known}. Ours is installed by {INSTALL}, '
-            'others by `aiida-pseudo install family FOLDER LABEL -P pseudo.psf` (or pseudo.psml)'
+            f'there is no family of pseudopotentials {label!r}; there are: {known}. {_how_to_install(formats)}'
         )
     for family in families:
-        if _is_readable(family):
+        if _is_readable(family, formats):
             return family
     kinds = sorted({type(pseudo).__name__ for pseudo in families[0].pseudos.values()}) or ['nothing']
-    raise EngineError(f'the family {label!r} holds {", ".join(kinds)}; SIESTA reads psf and psml files')
+    raise EngineError(f'the family {label!r} holds {", ".join(kinds)}; wanted are files in {" or ".join(formats)}')
 
 
-def default_family() -> PseudoPotentialFamily:
-    """Return our own family if it is installed, else the only one that SIESTA can use.
+def default_family(formats: Sequence[str]) -> PseudoPotentialFamily:
+    """Return our own family if it is installed, else the only one of these formats.
 
+    :param formats: those that the program reads.
     :raises EngineError: there is none, or there are several.
     """
-    families = siesta_families()
-    own = [family for family in families if family.label == OWN_FAMILY]
+    families = find_families(formats)
+    ours = {OWN_FAMILIES[known] for known in formats if known in OWN_FAMILIES}
+    own = [family for family in families if family.label in ours]
     if own:
         return own[0]
     if len(families) == 1:
         return families[0]
     if not families:
-        raise EngineError(f'no pseudopotentials are installed: install ours with {INSTALL}')
+        raise EngineError(
+            f'no pseudopotentials in the format {" or ".join(formats)} are installed. {_how_to_install(formats)}'
+        )
     labels = ', '.join(family.label for family in families)
-    raise EngineError(f'there are several families of pseudopotentials, choose one: {labels}')
+    raise EngineError(f'there are several families of pseudopotentials, choose one with --pseudo-family: {labels}')
 
 
-def family_pseudos(label: str, elements: Iterable[str]) -> dict[str, SiestaPseudopotential]:
+def family_pseudos(
+    label: str | None, elements: Iterable[str], formats: Sequence[str] = FORMATS
+) -> dict[str, PseudoPotentialData]:
     """Return the pseudopotentials of some elements in a family.
 
-    :param label: label of the family.
+    :param label: label of the family; None: the default one of these formats.
     :param elements: chemical symbols.
+    :param formats: those that the program reads.
     :returns: node by element.
-    :raises EngineError: there is no such family, it lacks an element, or it holds files that SIESTA does not read.
+    :raises EngineError: there is no such family, it lacks an element, or it holds files of another format.
     """
-    family = load_family(label)
+    family = default_family(formats) if label is None else load_family(label, formats)
     wanted = sorted(set(elements))
     missing = [element for element in wanted if element not in family.pseudos]
     if missing:
         raise EngineError(
-            f'the family {label!r} has no pseudopotential of {", ".join(missing)}; it has: '
+            f'the family {family.label!r} has no pseudopotential of {", ".join(missing)}; it has: '
             f'{", ".join(sorted(family.pseudos))}'
         )
     return {element: family.pseudos[element] for element in wanted}
 
 
 def program_inputs(
-    engine_code: orm.InstalledCode | None, pseudo_family: str | None, elements: Iterable[str]
+    engine: type[Engine], engine_code: orm.InstalledCode | None, pseudo_family: str | None, elements: Iterable[str]
 ) -> dict[str, Any]:
     """Return the inputs of a labelling job that belong to the program of an engine.
 
+    :param engine: what is to be labelled with.
     :param engine_code: the program; None: the engine runs none.
     :param pseudo_family: label of the family of pseudopotentials; None: the default one.
     :param elements: chemical symbols that the structures hold.
-    :returns: ``engine_code`` and ``pseudos``, or nothing.
-    :raises EngineError: there is no such family, it lacks an element, or it holds files that SIESTA does not read.
+    :returns: ``engine_code`` and ``pseudos``, as far as the engine takes them.
+    :raises EngineError: there is no such family, it lacks an element, or it holds files that the program does not
+        read; or a family is given to an engine that takes no files.
     """
+    formats = engine.pseudopotential_formats
+    if pseudo_family is not None and not formats:
+        raise EngineError(f'the engine {engine.name} takes no pseudopotential files: leave out the family')
     if engine_code is None:
         return {}
-    family = pseudo_family or default_family().label
-    return {'engine_code': engine_code, 'pseudos': family_pseudos(family, elements)}
+    if not formats:
+        return {'engine_code': engine_code}
+    return {'engine_code': engine_code, 'pseudos': family_pseudos(pseudo_family, elements, formats)}
+
+
+def validate_pseudos(pseudos: Mapping[str, PseudoPotentialData], elements: Iterable[str], engine: Engine) -> str | None:
+    """Check that the pseudopotentials are there, and fit the elements, the program and the functional.
+
+    :param pseudos: node by element.
+    :param elements: chemical symbols that the structures hold.
+    :param engine: with the parameters of the labels.
+    :returns: what is wrong, None if nothing is.
+    """
+    formats = engine.pseudopotential_formats
+    if not formats:
+        return f'the engine {engine.name} takes no pseudopotential files: leave out pseudos' if pseudos else None
+    missing = sorted(set(elements) - set(pseudos))
+    if missing:
+        return f'no pseudopotential for {", ".join(missing)}: name a family that has them (--pseudo-family)'
+    for element, pseudo in pseudos.items():
+        if pseudo.element != element:
+            return f'the pseudopotential {pseudo.filename} of {element} is one of {pseudo.element}'
+        if format_of(pseudo) not in formats:
+            return (
+                f'the pseudopotential {pseudo.filename} is in the format {format_of(pseudo)}, the engine '
+                f'{engine.name} reads {" or ".join(formats)}'
+            )
+        content = pseudo.get_content(mode='rb').decode('utf-8', errors='replace')
+        try:
+            check_pseudopotential(content, element, formats, engine.functional, pseudo.filename)
+        except EvaluationError as error:
+            return error.message
+    return None
+
+
+def _how_to_install(formats: Sequence[str]) -> str:
+    own = [known for known in formats if known in OWN_FAMILIES]
+    option = '' if own[:1] == ['psf'] else f' --format {own[0]}' if own else ''
+    ours = f'Ours is installed by `aiida-nanoml pseudos install{option}`, others' if own else 'One is installed'
+    others = ' or '.join(f'pseudo.{known}' for known in formats)
+    return f'{ours} by `aiida-pseudo install family FOLDER LABEL -P {others}`'
 
 
 def _families(label: str | None = None) -> list[PseudoPotentialFamily]:
@@ -144,113 +201,6 @@ def _families(label: str | None = None) -> list[PseudoPotentialFamily]:
     return sorted(families, key=lambda family: str(family.label))
 
 
-def _is_readable(family: PseudoPotentialFamily) -> bool:
+def _is_readable(family: PseudoPotentialFamily, formats: Sequence[str]) -> bool:
     pseudos = family.pseudos.values()
-    return bool(pseudos) and all(isinstance(pseudo, PsfData | PsmlData) for pseudo in pseudos)
-
-
-class PseudopotentialFinder:
-    """Find the pseudopotentials of finished runs: beside the run, else in a family whose files fit the output.
-
-    :param label: label of the family; None: our own, which is installed when a run needs it.
-    :raises EngineError: there is no family of this label, or SIESTA cannot use it.
-    """
-
-    def __init__(self, label: str | None = None) -> None:
-        self._chosen = None if label is None else load_family(label)
-        self._files: dict[str, PseudopotentialFile] = {}
-        self._nodes: dict[str, SiestaPseudopotential] = {}
-        self._members: dict[str, tuple[SiestaPseudopotential, PseudopotentialFile]] = {}
-        self._told: dict[int, tuple[str, str]] = {}
-
-    def find(self, folder: RunFolder) -> tuple[dict[str, SiestaPseudopotential], str]:
-        """Find the pseudopotentials of a run.
-
-        :returns: node by element, stored or not, and where they come from: ``folder``, or the label of the family.
-        :raises RunFolderError: ``'pseudopotential'``, one is not there, or is not the one that was used.
-        """
-        used = used_pseudopotentials(folder.read(folder.output) or '')
-        found: dict[str, SiestaPseudopotential] = {}
-        beside = folder.pseudopotentials
-        for species, number in folder.species.items():
-            element = SYMBOLS[number]
-            known = used.get(species, UsedPseudopotential(species))
-            if species in beside:
-                node = self._find_in_folder(folder, beside[species], known)
-            else:
-                node = self._find_in_family(element, known)
-            own, md5 = self._identity(node)
-            if own != element:
-                raise RunFolderError(
-                    FailureCode.PSEUDOPOTENTIAL, f'{beside.get(species, species)} is of {own}, not of {element}'
-                )
-            if element in found and self._identity(found[element])[1] != md5:
-                raise RunFolderError(
-                    FailureCode.PSEUDOPOTENTIAL, f'the species of {element} have different pseudopotentials'
-                )
-            found[element] = node
-        by_family = [species for species in folder.species if species not in beside]
-        return found, str(self._family.label) if by_family else 'folder'
-
-    def md5s(self, pseudos: Mapping[str, SiestaPseudopotential]) -> dict[str, str]:
-        """Return the MD5 of nodes that were found here, by element."""
-        return {element: self._identity(node)[1] for element, node in pseudos.items()}
-
-    def _identity(self, node: SiestaPseudopotential) -> tuple[str, str]:
-        """Return element and MD5 of a node; AiiDA asks the database for each attribute of a node that is stored."""
-        if id(node) not in self._told:
-            self._told[id(node)] = (node.element, node.md5)
-        return self._told[id(node)]
-
-    @property
-    def _family(self) -> PseudoPotentialFamily:
-        if self._chosen is None:
-            self._chosen, _ = install_family()
-        return self._chosen
-
-    def _find_in_folder(self, folder: RunFolder, name: str, known: UsedPseudopotential) -> SiestaPseudopotential:
-        content = (folder.read(name) or '').encode()
-        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        kind = PsmlData if name.endswith('.psml') else PsfData
-        if md5 not in self._nodes:
-            try:
-                # First with our own reader, which is safe against files that are made to hang others.
-                self._files[md5] = read_pseudopotential(content.decode(), name.rpartition('.')[2])
-                self._nodes[md5] = kind.get_or_create(io.BytesIO(content), filename=name)
-            except Exception as error:  # whatever the reader of the library stumbles upon
-                raise RunFolderError(FailureCode.PSEUDOPOTENTIAL, f'{name} cannot be read: {error}') from error
-        reason = disagreement(known, self._read_file(self._nodes[md5])) if known.is_known else None
-        if reason is not None:
-            raise RunFolderError(FailureCode.PSEUDOPOTENTIAL, f'{name} in the folder {reason}')
-        return self._nodes[md5]
-
-    def _find_in_family(self, element: str, known: UsedPseudopotential) -> SiestaPseudopotential:
-        if element not in self._members:
-            member = self._family.pseudos.get(element)
-            if member is None:
-                raise RunFolderError(
-                    FailureCode.PSEUDOPOTENTIAL,
-                    f'no pseudopotential of {element}: neither in the folder nor in the family {self._family.label!r}; '
-                    f'copy {known.file or f"{known.species}.psf or {known.species}.psml"} into the folder, or choose '
-                    'another family with --pseudo-family',
-                )
-            self._members[element] = (member, self._read_file(member))
-        node, file = self._members[element]
-        reason = disagreement(known, file)
-        if reason is not None:
-            raise RunFolderError(
-                FailureCode.PSEUDOPOTENTIAL,
-                f'{node.filename} of the family {self._family.label!r} {reason}; choose '
-                'another family with --pseudo-family, or put the file into the folder',
-            )
-        return node
-
-    def _read_file(self, node: SiestaPseudopotential) -> PseudopotentialFile:
-        md5 = self._identity(node)[1]
-        if md5 not in self._files:
-            content = node.get_content(mode='rb').decode('utf-8', errors='replace')
-            try:
-                self._files[md5] = read_pseudopotential(content, 'psml' if isinstance(node, PsmlData) else 'psf')
-            except EngineError as error:
-                raise RunFolderError(FailureCode.PSEUDOPOTENTIAL, f'{node.filename} cannot be read: {error}') from error
-        return self._files[md5]
+    return bool(pseudos) and all(format_of(pseudo) in formats for pseudo in pseudos)

@@ -96,6 +96,7 @@ class AseEngine(Engine):
 
     name = 'ase'
     title = 'ASE'
+    url = 'https://ase-lib.org'
     theory = 'a calculator of ASE'
     properties = frozenset({'energy', 'forces', 'stress'})
     periodic = True

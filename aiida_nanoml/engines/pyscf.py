@@ -45,6 +45,7 @@ class PyscfEngine(Engine):
 
     name = 'pyscf'
     title = 'LDA (PySCF)'
+    url = 'https://pyscf.org'
     theory = DFT
     properties = frozenset({'energy', 'gap', 'density'})
 

@@ -33,6 +33,7 @@ class XtbEngine(Engine):
 
     name = 'xtb'
     title = 'xTB (tblite)'
+    url = 'https://github.com/tblite/tblite'
     theory = 'tight binding'
     properties = frozenset({'energy', 'gap', 'forces'})
 

@@ -312,7 +312,7 @@ class LineageGraph(ProvenanceGraph):
     def label_origins(self) -> tuple[LabelOrigin, ...]:
         """Return the labelling jobs, grouped by engine, version, protocol and parameters."""
         self._add_labels_of_single_runs()
-        made = {pk: self._labels_of_job(pk) for pk in self.jobs(*LABEL_JOBS)}
+        made = {pk: self.labels_of_job(pk) for pk in self.jobs(*LABEL_JOBS)}
         labelled = _label_facts([pk for pk in made.values() if pk is not None])
         groups: dict[str, list[tuple[dict[str, Any], dict[str, str], LabelJob]]] = defaultdict(list)
         for pk, result in made.items():
@@ -340,7 +340,7 @@ class LineageGraph(ProvenanceGraph):
             for members in groups.values()
         )
 
-    def _labels_of_job(self, job: int) -> int | None:
+    def labels_of_job(self, job: int) -> int | None:
         """Return the PK of the labels that a job made, or of its densities if the labels are not in the graph."""
         made = self.outputs[job]
         kinds = {self.type_name(pk): pk for pk in made.values()}
@@ -348,7 +348,7 @@ class LineageGraph(ProvenanceGraph):
 
     def _add_labels_of_single_runs(self) -> None:
         """Add the labels of single runs of which only another output was used, such as files to compare starts."""
-        pks = [pk for pk in self.jobs(SINGLE_RUN) if self.outputs[pk] and self._labels_of_job(pk) is None]
+        pks = [pk for pk in self.jobs(SINGLE_RUN) if self.outputs[pk] and self.labels_of_job(pk) is None]
         if pks:
             query = orm.QueryBuilder().append(orm.Node, filters={'id': {'in': pks}}, project='id', tag='run')
             query.append(

@@ -96,7 +96,7 @@ def label_inputs(
         nodes['densities'] = orm.Bool(inputs['densities'])
     if inputs['mesh_spacing_ang'] is not None:
         nodes['mesh_spacing_ang'] = orm.Float(inputs['mesh_spacing_ang'])
-    return nodes | program_inputs(engine_code, pseudo_family, elements)
+    return nodes | program_inputs(get_engine(engine), engine_code, pseudo_family, elements)
 
 
 def model_inputs(

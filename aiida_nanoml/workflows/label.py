@@ -24,14 +24,11 @@ from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import FINISHED, LabelSet
-from aiida_nanoml.engines.registry import get_engine
+from aiida_nanoml.engines.registry import engine_names, get_engine
 from aiida_nanoml.errors import MACHINE, REFUSED, DatasetError, DensityError, FailureCode
 from aiida_nanoml.workflows.base import validate_options, validate_positive
 from aiida_nanoml.workflows.builders import label_inputs_with_codes
 from aiida_nanoml.workflows.rolling import RollingWorkChain
-
-SINGLE_RUNS = {'siesta': 'nanoml.siesta'}
-"""Workflows that run one structure of an engine with recovery from errors."""
 
 MODES = ('batch', 'single')
 
@@ -309,7 +306,7 @@ class LabelWorkChain(RollingWorkChain):
             if exit_code is not None:
                 return exit_code
         self.ctx.single_rows = self.ctx.single_rows[1:]
-        workflow = WorkflowFactory(SINGLE_RUNS[self.inputs.engine.value])
+        workflow = WorkflowFactory(get_engine(self.inputs.engine.value).single_run)
         builder = workflow.get_builder_from_protocol(
             self.inputs.engine_code,
             orm.load_node(self.ctx.placed[row]),
@@ -380,7 +377,7 @@ class LabelWorkChain(RollingWorkChain):
     def _queue_again(self, rows: list[int], labels: LabelSetData | None) -> None:
         """Queue failed rows of a batch: failures of the machine for another batch, the others for single runs."""
         statuses = [FailureCode.INTERRUPTED] * len(rows) if labels is None else labels.get_array('status').tolist()
-        single = self.inputs.engine.value in SINGLE_RUNS and not self._wants_densities()  # single runs keep none
+        single = _has_single_runs(self.inputs.engine.value) and not self._wants_densities()  # single runs keep none
         retried = MACHINE - {FailureCode.TIME_LIMIT} if single else MACHINE
         progress = any(status != FailureCode.INTERRUPTED for status in statuses)
         again, alone = [], []
@@ -460,6 +457,11 @@ def _has_vanished(folder: orm.RemoteData) -> bool:
     return folder.computer.transport_type == 'core.local' and not Path(folder.get_remote_path()).is_dir()
 
 
+def _has_single_runs(engine: str) -> bool:
+    """Return whether an engine has a workflow for one structure; an unknown engine has none."""
+    return engine in engine_names() and bool(get_engine(engine).single_run)
+
+
 def validate_mode(mode: orm.Str, _: Any) -> str | None:
     """Check the mode."""
     return None if mode.value in MODES else f'the mode is one of {", ".join(MODES)}, not {mode.value!r}'
@@ -468,7 +470,7 @@ def validate_mode(mode: orm.Str, _: Any) -> str | None:
 def validate_workflow(inputs: dict[str, Any], port: Any) -> str | None:
     """Check that the engine has single runs if they are requested, that batches have a worker, and the batches."""
     engine, mode = inputs.get('engine'), inputs.get('mode')
-    if engine is not None and mode is not None and mode.value == 'single' and engine.value not in SINGLE_RUNS:
+    if engine is not None and mode is not None and mode.value == 'single' and not _has_single_runs(engine.value):
         return f'the engine {engine.value} has no single runs: use the mode batch'
     if mode is not None and mode.value == 'single' and optional_value(inputs, 'densities', False):
         return 'densities come out of batches: name the code of the worker on the computer of the program'

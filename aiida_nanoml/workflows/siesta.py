@@ -15,9 +15,10 @@ from aiida_siesta.utils.tkdict import FDFDict
 from aiida_siesta.workflows.base import SiestaBaseWorkChain
 from aiida_siesta.workflows.base import validate_inputs as validate_siesta_inputs
 
-from aiida_nanoml.calculations.pseudopotentials import default_family, family_pseudos
+from aiida_nanoml.calculations.pseudopotentials import family_pseudos
 from aiida_nanoml.calculations.siesta import SiestaCalculation, validate_run
 from aiida_nanoml.data.densities import DensitySetData
+from aiida_nanoml.engines.siesta.engine import SiestaEngine
 from aiida_nanoml.engines.siesta.fdf import Fdf
 from aiida_nanoml.engines.siesta.parameters import SIESTA_DEFAULTS
 from aiida_nanoml.errors import EngineError, NanomlError
@@ -102,7 +103,6 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         :raises EngineError: unknown protocol or parameter, or a pseudopotential that the family does not have.
         """
         from aiida_nanoml.calculations.functions.siesta import structure_of_node
-        from aiida_nanoml.engines.siesta.engine import SiestaEngine
         from aiida_nanoml.engines.siesta.fdf_writing import to_keywords
         from aiida_nanoml.engines.siesta.k_points import monkhorst_pack_mesh
 
@@ -121,7 +121,7 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
             kpoints.set_kpoints_mesh(sampling[0], offset=sampling[1])
             builder.kpoints = shared(kpoints)
         if pseudos is None:
-            pseudos = family_pseudos(pseudo_family or default_family().label, set(found.symbols))
+            pseudos = family_pseudos(pseudo_family, found.symbols, SiestaEngine.pseudopotential_formats)
         builder.pseudos = {kind.name: pseudos[kind.symbol] for kind in structure.kinds if kind.symbol in pseudos}
         usual = {
             'resources': {'num_machines': 1, 'num_mpiprocs_per_machine': 1},
@@ -415,7 +415,9 @@ def _pseudos_by_kind(inputs: Mapping[str, Any]) -> dict[str, Any]:
     if pseudos or 'pseudo_family' not in inputs or inputs.get('ions'):
         return pseudos
     kinds = inputs['structure'].kinds
-    found = family_pseudos(inputs['pseudo_family'].value, {kind.symbol for kind in kinds})
+    found = family_pseudos(
+        inputs['pseudo_family'].value, {kind.symbol for kind in kinds}, SiestaEngine.pseudopotential_formats
+    )
     return {kind.name: found[kind.symbol] for kind in kinds}
 
 

@@ -113,7 +113,7 @@ class SiestaWarmstartWorkChain(RollingWorkChain):
         :raises EngineError: unknown protocol or parameter, a pseudopotential that the family does not have, or
             structures that need different k-points.
         """
-        from aiida_nanoml.calculations.pseudopotentials import default_family, family_pseudos
+        from aiida_nanoml.calculations.pseudopotentials import family_pseudos
         from aiida_nanoml.engines.siesta.engine import SiestaEngine
         from aiida_nanoml.engines.siesta.k_points import monkhorst_pack_mesh
 
@@ -122,7 +122,7 @@ class SiestaWarmstartWorkChain(RollingWorkChain):
         if len({repr(monkhorst_pack_mesh(settings, structure)) for structure in chosen}) > 1:
             raise EngineError('these structures need different k-points: run those of one cell at a time')
         if pseudos is None:
-            pseudos = family_pseudos(pseudo_family or default_family().label, set(chosen.elements))
+            pseudos = family_pseudos(pseudo_family, chosen.elements, SiestaEngine.pseudopotential_formats)
         one = SiestaWorkChain.get_builder_from_protocol(
             code, node_of_structure(chosen[0]), pseudos, protocol=protocol, overrides=overrides, options=options
         )

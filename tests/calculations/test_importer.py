@@ -11,7 +11,7 @@ from aiida_pseudo.data.pseudo import PsfData
 
 from aiida_nanoml.calculations.functions.siesta import collect_runs, structure_of_node
 from aiida_nanoml.calculations.local_worker import make_localhost
-from aiida_nanoml.calculations.pseudopotentials import OWN_FAMILY, install_family
+from aiida_nanoml.calculations.pseudopotentials import OWN_FAMILIES, install_family
 from aiida_nanoml.engines.pseudopotentials import bundled
 from aiida_nanoml.errors import StructureError
 from aiida_nanoml.structures import StructureSet
@@ -42,7 +42,7 @@ def test_a_folder_becomes_a_calculation(remote):
     }
     assert {'aiida.fdf', 'aiida.out', 'aiida.EIG', 'aiida.xml'} <= set(node.outputs.retrieved.list_object_names())
     assert node.outputs.retrieved.get_object_content('aiida.fdf') == FLAKE.fdf
-    assert node.description == f'finished run, imported; pseudopotentials: {OWN_FAMILY}'
+    assert node.description == f'finished run, imported; pseudopotentials: {OWN_FAMILIES["psf"]}'
     assert structure_of_node(node.inputs.structure).pbc.tolist() == [False] * 3
 
 

@@ -11,9 +11,10 @@ from aiida_pseudo.data.pseudo import PsfData, PsmlData, UpfData
 from aiida_pseudo.groups.family import PseudoPotentialFamily
 
 from aiida_nanoml.calculations.pseudopotentials import default_family, family_pseudos, install_family
-from aiida_nanoml.engines.pseudopotentials import bundled
+from aiida_nanoml.engines.pseudopotentials import bundled, digest
 from aiida_nanoml.errors import EngineError
 
+OF_SIESTA = ('psf', 'psml')
 ELEMENTS = ['Al', 'B', 'C', 'Co', 'Cr', 'Fe', 'H', 'N', 'Ni']
 PSML = '<psml version="1.1" uuid="{uuid}"><pseudo-atom-spec atomic-label="{element}" z-pseudo="4.0"/></psml>'
 
@@ -56,27 +57,41 @@ def test_families_of_the_user_are_used(aiida_profile_clean, cli_json, tmp_path):
         tmp_path / 'upf', 'for-others', UpfData, C_upf='<UPF version="2.0.1"><PP_HEADER element="C" z_valence="4.0"/>'
     )
     assert [(family['label'], family['format']) for family in cli_json('pseudos', 'list')['families']] == [
-        ('dojo', 'psml')
+        ('dojo', 'psml'),
+        ('for-others', 'upf'),
     ]
     assert isinstance(family_pseudos('dojo', ['C'])['C'], PsmlData)
-    assert default_family().label == 'dojo', 'the only one that fits'
+    assert default_family(OF_SIESTA).label == 'dojo', 'the only one that fits'
     with pytest.raises(EngineError, match=r"'dojo' has no pseudopotential of B; it has: C"):
         family_pseudos('dojo', ['B', 'C'])
-    with pytest.raises(EngineError, match='holds UpfData; SIESTA reads psf and psml'):
-        family_pseudos('for-others', ['C'])
+    with pytest.raises(EngineError, match='holds UpfData; wanted are files in psf or psml'):
+        family_pseudos('for-others', ['C'], OF_SIESTA)
     with pytest.raises(EngineError, match="no family of pseudopotentials 'no'; there are: dojo"):
-        family_pseudos('no', ['C'])
+        family_pseudos('no', ['C'], OF_SIESTA)
     make_family(tmp_path / 'psml2', 'dojo-2', PsmlData, C_psml=PSML.format(uuid='b', element='C'))
-    with pytest.raises(EngineError, match='several families of pseudopotentials, choose one: dojo, dojo-2'):
-        default_family()
+    with pytest.raises(EngineError, match='choose one with --pseudo-family: dojo, dojo-2'):
+        default_family(OF_SIESTA)
     install_family()
-    assert default_family().label == 'nanoml-tm-lda-ca'
+    assert default_family(OF_SIESTA).label == 'nanoml-tm-lda-ca'
+    with pytest.raises(EngineError, match=r'psp8 are installed. Ours .* install --format psp8`'):
+        default_family(['psp8'])
+
+
+@pytest.mark.parametrize('file_format', ['upf', 'psp8'])
+def test_our_files_in_other_formats(aiida_profile_clean, cli_json, file_format):
+    """The files lie in the repository as they are, and each format has a default family of its own."""
+    install_family()
+    made = cli_json('pseudos', 'install', '--format', file_format)
+    assert (made['label'], made['format']) == (f'nanoml-tm-lda-ca-{file_format}', file_format)
+    assert made['md5'] == {element: digest(path) for element, path in bundled(file_format).items()}
+    assert default_family([file_format]).uuid == made['uuid']
+    assert default_family(OF_SIESTA).label == 'nanoml-tm-lda-ca'
 
 
 def test_nothing_is_installed(aiida_profile_clean, cli):
     assert cli('pseudos', 'list').stdout.splitlines() == [
-        'no family of psf or psml files is installed',
+        'no family of pseudopotentials is installed',
         'next: aiida-nanoml pseudos install',
     ]
     with pytest.raises(EngineError, match='aiida-nanoml pseudos install'):
-        default_family()
+        default_family(OF_SIESTA)

@@ -15,6 +15,7 @@ import pytest
 from aiida import orm
 from aiida.orm.nodes.caching import NodeCaching
 from aiida.tools import delete_nodes
+from aiida_pseudo.data.pseudo import PsfData
 
 from aiida_nanoml import __version__
 from aiida_nanoml.calculations.functions.potentials import generate_potential
@@ -27,6 +28,7 @@ from aiida_nanoml.data.model import ModelData
 from aiida_nanoml.data.prediction import PredictionData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSet, LabelSource
+from aiida_nanoml.engines.pseudopotentials import bundled
 from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.learning.dataset import Dataset
 from aiida_nanoml.learning.density.model_files import CARD_FILE
@@ -203,6 +205,22 @@ def test_a_clean_audit_says_what_was_checked(study):
     assert f'{len(CHECKS)} checks found nothing: shared-structures, same-isomers' in text
     assert 'same-isomers: Are two structures of different parts the same molecule' in report.render(all_checks=True)
     assert '70 structures as labelled' in report.render(all_checks=True)
+
+
+def test_a_label_that_names_another_pseudopotential_than_its_input_is_an_error(generated, record_job, flake_labels):
+    """An engine that was given one file and used another leaves a graph that names the wrong one."""
+    carbon, nitrogen = (PsfData.get_or_create(bundled()[element]).store() for element in 'CN')
+    used = {'C': carbon.md5, 'N': 'f' * 32, 'H': 'a' * 32}
+    labels = replace(flake_labels, source=replace(flake_labels.source, pseudopotentials=used))
+    node = record_job(generated, labels, pseudos__C=carbon, pseudos__N=nitrogen)
+    found = [finding for finding in audit(node).findings if finding.check == 'other-pseudopotentials']
+    assert [(finding.severity, finding.what) for finding in found] == [
+        (
+            'error',
+            f'1 job had the pseudopotential {nitrogen.md5[:8]} of N as input, but its labels name ffffffff (MD5)',
+        )
+    ]
+    assert [place.uuid for place in found[0].nodes] == [node.creator.uuid]
 
 
 ODD = replace(SOURCE, protocol='fast', pseudopotentials={'C': 'b' * 32})

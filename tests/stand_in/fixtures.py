@@ -23,7 +23,7 @@ from aiida_nanoml.engines.siesta.mesh import read_density
 from aiida_nanoml.structures import Structure, StructureSet
 
 PROGRAM = Path(__file__).with_name('siesta')
-PSEUDOPOTENTIALS = Path(aiida_nanoml.__file__).parent / 'engines' / 'siesta' / 'pseudopotentials' / 'tm-lda-ca'
+PSEUDOPOTENTIALS = Path(aiida_nanoml.__file__).parent / 'engines' / 'pseudopotentials' / 'tm-lda-ca'
 RECORDED = Path(__file__).resolve().parents[1] / 'recorded' / 'siesta'
 
 

@@ -20,8 +20,8 @@ from aiida_nanoml.calculations.functions.siesta import (
     manifest,
     structure_set,
 )
+from aiida_nanoml.calculations.importers.pseudopotentials import PseudopotentialFinder
 from aiida_nanoml.calculations.importers.siesta import DIGEST, SharedDicts, inputs_of_run
-from aiida_nanoml.calculations.pseudopotentials import PseudopotentialFinder
 from aiida_nanoml.calculations.siesta import SiestaCalculation
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData

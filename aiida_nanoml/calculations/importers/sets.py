@@ -17,8 +17,8 @@ from aiida_nanoml.calculations.functions.densities import import_siesta_densitie
 from aiida_nanoml.calculations.functions.labels import merge_labels
 from aiida_nanoml.calculations.functions.siesta import LABELS, PSEUDO, STRUCTURES, collect_runs, manifest
 from aiida_nanoml.calculations.functions.structures import merge_structures
+from aiida_nanoml.calculations.importers.pseudopotentials import PseudopotentialFinder
 from aiida_nanoml.calculations.importers.runs import FoundRun
-from aiida_nanoml.calculations.pseudopotentials import PseudopotentialFinder
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData

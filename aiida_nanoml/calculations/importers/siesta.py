@@ -9,7 +9,7 @@ from aiida import orm
 from aiida.engine import CalcJobImporter
 
 from aiida_nanoml.calculations.functions.siesta import node_of_structure
-from aiida_nanoml.calculations.pseudopotentials import PseudopotentialFinder, SiestaPseudopotential
+from aiida_nanoml.calculations.importers.pseudopotentials import PseudopotentialFinder, SiestaPseudopotential
 from aiida_nanoml.engines.finished_runs import RunFolderError
 from aiida_nanoml.engines.siesta.fdf_writing import to_keywords
 from aiida_nanoml.engines.siesta.folder import (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
@@ -21,6 +22,9 @@ LARGE_SHARE = 0.05
 
 SMALL_GAP_EV = 0.1
 """Gaps (eV) below this are near zero: smaller than the error of any model here, and self-consistency is unsafe."""
+
+_PSEUDO_LINK = re.compile(r'pseudos?_{1,2}([A-Z][a-z]?)')
+"""Names of the inputs of labelling jobs and of imports that hold the pseudopotential of an element."""
 
 _SOURCE = ('engine', 'version', 'protocol', 'parameters')
 
@@ -76,6 +80,41 @@ def mixed_pseudopotentials(evidence: Evidence) -> Checked:
                 )
             )
     return Checked(f'files of {", ".join(sorted(files))}', findings)
+
+
+def other_pseudopotentials(evidence: Evidence) -> Checked:
+    """Are the pseudopotentials that labels name those that their jobs were given?"""
+    given: dict[int, dict[str, int]] = {}
+    named: dict[int, int] = {}
+    for job in evidence.graph.jobs(*LABEL_JOBS):
+        labels = evidence.graph.labels_of_job(job)
+        if job in evidence.relevant and labels is not None:
+            inputs = evidence.graph.inputs[job]
+            links = ((link, pk, _PSEUDO_LINK.fullmatch(link)) for link, pk in inputs.items())
+            given[job], named[job] = {link[1]: pk for _, pk, link in links if link}, labels
+    if not given:
+        raise NotMadeError('no labelling job is in the graph')
+    nodes = {pk for files in given.values() for pk in files.values()}
+    md5s = dict(select(nodes, 'attributes.md5'))
+    told = dict(select(list(named.values()), 'attributes.pseudopotentials'))
+    wrong: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+    for job, files in given.items():
+        used = told.get(named[job]) or {}
+        for element in sorted(files.keys() & used.keys()):
+            if md5s[files[element]] != used[element]:
+                wrong[element, md5s[files[element]], used[element]].append(job)
+    findings = [
+        Finding(
+            ERROR,
+            f'{counted(len(jobs), "job")} had the pseudopotential {here[:8]} of {element} as input, but '
+            f'{agree(len(jobs), "its labels name", "their labels name")} {there[:8]} (MD5)',
+            'the graph names a file that the numbers were not made with: what it says about them is wrong',
+            'find out which file was used, and label the structures again with it as input',
+            evidence.places(jobs),
+        )
+        for (element, here, there), jobs in sorted(wrong.items())
+    ]
+    return Checked(f'{counted(len(given), "labelling job")}, {sum(map(bool, given.values()))} with files', findings)
 
 
 def mixed_executables(evidence: Evidence) -> Checked:

@@ -66,6 +66,7 @@ CHECKS = (
     Check('columns', (ERROR, WARNING), leakage.columns),
     Check('mixed-origins', (ERROR, WARNING), labels.mixed_origins),
     Check('mixed-pseudopotentials', (ERROR,), labels.mixed_pseudopotentials),
+    Check('other-pseudopotentials', (ERROR,), labels.other_pseudopotentials),
     Check('mixed-executables', (NOTE,), labels.mixed_executables),
     Check('claimed-labels', (WARNING,), labels.claimed_labels),
     Check('contradicting-labels', (ERROR,), labels.contradicting_labels),

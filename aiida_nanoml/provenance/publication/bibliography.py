@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
+from aiida_nanoml.engines.registry import engine_names, get_engine
 from aiida_nanoml.provenance.publication.latex import escape
 
 
@@ -143,14 +144,28 @@ FUNCTIONALS = {
 """References of a functional, by its name and authors as SIESTA writes them."""
 
 
-def _siesta(collect: Collector, parameters: Mapping[str, Any], version: str) -> None:
-    collect.cite('SIESTA', 'siesta2002', 'siesta2020', version=version)
-    functional, authors = str(parameters.get('xc_functional')), str(parameters.get('xc_authors'))
-    keys = FUNCTIONALS.get((functional.upper(), authors.upper()))
-    if keys is None:
-        collect.add_missing(f'the functional {functional}/{authors} of SIESTA')
-    else:
-        collect.cite(f'functional {functional}-{authors}', *keys)
+def _cite_program(collect: Collector, engine: str, parameters: Mapping[str, Any], version: str) -> None:
+    """Cite what an engine names, and functional and k-points as engines of density-functional theory call them."""
+    if engine not in engine_names():
+        collect.add_missing(f'the engine {engine} {version}')
+        return
+    code = get_engine(engine)
+    known = [key for key in code.references if key in REFERENCES]
+    collect.cite(code.title, *known, version=version)
+    for other in code.references:
+        if other not in REFERENCES:
+            collect.add_missing(f'{code.title} {version} ({other})')
+    if not code.references:
+        collect.add_missing(f'the engine {engine} {version}')
+    kind, authors = str(parameters.get('xc_functional', '')), str(parameters.get('xc_authors', ''))
+    if 'functional' in parameters:
+        kind, _, authors = str(parameters['functional']).partition('-')
+    if kind:
+        keys = FUNCTIONALS.get((kind.upper(), authors.upper()))
+        if keys is None:
+            collect.add_missing(f'the functional {kind}/{authors} of {code.title}')
+        else:
+            collect.cite(f'functional {kind}-{authors}', *keys)
     if any(parameters.get(name) is not None for name in ('k_grid', 'k_length_ang', 'k_density', 'k_supercell')):
         collect.cite('k-points', 'monkhorst1976')
 
@@ -185,20 +200,25 @@ def _ase(collect: Collector, parameters: Mapping[str, Any], version: str) -> Non
         collect.cite('MACE', 'macemp2024')
 
 
-ENGINES: dict[str, Callable[[Collector, Mapping[str, Any], str], None]] = {
-    'siesta': _siesta,
+_LIBRARIES: dict[str, Callable[[Collector, Mapping[str, Any], str], None]] = {
     'xtb': _xtb,
     'pyscf': _pyscf,
     'ase': _ase,
 }
-"""Function that cites what the labels of an engine rest on, by the name of the engine."""
+"""Function that cites what the labels of an engine rest on, where parameters decide about it."""
+
+
+def _cite_engine(collect: Collector, engine: str, parameters: Mapping[str, Any], version: str) -> None:
+    if engine in _LIBRARIES:
+        _LIBRARIES[engine](collect, parameters, version)
+    else:
+        _cite_program(collect, engine, parameters, version)
 
 
 def engine_keys(engine: str, parameters: Mapping[str, Any], version: str) -> tuple[str, ...]:
     """Return the keys of the references that are cited for the labels of an engine."""
     collect = Collector()
-    if engine in ENGINES:
-        ENGINES[engine](collect, parameters, version)
+    _cite_engine(collect, engine, parameters, version)
     return tuple(found.reference.key for found in collect.bibliography().citations)
 
 
@@ -262,10 +282,7 @@ def build_bibliography(parts: Participants) -> Bibliography:
     for version in parts.core_versions or ('',):
         collect.cite('AiiDA', 'aiida2020', 'aiida2021', version=version)
     for engine, parameters, version in parts.labels:
-        if engine in ENGINES:
-            ENGINES[engine](collect, parameters, version)
-        else:
-            collect.add_missing(f'the engine {engine} {version}')
+        _cite_engine(collect, engine, parameters, version)
     for name, head in parts.pseudopotential_heads.items():
         makers = [key for word, key in PSEUDOPOTENTIAL_MAKERS.items() if word in head]
         if makers:

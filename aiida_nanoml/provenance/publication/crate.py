@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiida_nanoml.engines.registry import engine_names, get_engine
 from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.provenance.graph import ProvenanceGraph
 from aiida_nanoml.provenance.origins import OURS
@@ -54,14 +55,6 @@ ENCODINGS = {
     '': 'text/plain',
 }
 """Media types by file ending."""
-
-WEB = {
-    'siesta': ('SIESTA', 'https://siesta-project.org'),
-    'xtb': ('tblite', 'https://github.com/tblite/tblite'),
-    'pyscf': ('PySCF', 'https://pyscf.org'),
-    'ase': ('ASE calculator', 'https://ase-lib.org'),
-}
-"""Name and home page of the code of an engine."""
 
 
 def write_crate(folder: Path, facts: Facts, graph: ProvenanceGraph, steps: Steps, titles: Mapping[str, str]) -> None:
@@ -223,7 +216,8 @@ class _Writer:
         tools = []
         if step.origin is not None:
             origin = self.facts.lineage.labelling[step.origin]
-            name, url = WEB.get(origin.engine, (origin.title, ''))
+            known = get_engine(origin.engine) if origin.engine in engine_names() else None
+            name, url = (known.title, known.url) if known else (origin.title, '')
             identifier = f'#{origin.engine}-{origin.version}'.replace(' ', '-')
             tools.append(self.software(identifier, name, url, (origin.version,)))
         ours = step.process_type.startswith(OURS) or not step.process_type
