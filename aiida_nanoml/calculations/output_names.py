@@ -27,7 +27,8 @@ class NamedOutputs(Process):
 
     def update_outputs(self) -> None:
         """Attach the outputs, and label them before anybody sees that the process has ended."""
-        super().update_outputs()
+        if self.outputs:  # AiiDA would ask the database at each step which of them are attached
+            super().update_outputs()
         if self.has_terminated():
             _label_outputs(self.node)
 

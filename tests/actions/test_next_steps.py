@@ -36,7 +36,8 @@ def literal(node: ast.expr) -> Any:
 def steps_in_source() -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Return place, action and fields of every call of ``step`` in the actions."""
     for path in sorted((PACKAGE / 'actions').glob('*.py')):
-        for call in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        source = path.read_text(encoding='utf-8')
+        for call in ast.walk(ast.parse(source)) if 'step(' in source else ():
             if not (isinstance(call, ast.Call) and getattr(call.func, 'id', '') == 'step' and call.args):
                 continue
             action = literal(call.args[0])
@@ -48,7 +49,10 @@ def steps_in_source() -> Iterator[tuple[str, str, dict[str, Any]]]:
 def messages_in_source() -> Iterator[tuple[str, str]]:
     """Return place and text of every command in backticks, with a word in the place of each value."""
     for path in sorted(PACKAGE.rglob('*.py')):
-        tree = ast.parse(path.read_text(encoding='utf-8'))
+        source = path.read_text(encoding='utf-8')
+        if '`aiida-nanoml' not in source:
+            continue
+        tree = ast.parse(source)
         whole = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
         inside = {id(part) for one in whole for part in ast.walk(one)} - {id(one) for one in whole}
         texts = [

@@ -7,9 +7,11 @@ import sqlite3
 from itertools import cycle
 from typing import Any
 
-from aiida.orm import AuthInfo, Computer, Node, User
+import yaml
+from aiida.orm import AuthInfo, Computer, Node, ProcessNode, User
 from aiida.orm.nodes.links import NodeLinks
-from aiida.orm.utils.links import validate_link
+from aiida.orm.utils import serialize
+from aiida.orm.utils.links import LinkTriple, validate_link
 from aiida.storage.psql_dos.orm.querybuilder import joiner, main
 from aiida.storage.psql_dos.orm.utils import ModelWrapper
 from aiida.storage.sqlite_dos import backend
@@ -32,7 +34,8 @@ def spare_storage() -> None:
     transaction nothing is read again that cannot change. What can, such as attributes, is read again when another
     connection has changed the database, where AiiDA reads it at each access. Whether a new link closes a circle is not
     asked of nodes that are not stored: they lead nowhere. How a computer is reached is looked up once, where AiiDA
-    asks whenever it looks at a job. That is more than half of its engine's time.
+    asks whenever it looks at a job. So is what a stored process was given, among which AiiDA looks for monitors each
+    time. Checkpoints are written and read by PyYAML's library in C. That is more than half of its engine's time.
     """
     os.fsync = os.fdatasync = lambda _: None
     event.listen(Engine, 'connect', _do_not_sync)
@@ -42,6 +45,8 @@ def spare_storage() -> None:
     _keep_fields()
     _find_circles_of_stored_nodes()
     _keep_authinfos()
+    _keep_inputs()
+    _checkpoints_by_libyaml()
     initialise = SqliteDosStorage._initialise_session
 
     def initialise_once(storage: SqliteDosStorage) -> None:
@@ -52,15 +57,19 @@ def spare_storage() -> None:
 
 
 def _keep_container_open() -> None:
-    clear = SqliteDosStorage._clear
+    clear, look_up = SqliteDosStorage._clear, Container.has_objects
 
     def get_container(storage: SqliteDosStorage) -> Container:
         return vars(storage).setdefault('_container', Container(str(storage.filepath_container)))
+
+    def has_objects(container: Container, keys: list[str]) -> list[bool]:
+        return [container._get_loose_path_from_hashkey(key).exists() or all(look_up(container, [key])) for key in keys]
 
     def clear_with_container(storage: SqliteDosStorage) -> None:
         vars(storage).pop('_container', None)
         clear(storage)
 
+    Container.has_objects = has_objects
     Container.__exit__ = lambda *_: None  # it is closed when the storage is gone
     SqliteDosStorage.get_container = get_container
     SqliteDosStorage._clear = clear_with_container
@@ -103,7 +112,11 @@ def _keep_fields() -> None:
             read_again(wrapper, fields)
             seen.update(dict.fromkeys(fields, now))
 
-    ModelWrapper._ensure_model_uptodate = read_what_changed
+    def is_saved(wrapper: ModelWrapper) -> bool:
+        return vars(wrapper._model).get('id') is not None or ask(wrapper)
+
+    ask = ModelWrapper.is_saved
+    ModelWrapper._ensure_model_uptodate, ModelWrapper.is_saved = read_what_changed, is_saved
 
 
 def _find_circles_of_stored_nodes() -> None:
@@ -129,6 +142,34 @@ def _keep_authinfos() -> None:
         return kept[key]
 
     Computer.get_authinfo = get_authinfo
+
+
+def _keep_inputs() -> None:
+    look_up = NodeLinks.get_stored_link_triples
+
+    def get_stored_link_triples(
+        links: NodeLinks, node_class: Any = None, link_type: Any = (), *further: Any, **options: Any
+    ) -> list[LinkTriple]:
+        kept = vars(links).setdefault('_inputs_of_tests', {})
+        key = (node_class, link_type, *further, *options.values())
+        if key not in kept:
+            found = look_up(links, node_class, link_type, *further, **options)
+            if 'outgoing' in key or not (isinstance(links._node, ProcessNode) and links._node.is_stored):
+                return found
+            kept[key] = tuple(found)
+        return list(kept[key])
+
+    NodeLinks.get_stored_link_triples = get_stored_link_triples
+
+
+def _checkpoints_by_libyaml() -> None:
+    class Dumper(yaml.cyaml.CEmitter, serialize.AiiDADumper):
+        __init__ = yaml.CDumper.__init__
+
+    class Loader(yaml.cyaml.CParser, serialize.AiiDALoader):
+        __init__ = yaml.CLoader.__init__
+
+    serialize.AiiDADumper, serialize.AiiDALoader = Dumper, Loader
 
 
 def _do_not_sync(connection: Any, _record: Any) -> None:
