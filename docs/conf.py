@@ -29,10 +29,11 @@ author = 'The aiida-nanoml developers'
 release = version = __version__
 
 extensions = [
-    'myst_parser',
+    'myst_nb',
     'sphinx.ext.autodoc',
     'sphinx.ext.mathjax',
     'sphinx_click',
+    'sphinx_copybutton',
     'tables',
 ]
 exclude_patterns = ['_build']
@@ -50,6 +51,16 @@ nitpick_ignore_regex = [
 
 myst_enable_extensions = ['colon_fence', 'deflist', 'dollarmath']
 myst_heading_anchors = 3
+smartquotes_action = 'qe'  # two hyphens are an option, never a dash
+
+# Notebooks are run when they have changed; `make clean` forgets what they printed.
+nb_execution_mode = 'cache'
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_merge_streams = True
+
+copybutton_prompt_text = r'\$ |> '
+copybutton_prompt_is_regexp = True
 
 autodoc_member_order = 'bysource'
 # The field lists of the docstrings say shapes and units, which annotations cannot.

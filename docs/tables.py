@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Iterator
 from types import GenericAlias, UnionType
 from typing import Any, ClassVar
@@ -19,6 +20,11 @@ from aiida_nanoml.actions.registry import action_class, action_names
 from aiida_nanoml.cli.commands import SECTIONS
 from aiida_nanoml.learning.registry import hyperparameters
 from aiida_nanoml.learning.targets import TARGETS
+
+CODE = re.compile(r'(`[^`]+`|(?<![\w-])--[a-z][\w-]*)')
+"""Names in backquotes, and options, of a help text."""
+
+OPTION = re.compile(r'(?<![`\w-])(--[a-z][\w-]*)')
 
 
 class NodeAttributes(Directive):
@@ -73,7 +79,7 @@ class Actions(Directive):
         command = f'aiida-nanoml {" ".join(action.command)}'
         choice = '' if action.choice_field is None else f' {action.choice_field.upper()}'
         section += nodes.paragraph('', '', nodes.literal(text=command + choice))
-        section += nodes.paragraph(text=f'{first_sentence(action.describe({}))}.')
+        section += _paragraph(f'{first_sentence(action.describe({}))}.')
         section += _table(self.heads, map(_field_row, fields_of(action)))
         return section
 
@@ -166,13 +172,27 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str | None]]) -> nodes.
     head, body = nodes.thead(), nodes.tbody()
     head += _row(nodes.paragraph(text=cell) for cell in heads)
     for first, *others in rows:
-        # Backquotes in help texts mark names.
         code = nodes.paragraph('', '', nodes.literal(text=first or ''))
-        body += _row([code, *(nodes.paragraph(text=(cell or '').replace('`', '')) for cell in others)])
+        body += _row([code, *(_paragraph(cell or '') for cell in others)])
     group += [head, body]
     table = nodes.table()
     table += group
     return table
+
+
+def _paragraph(text: str) -> nodes.paragraph:
+    """Make a paragraph in which names in backquotes and options are code."""
+    paragraph = nodes.paragraph()
+    for number, piece in enumerate(CODE.split(text)):
+        paragraph += nodes.literal(text=piece.strip('`')) if number % 2 else nodes.Text(piece)
+    return paragraph
+
+
+def mark_options(app: Sphinx, context: Any, lines: list[str]) -> None:
+    """Write the options that help texts name as code."""
+    for number, line in enumerate(lines):
+        if not line.startswith(('.. ', '    aiida-nanoml ')):
+            lines[number] = OPTION.sub(r'``\1``', line)
 
 
 def _row(cells: Iterable[nodes.paragraph]) -> nodes.row:
@@ -189,4 +209,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive('targets', TargetTable)
     app.add_directive('actions', Actions)
     app.add_directive('cheat-sheet', CheatSheet)
+    for part in ('description', 'options', 'arguments'):
+        app.connect(f'sphinx-click-process-{part}', mark_options)
     return {'parallel_read_safe': True, 'parallel_write_safe': True}

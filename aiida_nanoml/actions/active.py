@@ -6,12 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_validator
 
-from aiida_nanoml.actions.base import Estimate, FileAction, JobAction, Result, Step, given, record, step
+from aiida_nanoml.actions.base import Estimate, JobAction, Result, Step, given, record, step
 from aiida_nanoml.actions.common import (
     DESCRIPTOR_HELP,
     MAX_SEED,
@@ -23,8 +22,8 @@ from aiida_nanoml.actions.common import (
 )
 from aiida_nanoml.actions.describe import identity_line, source_line, without_nan
 from aiida_nanoml.actions.errors import InputError
-from aiida_nanoml.actions.fields import FEATURES, LEARNING, Labels, Structures, argument, option, output_option
-from aiida_nanoml.actions.files import write_file
+from aiida_nanoml.actions.fields import FEATURES, LEARNING, Labels, Structures, argument, option
+from aiida_nanoml.actions.figures import FigureAction
 from aiida_nanoml.actions.session import Session
 from aiida_nanoml.actions.train import model_kinds
 from aiida_nanoml.text import aligned
@@ -55,7 +54,7 @@ def strategies() -> list[str]:
     return [usual, *(name for name in STRATEGIES if name != usual)]
 
 
-class Active(EngineFields, BatchFields, JobAction, FileAction):
+class Active(EngineFields, BatchFields, JobAction, FigureAction):
     """Label the structures of POOL that teach most, round by round, and train on them.
 
     Each round chooses structures, labels them, trains, and evaluates the model on held-out structures, which are never
@@ -114,7 +113,6 @@ class Active(EngineFields, BatchFields, JobAction, FileAction):
         shown=protocol_default('active', 'validation'),
     )
     seed: int = option(0, 'Random seed of all draws.', ge=0, le=MAX_SEED)
-    output: Path | None = output_option('File for the figure, as PNG.')
 
     @model_validator(mode='after')
     def _check_fields(self) -> Self:
@@ -147,7 +145,7 @@ class Active(EngineFields, BatchFields, JobAction, FileAction):
 
     def check(self) -> None:
         """Check that the figure would replace nothing, and the settings of the engine."""
-        self.check_overwriting(self.output)
+        self.check_overwriting(self.output and self.file)
         self.check_engine(self.split_settings()['engine'])
 
     def builder(self, session: Session) -> ProcessBuilder:
@@ -183,9 +181,12 @@ class Active(EngineFields, BatchFields, JobAction, FileAction):
         return {'model': self.name}
 
     def collect(self, process: ProcessNode, session: Session) -> Result:
-        """Write the figure."""
+        """Draw the figure."""
         if self.output is not None:
-            write_file(process.outputs.figures, 'active_learning.png', self.output)
+            from aiida_nanoml.calculations.functions.active import draw_rounds
+            from aiida_nanoml.learning.plot_style import save_figure
+
+            save_figure(draw_rounds(process.outputs.table, **self.size), self.file)
         return ActiveResult(process)
 
     def estimate(self) -> Estimate:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
 from aiida_nanoml.actions.base import FileAction, Result, record
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import OUTPUT, option, output_option
-from aiida_nanoml.learning.plot_style import FORMATS
+from aiida_nanoml.learning.plot_style import FORMATS, Width
 
 if TYPE_CHECKING:
     from aiida.orm import Node
@@ -20,45 +20,63 @@ if TYPE_CHECKING:
 FIGURE_HELP = 'File to write; its ending chooses the format: .png, .pdf or .svg.'
 
 
-class FigureAction(FileAction):
-    """An action that draws a figure, in a format and a width that journals take."""
+Format = Literal['png', 'pdf', 'svg']
+FORMAT: Any = option(None, 'Format of a figure whose name has no such ending; the ending is added.', group=OUTPUT)
+WIDTH: Any = option(None, 'Columns of a journal: 3.375 or 7 inches.', shown='as the figure needs', group=OUTPUT)
 
-    output: Path | None = output_option(FIGURE_HELP)
-    format: Literal['png', 'pdf', 'svg'] | None = option(
-        None, 'Format of a figure whose name has no such ending; the ending is added.', group=OUTPUT
-    )
-    width: Literal['single', 'double'] | None = option(
-        None, 'Columns of a journal: 3.375 or 7 inches.', shown='as the figure needs', group=OUTPUT
-    )
+
+def size_of(width: Width | None) -> dict[str, Any]:
+    """Return the width as an argument, where one is chosen; each figure has its own otherwise."""
+    return {} if width is None else {'width': width}
+
+
+class FormatAction(FileAction):
+    """An action that draws a figure, in a chosen format."""
+
+    figure_field: ClassVar[str] = 'output'
+    """Field of the file of the figure."""
+
+    format: Format | None = FORMAT
 
     @model_validator(mode='after')
     def check_format(self) -> Self:
         """Check that name and format of the figure agree."""
-        ending = self._ending()
-        if self.output is None and (self.format or self.width):
-            raise InputError('{format} and {width} are those of a figure: name its file with {output}')
-        if self.output is not None and not ending and self.format is None:
-            raise InputError(f'{self.output} has no ending .png, .pdf or .svg: add one, or choose {{format}}')
+        path, ending = self._path, self._ending()
+        if path is None and any(getattr(self, name, None) for name in ('format', 'width')):
+            both = '{format} and {width} are those' if isinstance(self, FigureAction) else '{format} is that'
+            raise InputError(f'{both} of a figure: name its file with {{{self.figure_field}}}')
+        if path is not None and not ending and self.format is None:
+            raise InputError(f'{path} has no ending .png, .pdf or .svg: add one, or choose {{format}}')
         if ending and self.format not in (None, ending):
-            raise InputError(
-                f'{self.output} ends in .{ending}, not in .{self.format}: leave out {{format}}, or rename it'
-            )
+            raise InputError(f'{path} ends in .{ending}, not in .{self.format}: leave out {{format}}, or rename it')
         return self
 
+    @property
+    def _path(self) -> Path | None:
+        path: Path | None = getattr(self, self.figure_field)
+        return path
+
     def _ending(self) -> str:
-        ending = self.output.suffix.removeprefix('.').lower() if self.output is not None else ''
+        ending = self._path.suffix.removeprefix('.').lower() if self._path is not None else ''
         return ending if ending in FORMATS else ''
 
     @property
     def file(self) -> Path:
         """The file of the figure, with its ending."""
-        path = self.output or Path()
+        path = self._path or Path()
         return path if self._ending() else path.with_name(f'{path.name}.{self.format}')
+
+
+class FigureAction(FormatAction):
+    """An action that draws a figure, in a format and a width that journals take."""
+
+    output: Path | None = output_option(FIGURE_HELP)
+    width: Width | None = WIDTH
 
     @property
     def size(self) -> dict[str, Any]:
         """The width, where one is chosen; each figure has its own otherwise."""
-        return {} if self.width is None else {'width': self.width}
+        return size_of(self.width)
 
 
 @dataclass(frozen=True)

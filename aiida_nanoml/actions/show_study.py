@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import model_validator
 
 from aiida_nanoml.actions.base import FileAction, Result, Step, record, step
 from aiida_nanoml.actions.describe import source_line
-from aiida_nanoml.actions.fields import AnyNode, argument, output_option
+from aiida_nanoml.actions.errors import InputError
+from aiida_nanoml.actions.fields import OUTPUT, AnyNode, argument, option, output_option
+from aiida_nanoml.actions.figures import WIDTH, Format, size_of
 from aiida_nanoml.actions.files import write_files
 from aiida_nanoml.actions.session import Session
+from aiida_nanoml.learning.plot_style import Width
 from aiida_nanoml.text import aligned
 
 if TYPE_CHECKING:
@@ -26,6 +31,14 @@ class StudyFiles(FileAction):
     """An action that writes the files of a study into a folder."""
 
     output: Path | None = OUTPUT_FOLDER
+    format: Format | None = option(None, 'Format of the figure.', shown='png', group=OUTPUT)
+    width: Width | None = WIDTH
+
+    @model_validator(mode='after')
+    def _check_figure(self) -> Self:
+        if self.output is None and (self.format or self.width):
+            raise InputError('{format} and {width} are those of a figure: name its folder with {output}')
+        return self
 
     def check_output(self, study: str) -> None:
         """Check that no file of the study would be replaced.
@@ -34,13 +47,31 @@ class StudyFiles(FileAction):
         :raises ActionError: the figure exists already, or the place of the folder does not.
         """
         if self.output is not None and self.output.is_dir():
-            self.check_overwriting(self.output / f'{study}.png')
+            self.check_overwriting(self.output / f'{study}.{self.format or "png"}')
         else:
             self.check_overwriting(self.output)
 
     def show(self, process: ProcessNode) -> Result:
-        """Write the files if that is wanted, and return the tables."""
-        return StudyResult(process, () if self.output is None else write_files(process.outputs.files, self.output))
+        """Write the files if that is wanted, and return the tables.
+
+        The stored figure is written, unless another format or width is chosen.
+        """
+        from aiida_nanoml.engines.label_set import LabelSource
+        from aiida_nanoml.learning.plot_style import save_figure
+        from aiida_nanoml.provenance.studies import read_study
+
+        if self.output is None:
+            return StudyResult(process, ())
+        paths = write_files(process.outputs.files, self.output)
+        if self.format or self.width:
+            found = read_study(process)
+            (stored,) = (path for path in paths if path.suffix == '.png')
+            drawn = stored.with_suffix(f'.{self.format or "png"}')
+            stored.unlink()
+            source = str(LabelSource.from_dict(found.labels))
+            save_figure(found.study.figure(found.table.arrays, source, **size_of(self.width)), drawn)
+            paths = tuple(drawn if path == stored else path for path in paths)
+        return StudyResult(process, paths)
 
 
 class ShowStudy(StudyFiles):

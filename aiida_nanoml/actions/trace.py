@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aiida_nanoml.actions.base import ArchiveAction, FileAction, Result, Step, step
+from aiida_nanoml.actions.base import ArchiveAction, Result, Step, step
 from aiida_nanoml.actions.fields import OUTPUT, AnyNode, argument, option
+from aiida_nanoml.actions.figures import FormatAction
 from aiida_nanoml.actions.session import Session
 
 if TYPE_CHECKING:
     from aiida_nanoml.provenance.lineage import Lineage
 
 
-class Trace(ArchiveAction, FileAction):
+class Trace(ArchiveAction, FormatAction):
     """Show where NODE comes from, back to every labelling job.
 
     Of a workflow, the results are followed; of a calculation, its inputs.
@@ -22,6 +23,7 @@ class Trace(ArchiveAction, FileAction):
 
     action: ClassVar[str] = 'trace'
     command: ClassVar[tuple[str, ...]] = ('trace',)
+    figure_field: ClassVar[str] = 'graph'
     example: ClassVar[str] = 'aiida-nanoml trace PREDICTION --csv nodes.csv --graph lineage.svg'
 
     node: AnyNode = argument('Node to start from.')
@@ -40,7 +42,7 @@ class Trace(ArchiveAction, FileAction):
         from aiida_nanoml.provenance.lineage import TABLE, lineage_table, trace
 
         node = self.load('node')
-        for path in (self.csv, self.graph):
+        for path in (self.csv, self.graph and self.file):
             self.check_overwriting(path)
         if self.csv is not None:
             self.csv.write_text(csv_text([TABLE, *lineage_table(node)]), encoding='utf-8')
@@ -48,8 +50,8 @@ class Trace(ArchiveAction, FileAction):
         if self.graph is not None:
             from aiida_nanoml.provenance.picture import draw_lineage
 
-            n_boxes = draw_lineage(node, self.graph)
-            session.note(f'{self.graph} is drawn, {n_boxes} boxes')
+            n_boxes = draw_lineage(node, self.file)
+            session.note(f'{self.file} is drawn, {n_boxes} boxes')
         return TraceResult(trace(node), self.jobs, self.archive)
 
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from aiida_nanoml.densities.density import write_density
 from aiida_nanoml.engines.base import Engine
-from aiida_nanoml.engines.label_set import LabelSource
+from aiida_nanoml.engines.label_set import LabelSet, LabelSource
 from aiida_nanoml.engines.registry import get_engine
 from aiida_nanoml.errors import EngineError, EvaluationError, FailureCode
 from aiida_nanoml.structures import Structure, StructureSet
 from aiida_nanoml.worker.files import read_arrays, read_job, write_arrays, written_in_one_step
 from aiida_nanoml.worker.journal import Journal
-from aiida_nanoml.worker.labelled_rows import LabelledRow, read_rows, tabulate
+from aiida_nanoml.worker.labelled_rows import ROW, LabelledRow, read_rows, tabulate
 from aiida_nanoml.worker.schemas import (
     DENSITIES_FOLDER,
     JOURNAL_FILE,
@@ -31,6 +31,9 @@ from aiida_nanoml.worker.schemas import (
 from aiida_nanoml.worker.termination import termination
 
 Progress = Callable[[int, int], None]
+
+DEFAULT_TIME_LIMIT_S = 600.0
+"""Wall time that a structure may take where no job says it."""
 
 PROGRAMS_FOLDER = 'runs'
 """Where the programs of an engine work, below the folder of the job, unless the job names another place."""
@@ -53,14 +56,7 @@ def label(folder: Path, processes: int, progress: Progress) -> Report:
     densities = folder.absolute() / DENSITIES_FOLDER if job.densities else None
     if densities is not None:
         densities.mkdir(exist_ok=True)
-    source = LabelSource(
-        engine=job.engine,
-        version=engine.version_in_use(),
-        title=engine.method,
-        protocol=job.protocol,
-        parameters=engine.settings.model_dump(),
-        pseudopotentials=engine.pseudopotentials(),
-    )
+    source = _source_of(engine, job.protocol)
     evaluate = _evaluate_by_programs if engine.runs_program else _evaluate
     with Journal(folder / JOURNAL_FILE, source.to_dict()) as journal, termination() as terminated:
         done = {
@@ -80,6 +76,60 @@ def label(folder: Path, processes: int, progress: Progress) -> Report:
         code=FailureCode.INTERRUPTED.value if interrupted else '',
         message=f'stopped by a signal after {len(entries)} of {len(structures)} structures' if interrupted else '',
         content={'source': source.to_dict(), 'n_rows': len(labels), 'failures': labels.failures},
+    )
+
+
+def label_structures(
+    structures: StructureSet,
+    engine: str = 'xtb',
+    protocol: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    processes: int = 1,
+    time_limit_s: float = DEFAULT_TIME_LIMIT_S,
+    runtime: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> LabelSet:
+    """Label structures here and now, without a job folder: nothing is kept before all are done.
+
+    :param structures: n structures.
+    :param engine: registered name of the engine.
+    :param protocol: name of the protocol; None: the default one of the engine.
+    :param parameters: what differs from the protocol.
+    :param processes: structures evaluated at the same time, each in its own process, or by a program of the engine.
+    :param time_limit_s: wall time that one structure may take.
+    :param runtime: what the engine finds on this machine, for engines that run programs: ``{'executable': 'siesta'}``.
+    :param progress: called with the number of finished structures and n.
+    :returns: n labels in the order of the structures; one that failed has the code and the message of its failure.
+    :raises EngineError: the engine is unknown, lacks its library or program, or has no such protocol or parameter.
+    """
+    engine_class = get_engine(engine)
+    job = LabelJob(
+        engine=engine,
+        protocol=engine_class.default_protocol() if protocol is None else protocol,
+        parameters=dict(parameters or {}),
+        time_limit_s=time_limit_s,
+        runtime=dict(runtime or {}),
+    )
+    made = _make_engine(job, Path.cwd())
+    evaluate = _evaluate_by_programs if made.runs_program else _evaluate
+    pending = dict(enumerate(structures))
+    entries = {}
+    for entry in evaluate(made, None, pending, processes, time_limit_s, []):
+        entries[entry[ROW]] = entry
+        if progress is not None:
+            progress(len(entries), len(structures))
+    return tabulate(_source_of(made, job.protocol), structures, read_rows(entries))
+
+
+def _source_of(engine: Engine, protocol: str) -> LabelSource:
+    return LabelSource(
+        engine=engine.name,
+        version=engine.version_in_use(),
+        title=engine.method,
+        protocol=protocol,
+        parameters=engine.settings.model_dump(),
+        pseudopotentials=engine.pseudopotentials(),
     )
 
 
@@ -116,14 +166,16 @@ def _evaluate(
             for row, structure in pending.items()
         }
         waiting = set(futures)
-        while waiting and not stop:
-            finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-            for future in finished:
-                if stop and future.exception() is not None:
-                    continue  # the signal went to the whole process group: the row was stopped, it did not crash
-                yield _outcome(future, time_limit_s).to_entry(futures[future])
-        if stop:
-            pool.stop()
+        try:
+            while waiting and not stop:
+                finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    if stop and future.exception() is not None:
+                        continue  # the signal went to the whole process group: the row was stopped, it did not crash
+                    yield _outcome(future, time_limit_s).to_entry(futures[future])
+        finally:
+            if waiting:  # a signal, or Ctrl-C where there is no handler of ours
+                pool.stop()
 
 
 def _evaluate_by_programs(

@@ -49,6 +49,13 @@ def test_a_curve_is_printed_and_written(cli, cli_json, labelled, tmp_path) -> No
     assert 'exists already' in cli('study', 'show', 'curve', '-o', folder, status=1).stderr
     again = cli('study', 'show', 'curve', '-o', folder, '--force').stdout
     assert again.splitlines()[-1] == 'next: aiida-nanoml trace curve'
+    drawn = cli_json('study', 'show', 'curve', '-o', tmp_path / 'journal', '--format', 'svg', '--width', 'double')
+    assert sorted(path.name for path in (tmp_path / 'journal').iterdir()) == sorted(
+        path.rpartition('/')[2] for path in drawn['files']
+    )
+    assert 'width="504pt"' in (tmp_path / 'journal' / 'learning_curve.svg').read_text(encoding='utf-8')
+    assert not (tmp_path / 'journal' / 'learning_curve.png').exists()
+    assert 'name its folder with --output' in cli('study', 'show', 'curve', '--format', 'pdf', status=2).stderr
     assert cli_json('study', 'show', made['process'])['uuid'] == made['uuid']
     lineage = cli_json('trace', 'curve')
     assert lineage['uuid'] == made['uuid']

@@ -75,6 +75,12 @@ def test_the_picture_is_written_once(cli, rows, tmp_path):
     assert '4 boxes' in cli('trace', 'rows', '--graph', path).stderr
     assert 'assemble dataset' in path.read_text()
     assert 'exists already' in cli('trace', 'rows', '--graph', path, status=1).stderr
+    cli('trace', 'rows', '--graph', tmp_path / 'lineage', '--format', 'pdf')
+    assert (tmp_path / 'lineage.pdf').read_bytes().startswith(b'%PDF')
+    assert (
+        '--format is that of a figure: name its file with --graph'
+        in cli('trace', 'rows', '--format', 'pdf', status=2).stderr
+    )
 
 
 def test_an_archive_answers_as_its_profile_did(cli, cli_json, rows, labels_node, aiida_profile, tmp_path):

@@ -123,6 +123,8 @@ NOT_RUN = {
 }
 
 FENCE = re.compile(r'^(?P<fence>```+)(?P<info>[^\n`]*)\n(?P<text>.*?)^(?P=fence)\s*$', re.MULTILINE | re.DOTALL)
+CODE = re.compile(r'`[^`]+`')
+OPTION = re.compile(r'(?<![\w-])(?:--|[–—])[a-z][\w-]+')
 IDENTIFIER = re.compile(r'\b(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{12,64})\b')
 NUMBER = re.compile(r'(?<![\w-])-?\d[\d.:T-]*(?:e[+-]\d+)?')
 
@@ -193,6 +195,16 @@ def test_every_block_is_run_or_excused(page: Path) -> None:
             subprocess.run(['bash', '-n'], input=block.text, text=True, check=True, capture_output=True)
         else:
             assert block.kind == 'text' or block.kind.startswith('{'), f'{where}: unknown kind {block.kind!r}'
+
+
+def test_options_in_prose_are_code() -> None:
+    """An option can be copied from a sentence, and is never broken by a dash."""
+    plain = [
+        f'{page.relative_to(ROOT)}: {option}'
+        for page in [*PAGES, *DOCS.glob('[!_]*/*/*.md')]
+        for option in OPTION.findall(CODE.sub('', FENCE.sub('', page.read_text(encoding='utf-8'))))
+    ]
+    assert plain == []
 
 
 def test_every_excuse_is_used() -> None:

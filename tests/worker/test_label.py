@@ -15,9 +15,11 @@ import pytest
 from ase.build import bulk
 
 from aiida_nanoml.engines.label_set import LabelSet, LabelSource
+from aiida_nanoml.errors import EngineError
 from aiida_nanoml.structures import Structure, StructureSet
 from aiida_nanoml.worker.files import read_arrays
 from aiida_nanoml.worker.journal import read_journal
+from aiida_nanoml.worker.label import label_structures
 from aiida_nanoml.worker.main import main
 from aiida_nanoml.worker.schemas import JOB_FILE, JOURNAL_FILE, RESULTS_FILE, STRUCTURES_FILE
 from tests.worker.conftest import read_report
@@ -64,6 +66,25 @@ def test_the_order_of_rows_does_not_depend_on_the_number_of_processes(label_job,
         assert main(['label', '--folder', str(folder), '--processes', str(processes)]) == 0
         found.append(read_labels(folder).energies['gap_ev'].tolist())
     assert found[0] == found[1] == pytest.approx([0.1 * n for n in range(2, 12)])
+
+
+def test_structures_are_labelled_without_a_job_folder(label_job, make_chains, tmp_path: Path, monkeypatch) -> None:
+    chains = make_chains(2, 5, 6)
+    folder = label_job(chains, fail=[5])
+    assert main(['label', '--folder', str(folder), '--processes', '2']) == 0
+    monkeypatch.chdir(tmp_path)
+    progress: list[tuple[int, int]] = []
+    labels = label_structures(
+        chains, 'paced', 'quick', {'fail': [5]}, processes=2, progress=lambda *numbers: progress.append(numbers)
+    )
+    assert labels.source == read_labels(folder).source
+    for name, column in read_labels(folder).to_arrays().items():
+        if name != 'wall_s':
+            np.testing.assert_array_equal(labels.to_arrays()[name], column, err_msg=name)
+    assert progress == [(1, 3), (2, 3), (3, 3)]
+    assert [path.name for path in tmp_path.iterdir()] == ['job']
+    with pytest.raises(EngineError, match="has no protocol 'slow'"):
+        label_structures(chains, 'paced', 'slow')
 
 
 def test_odd_electron_counts_are_flagged(label_job, make_chains) -> None:

@@ -13,7 +13,7 @@ from aiida.engine import run_get_node
 from aiida.manage.caching import enable_caching
 from aiida.plugins import WorkflowFactory
 
-from aiida_nanoml.calculations.functions.active import ROUND_COLUMNS
+from aiida_nanoml.calculations.functions.active import ROUND_COLUMNS, draw_rounds
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSet
@@ -104,6 +104,12 @@ def test_two_rounds_and_the_random_choice_beside_them(builder, flakes: Structure
     figures = outputs['figures'].base.repository
     assert sorted(figures.list_object_names()) == ['active_learning.png', 'rounds.csv']
     assert figures.get_object_content('rounds.csv').splitlines()[1].startswith('4,2,1,1,4,')
+    axes = draw_rounds(outputs['table'], width='double')
+    assert axes.figure.get_figwidth() == 7.0
+    assert [list(line.get_ydata()) for line in axes.lines[:2]] == [
+        columns['mae'],
+        outputs['random_table'].get_array('mae').tolist(),
+    ]
 
 
 def refuse(make: Any, match: str) -> None:

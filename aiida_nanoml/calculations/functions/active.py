@@ -121,7 +121,6 @@ def tabulate_rounds(
         ``summary``.
     """
     from aiida_nanoml.learning.plot_style import save_figure
-    from aiida_nanoml.learning.plots import plot_rounds
 
     hashes = pool.structures.hashes
     rows = []
@@ -151,20 +150,41 @@ def tabulate_rounds(
     table = orm.ArrayData(columns)
     settings = parameters.get_dict()
     source = LabelSource.from_dict(nodes['dataset_000'].base.attributes.get('labels'))
-    curves = {settings['strategy']: (columns['n_learnt'], columns['mae'])}
     last = {name: None if np.isnan(value) else value for name, value in rows[-1].items()}
     summary = settings | {'labels': source.to_dict(), 'n_rounds': len(rows)} | last
     if random is not None:
-        curves['random'] = (random.get_array('n_learnt'), random.get_array('mae'))
-        summary |= {'random_mae': float(random.get_array('mae')[-1]), 'random_n_learnt': int(curves['random'][0][-1])}
+        summary |= {f'random_{name}': random.get_array(name)[-1].item() for name in ('mae', 'n_learnt')}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
-        title = f'{settings["n_held_out"]} held-out structures'
-        save_figure(plot_rounds(curves, title, str(source), settings.get('target_mae')), path / ROUNDS_FIGURE)
+        save_figure(_plot_rounds(table, settings, source, random), path / ROUNDS_FIGURE)
         lines = [','.join(ROUND_COLUMNS), *(','.join(str(row[name]) for name in ROUND_COLUMNS) for row in rows)]
         (path / ROUNDS_TABLE).write_text('\n'.join(lines) + '\n', encoding='utf-8')
         figures = orm.FolderData(tree=folder)
     return {'table': table, 'figures': figures, 'summary': orm.Dict(summary)}
+
+
+def draw_rounds(table: orm.ArrayData, **size: Any) -> Any:
+    """Draw the figure of :func:`tabulate_rounds` again, and return its axes.
+
+    :param table: the stored table.
+    :param size: ``width`` of the figure, if it is chosen.
+    """
+    inputs = table.creator.inputs
+    source = LabelSource.from_dict(inputs.dataset_000.base.attributes.get('labels'))
+    return _plot_rounds(
+        table, inputs.parameters.get_dict(), source, inputs.random if 'random' in inputs else None, **size
+    )
+
+
+def _plot_rounds(
+    table: orm.ArrayData, settings: dict[str, Any], source: LabelSource, random: orm.ArrayData | None, **size: Any
+) -> Any:
+    from aiida_nanoml.learning.plots import plot_rounds
+
+    tables = {settings['strategy']: table} | ({} if random is None else {'random': random})
+    curves = {name: (found.get_array('n_learnt'), found.get_array('mae')) for name, found in tables.items()}
+    title = f'{settings["n_held_out"]} held-out structures'
+    return plot_rounds(curves, title, str(source), settings.get('target_mae'), **size)
 
 
 def _distinct(pool: StructureSetData) -> tuple[Any, NDArray[np.str_], NDArray[np.int64]]:
