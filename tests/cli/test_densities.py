@@ -9,7 +9,7 @@ from aiida import orm
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines import get_engine
 from aiida_nanoml.structures import StructureSet
-from tests.engines.conftest import METHYL
+from aiida_nanoml.testing.structures import METHYL
 
 
 @pytest.fixture

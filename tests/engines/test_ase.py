@@ -15,8 +15,8 @@ from ase.eos import EquationOfState
 from aiida_nanoml.engines import Engine, get_engine
 from aiida_nanoml.errors import EngineError, EvaluationError
 from aiida_nanoml.structures import Structure
+from aiida_nanoml.testing.structures import BENZENE, FCC_ALUMINIUM
 from aiida_nanoml.units import BOHR_ANG
-from tests.engines.conftest import BENZENE, FCC_ALUMINIUM
 
 GPA = 160.21766208
 """One eV/Å³ in GPa."""
