@@ -34,8 +34,9 @@ quickstart: $(INSTALLED) ## run the main job from nothing to predictions with pr
 test: $(INSTALLED) ## run all checks and the whole test suite
 	@$(MAKE) --jobs 2 --keep-going check suite && echo 'all checks and tests passed'
 
+# Tests wait for jobs, daemons and Slurm for a quarter of their time: on two cores, a third process fills it.
 suite: $(INSTALLED) ## run the test suite alone
-	$(BIN)/python -m pytest -n 2 --maxschedchunk 1
+	$(BIN)/python -m pytest -n 3 --maxschedchunk 1
 
 check: $(INSTALLED) ## format, lint, types, floors, documentation
 	$(BIN)/ruff format --check .

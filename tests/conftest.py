@@ -55,6 +55,13 @@ THIRD_PARTY = Path(__file__).with_name('third_party')
 POLL_S = 0.25
 """Seconds between two looks at jobs and at child processes: looking without a pause takes the core that they run on."""
 
+LONGEST = (
+    *('test_kills_lose_nothing', 'test_blocks_run', 'test_a_killed_campaign_goes_on_after', 'tests/remote'),
+    *('tests/provenance/test_reproduce', 'tests/provenance/test_old_archive', 'tests/cli/test_alloys'),
+    *('tests/cli/test_process', 'tests/cli/test_density', 'tests/calculations/test_density', 'tests/workflows'),
+)
+"""Tests that come first, the longest of all at the front: none of them is left alone at the end of a parallel run."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption('--plain', action='store_true', help='run no program by a fork: slow')
@@ -79,9 +86,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         and (len(items) > 100 or any('test_blocks_run' in item.name for item in items))
     ):
         forked.start()
-    # The longest tests first, so that none of them is left alone at the end of a parallel run.
-    long = ('tests/docs', 'tests/cli/test_quickstart', 'tests/cli/test_process', 'tests/workflows')
-    items.sort(key=lambda item: next((rank for rank, name in enumerate(long) if name in item.nodeid), len(long)))
+    items.sort(key=lambda item: next((rank for rank, name in enumerate(LONGEST) if name in item.nodeid), len(LONGEST)))
 
 
 def pytest_collection_finish() -> None:

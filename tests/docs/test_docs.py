@@ -57,6 +57,8 @@ CHAINS = (
         'docs/topics/provenance.md',
         'docs/howto/housekeeping.md',
     ),
+    ('docs/tutorials/density.md', 'docs/howto/warm_start.md', 'docs/topics/density.md'),
+    ('docs/tutorials/transmission.md', 'docs/howto/siesta_potential.md', 'docs/topics/rmatrix.md'),
     (
         'docs/tutorials/starter.md',
         'docs/howto/taint.md',
@@ -67,6 +69,7 @@ CHAINS = (
         'docs/howto/pseudopotentials.md',
         'docs/howto/compare_models.md',
     ),
+    ('docs/tutorials/alloys.md',),
     ('docs/tutorials/python_api.md', 'docs/topics/features.md', 'docs/howto/figures.md'),
     (
         'docs/howto/own_engine.md',
@@ -75,10 +78,7 @@ CHAINS = (
         'docs/howto/own_generator.md',
         'docs/howto/own_model.md',
     ),
-    ('docs/tutorials/alloys.md',),
     ('docs/topics/engines.md',),
-    ('docs/tutorials/density.md', 'docs/howto/warm_start.md', 'docs/topics/density.md'),
-    ('docs/tutorials/transmission.md', 'docs/howto/siesta_potential.md', 'docs/topics/rmatrix.md'),
 )
 CLUSTER_CHAIN = ('docs/howto/cluster.md',)
 RECORDED_FILES = {'docs/howto/siesta_potential.md': (ROOT / 'tests' / 'recorded' / 'siesta_potential' / 'slab.VT.xz',)}
