@@ -37,8 +37,10 @@ from aiida_nanoml.structures import (
     StructureSet,
     generate_alloys,
     lattice_constants,
+    scale_cells,
     with_lattice_constants,
 )
+from aiida_nanoml.structures.alloys import ELEMENTS, composition_section
 
 FILE = Path(__file__).with_name('alloys_chgnet.npz')
 POINTS = 25
@@ -125,6 +127,53 @@ def judge(
     return compare_phases(reference, curves) | {'curves_s': round(seconds, 2)}
 
 
+def draw_map(path: Path, seed: int) -> None:
+    """Draw the phases that a network finds over the fractions of Al and Cr, in cells of 32 atoms.
+
+    The network learns from the same alloys as in the table.
+    """
+    from aiida_nanoml.alloys.phases import equilibrium_phases, fractions
+    from aiida_nanoml.alloys.plots import plot_phase_map
+    from aiida_nanoml.learning.plot_style import save_figure
+
+    points, cohesive, pressure, about = load()
+    known = np.isfinite(cohesive) & np.isfinite(pressure)
+    points, cohesive, pressure = points.select(known), cohesive[known], pressure[known]
+    descriptor = descriptor_identity(make_descriptor('alloy'))
+    dataset = assemble(points, cohesive, pressure, descriptor, seed)
+    model = fit_model(make_model('alloy'), dataset)
+    section = composition_section(ELEMENTS, 'Al', 'Cr', steps=16, n_atoms=32, seed=1)
+    scan = scale_cells(section, np.linspace(0.94, 1.02, POINTS))
+    found = equilibrium_phases(fit_curves(scan, -model.predict(describe(descriptor, scan))))
+    axes = plot_phase_map(
+        fractions(found.formulas, 'Al'),
+        fractions(found.formulas, 'Cr'),
+        found.energy_difference_ev,
+        'Fraction of Al',
+        'Fraction of Cr',
+        'E(fcc) - E(bcc) by the model',
+        str(about['source']),
+        width='double',
+    )
+    save_figure(axes, path, dpi=150)
+
+
+def assemble(
+    points: StructureSet, cohesive: Floats, pressure: Floats, descriptor: dict[str, Any], seed: int
+) -> Dataset:
+    """Put features, energies and pressures of all points into one data set."""
+    return Dataset(
+        X=describe(descriptor, points),
+        y=cohesive,
+        hashes=points.hashes,
+        names=points.names,
+        families=points.families,
+        split=split(points, seed),
+        feature_names=tuple(descriptor['feature_names']),
+        others={'pressure': pressure},
+    )
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -133,7 +182,11 @@ def main() -> None:
     parser.add_argument('--alone', action='store_true', help='train on the energy alone, too')
     parser.add_argument('--seed', type=int, default=0, help='of the split and of the models')
     parser.add_argument('--set', nargs='*', default=[], help='hyperparameters KEY=JSON of the first kind')
+    parser.add_argument('--map', type=Path, metavar='FILE', help='draw the phases by a network, and measure nothing')
     options = parser.parse_args()
+    if options.map:
+        draw_map(options.map, options.seed)
+        return
     if options.keep:
         keep(options.keep)
         return
@@ -147,18 +200,8 @@ def main() -> None:
         given = dict(word.split('=', 1) for word in options.set) if number == 0 else {}
         descriptor = descriptor_identity(make_descriptor('alloy', volume_order=VOLUME_ORDER.get(kind, 0)))
         began = time.perf_counter()
-        features = describe(descriptor, points)
+        dataset = assemble(points, cohesive, pressure, descriptor, options.seed)
         describe_s = time.perf_counter() - began
-        dataset = Dataset(
-            X=features,
-            y=cohesive,
-            hashes=points.hashes,
-            names=points.names,
-            families=points.families,
-            split=parts,
-            feature_names=tuple(descriptor['feature_names']),
-            others={'pressure': pressure},
-        )
         for data in (dataset, replace_others(dataset)) if options.alone else (dataset,):
             cpu = time.process_time()
             model = fit_model(make_model(kind, **{key: json.loads(value) for key, value in given.items()}), data)
@@ -172,10 +215,10 @@ def main() -> None:
                     part: len(set(points.names[parts == part].tolist())) for part in ('train', 'validation', 'test')
                 },
                 'points': len(points),
-                'columns': features.shape[1],
+                'columns': dataset.X.shape[1],
                 'describe_s': round(describe_s, 2),
                 'train_cpu_s': round(cpu, 1),
-                'energy': regression_metrics(cohesive[test], model.predict(features[test])),
+                'energy': regression_metrics(cohesive[test], model.predict(dataset.X[test])),
                 **judge(model, data, points, descriptor, reference),
                 'labelling_nodes': about['nodes'],
                 'labelling_cpu_s': round(float(about['seconds'][0])),

@@ -155,7 +155,8 @@ class _Lines:
 class _Jobs:
     """The jobs below a process: each look asks those alone that ran at the last one, and what they called.
 
-    A workflow that labels says from the start how many structures it has: its jobs begin one after the other.
+    A workflow that labels says from the start how many structures it has, and a study how many jobs: its jobs begin one
+    after the other, all with as many models as the first one.
     """
 
     def __init__(self, process: ProcessNode) -> None:
@@ -163,6 +164,7 @@ class _Jobs:
         self._plans: dict[int, int] = {}
         self._plan_of: dict[int, int | None] = {}
         self._sizes: dict[int, int] = {}
+        self._models: dict[int | None, int] = {}
         self._ended: dict[tuple[str, int | None], int] = {}
         self._add(process, None)
 
@@ -176,19 +178,26 @@ class _Jobs:
             node = self._running.pop(pk)
             if self._sizes.pop(pk, None) is not None:
                 account = STEPS[node.process_label], self._plan_of[pk]
-                self._ended[account] = self._ended.get(account, 0) + _job_size(node, account[0])
+                size = _job_size(node, account[0])
+                self._ended[account] = self._ended.get(account, 0) + size
+                self._note_models(*account, size)
         parts = {account: (done, done) for account, done in self._ended.items()}
         for pk, size in self._sizes.items():
             account = STEPS[self._running[pk].process_label], self._plan_of[pk]
             done, total = parts.get(account, (0, 0))
             job_done, job_total = _job_progress(self._running[pk], size)
             parts[account] = (done + job_done, total + job_total)
+            self._note_models(*account, job_total)
         sums: dict[str, tuple[int, int]] = {}
         for (step, plan), part in parts.items():
             done, total = self._of_whole(step, plan, *part)
             before = sums.get(step, (0, 0))
             sums[step] = (before[0] + done, before[1] + total)
-        return sums
+        return {step: part for step, part in sums.items() if part[1]}
+
+    def _note_models(self, step: str, plan: int | None, size: int) -> None:
+        if step == 'studying':
+            self._models[plan] = max(self._models.get(plan, 0), size)
 
     @property
     def running(self) -> Iterable[ProcessNode]:
@@ -196,10 +205,12 @@ class _Jobs:
         return self._running.values()
 
     def _of_whole(self, step: str, plan: int | None, done: int, total: int) -> tuple[int, int]:
-        """Return what is done of all structures of a workflow, also of those whose jobs have not begun."""
-        if plan is None or step != 'labelling':
+        """Return what is done of all structures or models of a workflow, also of those whose jobs have not begun."""
+        if plan is None or step not in ('labelling', 'studying'):
             return done, total
         planned = self._plans[plan]
+        if step == 'studying':
+            return done, max(total, planned * self._models[plan]) if plan in self._running else total
         # At its end, the other structures were known already or equal to these; a row may be in two jobs, too.
         return (min(done, planned), planned) if plan in self._running else (planned, planned)
 
@@ -227,6 +238,9 @@ class _Jobs:
         if node.process_label == 'LabelWorkChain' and 'structures' in node.inputs:
             self._plans[node.pk] = node.inputs.structures.n_structures
             self._plan_of[node.pk] = node.pk
+        if node.process_label == 'StudyWorkChain' and 'seeds' in node.inputs:
+            self._plans[node.pk] = _study_jobs(node)
+            self._plan_of[node.pk] = node.pk
         step = STEPS.get(node.process_label or '')
         if step is not None:
             self._sizes[node.pk] = _job_size(node, step)
@@ -241,6 +255,16 @@ def _job_progress(node: ProcessNode, size: int) -> tuple[int, int]:
     return (int(done), int(of)) if done.isdigit() and of.isdigit() else (0, size)
 
 
+def _study_jobs(node: ProcessNode) -> int:
+    """Return the number of jobs of a study: one for each seed and, if the study wants it, each family."""
+    from aiida_nanoml.learning.studies import STUDIES
+
+    inputs = node.inputs
+    one_family = STUDIES.load(inputs.study.value).one_family
+    families = len(inputs.structures.base.attributes.get('families')) if one_family else 1
+    return len(inputs.seeds.get_list()) * families
+
+
 def _job_size(node: ProcessNode, step: str) -> int:
     if step == 'labelling':
         rows = node.inputs.rows.get_list() if 'rows' in node.inputs else range(node.inputs.structures.n_structures)
@@ -252,6 +276,6 @@ def _job_size(node: ProcessNode, step: str) -> int:
         return int(inputs.known.n_densities if 'known' in inputs else inputs.structures.n_structures)
     if step == 'training' and node.is_finished_ok and 'history' in node.outputs:
         return len(node.outputs.history.get_x()[1])
-    if step == 'studying' and node.is_terminated and 'rows' in node.outputs:
-        return int(node.outputs.rows.base.attributes.get('n_points'))
+    if step == 'studying':  # a running job says it itself
+        return int(node.outputs.rows.base.attributes.get('n_points')) if 'rows' in node.outputs else 0
     return 1

@@ -90,6 +90,34 @@ def test_the_total_is_that_of_the_workflow_from_the_start(aiida_profile_clean, m
     assert jobs.look() == {'labelling': (14, 14)}
 
 
+def test_the_total_of_a_study_is_known_when_its_first_job_says_how_many_models(
+    aiida_profile_clean, make_chains, tmp_path
+) -> None:
+    study = orm.WorkChainNode()
+    study.set_process_label('StudyWorkChain')
+    study.set_process_state(ProcessState.RUNNING)
+    inputs = {'structures': StructureSetData(make_chains(1, 2)), 'study': orm.Str('learning_curve')}
+    for name, node in (inputs | {'seeds': orm.List([0, 1, 2])}).items():
+        study.base.links.add_incoming(node.store(), LinkType.INPUT_WORK, name)
+    study.store()
+    jobs = _Jobs(study)
+    first = call(study, orm.CalcJobNode, 'StudyCalculation')
+    first.set_remote_workdir(str(tmp_path))
+    assert jobs.look() == {}
+    (tmp_path / OUTPUT_FILE).write_text('0/4\n1/4\n')
+    assert jobs.look() == {'studying': (1, 12)}
+    rows = orm.ArrayData()
+    rows.base.attributes.set('n_points', 4)
+    rows.base.links.add_incoming(first, LinkType.CREATE, 'rows')
+    rows.store()
+    end(first)
+    assert jobs.look() == {'studying': (4, 12)}
+    call(study, orm.CalcJobNode, 'StudyCalculation')
+    assert jobs.look() == {'studying': (4, 12)}
+    end(study)
+    assert jobs.look() == {'studying': (4, 4)}
+
+
 def test_reports_of_aiida_do_not_run_through_the_progress() -> None:
     def level(number: int) -> logging.LogRecord:
         return logging.LogRecord('aiida.orm', number, __file__, 1, 'text', None, None)

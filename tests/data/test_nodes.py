@@ -27,6 +27,7 @@ from aiida_nanoml.learning.distance import TrainingDomain
 from aiida_nanoml.learning.model_files import save_model
 from aiida_nanoml.learning.registry import make_model
 from aiida_nanoml.structures import StructureSet
+from aiida_nanoml.text import ROWS_SHOWN
 from aiida_nanoml.transport.potential import PotentialSet
 from aiida_nanoml.transport.presets import make_potential, vary_preset
 
@@ -204,6 +205,17 @@ def test_predictions_keep_their_columns(prediction_node: PredictionData, columns
     assert node.base.attributes.get('max_distance') == 2.0
     assert node.base.attributes.get('n_outside') == 2
     assert node.calibration is None
+
+
+def test_predictions_as_a_data_frame(prediction_node: PredictionData, columns: dict[str, np.ndarray]) -> None:
+    frame = prediction_node.to_dataframe()
+    called = {'hashes': 'hash', 'names': 'name', 'families': 'family'}
+    assert frame.columns.tolist() == [called.get(name, name) for name in COLUMNS]
+    for name, column in columns.items():
+        np.testing.assert_array_equal(frame[called.get(name, name)], column)
+    shown = prediction_node._repr_html_()
+    assert f'{len(frame)} predictions (eV)' in shown
+    assert shown.count('<tr>') == 1 + ROWS_SHOWN
 
 
 @pytest.mark.parametrize(
