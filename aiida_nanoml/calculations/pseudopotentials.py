@@ -29,6 +29,12 @@ OWN_FAMILIES = {
 }
 """Label by format of the families that this package ships."""
 
+_INSTALL = {
+    'psf': '`aiida-nanoml pseudos install`',
+    'upf': '`aiida-nanoml pseudos install --format upf`',
+    'psp8': '`aiida-nanoml pseudos install --format psp8`',
+}
+
 DESCRIPTION = 'Troullier-Martins pseudopotentials, LDA (Ceperley-Alder), of aiida-nanoml'
 
 
@@ -134,6 +140,18 @@ def family_pseudos(
     return {element: family.pseudos[element] for element in wanted}
 
 
+def find_by_md5(md5s: Mapping[str, str]) -> dict[str, PseudoPotentialData]:
+    """Return stored pseudopotentials by element, as far as there are any.
+
+    :param md5s: MD5 of the file of each element.
+    """
+    if not md5s:
+        return {}
+    query = orm.QueryBuilder().append(PseudoPotentialData, filters={'attributes.md5': {'in': list(md5s.values())}})
+    nodes = {(node.element, node.md5): node for node in query.all(flat=True)}
+    return {element: nodes[element, md5] for element, md5 in md5s.items() if (element, md5) in nodes}
+
+
 def program_inputs(
     engine: type[Engine], engine_code: orm.InstalledCode | None, pseudo_family: str | None, elements: Iterable[str]
 ) -> dict[str, Any]:
@@ -188,9 +206,8 @@ def validate_pseudos(pseudos: Mapping[str, PseudoPotentialData], elements: Itera
 
 
 def _how_to_install(formats: Sequence[str]) -> str:
-    own = [known for known in formats if known in OWN_FAMILIES]
-    option = '' if own[:1] == ['psf'] else f' --format {own[0]}' if own else ''
-    ours = f'Ours is installed by `aiida-nanoml pseudos install{option}`, others' if own else 'One is installed'
+    own = next((_INSTALL[known] for known in formats if known in _INSTALL), '')
+    ours = f'Ours is installed by {own}, others' if own else 'One is installed'
     others = ' or '.join(f'pseudo.{known}' for known in formats)
     return f'{ours} by `aiida-pseudo install family FOLDER LABEL -P {others}`'
 

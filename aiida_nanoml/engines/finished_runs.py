@@ -5,8 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, ClassVar
@@ -21,6 +22,9 @@ LARGEST_BYTES = 1 << 30
 
 HEAD_BYTES = 1 << 16
 """A reader recognises an output by so much of its beginning."""
+
+
+_USUAL_OUTPUT = re.compile(r'(.*\.(out|log|output|txt|o\d+)|.*out|output.*|slurm.*)(\.(gz|xz|bz2))?', re.I)
 
 
 class RunFolderError(EvaluationError):
@@ -60,6 +64,9 @@ class RunReader(ABC):
     name: ClassVar[str]
     """Name of the engine whose runs are read."""
 
+    own_folders: ClassVar[tuple[str, ...]] = ()
+    """Endings of folders that the program writes into: below a run that was found, they are not searched."""
+
     @classmethod
     @abstractmethod
     def recognises(cls, head: str) -> bool:
@@ -67,6 +74,13 @@ class RunReader(ABC):
 
         :param head: its first :data:`HEAD_BYTES` bytes.
         """
+
+    def choose(self, names: Sequence[str]) -> list[str]:
+        """Return those outputs in one folder that stand for a run each.
+
+        :param names: of the files that :meth:`recognises` found, sorted.
+        """
+        return list(names)
 
     @abstractmethod
     def read(self, folder: Path, name: str, root: Path) -> ProgramRun:
@@ -83,6 +97,11 @@ def plain_name(name: str) -> str:
     """Return the name of a file without the ending of its compression."""
     ending = Path(name).suffix.lower()
     return name[: -len(ending)] if ending in COMPRESSIONS else name
+
+
+def has_usual_name(name: str) -> bool:
+    """Return whether a file has one of the names that people give to the output of a program."""
+    return _USUAL_OUTPUT.fullmatch(name) is not None
 
 
 def md5_of(text: str) -> str:

@@ -34,6 +34,7 @@ MOTIONS: dict[str, Any] = {
 
 
 def code_of(engine: Engine, structure: Any) -> str:
+    """Return the code of the failure that a structure gives."""
     with pytest.raises(EvaluationError) as caught:
         engine.evaluate(structure)
     assert caught.value.message

@@ -1,9 +1,9 @@
-"""Import folders of finished SIESTA runs into the graph, one after the other, so that it can stop at any time."""
+"""Import folders of finished runs into the graph, one after the other, so that it can stop at any time."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from aiida import orm
 from aiida.engine import run_get_node
 from aiida.tools import delete_nodes
 
+from aiida_nanoml.calculations.functions.runs import import_runs
 from aiida_nanoml.calculations.functions.siesta import (
     LABELS,
     PSEUDO,
@@ -22,10 +23,12 @@ from aiida_nanoml.calculations.functions.siesta import (
 )
 from aiida_nanoml.calculations.importers.pseudopotentials import PseudopotentialFinder
 from aiida_nanoml.calculations.importers.siesta import DIGEST, SharedDicts, inputs_of_run
+from aiida_nanoml.calculations.pseudopotentials import find_by_md5
 from aiida_nanoml.calculations.siesta import SiestaCalculation
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSource
+from aiida_nanoml.engines.run_search import find_outputs, keep, reader_of, source_of
 from aiida_nanoml.engines.siesta.folder import (
     FinishedRun,
     RunFolder,
@@ -41,6 +44,8 @@ from aiida_nanoml.engines.siesta.run_files import stem
 from aiida_nanoml.errors import EvaluationError, NanomlError
 from aiida_nanoml.structures import StructureSet
 
+SIESTA = 'siesta'
+BATCH_IMPORTS = ('aiida.calculations:nanoml.import_siesta_runs', 'aiida.calculations:nanoml.import_runs')
 IMPORTED, PRESENT, SKIPPED = 'imported', 'present', 'skipped'
 
 
@@ -59,7 +64,8 @@ class FoundRun:
     :param step: which step of the run in the folder it is; None: the last.
     :param steps: the steps before the last, where they are wanted.
     :param row: of its structure and label in these nodes.
-    :param input: name of its input, where the folder holds several runs.
+    :param input: name of its input, where the folder holds several runs; of its output, for programs other than SIESTA.
+    :param engine: whose program it is a run of.
     """
 
     folder: Path
@@ -78,6 +84,7 @@ class FoundRun:
     steps: list[FoundRun] = field(default_factory=list)
     row: int = 0
     input: str = ''
+    engine: str = SIESTA
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is reported about the run, in types of JSON."""
@@ -89,6 +96,7 @@ class FoundRun:
             'uuid': self.uuid,
             'reason': self.reason or None,
             'input': self.input or None,
+            'engine': self.engine or None,
         }
 
 
@@ -124,6 +132,35 @@ def find_runs(roots: Sequence[Path], family: Callable[[str], str]) -> list[Found
             reason = f'the folder cannot be read: {error.strerror}'
             found.setdefault(path, [FoundRun(path, root, path.name, status=SKIPPED, reason=reason)])
     return [run for runs in found.values() for run in runs]
+
+
+def find_program_runs(
+    roots: Sequence[Path], family: Callable[[str], str], taken: Collection[Path] = ()
+) -> list[FoundRun]:
+    """Return the runs below some folders of all programs but SIESTA whose outputs are recognised.
+
+    A folder with files that are named like outputs, and none that is known, is listed as skipped.
+
+    :param family: returns the family of a run by its name.
+    :param taken: folders whose other files belong to runs of SIESTA.
+    """
+    found: dict[tuple[Path, str], FoundRun] = {}
+    for root in roots:
+        for outputs in find_outputs(root, lambda error: None):
+            folder = outputs.folder
+            relative = folder.relative_to(root)
+            name = str(relative) if relative.parts else folder.resolve().name
+            for output, engine in outputs.readers.items():
+                own = name if len(outputs.readers) == 1 else str(Path(name, stem(output)))
+                run = FoundRun(folder, root, own, family(Path(own).name), input=output, engine=engine)
+                found.setdefault((folder.resolve(), output), run)
+            if not outputs.readers and folder.resolve() not in taken:
+                file = outputs.unknown[0]
+                empty = not (folder / file).stat().st_size
+                reason = f'{file} is empty' if empty else f'{file} is no output of a program that is known here'
+                run = FoundRun(folder, root, name, status=SKIPPED, reason=reason, input=file, engine='')
+                found.setdefault((folder.resolve(), ''), run)
+    return list(found.values())
 
 
 class RunImporter:
@@ -191,6 +228,8 @@ class RunImporter:
 
     def _take_folder(self, run: FoundRun, twins: dict[str, FoundRun], later: list[FoundRun]) -> list[FoundRun]:
         """Read a folder; return the runs of which it is known now what became of them."""
+        if run.engine != SIESTA:
+            return self._take_program_run(run, twins, later)
         folder = open_run_folder(run.folder, run.root, run.input)
         files = folder.files()
         run.digest = digest_of_files(files)
@@ -204,6 +243,24 @@ class RunImporter:
         else:
             done = self._import(run, folder, files)
         return done + (self._take_steps(run, folder, files) if self._every_step else [])
+
+    def _take_program_run(self, run: FoundRun, twins: dict[str, FoundRun], later: list[FoundRun]) -> list[FoundRun]:
+        finished = reader_of(run.engine).read(run.folder, run.input, run.root.resolve())
+        keep(finished, run.folder, run.input)
+        files = dict(finished.files)
+        run.digest = digest_of_files(files)
+        if run.digest in twins:
+            later.append(run)
+            return []
+        twins[run.digest] = run
+        if run.digest in self._known:
+            self._recognise(run)
+            return [run]
+        run.gap_ev, run.n_atoms, run.reason = finished.label.gap_ev, len(finished.structure), finished.note
+        source = source_of(run.engine, finished, self._vacuum_ang)
+        pseudos = find_by_md5(source.pseudopotentials)
+        origin = 'database' if pseudos else ''
+        return self._add_to_batch(run, source, files, pseudos, origin)
 
     def _take_steps(self, run: FoundRun, folder: RunFolder, files: dict[str, str]) -> list[FoundRun]:
         """Import the steps of a run before the last; return the runs and steps that are finished now."""
@@ -245,7 +302,11 @@ class RunImporter:
         self, run: FoundRun, finished: FinishedRun, files: dict[str, str], pseudos: dict[str, Any], origin: str
     ) -> list[FoundRun]:
         """Add a run to a batch; return the runs of the batch if it is full, and was imported."""
-        source = source_of_run(finished, self._finder.md5s(pseudos))
+        return self._add_to_batch(run, source_of_run(finished, self._finder.md5s(pseudos)), files, pseudos, origin)
+
+    def _add_to_batch(
+        self, run: FoundRun, source: LabelSource, files: dict[str, str], pseudos: dict[str, Any], origin: str
+    ) -> list[FoundRun]:
         batches = self._batches.setdefault(run.root, [])
         batch = next((batch for batch in batches if batch.source.compatible(source)), None)
         if batch is None:
@@ -300,10 +361,13 @@ class RunImporter:
         if root not in self._remotes:
             self._remotes[root] = orm.RemoteData(remote_path=str(root.resolve()), computer=self._computer).store()
         pseudos = {f'{PSEUDO}{element}': node.store() for element, node in sorted(batch.pseudos.items())}
-        settings = manifest(batch.entries, self._vacuum_ang)
+        engine = batch.runs[0].engine
+        function = import_siesta_runs if engine == SIESTA else import_runs
+        further = {} if engine == SIESTA else {'engine': engine}
+        settings = manifest(batch.entries, self._vacuum_ang, **further)
         made: dict[str, Any] = {}
         try:
-            made, process = import_siesta_runs.run_get_node(remote_folder=self._remotes[root], runs=settings, **pseudos)
+            made, process = function.run_get_node(remote_folder=self._remotes[root], runs=settings, **pseudos)
             failure = '' if process.is_finished_ok else str(process.exit_message)
         except Exception as error:
             failure = f'a fault of this program: {type(error).__name__}: {error}'
@@ -356,7 +420,7 @@ def _known_runs() -> Iterator[tuple[str, tuple[str, tuple[int, int], int]]]:
     batches = orm.QueryBuilder()
     batches.append(
         orm.CalcFunctionNode,
-        filters={'attributes.exit_status': 0, 'process_type': 'aiida.calculations:nanoml.import_siesta_runs'},
+        filters={'attributes.exit_status': 0, 'process_type': {'in': BATCH_IMPORTS}},
         project='uuid',
         tag='process',
     )

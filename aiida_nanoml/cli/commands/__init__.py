@@ -57,7 +57,8 @@ COMMANDS: Mapping[str, str | Group] = MappingProxyType(
             {'status': 'campaign_status', 'resume': 'resume_campaign', 'retry': 'retry_campaign'},
         ),
         'pseudos': Group('Families of pseudopotentials.', {'install': 'install_pseudos', 'list': 'list_pseudos'}),
-        'siesta': Group('Runs of SIESTA that exist already.', {'import': 'import_runs'}),
+        'import': Group('Runs that exist already, of any known program.', {'runs': 'import_runs'}),
+        'siesta': Group('Runs of SIESTA that exist already.', {'import': 'import_siesta_runs'}),
         'starter': 'starter',
         'dataset': Group(
             'Data sets: features, targets and split.',
@@ -134,7 +135,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         'Start': ('quickstart', 'starter'),
         'Structures': ('structures', 'flakes'),
-        'Labels': ('label', 'campaign', 'siesta', 'pseudos'),
+        'Labels': ('label', 'campaign', 'import', 'siesta', 'pseudos'),
         'Learning': ('dataset', 'train', 'study', 'model', 'predict', 'validate', 'active', 'plot'),
         'Alloys': ('alloys',),
         'Densities': ('density',),

@@ -13,7 +13,7 @@ import numpy as np
 
 from aiida_nanoml.densities import Density
 from aiida_nanoml.engines.base import Engine
-from aiida_nanoml.engines.finished_runs import RunFolderError, plain_name, read_bytes, read_text
+from aiida_nanoml.engines.finished_runs import RunFolderError, has_usual_name, plain_name, read_bytes, read_text
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.engines.siesta.computed import RunTexts, is_given_elsewhere, read_computed, read_computed_steps
 from aiida_nanoml.engines.siesta.engine import SiestaEngine
@@ -25,7 +25,6 @@ from aiida_nanoml.engines.siesta.parameters import SiestaParameters, is_housekee
 from aiida_nanoml.engines.siesta.run_files import (
     choose_output,
     find_outputs,
-    has_usual_name,
     is_echo,
     is_input,
     is_output,

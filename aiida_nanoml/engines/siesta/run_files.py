@@ -7,12 +7,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from aiida_nanoml.engines.finished_runs import open_file, plain_name
+from aiida_nanoml.engines.finished_runs import has_usual_name, open_file, plain_name
 from aiida_nanoml.structures.compressed import DAMAGED, LARGEST_UNPACKED_BYTES
 
 _BANNER = re.compile(rb'^ *\* +WELCOME TO SIESTA +\*|^ *Siesta Version *:|^Executable *: *siesta\b', re.I | re.M)
 _BANNER_WITHIN = 1 << 16
-_USUAL_OUTPUT = re.compile(r'(.*\.(out|log|output|txt|o\d+)|.*out|output.*|slurm.*)(\.(gz|xz|bz2))?', re.I)
 _OUTPUT_ENDING = re.compile(r'\.(out|log|output|txt)$', re.I)
 _MOST_FILES = 5000
 _RUN_ENDS = re.compile(rb'^ *Job completed|^>> End of run:', re.M)
@@ -28,11 +27,6 @@ def is_output(path: Path) -> bool:
             return bool(_BANNER.search(handle.read(_BANNER_WITHIN)))
     except (OSError, *DAMAGED, ValueError):
         return False
-
-
-def has_usual_name(name: str) -> bool:
-    """Return whether a file has one of the names that people give to the output of a program."""
-    return _USUAL_OUTPUT.fullmatch(name) is not None
 
 
 def is_input(name: str) -> bool:
