@@ -44,12 +44,24 @@ class WorkerCalculation(NamedOutputs, CalcJob):
         options['withmpi'].default = False
         # A full disk or a killed node passes: the same job is run again, not taken from the cache with its failure.
         spec.exit_code(300, 'ERROR_REPORT_MISSING', message='The job left no report: {reason}', invalidates_cache=True)
-        spec.exit_code(301, 'ERROR_REPORT_INVALID', message='The report of the job cannot be read: {reason}')
-        spec.exit_code(302, 'ERROR_RESULTS_INVALID', message='The results of the job cannot be read: {reason}')
+        spec.exit_code(
+            301,
+            'ERROR_REPORT_INVALID',
+            message='The report of the job cannot be read: {reason}',
+            invalidates_cache=True,
+        )
+        spec.exit_code(
+            302,
+            'ERROR_RESULTS_INVALID',
+            message='The results of the job cannot be read: {reason}',
+            invalidates_cache=True,
+        )
         spec.exit_code(
             400, 'ERROR_INTERRUPTED', message='The job was stopped before its end; what was finished is kept: {reason}'
         )
-        spec.exit_code(410, 'ERROR_WORKER_FAILED', message='The worker failed unexpectedly: {reason}')
+        spec.exit_code(
+            410, 'ERROR_WORKER_FAILED', message='The worker failed unexpectedly: {reason}', invalidates_cache=True
+        )
         spec.exit_code(500, 'ERROR_INPUT_REFUSED', message='The worker refused its input: {reason}')
 
     @abstractmethod

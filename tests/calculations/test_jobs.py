@@ -296,5 +296,7 @@ def test_two_folds_are_refused(code, dataset_node: DatasetData) -> None:
 
 
 def test_accidents_are_not_taken_from_the_cache() -> None:
-    """A job that a full disk ended would end in the same way for ever."""
-    assert CalculationFactory('nanoml.label').spec().exit_codes.ERROR_REPORT_MISSING.invalidates_cache
+    """A job that a full disk ended would end in the same way for ever; finished rows of a stopped one are of use."""
+    codes = CalculationFactory('nanoml.label').spec().exit_codes
+    assert {code.status for code in codes.values() if code.invalidates_cache} >= {300, 301, 302, 410}
+    assert not codes.ERROR_INTERRUPTED.invalidates_cache
