@@ -1,0 +1,1 @@
+"""Engine ``abinit``: plane waves and norm-conserving pseudopotentials, with the program ABINIT."""
