@@ -208,7 +208,9 @@ class Canvas:
         texts = {text: text.get_text() for text, _ in self._texts_and_rooms()}
         for _ in range(_FITTINGS):
             if self.frame is None:
-                self.figure.draw_without_rendering()
+                self.figure.get_layout_engine().execute(self.figure)  # what drawing would begin with
+                for axes in self.figure.axes:
+                    axes.apply_aspect()
             changed = False
             for text, room in self._texts_and_rooms():
                 wrapped = wrap_text(texts[text], _SHARE * room, text.get_fontsize())
