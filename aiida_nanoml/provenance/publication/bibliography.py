@@ -137,6 +137,7 @@ FUNCTIONALS = {
     ('LDA', 'CA'): ('ceperley1980', 'perdew1981'),
     ('LDA', 'PZ'): ('ceperley1980', 'perdew1981'),
     ('LDA', 'PW92'): ('perdew1992',),
+    ('LDA', 'PADE'): ('goedecker1996',),
     ('GGA', 'PBE'): ('perdew1996',),
     ('GGA', 'PBESOL'): ('perdew2008',),
     ('GGA', 'RPBE'): ('hammer1999',),
