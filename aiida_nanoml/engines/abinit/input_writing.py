@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from aiida_nanoml.engines.abinit.parameters import AbinitParameters
+from aiida_nanoml.engines.abinit.parameters import K_POINTS, AbinitParameters
 from aiida_nanoml.structures import Structure, place
 from aiida_nanoml.structures.elements import SYMBOLS
 from aiida_nanoml.units import BOHR_ANG, BOLTZMANN_HARTREE_PER_K
@@ -49,10 +49,10 @@ def write_input(structure: Structure, parameters: AbinitParameters, valence_char
         f'ixc {parameters.ixc}',
         f'nband {count_levels(n_electrons, sum(moments))}',
         f'nsppol {2 if moments else 1}',
-        *_vectors('spinat', np.array([[0.0, 0.0, moment] for moment in moments]).reshape(-1, 3)),
+        *([] if 'spinat' in parameters.extra else _vectors('spinat', np.array([[0, 0, moment] for moment in moments]))),
         *_occupations(parameters),
         f'nstep {parameters.max_scf_iterations}',
-        f'tolvrs {parameters.potential_residual!r}',
+        *([] if parameters.potential_residual is None else [f'tolvrs {parameters.potential_residual!r}']),
         'nsym 1',
         'chksymbreak 0',
         'optforces 1',
@@ -96,6 +96,8 @@ def _occupations(parameters: AbinitParameters) -> list[str]:
 
 
 def _k_points(structure: Structure, parameters: AbinitParameters) -> list[str]:
+    if K_POINTS & set(parameters.extra):
+        return []
     mesh = parameters.mesh(structure)
     if mesh is None:
         return ['kptopt 0', 'nkpt 1', 'kpt 0 0 0']

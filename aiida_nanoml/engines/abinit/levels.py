@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,13 +54,14 @@ class Levels:
 def read_eig(file: RunText) -> Levels | None:
     """Read levels as they are printed, in a file ``_EIG`` or in the main output.
 
-    :returns: None where levels of some k-points are left out, or none is there.
+    :returns: those of the last geometry; None where levels of some k-points are left out, or none is there.
     :raises EvaluationError: ``'engine_failure'``: a number is none, levels do not ascend, or spins differ in k-points.
     """
     blocks = [block for block in _BLOCK.finditer(file.text) if block[1] == 'hartree']
     factor = 1.0
     if not blocks:
         blocks, factor = list(_BLOCK.finditer(file.text)), HARTREE_EV
+    blocks = blocks[-2:] if blocks and blocks[-1][3] == 'DOWN' else blocks[-1:]
     spins = [block[3] for block in blocks]
     if spins not in ([None], ['UP', 'DOWN']):
         return None
@@ -87,7 +89,7 @@ def read_eig(file: RunText) -> Levels | None:
 
 
 def _read_fermi(file: RunText) -> float:
-    found = _FERMI.search(file.text)
+    found = next(iter(deque(_FERMI.finditer(file.text), maxlen=1)), None)
     if found is None or '*' in found[2]:
         return math.nan
     value = file.number(found[2], found.start(2), 'the Fermi level', LARGEST_LEVEL_HARTREE)

@@ -35,6 +35,9 @@ _RESIDUAL = re.compile(r'^ ETOT.{5,8} {1,4}\S{1,40} {1,8}\S{1,30} {1,8}(\S{1,30}
 _CONVERGED = re.compile(r'^ At SCF step {1,6}(\d{1,6})', re.MULTILINE)
 _UNCONVERGED = re.compile(r'was not enough SCF cycles to converge')
 _TOTAL = re.compile(r'^total_energy {1,20}: {0,5}(\S{1,40})|^ {0,9}>{3,12} Etotal {0,3}= {0,5}(\S{1,40})', re.MULTILINE)
+_DOUBLE_COUNTING = re.compile(
+    r'^total_energy_dc {1,20}: {0,5}(\S{1,40})|^ {0,9}>{3,12} Etotal \(DC\) {0,3}= {0,5}(\S{1,40})', re.MULTILINE
+)
 _BAND_ENERGY = re.compile(r'^band_energy {1,20}: {0,5}(\S{1,40})|Band energy \(Ha\)= {0,5}(\S{1,40})', re.MULTILINE)
 _FERMI = re.compile(r'^fermie {1,9}: {0,5}(\S{1,40})', re.MULTILINE)
 _ELECTRONS = re.compile(r'^electrons: \{nelect: {0,5}([^,\s]{1,40}), charge: {0,5}([^,\s]{1,40}),', re.MULTILINE)
@@ -72,6 +75,10 @@ _CAUSES = (
 _NO_PSEUDOPOTENTIAL = re.compile(
     r'[Ff]ile .{0,300}\bpsp.{0,200}does not exist|while opening file: (\S.{0,300})', re.MULTILINE
 )
+
+
+class NoGapError(EvaluationError):
+    """A run whose energy can be trusted shows no gap, or none that can be trusted."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,10 @@ def read_data_sets(output: RunText) -> list[DataSet]:
     """
     before = read_echo(output, BEFORE)
     marks = list(_SECTION.finditer(output.text))
+    if not any(mark[1] for mark in marks) and COMPLETED in output.text:
+        raise EvaluationError(
+            FailureCode.NO_OUTPUT, f'{output.name} holds no data set: nothing was computed, only checked'
+        )
     if before is None or not any(mark[1] for mark in marks):
         raise EvaluationError(FailureCode.TRUNCATED, f'{output.name} ends before the computation begins')
     after = read_echo(output, AFTER)
@@ -257,7 +268,7 @@ def check_converged(data_set: DataSet) -> int:
 def _check_residual(data_set: DataSet, levels: Levels) -> None:
     residual = _last(_RESIDUAL, data_set.text, 'the residual of the levels', 1e6)
     if residual is not None and levels.levels_hartree.shape[1] == 1 and residual > LARGEST_RESIDUAL:
-        raise EvaluationError(
+        raise NoGapError(
             FailureCode.NOT_CONVERGED,
             f'the levels did not converge (squared residual {residual:g} Ha², more than {LARGEST_RESIDUAL:g}); lower '
             'potential_residual',
@@ -278,21 +289,24 @@ def _read_energy(data_set: DataSet) -> float:
     text = data_set.text
     last = list(_STEP.finditer(text.text))[-1]
     energy = text.number(last[2], last.start(2), 'the energy', LARGEST_ENERGY_HARTREE)
-    others = {
-        'the sum of its terms': _last(_TOTAL, text, 'the total energy', LARGEST_ENERGY_HARTREE),
-        'etotal at the end': data_set.after.number('etotal', data_set.number) if data_set.after else None,
-    }
-    # The direct energy and that with double counting differ as far as the density is not converged.
-    for what, other in others.items():
+    sums = [
+        total
+        for pattern in (_TOTAL, _DOUBLE_COUNTING)
+        if (total := _last(pattern, text, 'the total energy', LARGEST_ENERGY_HARTREE)) is not None
+    ]
+    at_end = data_set.after.number('etotal', data_set.number) if data_set.after else None
+    if not sums and at_end is None:
+        raise EvaluationError(
+            FailureCode.TRUNCATED, f'{text.name} gives the energy of the iterations only: the run did not end'
+        )
+    # With PAW, the direct energy and that with double counting differ as far as the density did not converge.
+    nearest = [min(sums, key=lambda total: abs(total - energy))] if sums else []
+    for what, other in [*(('the sum of its terms', total) for total in nearest), ('etotal at the end', at_end)]:
         if other is not None and abs(other - energy) > 2e-8 * abs(energy) + 2e-5:
             raise EvaluationError(
                 FailureCode.INCONSISTENT,
                 f'{text.place(last.start())}: the last iteration has {energy:.8f} Ha, {what} is {other:.8f} Ha',
             )
-    if not any(other is not None for other in others.values()):
-        raise EvaluationError(
-            FailureCode.TRUNCATED, f'{text.name} gives the energy of the iterations only: the run did not end'
-        )
     return energy * HARTREE_EV
 
 
@@ -375,7 +389,7 @@ def _check_filling(data_set: DataSet, levels: Levels, held: float, fermi: float,
             f'{data_set.text.name}: a level was changed, or they are those of another run',
         )
     if scheme == 3 and float(filled[..., -1].max()) > 1e-2:
-        raise EvaluationError(
+        raise NoGapError(
             FailureCode.ENGINE_FAILURE,
             'the highest level holds electrons: there are too few levels for the temperature',
         )
@@ -384,41 +398,49 @@ def _check_filling(data_set: DataSet, levels: Levels, held: float, fermi: float,
 def _read_edges(data_set: DataSet, levels: Levels, held: float, fermi: float, n_electrons: int) -> tuple[float, float]:
     """Return HOMO and LUMO in Ha."""
     energies = levels.levels_hartree
-    n_spins, n_points, n_levels = energies.shape
-    if n_points == 1:
+    n_spins, n_points, _ = energies.shape
+    if data_set.before.integer('occopt', data_set.number, 1) in (0, 2):
+        raise NoGapError(
+            FailureCode.ENGINE_FAILURE, 'the input fixes the occupation of each level: the gap is not known'
+        )
+    if data_set.before.integer('occopt', data_set.number, 1) == 1 and (n_spins == 2 or n_points > 1):
+        return _edges_of_fixed(data_set, energies, held, n_electrons)
+    if data_set.before.number('spinmagntarget', data_set.number) is None and n_points == 1:
         ordered = np.sort(energies, axis=None)
-        homo = math.ceil(n_electrons / (held * n_spins) * n_spins - 1e-9) - 1 if n_spins == 1 else n_electrons - 1
-        if data_set.before.number('spinmagntarget', data_set.number) is not None and n_spins == 2:
-            return _edges_at_fermi(energies, fermi)
+        homo = math.ceil(n_electrons / held - 1e-9) - 1
         if not 0 <= homo < len(ordered) - 1:
-            raise EvaluationError(
-                FailureCode.ENGINE_FAILURE,
-                f'{n_electrons} electrons in {len(ordered)} levels leave no HOMO or no LUMO; compute more levels',
-            )
+            raise NoGapError(FailureCode.ENGINE_FAILURE, _no_lumo(n_electrons, len(ordered)))
         return float(ordered[homo]), float(ordered[homo + 1])
-    if data_set.before.integer('occopt', data_set.number, 1) == 1 and n_spins == 1:
-        filled = math.ceil(n_electrons / held - 1e-9)
-        if not 0 < filled < n_levels:
-            raise EvaluationError(
-                FailureCode.ENGINE_FAILURE,
-                f'{n_electrons} electrons in {n_levels} levels leave no HOMO or no LUMO; compute more levels',
-            )
-        homo_level, lumo_level = float(energies[..., filled - 1].max()), float(energies[..., filled].min())
-        if lumo_level < homo_level:
-            raise EvaluationError(
-                FailureCode.ENGINE_FAILURE, 'the occupations are fixed, and bands overlap: there is no gap'
-            )
-        return homo_level, lumo_level
     return _edges_at_fermi(energies, fermi)
+
+
+def _no_lumo(n_electrons: int, n_levels: int) -> str:
+    return f'{n_electrons} electrons in {n_levels} levels leave no HOMO or no LUMO; compute more levels'
+
+
+def _edges_of_fixed(
+    data_set: DataSet, energies: NDArray[np.float64], held: float, n_electrons: int
+) -> tuple[float, float]:
+    """Return HOMO and LUMO in Ha where each k-point has the same filled levels, and each spin its own number."""
+    n_spins, _, n_levels = energies.shape
+    moment = data_set.before.number('spinmagntarget', data_set.number) or 0.0
+    counts = [n_electrons / held] if n_spins == 1 else [(n_electrons + moment) / 2, (n_electrons - moment) / 2]
+    if any(abs(count - round(count)) > 1e-6 for count in counts) or not all(0 <= count < n_levels for count in counts):
+        raise NoGapError(FailureCode.ENGINE_FAILURE, _no_lumo(n_electrons, n_levels))
+    filled = [float(band[:, round(count) - 1].max()) for band, count in zip(energies, counts, strict=True) if count]
+    empty = [float(band[:, round(count)].min()) for band, count in zip(energies, counts, strict=True)]
+    if not filled or min(empty) < max(filled):
+        raise NoGapError(FailureCode.ENGINE_FAILURE, 'the occupations are fixed, and bands overlap: there is no gap')
+    return max(filled), min(empty)
 
 
 def _edges_at_fermi(energies: NDArray[np.float64], fermi: float) -> tuple[float, float]:
     """Return the highest level that does not exceed the Fermi level, and the lowest one above it."""
     if math.isnan(fermi):
-        raise EvaluationError(FailureCode.ENGINE_FAILURE, 'the Fermi level is not printed: HOMO and LUMO are not known')
+        raise NoGapError(FailureCode.ENGINE_FAILURE, 'the Fermi level is not printed: HOMO and LUMO are not known')
     below, above = energies[energies <= fermi + PRINTED_HARTREE], energies[energies > fermi + PRINTED_HARTREE]
     if not (len(below) and len(above)):
-        raise EvaluationError(
+        raise NoGapError(
             FailureCode.ENGINE_FAILURE, 'all levels are on one side of the Fermi level; compute more levels'
         )
     return float(below.max()), float(above.min())

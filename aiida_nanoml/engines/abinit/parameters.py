@@ -45,16 +45,21 @@ SPIN_POLARISED = {2: -1009}
 OWNED = frozenset(
     {
         *('natom', 'ntypat', 'typat', 'znucl', 'acell', 'rprim', 'angdeg', 'xred'),
-        *('xcart', 'xangst', 'nband', 'nsppol', 'occopt', 'tsmear', 'ecut', 'ixc'),
-        *('kptopt', 'nkpt', 'kpt', 'ngkpt', 'kptrlatt', 'nshiftk', 'shiftk', 'kptnrm'),
-        *('wtk', 'nstep', 'tolvrs', 'toldfe', 'tolwfr', 'toldff', 'tolrff', 'optforces'),
-        *('optstress', 'pseudos', 'pp_dirpath', 'ndtset', 'jdtset', 'udtset', 'nsym'),
+        *('xcart', 'xangst', 'nband', 'nsppol', 'tsmear', 'ecut', 'ixc', 'ngkpt'),
+        *('nstep', 'tolvrs', 'optforces', 'optstress', 'pseudos', 'pp_dirpath', 'ndtset', 'jdtset'),
+        *('udtset', 'nsym'),
     }
 )
 """Variables that a parameter stands for, or that belong to the structure."""
 
+K_POINTS = frozenset({'kptopt', 'kptrlatt', 'nshiftk', 'shiftk', 'nkpt', 'kpt', 'kptnrm', 'wtk'})
+"""Variables of meshes that are not diagonal and of lists of k-points; they take the place of ``k_grid``."""
+
+CRITERIA = ('toldfe', 'toldff', 'tolrff', 'tolwfr')
+"""Other ends of the self-consistency than ``tolvrs``."""
+
 _VARIABLE = re.compile(r'[a-z][a-z0-9_]{0,31}')
-_VALUE = re.compile(r'[A-Za-z0-9+\-.*/ ]{1,2000}')
+_VALUE = re.compile(r'[A-Za-z0-9+\-.*/ ]{1,20000}')
 
 
 def functional_of(ixc: int) -> str:
@@ -74,8 +79,8 @@ class AbinitParameters(DftParameters):
         description='exchange and correlation: one of ' + ', '.join(FUNCTIONALS) + ', or a code of ABINIT or libxc',
     )
     cutoff_hartree: float = Field(gt=0, description='kinetic energy of the plane waves, ecut')
-    potential_residual: float = Field(
-        gt=0, le=1e-2, description='squared residual of the potential that ends the self-consistency, tolvrs'
+    potential_residual: float | None = Field(
+        gt=0, description='squared residual of the potential that ends the self-consistency, tolvrs; None: as in extra'
     )
     extra: dict[str, str] = Field(description='further variables of the input, by name, as they are written there')
     pseudopotential_names: dict[str, str] = Field(
@@ -90,14 +95,19 @@ class AbinitParameters(DftParameters):
                 raise ValueError(f'{name!r} is no name of a variable: small letters, digits and _')
             if not _VALUE.fullmatch(value) or ' '.join(value.split()) != value:
                 raise ValueError(f'the value of {name} has to be one line of numbers and words with single blanks')
-            if name in OWNED and not (name == 'occopt' and value != '3'):
+            if name in OWNED or (name == 'occopt' and value in ('1', '3')):
                 raise ValueError(f'{name} belongs to the structure, or another parameter stands for it')
         return dict(sorted(extra.items()))
 
     @model_validator(mode='after')
-    def _check_occupations(self) -> AbinitParameters:
-        if self.spin == 'polarized' and not self.electronic_temperature_kelvin and 'spinmagntarget' not in self.extra:
-            raise ValueError('two spins with fixed occupations need spinmagntarget in extra, or a temperature')
+    def _check_criterion(self) -> AbinitParameters:
+        criteria = set(CRITERIA) & set(self.extra)
+        if len(criteria) + (self.potential_residual is not None) != 1:
+            raise ValueError(
+                'give potential_residual, or leave it None and give one of toldfe, toldff, tolrff and tolwfr in extra'
+            )
+        if K_POINTS & set(self.extra) and (self.k_grid, self.k_density) != (None, None):
+            raise ValueError('k-points in extra take the place of k_grid and k_density: leave these None')
         return self
 
     @property

@@ -112,7 +112,7 @@ def read_echo(output: RunText, mark: str) -> Variables | None:
             current.extend(further[1].split())
             position = end + 1
             continue
-        if first := _FIRST.fullmatch(line.rstrip()):
+        if (first := _FIRST.fullmatch(line.rstrip())) and not first[1].startswith('outvar'):
             current = first[2].split()
             values.setdefault(first[1], (current, position))
         else:

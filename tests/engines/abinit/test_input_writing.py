@@ -119,10 +119,22 @@ def test_variables_that_would_contradict_a_parameter_are_refused(extra: dict[str
         parameters(extra=extra)
 
 
-def test_two_spins_without_a_temperature_need_their_difference() -> None:
-    with pytest.raises(EngineError, match='spinmagntarget'):
-        parameters(spin='polarized', electronic_temperature_kelvin=0.0)
-    parameters(spin='polarized', electronic_temperature_kelvin=0.0, extra={'spinmagntarget': '1.0'})
+def test_one_criterion_ends_the_cycle() -> None:
+    text = write_input(BENZENE, parameters(potential_residual=None, extra={'toldfe': '1e-8'}), CHARGES)
+    assert 'tolvrs' not in words_of(text)
+    assert words_of(text)['toldfe'] == ['1e-8']
+    for extra, residual in (({}, None), ({'toldfe': '1e-8'}, 1e-8), ({'toldfe': '1e-8', 'tolwfr': '1e-8'}, None)):
+        with pytest.raises(EngineError, match='give potential_residual, or leave it None'):
+            parameters(extra=extra, potential_residual=residual)
+
+
+def test_a_mesh_that_is_not_diagonal() -> None:
+    extra = {'kptopt': '2', 'kptrlatt': '2 -2 2 -2 2 2 -2 -2 2', 'nshiftk': '1', 'shiftk': '0.5 0.5 0.5'}
+    words = words_of(write_input(ALUMINIUM, parameters(extra=extra), CHARGES))
+    assert words['kptrlatt'] == extra['kptrlatt'].split()
+    assert 'ngkpt' not in words
+    with pytest.raises(EngineError, match='k-points in extra take the place'):
+        parameters('metal', extra=extra)
 
 
 @pytest.mark.parametrize(
