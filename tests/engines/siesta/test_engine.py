@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import os
 import pickle
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 from aiida_nanoml.engines import get_engine
 from aiida_nanoml.engines.label_set import LabelSource
-from aiida_nanoml.engines.program import FOLDER_VARIABLE
 from aiida_nanoml.engines.pseudopotentials import bundled, digest
 from aiida_nanoml.engines.siesta.engine import SiestaEngine
 from aiida_nanoml.engines.siesta.fdf import read_fdf
 from aiida_nanoml.engines.siesta.fdf_recognition import read_parameters
-from aiida_nanoml.errors import REFUSED, EngineError, EvaluationError
+from aiida_nanoml.errors import REFUSED, EvaluationError
 from aiida_nanoml.structures import Structure, StructureSet
 from aiida_nanoml.units import BOLTZMANN_EV_PER_K
 from aiida_nanoml.worker.labelled_rows import LabelledRow, tabulate
@@ -49,21 +43,6 @@ def failure_of(engine: SiestaEngine, structure: Structure) -> EvaluationError:
     with pytest.raises(EvaluationError) as caught:
         engine.evaluate(structure)
     return caught.value
-
-
-@pytest.fixture
-def children() -> Callable[[], list[psutil.Process]]:
-    """Returns the processes that were started since the test began: other tests may have left some of their own."""
-    earlier = set(psutil.Process().children(recursive=True))
-    return lambda: [process for process in psutil.Process().children(recursive=True) if process not in earlier]
-
-
-def wait_until(condition: Callable[[], Any]) -> Any:
-    end = time.monotonic() + 30
-    while not (found := condition()):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return found
 
 
 @pytest.mark.parametrize('name', ['h-0000', 's-0000', 'z-C24H12', 'hea-00-fcc-0'])
@@ -144,19 +123,6 @@ def test_failures_have_their_code_and_keep_their_folder(name: str, code: str, ma
     assert len(kept) == (0 if code in REFUSED else 1)
 
 
-def test_a_row_that_failed_starts_clean_when_it_is_tried_again(make_engine, tmp_path: Path, monkeypatch) -> None:
-    run = RUNS['h-0000']
-    monkeypatch.setenv('NANOML_STAND_IN_FAILURE', f'killed@{tmp_path / "once"}')
-    engine = make_engine(run)
-    failure = failure_of(engine, run.structure)
-    assert failure.code == 'truncated'
-    assert 'signal 9' in failure.message
-    (folder,) = (tmp_path / 'runs').iterdir()
-    (folder / 'left.DM').write_text('old', encoding='utf-8')
-    assert engine.evaluate(run.structure).gap_ev == pytest.approx(run.about['gap_ev'], abs=1e-6)
-    assert not folder.exists()
-
-
 def test_an_unknown_input_fails_loudly(make_engine, benzene: Structure) -> None:
     failure = failure_of(make_engine(), benzene)
     assert failure.code == 'engine_failure'
@@ -164,75 +130,8 @@ def test_an_unknown_input_fails_loudly(make_engine, benzene: Structure) -> None:
     assert 'exit status 1' in failure.message
 
 
-def test_the_time_limit_ends_the_program_with_all_that_it_started(make_engine, monkeypatch, children) -> None:
-    run = RUNS['h-0000']
-    monkeypatch.setenv('NANOML_STAND_IN_DELAY', '60')
-    launcher = [sys.executable, '-c', 'import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))']
-    start = time.monotonic()
-    failure = failure_of(make_engine(run, launcher=launcher, time_limit_s=1.5), run.structure)
-    assert failure.code == 'time_limit'
-    assert '1.5 s' in failure.message
-    assert time.monotonic() - start < 15
-    assert not children()
-
-
-def test_stop_ends_what_runs_and_lets_nothing_start(make_engine, monkeypatch, children) -> None:
-    run = RUNS['h-0000']
-    monkeypatch.setenv('NANOML_STAND_IN_DELAY', '60')
-    engine = make_engine(run)
-    failures: list[EvaluationError] = []
-    thread = threading.Thread(target=lambda: failures.append(failure_of(engine, run.structure)))
-    thread.start()
-    wait_until(children)
-    engine.stop()
-    thread.join(timeout=20)
-    assert [failure.code for failure in failures] == ['interrupted']
-    assert not children()
-    assert failure_of(engine, run.structure).code == 'interrupted'
-
-
-def test_the_same_structure_twice_at_a_time_does_not_collide(make_engine, tmp_path: Path) -> None:
-    run = RUNS['h-0000']
-    engine = make_engine(run)
-    gaps: list[float] = []
-    threads = [threading.Thread(target=lambda: gaps.append(engine.evaluate(run.structure).gap_ev)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
-    assert gaps == pytest.approx([run.about['gap_ev']] * 4, abs=1e-6)
-    assert list((tmp_path / 'runs').iterdir()) == []
-
-
-def test_a_stray_program_of_a_killed_worker_is_ended(make_engine) -> None:
-    run = RUNS['h-0000']
-    engine = make_engine(run)
-    with engine._folder(run.structure) as folder:
-        name = folder
-    name.mkdir(parents=True)
-    environment = os.environ | {FOLDER_VARIABLE: str(name)}
-    with (
-        subprocess.Popen(['sleep', '60'], env=environment, start_new_session=True) as stray,
-        subprocess.Popen(['sleep', '60'], cwd=name) as shell,
-    ):
-        gap = engine.evaluate(run.structure).gap_ev
-        ended, left_alone = not psutil.pid_exists(stray.pid), shell.poll() is None
-        shell.kill()
-    assert gap == pytest.approx(run.about['gap_ev'], abs=1e-6)
-    assert ended
-    assert left_alone, 'whoever looks into the folder is no stray'
-
-
-def test_the_program_says_its_version(make_engine, tmp_path: Path) -> None:
+def test_the_program_says_its_version(make_engine) -> None:
     assert make_engine().version_in_use() == '4.1-b4-133'
-    for script, reason in (('echo no such thing >&2; exit 3', 'no such thing'), ('exit 0', 'wrote: nothing')):
-        program = tmp_path / 'program'
-        program.write_text(f'#!/bin/sh\n{script}\n', encoding='utf-8')
-        program.chmod(0o755)
-        with pytest.raises(EngineError, match=reason):
-            make_engine(executable=str(program)).version_in_use()
-    with pytest.raises(EngineError, match='cannot be used'):
-        make_engine(executable=str(tmp_path / 'gone')).version_in_use()
 
 
 def test_the_program_is_found_by_name(make_engine, siesta_stand_in: Path, monkeypatch) -> None:
@@ -249,26 +148,6 @@ def test_what_is_missing_is_said(siesta_stand_in: Path, monkeypatch) -> None:
     monkeypatch.setenv('PATH', '/nowhere')
     assert 'install SIESTA 4.1' in str(SiestaEngine.missing())
     assert SiestaEngine.missing({'executable': str(siesta_stand_in)}) is None
-    without = SiestaEngine.missing({'executable': str(siesta_stand_in), 'launcher': ['srun', '-n', '4']})
-    assert "'srun'" in str(without)
-
-
-@pytest.mark.parametrize(
-    'runtime',
-    [{'executible': 'siesta'}, {'executable': ''}, {'launcher': 'srun'}, {'time_limit_s': 0}, {'folder': None}],
-)
-def test_a_runtime_that_does_not_fit_is_refused(runtime: dict[str, Any]) -> None:
-    with pytest.raises(EngineError, match=next(iter(runtime))):
-        SiestaEngine(SiestaEngine.parameters(), runtime=runtime)
-
-
-def test_a_launcher_that_fails_is_named(make_engine, tmp_path: Path) -> None:
-    run = RUNS['h-0000']
-    failure = failure_of(make_engine(run, launcher=['false']), run.structure)
-    assert (failure.code, failure.message) == ('engine_failure', 'SIESTA wrote nothing; exit status 1')
-    failure = failure_of(make_engine(run, launcher=[str(tmp_path / 'gone')]), run.structure)
-    assert failure.code == 'engine_failure'
-    assert 'cannot be started: No such file or directory' in failure.message
 
 
 def test_pseudopotentials_are_checked_before_anything_runs(make_engine, tmp_path: Path) -> None:
@@ -288,18 +167,6 @@ def test_the_source_names_the_pseudopotentials(make_engine, tmp_path: Path) -> N
     assert make_engine().pseudopotentials() == {element: digest(path) for element, path in bundled().items()}
     partly = make_engine(pseudopotentials={'C': str(bundled()['C']), 'H': str(tmp_path / 'gone.psf')})
     assert partly.pseudopotentials() == {'C': digest(bundled()['C'])}
-
-
-@pytest.mark.parametrize(('length', 'code'), [(4.0, 'too_little_vacuum'), (0.0, 'invalid_structure'), (12.0, None)])
-def test_open_directions_of_a_sheet_need_vacuum(make_engine, length: float, code: str | None) -> None:
-    cell = np.diag([2.46, 4.26, length])
-    sheet = Structure(np.array([6, 6]), np.array([[0, 0, 0.0], [1.23, 0.71, 0.0]]), cell, np.array([True, True, False]))
-    if code is None:
-        make_engine().check(sheet)
-    else:
-        with pytest.raises(EvaluationError) as caught:
-            make_engine().check(sheet)
-        assert caught.value.code == code
 
 
 def test_the_method_names_functional_and_basis() -> None:
