@@ -119,6 +119,7 @@ NOT_RUN = {
     ('docs/topics/results.md', 'aiida-nanoml study selection'): 'takes minutes, and thousands of labelled flakes',
     ('docs/tutorials/alloys.md', 'aiida-nanoml alloys study'): 'does once more what the page does step by step',
     ('docs/howto/own_engine.md', 'pip install .'): 'changes the environment',
+    ('docs/howto/own_engine.md', 'python -m pytest'): 'takes a minute; a part of it is run by the page',
     ('docs/howto/own_model.md', 'aiida-nanoml train'): 'trains like any other model; tests/learning do so',
     ('docs/topics/engines.md', 'pip install'): 'needs the network',
     ('docs/tutorials/transmission.md', 'sed'): 'ends with an error, as it should; tests/transport looks at such files',
