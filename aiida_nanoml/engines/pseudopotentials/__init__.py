@@ -90,6 +90,7 @@ _HEAD = 1 << 16
 _PSF_HEADER = re.compile(r'\s*([A-Za-z]{1,2})\s+([a-z]{2})\s+(?:nrl|rel|isp)\s+\w+')
 _UPF_HEADER = re.compile(r'<PP_HEADER\b([^>]{0,20000})>')
 _UPF_ATTRIBUTE = re.compile(r"""([a-z_]{1,40})\s{0,9}=\s{0,9}["']([^"']{0,300})["']""")
+_UPF_TRUE = re.compile(r'\.?t(?:rue)?\.?', re.IGNORECASE)
 _NUMBER = re.compile(r'[-+]?\d{1,30}\.?\d{0,30}(?:[eEdD][-+]?\d{1,3})?')
 
 
@@ -104,6 +105,8 @@ class PseudopotentialHeader:
     :param valence_charge: number of valence electrons; None where the format is not read so far.
     :param cutoff_ry: smallest cutoff of the wave functions in Ry that the file asks for; None without such a hint.
     :param density_cutoff_ry: the same of the density.
+    :param fine_density: whether the density needs a finer mesh than the wave functions: the file, a upf one, has a
+        partial core, or is ultrasoft or PAW.
     """
 
     format: str
@@ -112,6 +115,7 @@ class PseudopotentialHeader:
     valence_charge: float | None = None
     cutoff_ry: float | None = None
     density_cutoff_ry: float | None = None
+    fine_density: bool = False
 
 
 @cache
@@ -167,7 +171,13 @@ def _read_upf(head: str) -> PseudopotentialHeader | None:
     if not values:  # the first version has a line for each entry, with the value first
         _, _, rest = head.partition('<PP_HEADER>')
         lines = rest.splitlines()[1:9]
-        for mark, name in (('Element', 'element'), ('functional', 'functional'), ('Z valence', 'z_valence')):
+        for mark, name in (
+            ('Element', 'element'),
+            ('functional', 'functional'),
+            ('Z valence', 'z_valence'),
+            ('ltrasoft', 'pseudo_type'),
+            ('orrection', 'core_correction'),
+        ):
             row = next((line for line in lines if mark in line), '')
             values[name] = ' '.join(row.partition(mark)[0].split()[: 4 if name == 'functional' else 1])
     words = tuple(values.get('functional', '').lower().split())
@@ -178,6 +188,8 @@ def _read_upf(head: str) -> PseudopotentialHeader | None:
         _read_number(values.get('z_valence', '')),
         _read_number(values.get('wfc_cutoff', '')) or None,
         _read_number(values.get('rho_cutoff', '')) or None,
+        _UPF_TRUE.fullmatch(values.get('core_correction', '').strip()) is not None
+        or values.get('pseudo_type', '').strip().upper() in ('US', 'USPP', 'PAW'),
     )
 
 

@@ -1,0 +1,1 @@
+"""Engine ``quantumespresso``: input and output of pw.x, and its finished runs."""
