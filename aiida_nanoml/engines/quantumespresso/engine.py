@@ -20,7 +20,7 @@ from aiida_nanoml.engines.pseudopotentials import PseudopotentialHeader, read_he
 from aiida_nanoml.engines.quantumespresso.input_writing import PREFIX, Species, write_input
 from aiida_nanoml.engines.quantumespresso.label import check_agreement, label_of_levels, levels_of_xml
 from aiida_nanoml.engines.quantumespresso.output import Output, read_version
-from aiida_nanoml.engines.quantumespresso.parameters import FUNCTIONALS, QuantumEspressoParameters
+from aiida_nanoml.engines.quantumespresso.parameters import FUNCTIONALS, UNWRITTEN, QuantumEspressoParameters
 from aiida_nanoml.engines.quantumespresso.xml import XmlRun, read_xml
 from aiida_nanoml.errors import EvaluationError, FailureCode
 from aiida_nanoml.structures.elements import SYMBOLS
@@ -101,6 +101,12 @@ class QuantumEspressoEngine(ProgramEngine):
         :raises EvaluationError: as every such engine does, and ``'wrong_pseudopotential'`` where a pseudopotential asks
             for a higher cutoff.
         """
+        foreign = [word for word in UNWRITTEN if word in self.settings.extra]
+        if foreign:
+            raise EvaluationError(
+                FailureCode.ENGINE_FAILURE,
+                f'the parameters are those of an imported run: {" and ".join(foreign)} in extra cannot be written',
+            )
         super().check(structure)
         headers = {element: self._header(element) for element in dict.fromkeys(structure.symbols)}
         density_cutoff = self.settings.density_cutoff_ry(fine=any(one.fine_density for one in headers.values()))

@@ -163,7 +163,7 @@ def levels_of_xml(run: XmlRun) -> Levels:
     n_spins = len(found.levels_ev)
     full = 1.0 if found.spinors else 2.0 / n_spins
     held = full * np.einsum('skl,k->s', found.occupations, found.weights)
-    if abs(float(held.sum()) - found.n_electrons) > 1e-3 + 1e-5 * found.n_electrons:
+    if abs(float(held.sum()) - found.n_electrons) > 0.01 + 1e-5 * found.n_electrons:
         raise EvaluationError(
             FailureCode.INCONSISTENT,
             f'the levels hold {held.sum():.4f} electrons, the run has {found.n_electrons:g}',

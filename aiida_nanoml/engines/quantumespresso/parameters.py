@@ -40,12 +40,16 @@ OCCUPATIONS = ('system.occupations', 'system.smearing', 'system.degauss')
 _STRUCTURAL = re.compile(r'system\.(?:ibrav|celldm\(\d\)|[abc]|cos[abc]{2}|nat|ntyp|starting_magnetization\(\d+\))')
 _PHYSICAL = re.compile(
     r'system\.\w+(?:\(\d+(?:,\d+){0,3}\))?|control\.(?:tefield|dipfield|lelfield|gate|lfcp|lberry)'
-    r'|electrons\.(?:efield|efield_cart\(\d\)|tqr|real_space|startingpot)|pseudopotentials|k_points|hubbard'
+    r'|electrons\.(?:efield|efield_cart\(\d\)|tqr|real_space|startingpot)|pseudopotentials|settings|k_points|hubbard'
 )
-_VALUE = re.compile(r"[\w.,:;+\-*'(){}%@ ]+", re.ASCII)
+_VALUE = re.compile(r"[\w.,:;+\-*'(){}%@= ]+", re.ASCII)
 
 CARDS = ('k_points', 'hubbard')
 """Cards of the input in ``extra``; their values have several lines."""
+
+UNWRITTEN = ('pseudopotentials', 'settings')
+"""What ``extra`` holds of an imported run without being input: names of pseudopotentials whose content is not known,
+and lines of an output about settings that have no words here. Runs that differ in them have different sources."""
 
 
 class QuantumEspressoParameters(DftParameters):
