@@ -114,7 +114,7 @@ class Cp2kEngine(ProgramEngine):
             raise
         n_iterations = read_iterations(text)
         energy = read_energy(text)
-        check_energies(text, energy)
+        check_energies(text, energy, len(structure.numbers))
         n_electrons = read_electrons(text)
         levels = join_tables(read_tables(_required(folder, LEVELS_FILE)))
         points = k_points(structure, self.settings)

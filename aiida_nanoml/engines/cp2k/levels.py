@@ -81,15 +81,18 @@ def read_tables(text: str) -> list[LevelTable]:
             starts.append((number, found, True))
         elif found := _OLD_HEADING.match(line):
             starts.append((number, found, False))
+    if not starts:
+        return []
     ends = [start for start, _, _ in starts[1:]] + [len(lines)]
     return [
         _read_table(lines[start + 1 : end], found, new) for (start, found, new), end in zip(starts, ends, strict=True)
     ]
 
 
-def join_tables(tables: list[LevelTable]) -> Levels:
+def join_tables(tables: list[LevelTable], n_iterations: int | None = None) -> Levels:
     """Join the last complete set of tables of a run: all spins, all k-points.
 
+    :param n_iterations: of the self-consistency; levels of an earlier one are refused. None: not checked.
     :raises EvaluationError: ``'engine_failure'``: there is none, or tables of it are missing or differ in their length.
     """
     if not tables:
@@ -101,8 +104,11 @@ def join_tables(tables: list[LevelTable]) -> Levels:
     if len(latest) != n_spins * n_points:
         raise _fault(f'levels of {n_spins} spins at {n_points} k-points are not complete')
     ordered = [[latest[spin, point] for point in range(n_points)] for spin in range(n_spins)]
-    if len({table.step for row in ordered for table in row}) > 1:
+    steps = {table.step for row in ordered for table in row}
+    if len(steps) > 1:
         raise _fault('the last levels are of different steps of the self-consistency')
+    if n_iterations is not None and steps - {None, n_iterations}:
+        raise _fault(f'they are those of step {steps.pop()} of {n_iterations} of the self-consistency')
     shortest = min(len(table.levels_hartree) for row in ordered for table in row)
     for row in ordered:
         if len({len(table.levels_hartree) for table in row}) > 1:
@@ -121,8 +127,8 @@ def check_levels(levels: Levels, n_electrons: int, weights: NDArray[np.float64])
     :param weights: of the k-points (K,), with sum 1.
     :raises EvaluationError: ``'inconsistent'``.
     """
-    if not levels.levels_ev.any():
-        raise EvaluationError(FailureCode.INCONSISTENT, 'all levels are zero: CP2K did not compute them')
+    if not levels.levels_ev.all():
+        raise EvaluationError(FailureCode.INCONSISTENT, 'levels are zero: CP2K did not compute them')
     held = float(np.einsum('skl,k->', levels.occupations, weights))
     if abs(held - n_electrons) > max(1e-3, 1e-5 * n_electrons):
         raise EvaluationError(
@@ -161,6 +167,10 @@ def _read_table(lines: list[str], heading: re.Match[str], new: bool) -> LevelTab
         if index > MOST_LEVELS or len(words) < 2:
             raise _fault(f'level {index} has no occupation')
         levels.append(_number(words[0], LARGEST_LEVEL_HARTREE))
+        if len(words) == 3:
+            other = _number(words[1], LARGEST_LEVEL_HARTREE * HARTREE_EV)
+            if abs(other - levels[-1] * HARTREE_EV) > 1e-4 + 1e-5 * abs(other):
+                raise _fault(f'level {index} is {words[0]} hartree and {words[1]} eV')
         occupations.append(_number(words[-1], 2.0 + 1e-6))
     if not closed:
         raise _fault('a table of levels is cut')
