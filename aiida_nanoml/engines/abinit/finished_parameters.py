@@ -23,8 +23,9 @@ USUAL_VACUUM_ANG = 10.0
 DEFAULT_STEPS = 30
 DEFAULT_SMEARING_HARTREE = 0.01
 
-_SAME_PLACE_ANG = 2e-3
+_SAME_PLACE_ANG = 1e-5
 _PRINTED_ANG = 1e-6
+_NOISE = 1e-8
 _IXC = re.compile(r'\bixc ?= {0,5}(-?\d{1,7})')
 _PSPXC = re.compile(r'^[- ] {1,8}\d{1,2} {1,8}(-?\d{1,7})(?: {1,9}\S{1,20}){3,4} {1,9}pspcod,pspxc', re.MULTILINE)
 _END_POSITIONS = re.compile(r'^ cartesian coordinates \(angstrom\) at end:[ \t]*\n', re.MULTILINE)
@@ -50,6 +51,71 @@ _HOUSEKEEPING = re.compile(
 """Variables that only affect files, run time, the way to the same end, or geometries that are read from the output."""
 
 
+_KEPT = (
+    *(
+        'natom',
+        'ntypat',
+        'typat',
+        'znucl',
+        'ecut',
+        'ixc',
+        'nsppol',
+        'nspinor',
+        'nspden',
+        'occopt',
+        'tsmear',
+        'charge',
+        'nband',
+    ),
+    *(
+        'nkpt',
+        'kpt',
+        'kptopt',
+        'kptrlatt',
+        'nshiftk',
+        'shiftk',
+        'tolvrs',
+        'toldfe',
+        'toldff',
+        'tolrff',
+        'tolwfr',
+        'nstep',
+    ),
+)
+"""Variables that a run does not change: they are echoed twice."""
+
+_VECTORS = re.compile(r'^ R\(([123])\)= ?(.{11})(.{11})(.{11})', re.MULTILINE)
+
+
+def check_echoes(data_set: DataSet) -> None:
+    """Check that the variables of a data set are the same before and after the computation.
+
+    :raises RunFolderError: ``'inconsistent'``, one is not.
+    """
+    if data_set.after is None:
+        return
+    number = data_set.number
+    # ABINIT moves atoms onto symmetric places, and a cell only where optcell says so.
+    for name in (*_KEPT, *(() if data_set.before.integer('optcell', number, 0) else ('acell', 'rprim'))):
+        first, last = (variables.words(name, number) for variables in (data_set.before, data_set.after))
+        if first != last and not _are_close(first, last):
+            raise RunFolderError(
+                FailureCode.INCONSISTENT,
+                f'{data_set.text.name}: {name} is not the same before and after the computation',
+            )
+
+
+def _are_close(first: list[str] | None, last: list[str] | None) -> bool:
+    """Return whether words stand for the same numbers, to what is noise in printed ones."""
+    if first is None or last is None or len(first) != len(last):
+        return False
+    pairs = [(fortran_number(one), fortran_number(other)) for one, other in zip(first, last, strict=True)]
+    return all(
+        one is not None and other is not None and abs(one - other) <= _NOISE * max(1.0, abs(one))
+        for one, other in pairs
+    )
+
+
 def read_structure(data_set: DataSet) -> Structure:
     """Read the structure that the energy of a data set belongs to, in Å.
 
@@ -71,10 +137,18 @@ def read_structure(data_set: DataSet) -> Structure:
         raise RunFolderError(
             FailureCode.INPUT_REFUSED, f'a kind of atom has the nuclear charge {strange[0]:g}: no element'
         )
+    for kind, used in data_set.pseudopotentials.items():
+        if kind <= n_kinds and abs(used.nuclear_charge - charges[kind - 1]) > 1e-6:
+            raise RunFolderError(
+                FailureCode.INCONSISTENT,
+                f'{data_set.text.name}: kind {kind} of the atoms has the nuclear charge {charges[kind - 1]:g}, its '
+                f'pseudopotential {used.nuclear_charge:g}',
+            )
     lengths = variables.numbers('acell', number, 3)
     vectors = variables.numbers('rprim', number, 9)
     cell = np.eye(3) if vectors is None else vectors.reshape(3, 3)
     cell = cell * (np.ones(3) if lengths is None else lengths)[:, None] * BOHR_ANG
+    _check_cell(data_set, cell)
     fractions = variables.numbers('xred', number, 3 * n_atoms)
     cartesian = variables.numbers('xcart', number, 3 * n_atoms)
     if fractions is not None:
@@ -85,6 +159,9 @@ def read_structure(data_set: DataSet) -> Structure:
         positions = np.zeros((1, 3))
     else:
         raise RunFolderError(FailureCode.NO_INPUT, f'{data_set.text.name} does not tell the positions')
+    angstrom = variables.numbers('xangst', number, 3 * n_atoms)
+    if angstrom is not None and np.abs(angstrom.reshape(-1, 3) - positions).max() > _SAME_PLACE_ANG:
+        raise RunFolderError(FailureCode.INCONSISTENT, f'xred and xangst in {data_set.text.name} contradict each other')
     if cartesian is not None and np.abs(cartesian.reshape(-1, 3) * BOHR_ANG - positions).max() > _SAME_PLACE_ANG:
         raise RunFolderError(FailureCode.INCONSISTENT, f'xred and xcart in {data_set.text.name} contradict each other')
     _check_positions(data_set, positions)
@@ -109,6 +186,21 @@ def read_kinds(data_set: DataSet) -> list[int]:
             FailureCode.INCONSISTENT, f'{data_set.text.name}: typat has {len(kinds)} kinds for {n_atoms} atoms'
         )
     return kinds
+
+
+def _check_cell(data_set: DataSet, cell: NDArray[np.float64]) -> None:
+    """Check that the cell is the one of the computation, where it stays the same."""
+    text = data_set.text
+    found = {int(match[1]): match for match in _VECTORS.finditer(text.text)}
+    if data_set.before.integer('optcell', data_set.number, 0) or set(found) != {1, 2, 3}:
+        return
+    for axis, match in found.items():
+        vector = [text.number(match[group].strip(), match.start(group), 'a lattice vector', 1e6) for group in (2, 3, 4)]
+        if np.abs(np.array(vector) * BOHR_ANG - cell[axis - 1]).max() > _SAME_PLACE_ANG:
+            raise RunFolderError(
+                FailureCode.INCONSISTENT,
+                f'{text.place(match.start())}: this is not the lattice vector of acell and rprim',
+            )
 
 
 def _check_positions(data_set: DataSet, positions: NDArray[np.float64]) -> None:

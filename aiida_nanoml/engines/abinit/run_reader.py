@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from pydantic import ValidationError
 
-from aiida_nanoml.engines.abinit.finished_parameters import read_kinds, read_parameters, read_structure
+from aiida_nanoml.engines.abinit.finished_parameters import check_echoes, read_kinds, read_parameters, read_structure
 from aiida_nanoml.engines.abinit.levels import Levels, levels_of_netcdf, read_eig, read_netcdf
 from aiida_nanoml.engines.abinit.output import (
     DataSet,
@@ -45,6 +45,7 @@ TRIED = ('7', '8', '9', '10')
 _ROOT = re.compile(r'^- root for output files -> {0,5}(\S.{0,300})', re.MULTILINE)
 _WALL = re.compile(r'^\+Overall time at end \(sec\) : cpu= {0,20}\S{1,20} {1,5}wall= {0,20}(\S{1,20})', re.MULTILINE)
 _DRIVER = re.compile(r'^meta: \{optdriver: {0,3}(-?\d{1,4})', re.MULTILINE)
+_IMAGE = re.compile(r'_\d+img$')
 _NOT_RELAXED = re.compile(r'was not enough Broyd/MD steps to converge gradients')
 _DIGESTS = re.compile(r'^pseudos: ?\n((?: {1,8}[A-Z][a-z]? {0,5}: [0-9a-f]{32} *\n){1,120})', re.MULTILINE)
 _LOG = re.compile(r'(.*\.)?log\d*|.*\.log|aiida\.out|run\.err', re.IGNORECASE)
@@ -130,6 +131,7 @@ def _read(files: _Files, name: str) -> ProgramRun:
         raise RunFolderError(FailureCode.NO_OUTPUT, f'{name} is no output of ABINIT')
     check_finished(output, '\n'.join(_read_logs(files, name)))
     data_set, notes = _choose_data_set(output)
+    check_echoes(data_set)
     structure = read_structure(data_set)
     n_electrons = count_electrons(data_set, read_kinds(data_set))
     label, found = _read_label(files, data_set, output, structure, n_electrons)
@@ -162,7 +164,7 @@ def _read(files: _Files, name: str) -> ProgramRun:
 def _choose_data_set(output: RunText) -> tuple[DataSet, list[str]]:
     """Return the last data set whose ground state converged, and what to say about the others."""
     data_sets = read_data_sets(output)
-    if any(key.endswith('img') for data_set in data_sets for key in data_set.before.values):
+    if any(_IMAGE.search(key) for data_set in data_sets for key in data_set.before.values):
         raise RunFolderError(FailureCode.AMBIGUOUS, f'{output.name} holds several images of a path: no single geometry')
     refused: EvaluationError | None = None
     for data_set in reversed(data_sets):

@@ -206,6 +206,11 @@ def test_runs_without_a_result_are_refused(name: str, code: str, reason: str) ->
         ),
         ('           natom           2', '           natom           3', 'typat has 2 kinds for 3 atoms'),
         ('             ixc           2', '             ixc          2x', "ixc is '2x'"),
+        (
+            '           znucl        1.00000',
+            '           znucl        7.00000',
+            'the nuclear charge 7, its pseudopotential 1',
+        ),
         ('             ixc           2', '     xcart_1img           2', 'several images of a path'),
     ],
 )
@@ -214,6 +219,22 @@ def test_what_is_not_understood_is_refused(old: str, new: str, reason: str, tmp_
     text = (folder / 'run.abo').read_text()
     assert old in text
     (folder / 'run.abo').write_text(text.replace(old, new))
+    assert reason in refusal(folder).message
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'reason'),
+    [
+        ('ecut      6.0', 'ecut      7.0', 'ecut is not the same before and after'),
+        ('acell      1.6', 'acell      1.7', 'acell is not the same before and after'),
+        ('xcart      7.0', 'xcart      7.1', 'xred and xcart'),
+        ('    1      3.70', '    1      3.90', 'these positions are not those of the variables'),
+        (' R(1)= 16.0', ' R(1)= 17.0', 'this is not the lattice vector of acell'),
+    ],
+)
+def test_a_number_that_is_told_twice_is_the_same(old: str, new: str, reason: str, tmp_path: Path) -> None:
+    folder = copy_finished('occupied-only', tmp_path)
+    change(folder / 'run.abo', old, new)
     assert reason in refusal(folder).message
 
 
@@ -287,3 +308,8 @@ def check_mutated(folder: Path, expected: ProgramRun) -> None:
     if not np.isnan(run.label.gap_ev):
         assert run.label.gap_ev == pytest.approx(expected.label.gap_ev, abs=1e-3)
     assert run.label.n_electrons == expected.label.n_electrons
+    assert run.structure.numbers.tolist() == expected.structure.numbers.tolist()
+    np.testing.assert_allclose(run.structure.positions, expected.structure.positions, atol=1e-4)
+    np.testing.assert_allclose(run.structure.cell, expected.structure.cell, atol=1e-4)
+    for name in ('functional', 'spin', 'cutoff_hartree', 'electronic_temperature_kelvin', 'k_grid'):
+        assert getattr(run.parameters, name) == getattr(expected.parameters, name)
