@@ -32,6 +32,15 @@ _ELECTRONS = re.compile(r'^ ?Number of electrons: +(\d{1,7}) *$', re.M)
 _ENDED = re.compile(r'PROGRAM ENDED AT')
 _ABORT = re.compile(r'\[ABORT\]|CPABORT|\*\*\* ERROR in|^ *\*+ *ERROR|exited? with error|Program stopped', re.M)
 
+FORCES_HEADING = re.compile(r'ATOMIC FORCES in \[a\.u\.\]|FORCES\| Atomic forces \[hartree/bohr\]')
+"""Heading of the forces, up to version 2024 and from 2025 on."""
+
+_FORCES_ROWS = (
+    re.compile(r'^ *(\d{1,7}) +\d{1,7} +[A-Za-z]\S* +(\S+) +(\S+) +(\S+) *$', re.M),
+    re.compile(r'^ *FORCES\| +(\d{1,7}) +(\S+) +(\S+) +(\S+) +\S+ *$', re.M),
+)
+_FORCES_END = re.compile(r'SUM OF ATOMIC FORCES|FORCES\| Sum')
+
 _SYMPTOMS = (
     (
         re.compile(r'no space left on device|disk quota exceeded|file size limit exceeded', re.I),
@@ -191,9 +200,10 @@ def read_forces(text: str, n_atoms: int) -> NDArray[np.float64]:
 
     :raises EvaluationError: ``'engine_failure'``: it is not there, cut, or holds what is no number.
     """
-    _, heading, rest = text.rpartition('ATOMIC FORCES in [a.u.]')
-    rows = re.findall(r'^ *(\d{1,7}) +\d{1,7} +\S+ +(\S+) +(\S+) +(\S+) *$', rest, re.M) if heading else []
-    if [int(row[0]) for row in rows[:n_atoms]] != list(range(1, n_atoms + 1)) or 'SUM OF ATOMIC FORCES' not in rest:
+    headings = list(FORCES_HEADING.finditer(text))
+    rest = text[headings[-1].end() :] if headings else ''
+    rows = _FORCES_ROWS['|' in headings[-1][0]].findall(rest) if headings else []
+    if [int(row[0]) for row in rows[:n_atoms]] != list(range(1, n_atoms + 1)) or not _FORCES_END.search(rest):
         raise EvaluationError(FailureCode.ENGINE_FAILURE, f'CP2K printed no forces of all {n_atoms} atoms')
     values = to_numbers((word for row in rows[:n_atoms] for word in row[1:]), 'a force', LARGEST_FORCE_HARTREE_PER_BOHR)
     return values.reshape(n_atoms, 3) * (HARTREE_EV / BOHR_ANG)

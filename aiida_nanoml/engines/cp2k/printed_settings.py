@@ -279,7 +279,7 @@ def _read_numerics(text: str, settings: _Settings) -> None:
         'max_scf_iterations': max(1, int(number(r'^ +max_scf: +(\d+)', 50.0))),
         'mixing': 'broyden' if mixing and 'BROYDEN' in mixing[1].upper() else 'density_matrix',
         'mixing_weight': 0.4,
-        'added_levels': 0,
+        'added_levels': -1,
         'basis_file': _file(files['Basis set']),
         'pseudopotential_file': _file(files['Potential']),
     }

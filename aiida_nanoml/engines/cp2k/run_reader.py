@@ -14,11 +14,13 @@ from aiida_nanoml.engines.cp2k.input_reading import further_input, read_cell, re
 from aiida_nanoml.engines.cp2k.labels import make_label
 from aiida_nanoml.engines.cp2k.levels import Levels, check_levels, join_tables, read_tables
 from aiida_nanoml.engines.cp2k.output import (
+    FORCES_HEADING,
     LARGEST_ENERGY_HARTREE,
     check_energies,
     check_finished,
     read_electrons_by_spin,
     read_forces,
+    read_stress,
     read_version,
     to_number,
     to_numbers,
@@ -129,7 +131,9 @@ class Cp2kRunReader(RunReader):
         notes += more + level_note
         return ProgramRun(
             structure=structure,
-            label=replace(label, forces_ev_per_ang=forces),
+            label=replace(
+                label, forces_ev_per_ang=forces, stress_ev_per_ang3=_stress(step) if structure.pbc.all() else None
+            ),
             parameters=parameters,
             version=version,
             files=files,
@@ -357,9 +361,15 @@ def _iterations(text: str) -> int:
 
 def _forces(step: _Step, n_atoms: int) -> NDArray[np.float64] | None:
     """Return the forces that follow the energy of a step; None if they are not printed there, once and whole."""
-    if step.after.count('ATOMIC FORCES in [a.u.]') != 1:
+    if len(FORCES_HEADING.findall(step.after)) != 1:
         return None
     return read_forces(step.after, n_atoms)
+
+
+def _stress(step: _Step) -> NDArray[np.float64] | None:
+    """Return the stress that follows the energy of a step; None if it is not printed there once."""
+    headings = re.findall(r'^(?!.*igen).*stress tensor \[(?:GPa|bar)\]', step.after, re.M | re.I)
+    return read_stress(step.after) if len(headings) == 1 else None
 
 
 def _label(

@@ -12,9 +12,10 @@ import pytest
 
 from aiida_nanoml.engines.cp2k.engine import Cp2kEngine
 from aiida_nanoml.engines.cp2k.input_reading import further_input, read_cell, read_input
+from aiida_nanoml.engines.cp2k.output import read_forces, read_stress
 from aiida_nanoml.engines.cp2k.run_reader import Cp2kRunReader
 from aiida_nanoml.engines.finished_runs import HEAD_BYTES, ProgramRun, RunFolderError
-from aiida_nanoml.errors import FailureCode
+from aiida_nanoml.errors import EvaluationError, FailureCode
 from aiida_nanoml.testing.recordings import recordings_of
 from tests.mutations import fuzzed, mutations
 
@@ -194,6 +195,38 @@ def test_messages_inside_lists_and_tables_are_passed_over(edited: Callable[..., 
 
     for name, edit in (('lists', into_list), ('tables', into_table)):
         assert read(edited(name, edit)).label.gap_ev == pytest.approx(GAP_EV, abs=2e-3)
+
+
+def test_forces_and_stress_are_read_in_the_spelling_of_each_version() -> None:
+    newer = """ FORCES| Atomic forces [hartree/bohr]
+ FORCES|   Atom     x               y               z               |f|
+ FORCES|      1 -2.50000000E-02  0.00000000E+00  1.00000000E-02   2.69258240E-02
+ FORCES|      2  2.50000000E-02  0.00000000E+00 -1.00000000E-02   2.69258240E-02
+ FORCES| Sum     0.00000000E+00  0.00000000E+00  0.00000000E+00
+"""
+    older = """ ATOMIC FORCES in [a.u.]
+
+ # Atom   Kind   Element          X              Y              Z
+      1      1      H1         -0.02500000     0.00000000     0.01000000
+      2      2      H           0.02500000     0.00000000    -0.01000000
+ SUM OF ATOMIC FORCES           0.00000000     0.00000000     0.00000000     0.00000000
+"""
+    in_ev_per_ang = 0.025 * 27.211386 / 0.5291772
+    for text in (newer, older):
+        forces = read_forces(text, 2)
+        assert forces[:, 0] == pytest.approx([-in_ev_per_ang, in_ev_per_ang], rel=1e-6)
+        with pytest.raises(EvaluationError, match='no forces of all 3 atoms'):
+            read_forces(text, 3)
+    stresses = (
+        (' STRESS TENSOR [GPa]\n\n            X               Y               Z\n', '  '),
+        (' STRESS| Analytical stress tensor [GPa]\n STRESS|           x           y           z\n', ' STRESS|      '),
+    )
+    for heading, margin in stresses:
+        rows = ''.join(f'{margin}{name}      -7.95728223     -0.07686533      0.00049141\n' for name in 'XYZ')
+        with pytest.raises(EvaluationError, match='not symmetric'):
+            read_stress(heading + rows)
+        rows = ''.join(f'{margin}{name}      2.00000000      2.00000000      2.00000000\n' for name in 'XYZ')
+        assert read_stress(heading + rows) == pytest.approx(np.full((3, 3), -2 / 160.21766), rel=1e-6)
 
 
 def test_bytes_that_are_no_text_are_survived(tmp_path: Path) -> None:
