@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_nanoml.engines.base import Label
-from aiida_nanoml.engines.cp2k.input_reading import further_input, read_cell, read_input
+from aiida_nanoml.engines.cp2k.input_reading import as_printed, further_input, read_cell, read_input
 from aiida_nanoml.engines.cp2k.labels import make_label
 from aiida_nanoml.engines.cp2k.levels import Levels, check_levels, join_tables, read_tables
 from aiida_nanoml.engines.cp2k.output import (
@@ -52,6 +52,10 @@ _INNER = re.compile(r'Leaving inner SCF loop after reaching')
 _COORDINATES = re.compile(r'^ *MODULE (?:QUICKSTEP|\S+): +ATOMIC COORDINATES IN (angstrom|bohr)', re.M | re.I)
 _ATOM = re.compile(r'^ +(\d{1,7}) +\d{1,4} +(\S+?) +(\d{1,3}) +(\S+) +(\S+) +(\S+)(?: +(\S+) +\S+)? *$')
 _VECTOR = re.compile(r'^ ?CELL\| Vector ([abc]) \[angstrom\S*:? +(\S+) +(\S+) +(\S+) +\|[abc]\| *= +(\S+)', re.M)
+_INCLUDE = re.compile(r'^[ \t]*@include[ \t]+["\']?([^\s"\']+)["\']?[ \t]*$', re.M | re.I)
+_COORDINATE_FILES = tuple(
+    f'SUBSYS/TOPOLOGY/COORD{middle}FILE{end}' for middle in ('_', '') for end in ('_NAME', 'NAME')
+)
 _MOVING = ('GEO_OPT', 'CELL_OPT', 'MD', 'MOLECULAR_DYNAMICS', 'GEOMETRY_OPTIMIZATION')
 _RESTING = ('ENERGY', 'ENERGY_FORCE', 'WAVEFUNCTION_OPTIMIZATION', 'WFN_OPT', 'LINEAR_RESPONSE', 'LR')
 _EXIT = re.compile(r'SCF run terminated by external request')
@@ -110,6 +114,11 @@ class Cp2kRunReader(RunReader):
         notes += structure_note
         found, input_name = _find_input(part, folder, root)
         asked = read_input(found or '')
+        if asked is not None and _COORDINATES.search(part) is None:
+            described = as_printed(asked, _coordinates_file(asked, folder, root))
+            if described is not None:
+                part = described + part
+                notes.append('the output was printed briefly: structure and settings are those of the input')
         structure, elements, vacuum, charges = _read_structure(part, positions, read_cell(asked) if asked else None)
         k_points, weights = _read_weights(part)
         isolated = vacuum is not None and not k_points
@@ -247,8 +256,20 @@ def _find_input(text: str, folder: Path, root: Path) -> tuple[str | None, str]:
     for name in dict.fromkeys(names + (others if len(others) == 1 else [])):
         found = read_text(folder / name, root)
         if found is not None and '&FORCE_EVAL' in found.upper():
-            return found, name
+            return _INCLUDE.sub(lambda include: _included(include, folder, root), found), name
     return None, ''
+
+
+def _included(include: re.Match[str], folder: Path, root: Path) -> str:
+    """Return the text of a file that an input includes, or the line as it is if there is no such file in the folder."""
+    text = read_text(folder / include[1].rsplit('/', 1)[-1], root)
+    return include[0] if text is None else f'\n{text}\n'
+
+
+def _coordinates_file(asked: dict[str, str], folder: Path, root: Path) -> str | None:
+    """Return the text of the file of coordinates that an input names, if it lies in the folder."""
+    name = next((asked[path] for path in _COORDINATE_FILES if path in asked), '').strip('"\'').rsplit('/', 1)[-1]
+    return read_text(folder / name, root) if name else None
 
 
 def _read_structure(

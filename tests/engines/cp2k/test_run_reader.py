@@ -23,6 +23,8 @@ RUNS = Path(__file__).parents[2] / 'recorded' / 'cp2k'
 ENERGY_EV = -30.6815
 GAP_EV = 11.984
 
+FROM_FILE = '&SUBSYS\n&TOPOLOGY\nCOORD_FILE_NAME ./h2.xyz\nCOORD_FILE_FORMAT XYZ\n&END TOPOLOGY'
+
 Edit = Callable[[str], str]
 
 
@@ -61,7 +63,7 @@ def test_outputs_are_recognised_by_what_they_hold() -> None:
     assert not Cp2kRunReader.recognises('SIESTA 4.1, compared with CP2K')
 
 
-@pytest.mark.parametrize('name', ['lists', 'tables', 'kinds', 'twice'])
+@pytest.mark.parametrize('name', ['lists', 'tables', 'kinds', 'twice', 'brief'])
 def test_a_run_gives_its_label_and_complete_parameters(name: str) -> None:
     run = read(RUNS / name)
     label = run.label
@@ -83,6 +85,7 @@ def test_a_run_gives_its_label_and_complete_parameters(name: str) -> None:
     assert settings['extra_input'] == {}
     assert 'known by their names only' in run.note
     assert ('run 2 of the 2' in run.note) == (name == 'twice')
+    assert ('printed briefly' in run.note) == (name == 'brief')
 
 
 def test_runs_of_the_engine_are_read_as_the_engine_reads_them() -> None:
@@ -94,6 +97,25 @@ def test_runs_of_the_engine_are_read_as_the_engine_reads_them() -> None:
             expected = recording.about['label'][field]
             assert getattr(run.label, field) == pytest.approx(expected, abs=1e-6), recording.folder.name
         assert run.structure.pbc.any() == (recording.about['cell_ang'] is not None)
+
+
+def test_a_brief_output_takes_structure_and_settings_from_its_input_and_what_that_includes(tmp_path: Path) -> None:
+    shutil.copytree(RUNS / 'brief', tmp_path / 'run')
+    folder = tmp_path / 'run'
+    text = (folder / 'h2.inp').read_text()
+    atoms = re.findall(r'^ +H .*$', text, re.M)
+    (folder / 'atoms.inc').write_text('\n'.join(atoms))
+    first, last = text.index(atoms[0]), text.index(atoms[-1]) + len(atoms[-1])
+    (folder / 'h2.inp').write_text(text[:first] + "@include 'atoms.inc'\n" + text[last:])
+    assert read(folder).parameters == read(RUNS / 'brief').parameters
+    (folder / 'h2.inp').write_text(text[:first] + text[last:])
+    (folder / 'h2.inp').write_text((folder / 'h2.inp').read_text().replace('&SUBSYS', FROM_FILE))
+    (folder / 'h2.xyz').write_text('2\n\n' + '\n'.join(atoms))
+    assert read(folder).structure.positions == pytest.approx(read(RUNS / 'brief').structure.positions)
+    (folder / 'h2.inp').write_text(text.replace(atoms[-1], 'SCALED'))
+    assert refusal(folder).message == 'the output does not show the coordinates of the atoms'
+    (folder / 'h2.inp').unlink()
+    assert refusal(folder).code == FailureCode.NO_INPUT
 
 
 def test_the_last_geometry_of_a_relaxation_counts(edited: Callable[..., Path]) -> None:
@@ -153,7 +175,6 @@ def _without_end(text: str) -> str:
         (lambda text: text.replace('( QS )', '( FIST )'), FailureCode.INPUT_REFUSED),
         (lambda text: re.sub(r'(?m)^ QS\| Method: .*$', ' QS| Method: xTB', text), FailureCode.INPUT_REFUSED),
         (lambda text: re.sub(r'(?m)(^ ENERGY\|.*:) .*$', r'\1  ****************', text), FailureCode.ENGINE_FAILURE),
-        (lambda text: text.replace('ATOMIC COORDINATES', 'COORDINATES'), FailureCode.NO_INPUT),
         (
             lambda text: text.replace(
                 'Number of electrons:                                                          2',
