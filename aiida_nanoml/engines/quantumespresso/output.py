@@ -92,6 +92,7 @@ class ScfResult:
     :param stress_ev_per_ang3: (3, 3), derivative of the energy by the strain for each volume; None without.
     :param moment_bohr: total spin moment, None without.
     :param position: of the energy in the text.
+    :param descends: whether the printed levels do not ascend, as with occupations that were given.
     """
 
     energy_ev: float
@@ -104,6 +105,7 @@ class ScfResult:
     stress_ev_per_ang3: NDArray[np.float64] | None
     moment_bohr: float | None
     position: int = 0
+    descends: bool = False
 
     @property
     def has_edges(self) -> bool:
@@ -205,17 +207,20 @@ class Output:
         self._check_terms(energy, value)
         before = self.text.rfind('End of self-consistent calculation', start, energy.start())
         fermi, spin_fermi, homo = self._fermi(before, energy.start())
+        levels = self._levels(before, energy.start()) if before >= 0 else None
+        descends = levels is not None and bool((np.diff(levels, axis=2) < -1e-3).any())
         return ScfResult(
             energy_ev=value * RYDBERG_EV,
             n_iterations=int(converged[1]),
             fermi_ev=fermi,
             spin_fermi_ev=spin_fermi,
             homo_ev=homo,
-            levels_ev=self._levels(before, energy.start()) if before >= 0 else None,
+            levels_ev=levels,
             forces_ev_per_ang=self._forces(energy.end(), end),
             stress_ev_per_ang3=self._stress(energy.end(), end),
             moment_bohr=self._moment(energy.end(), end),
             position=energy.start(),
+            descends=descends,
         )
 
     def _check_terms(self, energy: re.Match[str], value: float) -> None:
@@ -281,10 +286,7 @@ class Output:
         sizes = {len(row) for spin in spins for row in spin}
         if len(sizes) != 1 or len({len(spin) for spin in spins}) != 1 or len(spins) > 2:
             return None
-        levels = np.array(spins, dtype=np.float64)
-        if (np.diff(levels, axis=2) < -1e-3).any():
-            raise EvaluationError(FailureCode.ENGINE_FAILURE, f'{self.name}: the printed levels do not ascend')
-        return levels
+        return np.array(spins, dtype=np.float64)
 
     def _forces(self, start: int, end: int) -> NDArray[np.float64] | None:
         part = self._file

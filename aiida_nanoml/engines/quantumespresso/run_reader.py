@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
 from aiida_nanoml.engines.base import Label
 from aiida_nanoml.engines.finished_runs import (
@@ -59,7 +60,8 @@ USUAL_VACUUM_ANG = 10.0
 
 _HYBRID = re.compile(r'^ *EXX-fraction', re.MULTILINE)
 _WALL = re.compile(r'^ *PWSCF +:.*CPU +(?:(\d+)d)? *(?:(\d+)h)? *(?:(\d+)m)? *(?:(\d+\.\d*)s)? *WALL', re.MULTILINE)
-_LOCATION_TOLERANCE_EV = 1e-5
+_SAME_ENERGY_EV = 1e-5
+_EDGE_EV = 1e-3
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class QuantumEspressoRunReader(RunReader):
     @classmethod
     def recognises(cls, head: str) -> bool:
         """Return whether a file is a standard output of pw.x, or its XML file."""
-        return HEADER.search(head) is not None or ('espresso' in head and 'NAME="PWSCF"' in head and '<output' in head)
+        return HEADER.search(head) is not None or (':espresso' in head and 'NAME="PWSCF"' in head)
 
     def choose(self, names: Sequence[str]) -> list[str]:
         """Return the standard outputs; where there is none, the XML files."""
@@ -134,13 +136,13 @@ def _read_output(folder: Path, name: str, root: Path, text: str) -> ProgramRun:
             exact = settings_of_xml(run, xml_name)
             settings = replace(exact, species=settings.species, words=settings.words, others=settings.others)
         settings = refined(settings, run)
-        label, why = _label(lambda: levels_of_xml(run), result, run)
+        label, why = _label(lambda: levels_of_xml(run), settings.n_electrons, result, run)
     elif geometry is None:
         raise RunFolderError(FailureCode.TRUNCATED, f'{name} prints no geometry, and no XML file of the run gives it')
     elif not settings.n_k_points:
         raise RunFolderError(FailureCode.TRUNCATED, f'{name} does not say its number of k-points')
     else:
-        label, why = _label(lambda: _printed_levels(settings, result), result, None)
+        label, why = _label(lambda: _printed_levels(settings, result), settings.n_electrons, result, None)
     notes.append(why)
     settings = _with_fixed_spin(with_charge(settings, geometry), label)
     if 'makov-payne' in settings.words.get('system.assume_isolated', ''):
@@ -251,12 +253,14 @@ def _geometry_of_xml(run: XmlRun, name: str) -> Geometry:
     After the last step of a relaxation that did not end, pw.x has moved the atoms already.
     """
     for step in reversed(read_steps(run, name)):
-        if abs(step.energy_ev - run.last.energy_ev) < _LOCATION_TOLERANCE_EV:
+        if abs(step.energy_ev - run.last.energy_ev) < _SAME_ENERGY_EV:
             return Geometry(step.species, step.positions_ang, step.cell_ang)
     return Geometry(run.last.species, run.last.positions_ang, run.last.cell_ang)
 
 
-def _label(levels: Callable[[], Levels], result: ScfResult, run: XmlRun | None) -> tuple[Label, str]:
+def _label(
+    levels: Callable[[], Levels], n_electrons: float, result: ScfResult, run: XmlRun | None
+) -> tuple[Label, str]:
     """Return the label, with levels where they can be trusted, and why they cannot."""
     energy = result.energy_ev if run is None else run.last.energy_ev
     forces = result.forces_ev_per_ang if run is None else run.forces_ev_per_ang
@@ -277,7 +281,21 @@ def _label(levels: Callable[[], Levels], result: ScfResult, run: XmlRun | None) 
         plain = Label.from_energy(
             energy, forces_ev_per_ang=forces, stress_ev_per_ang3=stress, magnetic_moment_bohr=moment
         )
-        return replace(plain, n_iterations=result.n_iterations), f'{error.message}: the gap is not known'
+        count = round(n_electrons) if abs(n_electrons - round(n_electrons)) < 1e-4 else 0
+        plain = replace(
+            plain,
+            n_electrons=count,
+            open_shell=count % 2 == 1,
+            n_iterations=result.n_iterations,
+            fermi_ev=result.fermi_ev,
+        )
+        return plain, f'{error.message}: the gap is not known'
+    fermi = label.fermi_ev
+    if fermi is not None and not label.homo_ev - _EDGE_EV <= fermi <= label.lumo_ev + _EDGE_EV:
+        return label, (
+            f'the Fermi level ({fermi:.4f} eV) is outside the gap ({label.homo_ev:.4f} to {label.lumo_ev:.4f} eV), in '
+            'which the electrons fill whole levels: the smearing is broader than the gap'
+        )
     return label, ''
 
 
@@ -289,6 +307,8 @@ def _printed_levels(settings: Settings, result: ScfResult) -> Levels:
     levels = result.levels_ev
     if levels is None or settings.k_weights is None or levels.shape[1] != settings.n_k_points:
         raise EvaluationError(FailureCode.ENGINE_FAILURE, 'the levels of all k-points are not printed')
+    if result.descends:
+        raise EvaluationError(FailureCode.ENGINE_FAILURE, 'the printed levels do not ascend')
     if (len(levels) == 2) != settings.polarized:
         raise EvaluationError(FailureCode.ENGINE_FAILURE, 'the levels of both spins are not printed')
     if (settings.k_weights <= 0).any():
@@ -332,7 +352,7 @@ def _read_xml_alone(folder: Path, name: str, root: Path, text: str) -> ProgramRu
         stress_ev_per_ang3=run.stress_ev_per_ang3,
         moment_bohr=run.moment_bohr,
     )
-    label, why = _label(lambda: levels_of_xml(run), result, run)
+    label, why = _label(lambda: levels_of_xml(run), settings.n_electrons, result, run)
     notes = ['there is no standard output to compare the XML file with', why]
     geometry = _geometry_of_xml(run, name)
     settings = _with_fixed_spin(settings, label)
@@ -372,12 +392,18 @@ def _make_run(
     named = {settings.species[name].element for name in geometry.species} - set(md5s)
     if named:
         notes.append('of the pseudopotentials only the names are known')
-    parameters = parameters_of(
-        settings,
-        vacuum_ang=max(float(vacuum.min()), MINIMUM_VACUUM_ANG) if isolated else USUAL_VACUUM_ANG,
-        isolated=isolated,
-        names_only=bool(named),
-    )
+    try:
+        parameters = parameters_of(
+            settings,
+            vacuum_ang=max(float(vacuum.min()), MINIMUM_VACUUM_ANG) if isolated else USUAL_VACUUM_ANG,
+            isolated=isolated,
+            names_only=bool(named),
+        )
+    except ValidationError as error:
+        reason = error.errors()[0]['msg'].removeprefix('Value error, ')
+        raise RunFolderError(
+            FailureCode.INPUT_REFUSED, f'the settings of the run are none of pw.x: {reason}'
+        ) from error
     if label.forces_ev_per_ang is not None and len(label.forces_ev_per_ang) != len(numbers):
         raise RunFolderError(
             FailureCode.INCONSISTENT, f'{len(label.forces_ev_per_ang)} forces are given for {len(numbers)} atoms'

@@ -326,12 +326,13 @@ class RunHead:
 
     def _element(self, species: str, of_file: str) -> str:
         """Return the element of a species: the name of the species begins with it."""
+        known = of_file.capitalize()
         for guess in (re.match(r'[A-Za-z]{1,2}', species), re.match(r'[A-Za-z]', species)):
             element = guess[0].capitalize() if guess else ''
-            if element in ATOMIC_NUMBERS and of_file.capitalize() in ('', element):
+            if element in ATOMIC_NUMBERS and (known == element or known not in ATOMIC_NUMBERS):
                 return element
-        if of_file.capitalize() in ATOMIC_NUMBERS:
-            return of_file.capitalize()
+        if known in ATOMIC_NUMBERS:
+            return known
         raise self._fault(FailureCode.UNREADABLE, f'the species {species!r} is no element')
 
     def _k_points(self) -> tuple[int, str, float, NDArray[np.float64] | None, NDArray[np.float64] | None]:
