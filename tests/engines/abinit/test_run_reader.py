@@ -283,6 +283,30 @@ def test_an_isolated_structure_is_whole_and_has_its_vacuum() -> None:
     assert parameters_of(run).vacuum_ang == 5.0
 
 
+def test_fixed_occupations_of_two_spins_need_their_difference(tmp_path: Path) -> None:
+    folder = copy_run('methyl', tmp_path)
+    text = (folder / 'aiida.abo').read_text()
+    fixed = re.sub(r'( +)occopt +3\n', r'\1occopt           1\n', text)
+    assert fixed != text
+    (folder / 'aiida.abo').write_text(fixed)
+    run = read(folder, 'aiida.abo')
+    assert np.isnan(run.label.gap_ev)
+    assert 'leave no HOMO or no LUMO' in run.note
+    mark = '           occopt           1\n'
+    (folder / 'aiida.abo').write_text(fixed.replace(mark, f'{mark}   spinmagntarget  1.00000000E+00\n'))
+    run = read(folder, 'aiida.abo')
+    assert run.label.gap_ev == pytest.approx(RUNS['methyl'].about['label']['gap_ev'], abs=1e-9)
+    assert parameters_of(run).extra == {'spinmagntarget': '1'}
+
+
+def test_versions_that_were_never_tried_are_told(tmp_path: Path) -> None:
+    folder = copy_finished('occupied-only', tmp_path)
+    change(folder / 'run.abo', '.Version 9.6.2', '.Version 6.12.4')
+    run = read(folder)
+    assert run.version == '6.12.4'
+    assert 'runs of ABINIT 6.12.4 were never tried here' in run.note
+
+
 @pytest.mark.parametrize('name', ['two-cutoffs', 'relaxation', 'bands', 'occupied-only'])
 @fuzzed(6)
 def test_no_mutation_of_a_run_gives_a_wrong_number(name: str, seed: int) -> None:
