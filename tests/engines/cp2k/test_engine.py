@@ -245,7 +245,7 @@ def test_numbers_that_cannot_be_are_refused(copy_of: Any, file: str, old: str, n
     assert failure(recording, folder).code == code
 
 
-@fuzzed(batches=20)
+@fuzzed(batches=10)
 def test_mutations_give_the_label_or_a_named_failure(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     recording = RECORDINGS['aluminium']
     right = read(recording)

@@ -296,7 +296,7 @@ def test_an_input_is_read_by_path() -> None:
     assert read_input(text.replace('&END DFT', '')) is None
 
 
-@fuzzed(batches=20)
+@fuzzed(batches=10)
 def test_mutations_give_the_numbers_or_a_reason(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     source = RUNS / ('lists', 'tables')[seed % 2]
     content = (source / 'h2.out').read_bytes()
