@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
-from aiida_nanoml.engines import Engine, engine_names, get_engine
+from aiida_nanoml.engines import Engine, Label, engine_names, get_engine
 from aiida_nanoml.structures import Structure
+from aiida_nanoml.structures.vacuum import MINIMUM_VACUUM_ANG
 from aiida_nanoml.testing.structures import Samples, samples_for
+
+MOTIONS = 4
+"""Random motions that an engine is tried with; one that starts a program is tried with a single one."""
 
 _RUNNING: dict[str, Callable[[type[Engine]], bool]] = {
     'engine': lambda kind: True,
@@ -32,17 +37,41 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if not all(_RUNNING[fixture](kind) for fixture in wanted):
             continue
         missing = kind.missing() if wanted else None
-        if missing is None:
-            parameters.append(pytest.param(name))
-        elif named:
-            parameters.append(pytest.param(name, marks=pytest.mark.skip(reason=missing)))
-    metafunc.parametrize('engine_name', parameters)
+        marks = [] if missing is None else [pytest.mark.skip(reason=missing)]
+        if missing is None or named:
+            seeds = range(1 if kind.runs_program else MOTIONS) if 'seed' in metafunc.fixturenames else [None]
+            parameters += [(pytest.param(name, marks=marks), seed) for seed in seeds]
+    if 'seed' in metafunc.fixturenames:
+        rows = [pytest.param(*name.values, seed, marks=name.marks) for name, seed in parameters]
+        metafunc.parametrize(('engine_name', 'seed'), rows)
+    else:
+        metafunc.parametrize('engine_name', [name for name, _ in parameters])
 
 
-def fast(name: str) -> Engine:
-    """Make an engine with its fast protocol."""
+def fast(name: str, **parameters: Any) -> Engine:
+    """Make an engine with its fast protocol, and the least vacuum where the box is part of the numbers.
+
+    The laws hold in any box, and a small one is cheap.
+    """
     chosen = get_engine(name)
-    return chosen(chosen.parameters('fast'))
+    if chosen.box_dependent and 'vacuum_ang' in chosen.Parameters.model_fields:
+        parameters = {'vacuum_ang': MINIMUM_VACUUM_ANG} | parameters
+    return chosen(chosen.parameters('fast', parameters))
+
+
+@pytest.fixture(scope='session')
+def label_of() -> Callable[[Engine, Structure], Label]:
+    """Compute labels, each once: a program can take seconds for one."""
+    known: dict[tuple[object, ...], Label] = {}
+
+    def evaluate(engine: Engine, structure: Structure) -> Label:
+        arrays = (structure.numbers, structure.positions, structure.cell, structure.pbc)
+        key = (engine.name, engine.settings.model_dump_json(), *(array.tobytes() for array in arrays))
+        if key not in known:
+            known[key] = engine.evaluate(structure)
+        return known[key]
+
+    return evaluate
 
 
 @pytest.fixture
