@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from itertools import combinations_with_replacement
 
 import numpy as np
 import pytest
@@ -244,7 +244,7 @@ def test_forces_are_the_slope_of_the_energy(engine: Engine, molecule: Structure,
     assert forces[0, 0] == pytest.approx(
         -(energies[0] - energies[1]) / (2 * step), abs=engine.tolerances.force_ev_per_ang
     )
-    np.testing.assert_allclose(forces.sum(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(forces.sum(axis=0), 0, atol=engine.tolerances.force_ev_per_ang)
 
 
 def test_crystal_survives_motion(crystal_engine: Engine, crystal: Structure, seed: int, label_of: LabelOf) -> None:
@@ -288,8 +288,11 @@ def test_stress_is_the_slope_of_the_energy(crystal_engine: Engine, crystal: Stru
     if 'stress' not in crystal_engine.properties:
         pytest.skip(f'{crystal_engine.name} declares no stress')
     step = 1e-3
-    slopes = np.zeros((3, 3))
-    for first, second in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)):
+    components = ((0, 0), (0, 1)) if crystal_engine.runs_program else tuple(combinations_with_replacement(range(3), 2))
+    stress = label_of(crystal_engine, crystal).stress_ev_per_ang3
+    assert stress is not None
+    slopes, volume = {}, abs(np.linalg.det(crystal.cell))
+    for first, second in components:
         energies = []
         for sign in (1, -1):
             strain = np.eye(3)
@@ -299,12 +302,11 @@ def test_stress_is_the_slope_of_the_energy(crystal_engine: Engine, crystal: Stru
                 crystal.numbers, crystal.positions @ strain, cell=crystal.cell @ strain, pbc=crystal.pbc
             )
             energies.append(label_of(crystal_engine, strained).energy_ev)
-        slopes[first, second] = slopes[second, first] = (energies[0] - energies[1]) / (2 * step)
-    slopes /= abs(np.linalg.det(crystal.cell))
-    assert np.abs(slopes).max() > 5e-3, 'a crystal without stress proves nothing'
-    np.testing.assert_allclose(
-        label_of(crystal_engine, crystal).stress_ev_per_ang3, slopes, atol=crystal_engine.tolerances.stress_ev_per_ang3
-    )
+        slopes[first, second] = (energies[0] - energies[1]) / (2 * step) / volume
+    assert max(map(abs, slopes.values())) > 5e-3, 'a crystal without stress proves nothing'
+    tolerance = crystal_engine.tolerances.stress_ev_per_ang3
+    assert {place: stress[place] for place in slopes} == pytest.approx(slopes, abs=tolerance)
+    np.testing.assert_allclose(stress, stress.T, atol=1e-6)
 
 
 def test_a_density_that_is_not_declared_is_refused(engine: Engine, molecule: Structure, label_of: LabelOf) -> None:

@@ -56,7 +56,7 @@ class QuantumEspressoEngine(ProgramEngine):
     box_dependent = True
     pseudopotential_formats = ('upf',)
     # A turned molecule has another box, which a diffuse LUMO feels; the number of plane waves changes with the cell.
-    tolerances = Tolerances(energy_ev=2e-2, gap_ev=0.08, stress_ev_per_ang3=4e-3)
+    tolerances = Tolerances(gap_ev=1e-2, stress_ev_per_ang3=4e-3)
 
     Parameters = QuantumEspressoParameters
 
