@@ -50,7 +50,7 @@ class Cp2kEngine(ProgramEngine):
     program = 'CP2K'
     how_to_install = 'install CP2K 2023.1 or newer, for example the package cp2k of Debian'
     url = 'https://www.cp2k.org'
-    references = ('cp2k2020', 'vandevondele2005', 'vandevondele2007', 'goedecker1996')
+    references = ('cp2k2020', 'vandevondele2005', 'vandevondele2007', 'goedecker1996', 'krack2005')
     properties = frozenset({'energy', 'gap', 'forces', 'stress', 'dos_fermi'})
     periodic = True
     box_dependent = True
