@@ -10,6 +10,7 @@ from aiida import orm
 
 from aiida_nanoml.calculations.pseudopotentials import program_inputs
 from aiida_nanoml.engines.registry import get_engine
+from aiida_nanoml.errors import EngineError
 from aiida_nanoml.worker import WORKER
 from aiida_nanoml.workflows.protocols import protocol_inputs, protocol_names
 
@@ -36,10 +37,10 @@ def label_inputs_with_codes(
     :param overrides: inputs that replace those of the protocol.
     :param options: scheduler options of each batch.
     :param engine_code: the program of an engine that runs one. Without ``code``, the worker on its computer is taken;
-        if there is none, each structure has a run of its own.
+        if there is none, each structure has a run of its own if the engine has such runs.
     :param pseudo_family: label of the family that has the pseudopotentials of the elements; None: the default one.
     :raises ProtocolError: unknown protocol or override.
-    :raises EngineError: the family does not exist or lacks an element.
+    :raises EngineError: the family does not exist or lacks an element; or there is no worker, and the engine needs one.
     """
     if get_engine(engine).runs_program and engine_code is None and code is not None and not _is_worker(code):
         code, engine_code = None, code
@@ -48,6 +49,11 @@ def label_inputs_with_codes(
     )
     if code is None and engine_code is not None:
         code = _worker_beside(engine_code)
+        if code is None and not get_engine(engine).single_run:
+            raise EngineError(
+                f'the engine {engine} is run by {WORKER}, and no code of that name is on {engine_code.computer.label}: '
+                '`aiida-nanoml doctor --fix` makes it on this machine, `verdi code create core.code.installed` on another'
+            )
         if code is None and not (overrides or {}).get('mode'):
             inputs['mode'] = orm.Str('single')
     if code is not None:

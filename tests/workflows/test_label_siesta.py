@@ -13,6 +13,7 @@ from aiida.plugins import WorkflowFactory
 
 from aiida_nanoml.calculations.pseudopotentials import install_family
 from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.errors import EngineError
 from aiida_nanoml.provenance.campaign import campaign_status
 from aiida_nanoml.provenance.lineage import trace
 from aiida_nanoml.structures import Structure, StructureSet
@@ -136,6 +137,8 @@ def test_the_program_alone_names_the_computer(code, siesta_code, siesta_pseudos,
     assert builder.engine_code.uuid == program.uuid
     assert builder.code is None
     assert builder.mode.value == 'single'
+    with pytest.raises(EngineError, match='cp2k is run by nanoml-worker, and no code of that name is on elsewhere'):
+        LabelWorkChain.get_builder_from_protocol(program, structures, engine='cp2k', protocol='fast')
 
     worker = LabelWorkChain.get_builder_from_protocol(code, structures, **given)
     with pytest.raises(ValueError, match='name its code, such as siesta@cluster'):
