@@ -52,7 +52,7 @@ def label_inputs_with_codes(
         if code is None and not get_engine(engine).single_run:
             raise EngineError(
                 f'the engine {engine} is run by {WORKER}, and no code of that name is on {engine_code.computer.label}: '
-                '`aiida-nanoml doctor --fix` makes it on this machine, `verdi code create core.code.installed` on another'
+                '`aiida-nanoml doctor --fix` makes it here, `verdi code create core.code.installed` elsewhere'
             )
         if code is None and not (overrides or {}).get('mode'):
             inputs['mode'] = orm.Str('single')
