@@ -229,6 +229,7 @@ def command(tmp_path: Path) -> Callable[..., Any]:
 
     (tmp_path / '.aiida').mkdir()
     call('verdi', 'presto', '--use-zeromq', '-n')
+    call('verdi', 'config', 'set', 'daemon.timeout', 60)  # it waits for a worker that ends its jobs, in 20 s or not
     call('aiida-nanoml', 'doctor', '--fix')
     call('verdi', 'daemon', 'start')
     yield call
