@@ -288,7 +288,7 @@ def test_stress_is_the_slope_of_the_energy(crystal_engine: Engine, crystal: Stru
     if 'stress' not in crystal_engine.properties:
         pytest.skip(f'{crystal_engine.name} declares no stress')
     step = 1e-3
-    components = ((0, 0), (0, 1)) if crystal_engine.runs_program else tuple(combinations_with_replacement(range(3), 2))
+    components = ((0, 1),) if crystal_engine.runs_program else tuple(combinations_with_replacement(range(3), 2))
     stress = label_of(crystal_engine, crystal).stress_ev_per_ang3
     assert stress is not None
     slopes, volume = {}, abs(np.linalg.det(crystal.cell))
