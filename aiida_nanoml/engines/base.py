@@ -173,6 +173,16 @@ class Tolerances:
     stress_ev_per_ang3: float = 1e-3
 
 
+def edges_at_fermi(levels: NDArray[np.float64], fermi: float) -> tuple[float, float] | None:
+    """Return the highest level that does not exceed the Fermi level, and the lowest one above it.
+
+    :param levels: in any order and shape, in the unit of the Fermi level.
+    :returns: None if all levels are on one side.
+    """
+    below, above = levels[levels <= fermi], levels[levels > fermi]
+    return (float(below.max()), float(above.min())) if len(below) and len(above) else None
+
+
 class EngineParameters(BaseModel):
     """Base of every engine's parameters: unknown names, wrong types and NaN are refused; names contain the units."""
 

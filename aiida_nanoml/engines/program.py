@@ -102,6 +102,9 @@ class ProgramEngine(Engine):
     input_file: ClassVar[str] = 'aiida.in'
     """Which of :meth:`files` the program gets as its standard input; empty: none."""
 
+    heaviest: ClassVar[int] = 94
+    """Largest atomic number that is treated; no pseudopotentials are in use for elements beyond plutonium."""
+
     probe: ClassVar[tuple[str, ...]] = ()
     """Arguments with which the program says its version; its standard input is empty then."""
 
@@ -123,6 +126,13 @@ class ProgramEngine(Engine):
         self._checked: set[str] = set()
         self._stopped = False
         self._version = ''
+
+    def supports(self, number: int) -> bool:
+        """Return whether an element is treated; whether there is a pseudopotential is checked later.
+
+        :param number: atomic number.
+        """
+        return 1 <= number <= self.heaviest
 
     @abstractmethod
     def files(self, structure: Structure) -> dict[str, str]:

@@ -43,9 +43,6 @@ LEVELS, LEVELS_NETCDF = 'aiidao_EIG', 'aiidao_EIG.nc'
 FULL_BYTES = 1 << 16
 """A disk with less room is full."""
 
-HEAVIEST = 94
-"""Plutonium: no pseudopotentials are in use for heavier elements."""
-
 
 class AbinitEngine(ProgramEngine):
     """Density-functional theory with plane waves, as a program that is started for each structure.
@@ -69,9 +66,9 @@ class AbinitEngine(ProgramEngine):
     pseudopotential_formats = ('psp8',)
     input_file = ''
     probe = ('--version',)
-    # The mesh lies otherwise in a molecule that moves, its box changes when it turns, and the number of plane waves
+    # The mesh lies otherwise in a molecule that moves, and the number of plane waves
     # jumps when a crystal is strained.
-    tolerances = Tolerances(energy_ev=2e-2, gap_ev=0.08, stress_ev_per_ang3=4e-3)
+    tolerances = Tolerances(gap_ev=1e-2, stress_ev_per_ang3=4e-3)
 
     Parameters = AbinitParameters
 
@@ -103,13 +100,6 @@ class AbinitEngine(ProgramEngine):
         """Return the version, which is all that the program writes when it is asked for it."""
         words = output.split()
         return words[0] if len(words) == 1 and words[0][:1].isdigit() and '.' in words[0] else None
-
-    def supports(self, number: int) -> bool:
-        """Return whether ABINIT treats an element; pseudopotentials are checked later.
-
-        :param number: atomic number.
-        """
-        return 1 <= number <= HEAVIEST
 
     def arguments(self) -> list[str]:
         """Return the input, whose name all other files follow."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from aiida_nanoml.engines.abinit.levels import PRINTED_HARTREE, Levels
 from aiida_nanoml.engines.abinit.variables import AFTER, BEFORE, Variables, read_echo
-from aiida_nanoml.engines.base import Label
+from aiida_nanoml.engines.base import Label, edges_at_fermi
 from aiida_nanoml.engines.run_text import RunText
 from aiida_nanoml.errors import EvaluationError, FailureCode
 from aiida_nanoml.units import BOHR_ANG, HARTREE_EV
@@ -438,12 +438,12 @@ def _edges_at_fermi(energies: NDArray[np.float64], fermi: float) -> tuple[float,
     """Return the highest level that does not exceed the Fermi level, and the lowest one above it."""
     if math.isnan(fermi):
         raise NoGapError(FailureCode.ENGINE_FAILURE, 'the Fermi level is not printed: HOMO and LUMO are not known')
-    below, above = energies[energies <= fermi + PRINTED_HARTREE], energies[energies > fermi + PRINTED_HARTREE]
-    if not (len(below) and len(above)):
+    edges = edges_at_fermi(energies, fermi + PRINTED_HARTREE)
+    if edges is None:
         raise NoGapError(
             FailureCode.ENGINE_FAILURE, 'all levels are on one side of the Fermi level; compute more levels'
         )
-    return float(below.max()), float(above.min())
+    return edges
 
 
 def _read_moment(text: RunText, n_electrons: int) -> float | None:

@@ -30,9 +30,6 @@ from aiida_nanoml.errors import EvaluationError, FailureCode
 if TYPE_CHECKING:
     from aiida_nanoml.structures import Structure
 
-HEAVIEST = 86
-"""Radon: the sets of pseudopotentials end with it."""
-
 
 class Cp2kEngine(ProgramEngine):
     """Density-functional theory with Gaussians and plane waves, as a program that is started for each structure.
@@ -55,6 +52,7 @@ class Cp2kEngine(ProgramEngine):
     periodic = True
     box_dependent = True
     pseudopotential_formats = ()
+    heaviest = 86  # radon: the sets of pseudopotentials end with it
     input_file = ''
     probe = ('--version',)
     # The grid is felt by atoms between its points: with the protocol fast, the forces of HCN sum up to 0.03 eV/Å.
@@ -85,13 +83,6 @@ class Cp2kEngine(ProgramEngine):
     def read_version(cls, output: str) -> str | None:
         """Return the version in what CP2K says to ``--version``."""
         return read_version(output)
-
-    def supports(self, number: int) -> bool:
-        """Return whether CP2K treats an element; whether basis and pseudopotential are there, the run shows.
-
-        :param number: atomic number.
-        """
-        return 1 <= number <= HEAVIEST
 
     def files(self, structure: Structure) -> dict[str, str]:
         """Return the input."""

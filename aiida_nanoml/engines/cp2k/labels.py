@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_nanoml.engines.base import Label
+from aiida_nanoml.engines.base import Label, edges_at_fermi
 from aiida_nanoml.engines.cp2k.levels import Levels
 from aiida_nanoml.errors import EvaluationError, FailureCode
 
@@ -41,12 +41,12 @@ def make_label(
     else:
         if fermi is None:
             raise EvaluationError(FailureCode.ENGINE_FAILURE, 'CP2K printed no Fermi level of several k-points')
-        below, above = flat[flat <= fermi], flat[flat > fermi]
-        if not len(below) or not len(above):
+        edges = edges_at_fermi(flat, fermi)
+        if edges is None:
             raise EvaluationError(
                 FailureCode.ENGINE_FAILURE, 'all levels lie on one side of the Fermi level; compute more levels'
             )
-        homo, lumo = float(below.max()), float(above.min())
+        homo, lumo = edges
         label = Label(
             energy_ev=energy_ev,
             homo_ev=homo,

@@ -18,7 +18,7 @@ from aiida_nanoml.engines.program import (
 )
 from aiida_nanoml.engines.pseudopotentials import PseudopotentialHeader, read_header
 from aiida_nanoml.engines.quantumespresso.input_writing import PREFIX, Species, write_input
-from aiida_nanoml.engines.quantumespresso.label import check_agreement, label_of_levels, levels_of_xml
+from aiida_nanoml.engines.quantumespresso.label import check_agreement, label_of_run
 from aiida_nanoml.engines.quantumespresso.output import Output, read_version
 from aiida_nanoml.engines.quantumespresso.parameters import FUNCTIONALS, UNWRITTEN, QuantumEspressoParameters
 from aiida_nanoml.engines.quantumespresso.xml import XmlRun, read_xml
@@ -27,9 +27,6 @@ from aiida_nanoml.structures.elements import SYMBOLS
 
 if TYPE_CHECKING:
     from aiida_nanoml.structures import Structure
-
-HEAVIEST = 94
-"""Plutonium: no pseudopotentials are in use for heavier elements."""
 
 XML_FILE = f'{PREFIX}.save/data-file-schema.xml'
 CRASH_FILE = 'CRASH'
@@ -55,7 +52,7 @@ class QuantumEspressoEngine(ProgramEngine):
     periodic = True
     box_dependent = True
     pseudopotential_formats = ('upf',)
-    # A turned molecule has another box, which a diffuse LUMO feels; the number of plane waves changes with the cell.
+    # The mesh lies otherwise in a molecule that moves; the number of plane waves changes with the cell.
     tolerances = Tolerances(gap_ev=1e-2, stress_ev_per_ang3=4e-3)
 
     Parameters = QuantumEspressoParameters
@@ -87,13 +84,6 @@ class QuantumEspressoEngine(ProgramEngine):
     def read_version(cls, output: str) -> str | None:
         """Return the version in the header of an output."""
         return read_version(output)
-
-    def supports(self, number: int) -> bool:
-        """Return whether pw.x treats an element; pseudopotentials are checked later.
-
-        :param number: atomic number.
-        """
-        return 1 <= number <= HEAVIEST
 
     def check(self, structure: Structure) -> None:
         """Check, before anything runs, that a structure can be computed.
@@ -143,14 +133,7 @@ class QuantumEspressoEngine(ProgramEngine):
         run = read_xml(text, XML_FILE)
         self._check_run(run, structure)
         check_agreement(run, output.last_result(), OUTPUT_FILE)
-        return label_of_levels(
-            run.last.energy_ev,
-            levels_of_xml(run),
-            n_iterations=run.n_iterations,
-            forces_ev_per_ang=run.forces_ev_per_ang,
-            stress_ev_per_ang3=run.stress_ev_per_ang3,
-            magnetic_moment_bohr=run.moment_bohr,
-        )
+        return label_of_run(run)
 
     def _header(self, element: str) -> PseudopotentialHeader:
         """Return the header of a pseudopotential that was checked."""

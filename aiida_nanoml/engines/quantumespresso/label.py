@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_nanoml.engines.base import Label
+from aiida_nanoml.engines.base import Label, edges_at_fermi
 from aiida_nanoml.engines.quantumespresso.output import ScfResult
 from aiida_nanoml.engines.quantumespresso.xml import XmlRun
 from aiida_nanoml.errors import EvaluationError, FailureCode
@@ -129,10 +129,10 @@ def _counted_edges(levels: NDArray[np.float64], n_filled: int) -> tuple[float, f
 
 
 def _edges_at_fermi(levels: NDArray[np.float64], fermi_ev: float) -> tuple[float, float]:
-    below, above = levels[levels <= fermi_ev], levels[levels > fermi_ev]
-    if not (len(below) and len(above)):
+    edges = edges_at_fermi(levels, fermi_ev)
+    if edges is None:
         raise _too_few(levels.shape[2])
-    return float(below.max()), float(above.min())
+    return edges
 
 
 def _too_few(n_levels: int) -> EvaluationError:
@@ -186,6 +186,21 @@ def levels_of_xml(run: XmlRun) -> Levels:
     if n_spins == 2 and found.fermi_ev is None:
         of_spins = whole_spins(float(held[0]), float(held[1]))
     return Levels(found.levels_ev, found.weights, n_electrons, found.fermi_ev, of_spins, found.spinors)
+
+
+def label_of_run(run: XmlRun) -> Label:
+    """Make the label of the last step of a run from its XML file.
+
+    :raises EvaluationError: as :func:`levels_of_xml` and :func:`label_of_levels` do.
+    """
+    return label_of_levels(
+        run.last.energy_ev,
+        levels_of_xml(run),
+        n_iterations=run.n_iterations,
+        forces_ev_per_ang=run.forces_ev_per_ang,
+        stress_ev_per_ang3=run.stress_ev_per_ang3,
+        magnetic_moment_bohr=run.moment_bohr,
+    )
 
 
 def whole_spins(up: float, down: float) -> tuple[int, int]:

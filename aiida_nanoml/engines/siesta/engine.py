@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from aiida_nanoml.densities import Density
     from aiida_nanoml.structures import Structure
 
-HEAVIEST = 94
-"""Plutonium: no pseudopotentials are in use for heavier elements."""
-
 
 class SiestaEngine(ProgramEngine):
     """Density-functional theory with numerical atomic orbitals, as a program that is started for each structure.
@@ -83,13 +80,6 @@ class SiestaEngine(ProgramEngine):
     def read_version(cls, output: str) -> str | None:
         """Return the version in the header of an output."""
         return read_version(output)
-
-    def supports(self, number: int) -> bool:
-        """Return whether SIESTA treats an element; pseudopotentials are checked later.
-
-        :param number: atomic number.
-        """
-        return 1 <= number <= HEAVIEST
 
     def files(self, structure: Structure) -> dict[str, str]:
         """Return the input."""

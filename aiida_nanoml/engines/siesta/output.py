@@ -10,7 +10,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_nanoml.engines.base import Label
+from aiida_nanoml.engines.base import Label, edges_at_fermi
 from aiida_nanoml.engines.run_text import RunText, last_match
 from aiida_nanoml.engines.siesta.levels import has_spinors, read_levels, read_weights
 from aiida_nanoml.engines.siesta.other_levels import find_levels
@@ -417,12 +417,12 @@ def _make_label(
 
 def _edges_at_fermi(levels: NDArray[np.float64], fermi: float) -> tuple[float, float]:
     """Return the highest level that does not exceed the Fermi level, and the lowest one above it."""
-    below, above = levels[levels <= fermi], levels[levels > fermi]
-    if not (len(below) and len(above)):
+    edges = edges_at_fermi(levels, fermi)
+    if edges is None:
         raise EvaluationError(
             FailureCode.ENGINE_FAILURE, 'all levels are on one side of the Fermi level; use a larger basis'
         )
-    return float(below.max()), float(above.min())
+    return edges
 
 
 def _edges_of_spins(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from aiida_nanoml.engines.base import Label
-from aiida_nanoml.engines.quantumespresso.label import check_agreement, label_of_levels, levels_of_xml
+from aiida_nanoml.engines.quantumespresso.label import check_agreement, label_of_run
 from aiida_nanoml.engines.quantumespresso.output import Output
 from aiida_nanoml.engines.quantumespresso.xml import read_xml
 from aiida_nanoml.errors import EvaluationError, FailureCode
@@ -33,14 +33,7 @@ def read(files: Mapping[str, str]) -> Label:
     output.check_end()
     run = read_xml(files[XML], 'the XML file')
     check_agreement(run, output.last_result(), OUT)
-    return label_of_levels(
-        run.last.energy_ev,
-        levels_of_xml(run),
-        n_iterations=run.n_iterations,
-        forces_ev_per_ang=run.forces_ev_per_ang,
-        stress_ev_per_ang3=run.stress_ev_per_ang3,
-        magnetic_moment_bohr=run.moment_bohr,
-    )
+    return label_of_run(run)
 
 
 def failure(files: Mapping[str, str]) -> EvaluationError:
