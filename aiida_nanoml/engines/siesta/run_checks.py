@@ -211,10 +211,11 @@ def _check_energy(output: RunText, energy_ev: float) -> None:
     """Check the free energy by that of the last iteration, and by the energy without the entropy."""
     last = last_match(r'^ *scf: +\d+ ', output.text)
     iteration = last and _ITERATION.match(output.text, last.start())
-    if iteration and abs(float(iteration[1]) - energy_ev) > max(0.1, 1e-5 * abs(energy_ev)):
+    last_ev = float(iteration[1]) if iteration else energy_ev
+    if iteration and abs(last_ev - energy_ev) > max(0.1, 1e-5 * abs(energy_ev)):
         raise _contradiction(
             f'{output.name}: the free energy at the end is {energy_ev:.6f} eV, that of the last iteration '
-            f'{iteration[1]} eV ({output.place(iteration.start())})'
+            f'{last_ev:.6f} eV ({output.place(iteration.start())})'
         )
     total = output.last(r'^siesta: +Total += +(\S+)', 'the total energy', LARGEST_ENERGY_EV)
     kinetic = output.last(IONS_KINETIC, 'the kinetic energy of the ions', LARGEST_ENERGY_EV) or 0.0
