@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 from aiida import orm
@@ -49,6 +50,11 @@ from tests.forked.storage import spare_storage
 from tests.snapshots import EMPTY, Snapshots
 
 pytest_plugins = ['aiida.tools.pytest_fixtures', 'tests.stand_in.fixtures']
+
+# The same examples in every run: what passes on one machine passes on the next. New ones are drawn with
+# `pytest --hypothesis-profile default`.
+hypothesis.settings.register_profile('repeatable', derandomize=True)
+hypothesis.settings.load_profile('repeatable')
 
 CONFIGURATION = Path(os.environ['AIIDA_PATH'])
 THIRD_PARTY = Path(__file__).with_name('third_party')
