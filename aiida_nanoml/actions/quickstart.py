@@ -7,6 +7,7 @@ import math
 import os
 import shlex
 import sys
+import textwrap
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from aiida_nanoml.actions.quickstart_models import (
     lineage_line,
     unseen_flakes,
 )
+from aiida_nanoml.actions.quickstart_runs import Runs
 from aiida_nanoml.actions.quickstart_siesta import SiestaPart, learn_from_siesta
 from aiida_nanoml.actions.session import Session
 from aiida_nanoml.text import aligned
@@ -50,8 +52,8 @@ class Quickstart(Action):
 
     Two networks learn from the same flakes: from the 26 counts of the source, and from the best inputs. Then the
     starter data, gaps of SIESTA, are learnt: alone, and as a correction to the engine of the first part. Your
-    own AiiDA profiles are not touched. Interrupted, it continues from what is stored; run again, it takes everything
-    from the cache.
+    own AiiDA profiles are not touched. Interrupted, it continues from what is stored; run again, it shows the
+    processes of the earlier run, unless an option, the package or what it needs has changed.
     """
 
     action: ClassVar[str] = 'quickstart'
@@ -67,7 +69,7 @@ class Quickstart(Action):
     protocol: str = option('balanced', 'fast, balanced or stringent.', group=ENGINE)
     jobs: int | None = option(None, 'Jobs at the same time.', ge=1, group=JOB, shown='the number of cores')
     fresh: bool = option(
-        False, 'Do not follow an unfinished run: submit again, with what is finished cached.', group=JOB
+        False, 'Follow no unfinished run and show no earlier one: submit everything, finished jobs cached.', group=JOB
     )
     siesta: bool = option(True, 'Continue with gaps of recorded SIESTA runs.', options=('--siesta/--no-siesta',))
 
@@ -82,7 +84,7 @@ class Quickstart(Action):
         """
         from aiida import load_profile
 
-        from aiida_nanoml.actions.installation import make_profile, start_daemon, stop_daemon
+        from aiida_nanoml.actions.installation import make_profile, stop_daemon
         from aiida_nanoml.calculations.local_worker import make_code, make_localhost
 
         start, folder = time.monotonic(), self.folder.absolute()
@@ -91,16 +93,17 @@ class Quickstart(Action):
         profile = load_profile(make_profile(PROFILE).name)
         code = make_code(make_localhost())
         _write_activation(folder)
-        started = start_daemon(profile)
-        session.note(f'profile {PROFILE} in {folder} (SQLite, ZeroMQ), daemon {"started" if started else "is running"}')
-        process = self._find_or_submit(code, session)
+        session.note(f'profile {PROFILE} in {folder} (SQLite, ZeroMQ)')
+        runs = Runs(profile, session, self.fresh)
+        process = self._find_or_submit(code, runs)
         try:
-            session.follow(process)
+            if not process.is_terminated:
+                session.follow(process)
             best = second = None
             if process.is_finished_ok:
-                best = learn_best(code, process, session)
+                best = learn_best(code, process, runs)
             if self.siesta and process.is_finished_ok:
-                second = learn_from_siesta(self.engine, self.protocol, code, process, self._n_jobs(), session)
+                second = learn_from_siesta(self.engine, self.protocol, code, process, self._n_jobs(), runs)
         except KeyboardInterrupt:
             activate = relative_path(folder / ACTIVATE_FILE)
             session.note('\ninterrupted: the daemon continues the work. Run the same command again to follow it,')
@@ -109,15 +112,21 @@ class Quickstart(Action):
         stop_daemon(profile)
         if best is None:
             raise _failure(process, folder)
-        return _finish(process, best, second, folder, start)
+        return _finish(process, best, second, runs, folder, start)
 
-    def _find_or_submit(self, code: Any, session: Session) -> Any:
-        """Return the unfinished process of the same request, or a new one."""
+    def _find_or_submit(self, code: Any, runs: Runs) -> Any:
+        """Return the process of an earlier run, unfinished or of exactly the same request, or a new one."""
         request = self.model_dump(include={'count', 'unseen', 'engine', 'protocol'})
-        found = None if self.fresh else _find_unfinished(request)
-        process = found or _submit(code, request, self._n_jobs())
-        state = 'submitted' if found is None else 'following the unfinished'
-        session.note(
+        builder = _builder(code, request, self._n_jobs())
+        state = 'following the unfinished'
+        process = None if self.fresh else _find_unfinished(request)
+        if process is not None:
+            runs.take_up(process)
+        else:
+            state, process = 'found the finished', runs.find(builder)
+        if process is None:
+            state, process = 'submitted', runs.submit(builder)
+        runs.session.note(
             f'{state} GapWorkChain<{process.pk}>: {self.count} + '
             f'{self.unseen} flakes of each of {", ".join(FLAKES)}, engine {self.engine}, protocol {self.protocol}'
         )
@@ -204,12 +213,30 @@ class QuickstartResult(Result):
 
     def _report_end(self) -> str:
         summary = self.summary
-        cached = 'everything' if summary['cached'] else f'{summary["calculations_from_cache"]}'
-        source = f'{cached} of {summary["calculations"]} calculations from the cache'
         return (
-            f'{summary["wall_s"]:.0f} s, {source}, {summary["nodes"]} nodes in the profile\n'
+            f'{summary["wall_s"]:.0f} s, {summary["nodes"]} nodes in the profile, {self._report_reuse()}\n'
             f'figures and summary: {relative_path(self.folder)}/'
         )
+
+    def _report_reuse(self) -> str:
+        """Return how much was computed, and from which processes the rest was taken."""
+        total, cached, reused = (self.summary[f'calculations{part}'] for part in ('', '_from_cache', '_reused'))
+        counts = [
+            f'{count} {what}'
+            for count, what in (
+                (total - cached - reused, 'computed'),
+                (cached, 'from the cache'),
+                (reused, 'of an earlier run'),
+            )
+            if count
+        ]
+        text = f'{total} calculations: {", ".join(counts)}'
+        if not reused:
+            return text
+        processes = ', '.join(f'{one["process"]} {one["pk"]}' for one in self.summary['reused'])
+        began = self.summary['reused'][0]['begun']
+        note = f'the earlier run, of {began}, was asked for the same (--fresh runs it again): {processes}'
+        return '\n'.join([text, *textwrap.wrap(note, 118)])
 
 
 def relative_path(path: Path) -> str:
@@ -237,8 +264,7 @@ def _find_unfinished(request: dict[str, Any]) -> Any:
     return query.order_by({'process': {'ctime': 'desc'}}).first(flat=True)
 
 
-def _submit(code: Any, request: dict[str, Any], jobs: int) -> Any:
-    from aiida.engine import submit
+def _builder(code: Any, request: dict[str, Any], jobs: int) -> Any:
     from aiida.plugins import WorkflowFactory
 
     workflow = WorkflowFactory('nanoml.gap')
@@ -258,7 +284,7 @@ def _submit(code: Any, request: dict[str, Any], jobs: int) -> Any:
     )
     builder.metadata.label = 'quickstart'
     builder.metadata.description = json.dumps(request)  # by which a later call finds it
-    return submit(builder)
+    return builder
 
 
 def _failure(process: Any, folder: Path) -> ActionError:
@@ -269,7 +295,9 @@ def _failure(process: Any, folder: Path) -> ActionError:
     )
 
 
-def _finish(process: Any, best: BestModel, second: SiestaPart | None, folder: Path, start: float) -> QuickstartResult:
+def _finish(
+    process: Any, best: BestModel, second: SiestaPart | None, runs: Runs, folder: Path, start: float
+) -> QuickstartResult:
     """Write the figures, the unseen flakes and the summary."""
     from aiida import orm
 
@@ -277,7 +305,7 @@ def _finish(process: Any, best: BestModel, second: SiestaPart | None, folder: Pa
 
     write_files(best.training.outputs.figures, folder)
     write_structures(unseen_flakes(process).structures, folder / UNSEEN_FILE)
-    summary = _summarise(process, best, folder)
+    summary = _summarise(process, best, runs, folder)
     draw_both(folder / FIGURE_FILE, process, best, summary['labels'])
     if second is not None:
         summary['siesta'] = second.summarise(folder)
@@ -287,10 +315,8 @@ def _finish(process: Any, best: BestModel, second: SiestaPart | None, folder: Pa
     return QuickstartResult(process, best, second, summary, folder)
 
 
-def _summarise(process: Any, best: BestModel, folder: Path) -> dict[str, Any]:
+def _summarise(process: Any, best: BestModel, runs: Runs, folder: Path) -> dict[str, Any]:
     """Return the figures of the best model, and both models side by side as ``headline``."""
-    from aiida import orm
-
     from aiida_nanoml.learning.targets import find_target
     from aiida_nanoml.learning.verdict import judge_model
 
@@ -298,15 +324,10 @@ def _summarise(process: Any, best: BestModel, folder: Path) -> dict[str, Any]:
     outputs, model = process.outputs, best.training.outputs.model
     metrics, validation = best.training.outputs.metrics.get_dict(), best.validation['all']
     families = outputs.dataset.dataset.families
-    calculations = [node for node in process.called_descendants if isinstance(node, orm.CalculationNode)]
-    calculations += [best.training, best.prediction]
-    cached = sum(node.base.caching.is_created_from_cache for node in calculations)
     labels = outputs.labels.base.attributes
     return {
         'wall_s': 0.0,
-        'cached': cached == len(calculations),
-        'calculations': len(calculations),
-        'calculations_from_cache': cached,
+        **runs.summarise(),
         'labels': f'{labels.get("engine_title")} {labels.get("engine_version")}, protocol {labels.get("protocol")}',
         'families': {
             name: {

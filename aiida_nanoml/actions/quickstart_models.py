@@ -8,11 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from aiida_nanoml.actions.session import Session, raise_if_failed
+from aiida_nanoml.actions.quickstart_runs import Runs
 from aiida_nanoml.text import aligned, counted
 
 if TYPE_CHECKING:
-    from aiida.engine import ProcessBuilder
     from aiida.orm import Dict, ProcessNode
 
     from aiida_nanoml.data.dataset import DatasetData
@@ -42,7 +41,7 @@ class BestModel:
     validation: Dict
 
 
-def learn_best(code: Any, first: ProcessNode, session: Session) -> BestModel:
+def learn_best(code: Any, first: ProcessNode, runs: Runs) -> BestModel:
     """Train a network on the best inputs, with the flakes, labels and split of the first model.
 
     :param first: process of the first model, with the unseen flakes and their labels.
@@ -51,12 +50,12 @@ def learn_best(code: Any, first: ProcessNode, session: Session) -> BestModel:
     from aiida_nanoml.calculations.functions.validation import compare_with_labels
 
     outputs = first.outputs
-    session.note(f'\nthe same flakes once more, described by {BEST}')
-    dataset = build_dataset(outputs.structures, outputs.labels, BEST_DESCRIPTOR, session, split=first.inputs.split)
-    training = train(code, dataset, 'fast', session)
-    prediction = predict(code, training.outputs.model, first, session)
+    runs.session.note(f'\nthe same flakes once more, described by {BEST}')
+    dataset = build_dataset(outputs.structures, outputs.labels, BEST_DESCRIPTOR, runs, split=first.inputs.split)
+    training = train(code, dataset, 'fast', runs)
+    prediction = predict(code, training.outputs.model, first, runs)
     predictions, labels = prediction.outputs.predictions, outputs.validation.labels
-    made = session.run_function(compare_with_labels, predictions=predictions, labels=labels)
+    made = runs.run_function(compare_with_labels, predictions=predictions, labels=labels)
     return BestModel(training, prediction, made['metrics'])
 
 
@@ -120,7 +119,7 @@ def build_dataset(
     structures: Any,
     labels: Any,
     descriptor: Mapping[str, Any],
-    session: Session,
+    runs: Runs,
     *,
     split: Dict,
     baseline: Any = None,
@@ -134,7 +133,7 @@ def build_dataset(
     from aiida_nanoml.calculations.functions.datasets import assemble_dataset
 
     further = {} if baseline is None else {'baseline': baseline}
-    dataset: DatasetData = session.run_function(
+    dataset: DatasetData = runs.run_function(
         assemble_dataset,
         structures=structures,
         labels=labels,
@@ -146,7 +145,7 @@ def build_dataset(
 
 
 def train(
-    code: Any, dataset: DatasetData, kind: str, session: Session, folds: int | None = None, alone: bool = False
+    code: Any, dataset: DatasetData, kind: str, runs: Runs, folds: int | None = None, alone: bool = False
 ) -> ProcessNode:
     """Train a model.
 
@@ -161,10 +160,10 @@ def train(
     builder.code, builder.dataset, builder.kind = code, dataset, Str(kind)
     if folds is not None:
         builder.folds, builder.alone = Int(folds), Bool(alone)
-    return submit_and_follow(builder, session)
+    return runs.run(builder)
 
 
-def predict(code: Any, model: Any, first: ProcessNode, session: Session, corrects: bool = False) -> ProcessNode:
+def predict(code: Any, model: Any, first: ProcessNode, runs: Runs, corrects: bool = False) -> ProcessNode:
     """Predict the unseen flakes of the first model.
 
     :param corrects: whether the model corrects the labels of these.
@@ -176,7 +175,7 @@ def predict(code: Any, model: Any, first: ProcessNode, session: Session, correct
     builder.code, builder.model, builder.structures = code, model, unseen_flakes(first)
     if corrects:
         builder.baseline = first.outputs.validation.labels
-    return submit_and_follow(builder, session)
+    return runs.run(builder)
 
 
 def lineage_line(predictions: Any) -> str:
@@ -194,16 +193,3 @@ def lineage_line(predictions: Any) -> str:
 def unseen_flakes(first: ProcessNode) -> Any:
     """Return the flakes that no model of the quickstart learns from."""
     return first.outputs.predictions.creator.inputs.structures
-
-
-def submit_and_follow(builder: ProcessBuilder, session: Session) -> ProcessNode:
-    """Submit a process to the daemon, follow it, and return its node.
-
-    :raises ActionError: it failed.
-    """
-    from aiida.engine import submit
-
-    process = submit(builder)
-    session.follow(process)
-    raise_if_failed(process)
-    return process

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiida_nanoml.actions.describe import metric_table, source_line
 from aiida_nanoml.actions.files import write_file
-from aiida_nanoml.actions.quickstart_models import build_dataset, lineage_line, predict, submit_and_follow, train
-from aiida_nanoml.actions.session import Session
+from aiida_nanoml.actions.quickstart_models import build_dataset, lineage_line, predict, train
+from aiida_nanoml.actions.quickstart_runs import Runs
 from aiida_nanoml.actions.starter import starter_sets
 from aiida_nanoml.learning.registry import FEW_ROWS_KIND
 from aiida_nanoml.text import aligned
@@ -113,9 +113,7 @@ class SiestaPart:
         return rows
 
 
-def learn_from_siesta(
-    engine: str, protocol: str, code: Any, first: ProcessNode, jobs: int, session: Session
-) -> SiestaPart:
+def learn_from_siesta(engine: str, protocol: str, code: Any, first: ProcessNode, jobs: int, runs: Runs) -> SiestaPart:
     """Import the starter data, train on them both ways, and predict the unseen flakes of the first part.
 
     :param engine: of the first part; with ``protocol`` it is the baseline.
@@ -129,20 +127,20 @@ def learn_from_siesta(
 
     sets, _ = starter_sets()
     structures, labels = sets['structures'], sets['labels']
-    session.note(
+    runs.session.note(
         f'\n{structures.n_structures} flakes with gaps of {labels.label_source}, every run among them, were imported'
     )
     batches = {'batch_size': -(-structures.n_structures // jobs), 'max_concurrent': jobs}
     builder = LabelWorkChain.get_builder_from_protocol(
         code, structures, engine=engine, protocol=protocol, overrides=batches
     )
-    baseline = submit_and_follow(builder, session)
+    baseline = runs.run(builder)
     split = Dict({'by_family': True})
-    dataset = build_dataset(structures, labels, DESCRIPTOR, session, split=split, baseline=baseline.outputs.labels)
+    dataset = build_dataset(structures, labels, DESCRIPTOR, runs, split=split, baseline=baseline.outputs.labels)
     trained = {
-        name: train(code, dataset, FEW_ROWS_KIND, session, folds=FOLDS, alone=name == 'alone')
+        name: train(code, dataset, FEW_ROWS_KIND, runs, folds=FOLDS, alone=name == 'alone')
         for name in ('correction', 'alone')
     }
     better = min(trained, key=lambda name: trained[name].outputs.metrics[HELD_OUT]['mae'])
-    prediction = predict(code, trained[better].outputs.model, first, session, corrects=better == 'correction')
+    prediction = predict(code, trained[better].outputs.model, first, runs, corrects=better == 'correction')
     return SiestaPart(dataset, trained, better, prediction)

@@ -118,6 +118,7 @@ def test_kills_lose_nothing_a_second_run_is_cached_and_what_it_proposes_runs(fol
     assert 'following the unfinished GapWorkChain' in output
     summary = json.loads((folder / 'summary.json').read_text())
     assert summary['cached'] is False
+    assert summary['reused'] == []
     assert summary['validation']['n'] == 2
     assert {name: family['n'] for name, family in summary['families'].items()} == {'h': COUNT, 's': COUNT}
     assert Path(summary['figure']).read_bytes().startswith(b'\x89PNG')
@@ -140,8 +141,12 @@ def test_kills_lose_nothing_a_second_run_is_cached_and_what_it_proposes_runs(fol
     again = finish(start(folder, '--protocol', 'fast', '--no-siesta'))
     cached = json.loads((folder / 'summary.json').read_text())
     assert cached['cached'] is True
-    assert 'everything of' in again
-    assert cached['families'] == summary['families']
+    assert f'found the finished GapWorkChain<{cached["reused"][0]["pk"]}>' in again
+    assert cached['reused'][0]['uuid'] == summary['process_uuid']
+    assert f'{cached["calculations"]} calculations: {cached["calculations"]} of an earlier run' in again
+    assert 'TrainCalculation' in again[again.index('the earlier run, of') :]
+    for name in ('families', 'model_uuid', 'prediction_uuid', 'nodes'):
+        assert cached[name] == summary[name]
 
     second_part = summary['siesta']
     held_out = {name: metrics['held-out'] for name, metrics in second_part['metrics'].items()}
