@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 Item = TypeVar('Item')
 
+LABELLING, TRAINING, PREDICTING, ROUNDS = 'labelling', 'training', 'predicting', 'learning'
+
 STEPS = {
-    'LabelCalculation': 'labelling',
-    'TrainCalculation': 'training',
-    'PredictCalculation': 'predicting',
+    'LabelCalculation': LABELLING,
+    'TrainCalculation': TRAINING,
+    'PredictCalculation': PREDICTING,
     'StudyCalculation': 'studying',
     'RmatrixCalculation': 'scattering',
     'DensityTrainCalculation': 'training',
@@ -28,9 +30,10 @@ STEPS = {
     'SiestaCalculation': 'single runs',
 }
 UNITS = {
-    'labelling': 'structures',
-    'training': 'epochs',
-    'predicting': 'rows',
+    LABELLING: 'structures',
+    TRAINING: 'epochs',
+    PREDICTING: 'rows',
+    ROUNDS: 'rounds',
     'importing': 'folders',
     'studying': 'models',
     'scattering': 'potentials',
@@ -155,17 +158,22 @@ class _Lines:
 class _Jobs:
     """The jobs below a process: each look asks those alone that ran at the last one, and what they called.
 
-    A workflow that labels says from the start how many structures it has, and a study how many jobs: its jobs begin one
-    after the other, all with as many models as the first one.
+    Totals are known before the first job: a workflow that labels says how many structures it has, those that start
+    several of them how many they will have together, and a study how many jobs: its jobs begin one after the other, all
+    with as many models as the first one. Active learning counts its trainings as rounds. What ends earlier than it
+    might, rounds and epochs, makes a total smaller at its end.
     """
 
     def __init__(self, process: ProcessNode) -> None:
         self._running: dict[int, ProcessNode] = {}
         self._plans: dict[int, int] = {}
         self._plan_of: dict[int, int | None] = {}
+        self._accounts: dict[int, tuple[str, int | None]] = {}
         self._sizes: dict[int, int] = {}
         self._models: dict[int | None, int] = {}
         self._ended: dict[tuple[str, int | None], int] = {}
+        self._root = process
+        self._expected = _expected_totals(process)
         self._add(process, None)
 
     def look(self) -> dict[str, tuple[int, int]]:
@@ -177,15 +185,15 @@ class _Jobs:
         for pk in ended:
             node = self._running.pop(pk)
             if self._sizes.pop(pk, None) is not None:
-                account = STEPS[node.process_label], self._plan_of[pk]
+                account = self._accounts[pk]
                 size = _job_size(node, account[0])
                 self._ended[account] = self._ended.get(account, 0) + size
                 self._note_models(*account, size)
         parts = {account: (done, done) for account, done in self._ended.items()}
         for pk, size in self._sizes.items():
-            account = STEPS[self._running[pk].process_label], self._plan_of[pk]
+            account = self._accounts[pk]
             done, total = parts.get(account, (0, 0))
-            job_done, job_total = _job_progress(self._running[pk], size)
+            job_done, job_total = (0, 1) if account[0] == ROUNDS else _job_progress(self._running[pk], size)
             parts[account] = (done + job_done, total + job_total)
             self._note_models(*account, job_total)
         sums: dict[str, tuple[int, int]] = {}
@@ -193,6 +201,10 @@ class _Jobs:
             done, total = self._of_whole(step, plan, *part)
             before = sums.get(step, (0, 0))
             sums[step] = (before[0] + done, before[1] + total)
+        if self._root.pk in self._running:
+            for step, expected in self._expected.items():
+                done, total = sums.get(step, (0, 0))
+                sums[step] = (done, max(total, expected))
         return {step: part for step, part in sums.items() if part[1]}
 
     def _note_models(self, step: str, plan: int | None, size: int) -> None:
@@ -206,7 +218,7 @@ class _Jobs:
 
     def _of_whole(self, step: str, plan: int | None, done: int, total: int) -> tuple[int, int]:
         """Return what is done of all structures or models of a workflow, also of those whose jobs have not begun."""
-        if plan is None or step not in ('labelling', 'studying'):
+        if plan is None or step not in (LABELLING, 'studying'):
             return done, total
         planned = self._plans[plan]
         if step == 'studying':
@@ -241,9 +253,51 @@ class _Jobs:
         if node.process_label == 'StudyWorkChain' and 'seeds' in node.inputs:
             self._plans[node.pk] = _study_jobs(node)
             self._plan_of[node.pk] = node.pk
-        step = STEPS.get(node.process_label or '')
+        step = self._step(node)
         if step is not None:
+            self._accounts[node.pk] = step, self._plan_of[node.pk]
             self._sizes[node.pk] = _job_size(node, step)
+
+    def _step(self, node: ProcessNode) -> str | None:
+        """Return what a job does; None: it is not shown."""
+        step = STEPS.get(node.process_label or '')
+        if ROUNDS in self._expected and step in (TRAINING, PREDICTING):
+            return ROUNDS if step == TRAINING else None
+        return step
+
+
+def _expected_totals(process: ProcessNode) -> dict[str, int]:
+    """Return what a workflow that starts several others has to do, by step, as far as its inputs say it."""
+    if process.process_label == 'ActiveWorkChain':
+        return _expected_rounds(process.base.links.get_incoming().nested())
+    if process.process_label not in ('GapWorkChain', 'DensityWorkChain'):
+        return {}
+    inputs = process.base.links.get_incoming().nested()
+    sets = [inputs[name] for name in ('structures', 'unseen') if name in inputs]
+    sets += inputs.get('judged', {}).values()
+    flakes = [*inputs.get('flakes', {}).values(), *inputs.get('larger', {}).values()]
+    unseen = inputs['n_unseen'].value * len(inputs['flakes']) if 'n_unseen' in inputs else 0
+    number = sum(one.n_structures for one in sets) + sum(one['count'] for one in flakes) + unseen
+    return {LABELLING: number * (2 if 'baseline' in inputs else 1)} if number else {}
+
+
+def _expected_rounds(inputs: Mapping[str, Any]) -> dict[str, int]:
+    """Return the labels and the rounds that active learning may take at most."""
+    if 'pool' not in inputs:
+        return {}
+    limits = {name: node.value for name, node in inputs.items() if name in ('budget', 'max_rounds', 'n_per_round')}
+    pool = inputs['pool'].n_structures
+    if 'held_out' in inputs:
+        held_out = inputs['held_out'].n_structures
+    else:
+        held_out = inputs['n_held_out'].value
+        pool -= held_out
+    first = inputs['initial'].n_structures if 'initial' in inputs else inputs['n_initial'].value
+    further = limits['n_per_round']
+    most = min(limits.get('budget', pool), first + further * (limits.get('max_rounds', pool) - 1), max(pool, first))
+    rounds = 1 + max(0, math.ceil((most - first) / further))
+    times = 2 if 'compare' in inputs and inputs['compare'].value else 1
+    return {LABELLING: (held_out + most) * times, ROUNDS: rounds * times}
 
 
 def _job_progress(node: ProcessNode, size: int) -> tuple[int, int]:
@@ -266,7 +320,7 @@ def _study_jobs(node: ProcessNode) -> int:
 
 
 def _job_size(node: ProcessNode, step: str) -> int:
-    if step == 'labelling':
+    if step == LABELLING:
         rows = node.inputs.rows.get_list() if 'rows' in node.inputs else range(node.inputs.structures.n_structures)
         return len(rows)
     if step == 'scattering':
@@ -274,7 +328,13 @@ def _job_size(node: ProcessNode, step: str) -> int:
     if step == 'predicting densities':
         inputs = node.inputs
         return int(inputs.known.n_densities if 'known' in inputs else inputs.structures.n_structures)
-    if step == 'training' and node.is_finished_ok and 'history' in node.outputs:
+    if step == PREDICTING:
+        return int(
+            node.inputs.structures.n_structures if 'structures' in node.inputs else len(node.inputs.dataset.dataset)
+        )
+    if step == TRAINING and not node.is_terminated:  # the job says it itself
+        return 0
+    if step == TRAINING and node.is_finished_ok and 'history' in node.outputs:
         return len(node.outputs.history.get_x()[1])
     if step == 'studying':  # a running job says it itself
         return int(node.outputs.rows.base.attributes.get('n_points')) if 'rows' in node.outputs else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,9 @@ Metrics = dict[str, dict[str, float | int | None]]
 Columns = dict[str, NDArray[Any]]
 EpochProgress = Callable[[int, int], None]
 """Called after every epoch with the epoch (from 1) and the number of epochs."""
+
+FoldProgress = Callable[[int, int, int], None]
+"""Called after every epoch with the fold (from 0), the epoch (from 1) and the number of epochs of a fold."""
 
 
 def fit_model(model: Model, dataset: Dataset, progress: EpochProgress | None = None) -> Model:
@@ -119,13 +123,14 @@ def training_domain(dataset: Dataset) -> TrainingDomain:
 
 
 def predict_held_out(
-    make: Callable[[], Model], dataset: Dataset, folds: int, progress: EpochProgress | None = None
+    make: Callable[[], Model], dataset: Dataset, folds: int, progress: FoldProgress | None = None
 ) -> tuple[Columns, Calibration | None]:
     """Predict each row with a model that did not see it: of the folds one is predicted and the next one watched.
 
     :param make: returns an untrained model for each fold.
     :param dataset: its split does not matter; what a split keeps together stays in one fold.
     :param folds: at least 3.
+    :param progress: called after every epoch of a network.
     :returns: the columns of :func:`predict_columns`, and the calibration by all rows, which gave their ``std``.
     :raises DatasetError: fewer distinct structures, or groups, than folds.
     """
@@ -139,7 +144,8 @@ def predict_held_out(
         parts[fold == (number + 1) % folds] = 'validation'
         parts[fold == number] = 'test'
         divided = dataset.with_split(parts)
-        model = fit_model(make(), divided, progress)
+        of_fold = None if progress is None else functools.partial(progress, number)
+        model = fit_model(make(), divided, of_fold)
         domain = training_domain(divided)
         rows = fold == number
         baseline = None if dataset.baseline is None else dataset.baseline[rows]

@@ -45,7 +45,7 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
     """Train the model of a job folder.
 
     :param folder: holds ``job.json`` and ``dataset.npz``.
-    :param progress: called with the epoch and the number of epochs.
+    :param progress: called with the epoch and the number of epochs; with folds, those of all trainings are one series.
     :returns: the report, with the metrics by part and by part and family (``'test/h'``). With folds, those of the
         cross-validation are ``'held-out'``. Of a correction, those of the baseline alone are added
         (``'baseline/test'``), and so do those of other targets (``'pressure/test'``).
@@ -58,7 +58,10 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
         raise DatasetError('a baseline is a column of the data set and a source in the job: only one of them is there')
     if not job.allow_leakage:
         check_leakage(dataset.hashes, dataset.split, dataset.names)
-    model = fit_model(make_model(job.kind, **job.hyperparameters), dataset, progress)
+    trainings = 1 + (job.folds or 0)
+    model = fit_model(
+        make_model(job.kind, **job.hyperparameters), dataset, lambda epoch, epochs: progress(epoch, epochs * trainings)
+    )
     domain = training_domain(dataset)
     raw = predict_columns(model, domain, None, dataset.X, dataset.baseline, tuple(dataset.others))
     held_out: dict[str, Any] = {}
@@ -68,7 +71,10 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
     else:
         # More rows than the validation, and none of them decided when a training ends.
         held_out, calibration = predict_held_out(
-            lambda: make_model(job.kind, **job.hyperparameters), dataset, job.folds, progress
+            lambda: make_model(job.kind, **job.hyperparameters),
+            dataset,
+            job.folds,
+            lambda number, epoch, epochs: progress((1 + number) * epochs + epoch, epochs * trainings),
         )
     columns = raw if calibration is None else raw | {'std': calibration.std(raw['value'], raw['spread'])}
     metrics = metrics_by_part(dataset, columns['value'], columns, calibration)

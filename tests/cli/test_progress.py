@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import pytest
 from aiida import orm
 from aiida.common.links import LinkType
 from aiida.common.log import LOG_LEVEL_REPORT
@@ -58,7 +59,10 @@ def test_jobs_of_all_levels_are_summed_up_while_they_come_and_end(aiida_profile_
     training = call(root, orm.CalcJobNode, 'TrainCalculation')
     end(second)
     end(workflow)
-    assert jobs.look() == jobs.look() == {'labelling': (8, 8), 'training': (0, 1)}
+    assert jobs.look() == jobs.look() == {'labelling': (8, 8)}, 'a training says itself how many epochs it has'
+    training.set_remote_workdir(str(tmp_path))
+    (tmp_path / OUTPUT_FILE).write_text('1/40\n3/40\n')
+    assert jobs.look() == {'labelling': (8, 8), 'training': (3, 40)}
 
     end(training)
     late = call(root, orm.WorkChainNode, 'LabelWorkChain')
@@ -88,6 +92,61 @@ def test_the_total_is_that_of_the_workflow_from_the_start(aiida_profile_clean, m
     assert jobs.look() == {'labelling': (14, 14)}
     end(workflow)
     assert jobs.look() == {'labelling': (14, 14)}
+
+
+def running(process_label: str, caller: orm.WorkChainNode | None = None, **inputs: orm.Data) -> orm.WorkChainNode:
+    node = orm.WorkChainNode()
+    node.set_process_label(process_label)
+    node.set_process_state(ProcessState.RUNNING)
+    for name, data in inputs.items():
+        node.base.links.add_incoming(data.store(), LinkType.INPUT_WORK, name)
+    if caller is not None:
+        node.base.links.add_incoming(caller, LinkType.CALL_WORK, f'call_{len(caller.called)}')
+    return node.store()
+
+
+@pytest.mark.parametrize('times', [1, 2])
+def test_the_total_of_several_labellings_is_known_before_the_first_one(
+    aiida_profile_clean, make_chains, times: int
+) -> None:
+    flakes = {f'flakes__{name}': orm.Dict({'family': name, 'size': 2, 'count': 8}) for name in 'hs'}
+    baseline = {'baseline__engine': orm.Str('xtb')} if times == 2 else {}
+    root = running('GapWorkChain', n_unseen=orm.Int(3), **flakes, **baseline)
+    jobs = _Jobs(root)
+    assert jobs.look() == {'labelling': (0, 22 * times)}
+    for name, number in (('structures', 16), ('unseen', 6)) * times:
+        workflow = running('LabelWorkChain', root, structures=StructureSetData(make_chains(*range(1, number + 1))))
+        assert jobs.look()['labelling'][1] == 22 * times, name
+        end(call(workflow, orm.CalcJobNode, 'LabelCalculation', number))
+        end(workflow)
+    assert jobs.look() == {'labelling': (22 * times, 22 * times)}
+
+    given = running('GapWorkChain', structures=StructureSetData(make_chains(1, 2, 3)))
+    assert _Jobs(given).look() == {'labelling': (0, 3)}
+
+
+def test_active_learning_counts_its_rounds_and_their_labels_from_the_start(aiida_profile_clean, make_chains) -> None:
+    pool = StructureSetData(make_chains(*range(1, 31)))
+    limits = {'n_held_out': orm.Int(6), 'n_initial': orm.Int(5), 'n_per_round': orm.Int(4), 'max_rounds': orm.Int(3)}
+    root = running('ActiveWorkChain', pool=pool, **limits)
+    jobs = _Jobs(root)
+    assert jobs.look() == {'labelling': (0, 6 + 5 + 4 + 4), 'learning': (0, 3)}
+    for number in range(2):
+        end(call(root, orm.CalcJobNode, 'TrainCalculation'))
+        end(call(root, orm.CalcJobNode, 'PredictCalculation'))
+        assert jobs.look() == {'labelling': (0, 19), 'learning': (number + 1, 3)}
+    end(root)
+    assert jobs.look() == {'learning': (2, 2)}, 'it was good enough after two rounds'
+
+    for changed, labels, rounds in (
+        ({'budget': orm.Int(10)}, 6 + 10, 3),
+        ({'budget': orm.Int(5)}, 6 + 5, 1),
+        ({'max_rounds': orm.Int(50)}, 30, 6),
+        ({'compare': orm.Bool(True)}, 2 * 19, 6),
+    ):
+        again = {name: node.clone() for name, node in limits.items()} | changed
+        known = _Jobs(running('ActiveWorkChain', pool=StructureSetData(make_chains(*range(1, 31))), **again)).look()
+        assert known == {'labelling': (0, labels), 'learning': (0, rounds)}, changed
 
 
 def test_the_total_of_a_study_is_known_when_its_first_job_says_how_many_models(

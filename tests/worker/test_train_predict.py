@@ -35,6 +35,7 @@ from aiida_nanoml.worker.schemas import (
     PredictJob,
     TrainJob,
 )
+from aiida_nanoml.worker.train import train
 from tests.worker.conftest import read_report
 
 NETWORK = {'epochs': 3, 'members': 2}
@@ -489,3 +490,9 @@ def test_another_target_gives_its_name_to_the_figure(train_job, several: Dataset
     assert main(['train', '--folder', str(folder)]) == 0, read_report(folder).message
     assert (folder / 'Energy_per_atom_prediction.png').read_bytes().startswith(b'\x89PNG')
     assert set(read_arrays(folder / RESULTS_FILE)) == {'value', 'std', 'spread', 'distance', 'outside'}
+
+
+def test_epochs_of_all_folds_are_one_series(train_job) -> None:
+    seen: list[tuple[int, int]] = []
+    train(train_job('fast', job={'folds': 3}, epochs=2, members=1), lambda done, total: seen.append((done, total)))
+    assert seen == [(number, 8) for number in range(1, 9)]
