@@ -86,6 +86,32 @@ def load_any_node(identifier: str, field: str | None = None) -> Any:
     return found[0]
 
 
+def names_beginning_with(beginning: str, entry_points: tuple[str, ...], code: bool = False) -> dict[str, int]:
+    """Return the names of nodes that begin with a text, the newest first, with their PKs.
+
+    Types are compared by what is written in the profile: no class is imported, since a shell waits for the answer.
+
+    :param entry_points: of the wanted types, in the group ``aiida.data``; none: any of this package.
+    :param code: codes are wanted, as ``code@computer``.
+    """
+    from aiida.orm import Computer, Node, QueryBuilder
+
+    load_storage()
+    pattern = re.sub(r'([\\%_])', r'\\\1', beginning.partition('@')[0] if code else beginning) + '%'
+    filters: dict[str, Any] = {'and': [{'label': {'like': pattern}}, {'label': {'!==': ''}}]}
+    kinds = ['core.code'] if code else entry_points or ['nanoml']
+    filters['or'] = [{'node_type': {'like': f'data.{kind}.%'}} for kind in kinds]
+    query = QueryBuilder().append(Node, filters=filters, project=['label', 'id'], tag='node')
+    if code:
+        query.append(Computer, with_node='node', project='label')
+    found: dict[str, int] = {}
+    for label, pk, *computer in query.order_by({'node': [{'id': 'desc'}]}).iterall():
+        name = '@'.join([label, *computer])
+        if name.startswith(beginning):
+            found.setdefault(name, pk)
+    return found
+
+
 def type_name(node: Any) -> str:
     """Return the type of a node: ``nanoml.model`` for data, ``LabelWorkChain`` for a process."""
     from aiida.orm import ProcessNode

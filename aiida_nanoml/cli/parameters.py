@@ -10,11 +10,13 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
+from click.types import StringParamType
 
 from aiida_nanoml.actions.base import Action, Estimate, fill, first_sentence
-from aiida_nanoml.actions.errors import InputError
-from aiida_nanoml.actions.fields import GROUPS, FieldSpec, fields_of
-from aiida_nanoml.actions.nodes import one_line
+from aiida_nanoml.actions.errors import ActionError, InputError
+from aiida_nanoml.actions.fields import GROUPS, FieldSpec, NodeType, fields_of
+from aiida_nanoml.actions.nodes import names_beginning_with, one_line
 from aiida_nanoml.actions.registry import action_class
 from aiida_nanoml.cli.terminal import TerminalSession
 
@@ -66,6 +68,22 @@ class Parsed(click.ParamType):
             return self._parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class NodeName(StringParamType):
+    """A node by name, PK or UUID; the shell completes names of nodes of the right kind."""
+
+    def __init__(self, wanted: NodeType) -> None:
+        self._wanted = wanted
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the names that begin with what was typed; none without a profile."""
+        try:
+            names = names_beginning_with(incomplete, self._wanted.entry_points, self._wanted.code)
+        except ActionError:
+            return []
+        # Shells divide what they are given at blanks.
+        return [CompletionItem(name, help=f'pk {pk}') for name, pk in names.items() if not re.search(r'\s', name)]
 
 
 class ActionCommand(click.Command):
@@ -199,6 +217,8 @@ def _type_of(spec: FieldSpec) -> click.ParamType | None:
         return KeyValue()
     if spec.kind == 'path':
         return _path_of(spec)
+    if spec.node is not None:
+        return NodeName(spec.node)
     if spec.choices:
         return click.Choice(spec.choices)
     if spec.kind in ('integer', 'number') and spec.minimum is None and spec.maximum is None:

@@ -10,14 +10,19 @@ from typing import Any
 
 import pytest
 from aiida import orm
+from click.shell_completion import BashComplete, ShellComplete
 from click.testing import Result
 
 from aiida_nanoml.actions.delete_nodes import DeleteNodes
 from aiida_nanoml.actions.errors import ActionError
 from aiida_nanoml.actions.session import Session
 from aiida_nanoml.calculations.functions.structures import merge_structures
+from aiida_nanoml.calculations.local_worker import make_code, make_localhost
+from aiida_nanoml.cli import root
 from aiida_nanoml.cli.commands import COMMANDS, SECTIONS
+from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.engines.label_set import LabelSet
 
 PROGRAM = Path(sys.executable).with_name('aiida-nanoml')
 
@@ -102,3 +107,41 @@ def test_who_reads_may_stop() -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, '')
+
+
+def completed(*words: str) -> list[str]:
+    """Return what a shell proposes for the last word of a command."""
+    shell = ShellComplete(root, {}, 'aiida-nanoml', '_AIIDA_NANOML_COMPLETE')
+    return [item.value for item in shell.get_completions(list(words[:-1]), words[-1])]
+
+
+def test_the_shell_completes_names_of_nodes_of_the_right_kind(
+    make_chains: Callable[..., Any], flake_labels: LabelSet
+) -> None:
+    structures = make_chains(2, 3)
+    for label in ('flakes', 'fl_a', 'f%', 'two words', ''):
+        StructureSetData(structures, label=label).store()
+    again = StructureSetData(structures, label='flakes').store()
+    LabelSetData(flake_labels, label='flake-gaps').store()
+    make_code(make_localhost())
+
+    assert completed('label', '') == ['flakes', 'f%', 'fl_a'], 'the newest first, without blanks, each name once'
+    assert completed('label', 'fl_') == ['fl_a'], 'signs of SQL are signs like any other'
+    assert completed('label', 'F') == []
+    assert completed('dataset', 'build', 'flakes', '--labels', 'fl') == ['flake-gaps']
+    assert completed('dataset', 'build', 'flakes', 'f%', 'fla') == ['flakes'], 'each of several arguments'
+    assert completed('trace', 'fla') == ['flake-gaps', 'flakes'], 'any kind'
+    assert completed('train', '') == []
+    assert completed('label', 'flakes', '--code', 'nano') == ['nanoml-worker@localhost']
+    assert completed('label', 'flakes', '--code', 'nanoml-worker@other') == []
+    shell = BashComplete(root, {}, 'aiida-nanoml', '_AIIDA_NANOML_COMPLETE')
+    (item,) = shell.get_completions(['label'], 'flake')
+    assert (shell.format_completion(item), item.help) == ('plain,flakes', f'pk {again.pk}')
+
+
+def test_completion_is_silent_without_a_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_profile() -> None:
+        raise ActionError('no profile')
+
+    monkeypatch.setattr('aiida_nanoml.actions.nodes.load_storage', no_profile)
+    assert completed('label', 'fl') == []
