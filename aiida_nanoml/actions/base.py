@@ -68,7 +68,7 @@ def command_line(action: type[Action], fields: Mapping[str, Any]) -> str:
     for spec in specs.values():
         if spec.display.positional and spec.name in fields:
             value = fields[spec.name]
-            words += [_text_of(spec, one) for one in (value if spec.repeatable else [value])]
+            words += [text_of(spec, one) for one in (value if spec.repeatable else [value])]
     for name, value in fields.items():
         if name in specs and not specs[name].display.positional:
             words += _option_words(specs[name], value)
@@ -83,8 +83,8 @@ def _option_words(spec: FieldSpec, value: Any) -> list[str]:
     if spec.kind == 'mapping':
         return [word for key, one in value.items() for word in (option, f'{key}={json.dumps(one)}')]
     if spec.length > 1:
-        return [option, *(_text_of(spec, one) for one in value)]
-    return [word for one in (value if spec.repeatable else [value]) for word in (option, _text_of(spec, one))]
+        return [option, *(text_of(spec, one) for one in value)]
+    return [word for one in (value if spec.repeatable else [value]) for word in (option, text_of(spec, one))]
 
 
 def choice_word(choice: str) -> str:
@@ -92,7 +92,8 @@ def choice_word(choice: str) -> str:
     return choice.replace('_', '-')
 
 
-def _text_of(spec: FieldSpec, value: Any) -> str:
+def text_of(spec: FieldSpec, value: Any) -> str:
+    """Return one value of a field as people type it; of a node its label, else its PK."""
     if hasattr(value, 'pk'):
         return str(getattr(value, 'label', '') or value.pk)
     return spec.display.format(value) if spec.display.parse else str(value)
@@ -166,6 +167,10 @@ class Estimate(Result):
         }
 
 
+NOT_KNOWN = Estimate(0, None, None, 'nothing like it was done in this profile')
+"""Estimate of an action that returns none."""
+
+
 class Action(BaseModel, ABC):
     """Something that can be asked of the package."""
 
@@ -182,6 +187,9 @@ class Action(BaseModel, ABC):
 
     choice_field: ClassVar[str | None] = None
     """Field whose choices have a command each: the choice is the last word of the command."""
+
+    in_terminal_only: ClassVar[bool] = False
+    """Whether it makes sense on a command line alone, such as one that sets up a profile of its own."""
 
     short: ClassVar[str | None] = None
     """Help in the list of commands; None: the first sentence of the docstring."""

@@ -7,6 +7,7 @@ A field is ``batch_size: int | None = option(None, 'Structures in one job.', ge=
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -229,6 +230,27 @@ def fields_of(action: type[BaseModel]) -> list[FieldSpec]:
     order = {group: place for place, group in enumerate(GROUPS)}
     specs = [_read_field(name, info) for name, info in action.model_fields.items()]
     return sorted(specs, key=lambda spec: (not spec.display.positional, order[spec.display.group]))
+
+
+def read_setting(text: str) -> tuple[str, Any]:
+    """Read ``KEY=VALUE``; the value is read as YAML, so that numbers, lists and truth values keep their type.
+
+    :raises ValueError: it is not of this form, or the value is no YAML.
+    """
+    import yaml
+
+    key, equals, content = text.partition('=')
+    if not equals or not key.strip():
+        raise ValueError(f'{text!r} is not of the form KEY=VALUE')
+    try:
+        value = yaml.safe_load(content)
+    except yaml.YAMLError as error:
+        raise ValueError(f'the value of {key} cannot be read: {" ".join(str(error).split())}') from None
+    except RecursionError:
+        raise ValueError(f'the value of {key} cannot be read: it is nested too deeply') from None
+    if re.fullmatch(r'\s*[-+]?\d+[eE][-+]?\d+\s*', content):
+        value = float(content)  # YAML 1.1 takes a number without a point, such as 1e-3, for a text
+    return key.strip(), value
 
 
 def format_value(value: Any) -> str:

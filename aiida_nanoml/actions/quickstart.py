@@ -59,6 +59,7 @@ class Quickstart(Action):
     action: ClassVar[str] = 'quickstart'
     command: ClassVar[tuple[str, ...]] = ('quickstart',)
     example: ClassVar[str] = 'aiida-nanoml quickstart --count 40 --folder trial'
+    in_terminal_only: ClassVar[bool] = True
 
     folder: Path = option(
         Path('quickstart'), 'Folder of the AiiDA profile, the figures and the summary.', exists='new folder'

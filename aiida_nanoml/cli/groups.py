@@ -15,21 +15,13 @@ from aiida.cmdline.groups.verdi import VerdiContext
 from aiida.common import exceptions
 
 from aiida_nanoml.actions.errors import StoppedError
+from aiida_nanoml.actions.faults import USER_FAULTS
 from aiida_nanoml.actions.nodes import NO_PROFILE, one_line
 from aiida_nanoml.cli.commands import EACH, SECTIONS, Group, known_actions
 from aiida_nanoml.errors import NanomlError
 
 if TYPE_CHECKING:
     from aiida_nanoml.actions.base import Action
-
-USER_FAULTS = (
-    NanomlError,
-    exceptions.NotExistent,
-    exceptions.MultipleObjectsError,
-    exceptions.LockedProfileError,
-    exceptions.InvalidOperation,
-    OSError,
-)
 
 
 class LazyGroup(click.Group):

@@ -13,15 +13,14 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 from click.types import StringParamType
 
-from aiida_nanoml.actions.base import Action, Estimate, fill, first_sentence
+from aiida_nanoml.actions.base import NOT_KNOWN, Action, fill, first_sentence
 from aiida_nanoml.actions.errors import ActionError, InputError
-from aiida_nanoml.actions.fields import GROUPS, FieldSpec, NodeType, fields_of
-from aiida_nanoml.actions.nodes import names_beginning_with, one_line
+from aiida_nanoml.actions.fields import GROUPS, FieldSpec, NodeType, fields_of, read_setting
+from aiida_nanoml.actions.nodes import names_beginning_with
 from aiida_nanoml.actions.registry import action_class
 from aiida_nanoml.cli.terminal import TerminalSession
 
 JSON = click.Option(['--json', 'as_json'], is_flag=True, help='Print one JSON object.')
-NOT_KNOWN = Estimate(0, None, None, 'nothing like it was done in this profile')
 ESTIMATE = click.Option(['--estimate', 'estimates'], is_flag=True, help='Print what it would cost, and do nothing.')
 
 
@@ -31,26 +30,16 @@ UNITS = {'s': 'seconds'}
 
 
 class KeyValue(click.ParamType):
-    """``KEY=VALUE``; the value is read as YAML, so that numbers, lists and truth values keep their type."""
+    """``KEY=VALUE``."""
 
     name = 'KEY=VALUE'
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Divide at the first ``=``."""
-        import yaml
-
-        key, equals, text = value.partition('=')
-        if not equals or not key.strip():
-            self.fail(f'{value!r} is not of the form KEY=VALUE', param, ctx)
         try:
-            content = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            self.fail(f'the value of {key} cannot be read: {one_line(error)}', param, ctx)
-        except RecursionError:
-            self.fail(f'the value of {key} cannot be read: it is nested too deeply', param, ctx)
-        if re.fullmatch(r'\s*[-+]?\d+[eE][-+]?\d+\s*', text):
-            content = float(text)  # YAML 1.1 takes a number without a point, such as 1e-3, for a text
-        return key.strip(), content
+            return read_setting(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Parsed(click.ParamType):

@@ -10,9 +10,9 @@ from aiida.common.links import LinkType
 from aiida.common.log import LOG_LEVEL_REPORT
 from plumpy import ProcessState
 
-from aiida_nanoml.cli.progress import _Jobs
 from aiida_nanoml.cli.terminal import _warning_on_stderr
 from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.provenance.progress import JobProgress
 from aiida_nanoml.worker.schemas import OUTPUT_FILE
 
 
@@ -40,7 +40,7 @@ def test_jobs_of_all_levels_are_summed_up_while_they_come_and_end(aiida_profile_
     root.set_process_label('GapWorkChain')
     root.set_process_state(ProcessState.RUNNING)
     root.store()
-    jobs = _Jobs(root)
+    jobs = JobProgress(root)
     assert jobs.look() == {}
 
     workflow = call(root, orm.WorkChainNode, 'LabelWorkChain')
@@ -80,7 +80,7 @@ def test_the_total_is_that_of_the_workflow_from_the_start(aiida_profile_clean, m
     structures = StructureSetData(make_chains(*range(1, 15))).store()
     workflow.base.links.add_incoming(structures, LinkType.INPUT_WORK, 'structures')
     workflow.store()
-    jobs = _Jobs(workflow)
+    jobs = JobProgress(workflow)
     batches = [call(workflow, orm.CalcJobNode, 'LabelCalculation', 6)]
     assert jobs.look() == {'labelling': (0, 14)}
     end(batches[0])
@@ -112,7 +112,7 @@ def test_the_total_of_several_labellings_is_known_before_the_first_one(
     flakes = {f'flakes__{name}': orm.Dict({'family': name, 'size': 2, 'count': 8}) for name in 'hs'}
     baseline = {'baseline__engine': orm.Str('xtb')} if times == 2 else {}
     root = running('GapWorkChain', n_unseen=orm.Int(3), **flakes, **baseline)
-    jobs = _Jobs(root)
+    jobs = JobProgress(root)
     assert jobs.look() == {'labelling': (0, 22 * times)}
     for name, number in (('structures', 16), ('unseen', 6)) * times:
         workflow = running('LabelWorkChain', root, structures=StructureSetData(make_chains(*range(1, number + 1))))
@@ -122,14 +122,14 @@ def test_the_total_of_several_labellings_is_known_before_the_first_one(
     assert jobs.look() == {'labelling': (22 * times, 22 * times)}
 
     given = running('GapWorkChain', structures=StructureSetData(make_chains(1, 2, 3)))
-    assert _Jobs(given).look() == {'labelling': (0, 3)}
+    assert JobProgress(given).look() == {'labelling': (0, 3)}
 
 
 def test_active_learning_counts_its_rounds_and_their_labels_from_the_start(aiida_profile_clean, make_chains) -> None:
     pool = StructureSetData(make_chains(*range(1, 31)))
     limits = {'n_held_out': orm.Int(6), 'n_initial': orm.Int(5), 'n_per_round': orm.Int(4), 'max_rounds': orm.Int(3)}
     root = running('ActiveWorkChain', pool=pool, **limits)
-    jobs = _Jobs(root)
+    jobs = JobProgress(root)
     assert jobs.look() == {'labelling': (0, 6 + 5 + 4 + 4), 'learning': (0, 3)}
     for number in range(2):
         end(call(root, orm.CalcJobNode, 'TrainCalculation'))
@@ -145,7 +145,9 @@ def test_active_learning_counts_its_rounds_and_their_labels_from_the_start(aiida
         ({'compare': orm.Bool(True)}, 2 * 19, 6),
     ):
         again = {name: node.clone() for name, node in limits.items()} | changed
-        known = _Jobs(running('ActiveWorkChain', pool=StructureSetData(make_chains(*range(1, 31))), **again)).look()
+        known = JobProgress(
+            running('ActiveWorkChain', pool=StructureSetData(make_chains(*range(1, 31))), **again)
+        ).look()
         assert known == {'labelling': (0, labels), 'learning': (0, rounds)}, changed
 
 
@@ -159,7 +161,7 @@ def test_the_total_of_a_study_is_known_when_its_first_job_says_how_many_models(
     for name, node in (inputs | {'seeds': orm.List([0, 1, 2])}).items():
         study.base.links.add_incoming(node.store(), LinkType.INPUT_WORK, name)
     study.store()
-    jobs = _Jobs(study)
+    jobs = JobProgress(study)
     first = call(study, orm.CalcJobNode, 'StudyCalculation')
     first.set_remote_workdir(str(tmp_path))
     assert jobs.look() == {}

@@ -121,6 +121,7 @@ COMMANDS: Mapping[str, str | Group] = MappingProxyType(
         'groups': Group(
             'Groups of nodes.', {'list': 'list_groups', 'add': 'add_to_group', 'remove': 'remove_from_group'}
         ),
+        'web': 'aiida_nanoml.web.command:web',
         'actions': Group(
             'What can be asked of the package, for programs.',
             {
@@ -133,7 +134,7 @@ COMMANDS: Mapping[str, str | Group] = MappingProxyType(
 
 SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        'Start': ('quickstart', 'starter'),
+        'Start': ('quickstart', 'starter', 'web'),
         'Structures': ('structures', 'flakes'),
         'Labels': ('label', 'campaign', 'import', 'siesta', 'pseudos'),
         'Learning': ('dataset', 'train', 'study', 'model', 'predict', 'validate', 'active', 'plot'),

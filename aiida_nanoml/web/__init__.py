@@ -1,0 +1,1 @@
+"""The web face: pages that fill actions and show their results, as the command line does."""
