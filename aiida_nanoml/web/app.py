@@ -59,7 +59,9 @@ class WebApp:
         )
         self.routes = pages.routes
         self._files = StaticFiles(directory=STATIC)
-        self._guarded = Guard(pages, settings.hosts, settings.scheme, settings.identity, self._refusal)
+        self._guarded = Guard(
+            pages, settings.hosts, settings.scheme, settings.identity, settings.quota_bytes, self._refusal
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""

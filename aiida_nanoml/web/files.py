@@ -119,9 +119,9 @@ class UserFiles:
         :raises UserFileError: it does not.
         """
         with self._opened(path, os.O_RDONLY) as descriptor:
-            is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
-            if is_folder != folder:
-                raise UserFileError(f'{path} is {"a folder, not a file" if is_folder else "a file, not a folder"}')
+            mode = os.fstat(descriptor).st_mode
+            if not (stat.S_ISDIR(mode) if folder else stat.S_ISREG(mode)):
+                raise UserFileError(f'{path} is no {"folder" if folder else "plain file"}')
 
     def check_new(self, path: str) -> None:
         """Check that a file or folder of this path can be written: all folders above it are there, and it is no link.

@@ -57,6 +57,11 @@ class Widget:
         return self.spec.repeatable
 
     @property
+    def filled(self) -> bool:
+        """Return whether it differs from what it is without a choice."""
+        return self.values != ((ON if self.spec.default else OFF,) if self.kind == 'flag' else ('',) * len(self.values))
+
+    @property
     def hint(self) -> str:
         """Return help, bounds and default in one line."""
         spec = self.spec
@@ -80,10 +85,9 @@ class Widget:
         return {'integer': 'numeric', 'number': 'decimal'}.get(self.spec.kind, 'text')
 
     @property
-    def placeholders(self) -> tuple[str, ...]:
-        """Return what an empty input shows, one for each input."""
-        metavar = self.spec.display.metavar or ''
-        return (metavar,) * self.spec.length
+    def placeholder(self) -> str:
+        """Return what an empty input shows: the default, or how a value is written."""
+        return self.spec.shown_default or self.spec.display.metavar or ''
 
 
 def label_of(spec: FieldSpec) -> str:
@@ -159,7 +163,9 @@ def widgets_of(
 def _widget(spec: FieldSpec, texts: Iterable[str], error: str, choices: Choices) -> Widget:
     given = tuple(text for text in texts if text)
     options: tuple[tuple[str, str], ...] = ()
-    if spec.kind == 'flag':
+    if spec.kind == 'flag' and spec.default is None:
+        kind, options = 'choice', ((ON, 'yes'), (OFF, 'no'))
+    elif spec.kind == 'flag':
         kind, given = 'flag', given[-1:] or (ON if spec.default else OFF,)
     elif spec.kind == 'node' or spec.choices or (spec.kind == 'path' and spec.display.exists in ('file', 'folder')):
         kind, options = 'choice', tuple(choices(spec))
@@ -176,7 +182,7 @@ def _widget(spec: FieldSpec, texts: Iterable[str], error: str, choices: Choices)
 def _read_field(spec: FieldSpec, texts: list[str], check_path: CheckPath) -> tuple[bool, Any]:
     """Return whether a field is given, and its value."""
     if spec.kind == 'flag':
-        value = _read_flag(texts[-1]) if texts else spec.default
+        value = _read_flag(texts[-1]) if texts and texts[-1] else spec.default
         return value != spec.default, value
     if spec.kind == 'mapping' or (spec.repeatable and spec.kind not in ('node', 'path') and not spec.choices):
         texts = [line for text in texts for line in text.splitlines()]

@@ -8,10 +8,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from aiida_nanoml.web.errors import PageError
 from aiida_nanoml.web.identity import Identity
 
 READING = frozenset({'GET', 'HEAD'})
 """Methods that change nothing."""
+
+FORM_BYTES = 2 * 10**6
+"""Largest form, without files."""
 
 HEADERS = {
     'content-security-policy': (
@@ -33,6 +37,7 @@ class Guard:
     :param hosts: values of the header Host that are ours: another name could lead here, too (DNS rebinding).
     :param scheme: of our own origin.
     :param identity: who is asking.
+    :param upload_bytes: largest upload of files.
     :param refuse: makes the page of a refusal of a status and a message.
     """
 
@@ -42,12 +47,14 @@ class Guard:
         hosts: frozenset[str],
         scheme: str,
         identity: Identity,
+        upload_bytes: int,
         refuse: Callable[[Request, int, str], Response],
     ) -> None:
         self._app = app
         self._hosts = hosts
         self._scheme = scheme
         self._identity = identity
+        self._upload_bytes = upload_bytes
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,7 +67,7 @@ class Guard:
             request = Request(scope)
             refused = self._check(request)
             app = self._app if refused is None else self._refuse(request, *refused)
-            await app(scope, receive, _with_headers(send))
+            await app(scope, _limited(receive, request, self._upload_bytes), _with_headers(send))
 
     def _check(self, request: Request) -> tuple[int, str] | None:
         """Return status and message of a request that is refused."""
@@ -76,6 +83,26 @@ class Guard:
             return 401, 'you are not signed in: open the link that the program printed'
         request.state.visitor = visitor
         return None
+
+
+def _limited(receive: Receive, request: Request, upload_bytes: int) -> Receive:
+    """Stop reading what is larger than any form of ours.
+
+    :param upload_bytes: largest upload of files.
+    """
+    uploads = request.headers.get('content-type', '').startswith('multipart/form-data')
+    most = FORM_BYTES + (upload_bytes if uploads else 0)
+    n_read = 0
+
+    async def receive_limited() -> Message:
+        nonlocal n_read
+        message = await receive()
+        n_read += len(message.get('body', b''))
+        if n_read > most:
+            raise PageError(413, 'this is more than can be sent at once')
+        return message
+
+    return receive_limited
 
 
 def _with_headers(send: Send) -> Send:

@@ -174,11 +174,11 @@ def _begin(runs: Runs, name: str, files: UserFiles, profile: str) -> None:
     log = os.open(runs.log(name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for number, target in enumerate((nothing, log, log)):
         os.dup2(target, number)
-    file = RunFile(runs.path(name))
-    file.write('begun', pid=os.getpid())
-    os.chdir(files.root)  # paths in a form are those of the user's files
-    load_profile(profile)
-    perform(runs.read(name), file, files)
+    with RunFile(runs.path(name)) as file:
+        file.write('begun', pid=os.getpid())
+        os.chdir(files.root)  # paths in a form are those of the user's files
+        load_profile(profile)
+        perform(runs.read(name), file, files)
     sys.stdout.flush()
     sys.stderr.flush()
 

@@ -22,6 +22,7 @@ from aiida_nanoml import __version__
 from aiida_nanoml.web.errors import PageError
 from aiida_nanoml.web.files import UserFiles
 from aiida_nanoml.web.forms import Form
+from aiida_nanoml.web.guard import FORM_BYTES
 from aiida_nanoml.web.identity import Identity
 from aiida_nanoml.web.launcher import Start
 from aiida_nanoml.web.orm_thread import OrmThread
@@ -31,8 +32,6 @@ TOKEN = 'token'  # noqa: S105
 """Field of a form that brings back the secret of the session."""
 
 MOST_FIELDS = 2000
-TEXT_BYTES = 2 * 10**6
-"""Bytes of a form without files, and of one field."""
 
 SANDBOX = {'content-security-policy': "sandbox; default-src 'none'; frame-ancestors 'none'"}
 """Headers of what users and jobs wrote: whatever it is, it runs no script and reads nothing."""
@@ -99,7 +98,7 @@ class Site:
         """Return a route that changes something: a form with the token of the session is posted to it."""
 
         async def answer(request: Request) -> Response:
-            async with request.form(max_fields=MOST_FIELDS, max_files=50, max_part_size=TEXT_BYTES) as form:
+            async with request.form(max_fields=MOST_FIELDS, max_files=50, max_part_size=FORM_BYTES) as form:
                 token = form.get(TOKEN)
                 known = request.state.visitor.token
                 if not isinstance(token, str) or not secrets.compare_digest(token.encode(), known.encode()):
@@ -121,7 +120,7 @@ def attachment(name: str) -> dict[str, str]:
 
 def action_url(action: str, form: Form = ()) -> str:
     """Return the address of the page of an action, filled in."""
-    return f'/actions/{action}' + (f'?{urlencode(list(form))}' if form else '')
+    return f'/actions/{action}' + (f'?{urlencode([(name, value) for name, value in form])}' if form else '')
 
 
 def file_size(size: int) -> str:

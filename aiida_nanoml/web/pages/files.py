@@ -33,8 +33,9 @@ def routes(site: Site) -> list[BaseRoute]:
 
     async def view(request: Request) -> Response:
         path = request.path_params['path']
-        text, whole = _found(lambda: site.files.read_text(path))
-        return site.page(request, 'file', file=path, text=text, whole=whole)
+        picture = media_type(path) in PICTURES
+        text, whole = ('', True) if picture else _found(lambda: site.files.read_text(path))
+        return site.page(request, 'file', file=path, picture=picture, text=text, whole=whole)
 
     async def download(request: Request) -> Response:
         path = request.path_params['path']

@@ -27,6 +27,8 @@ from aiida_nanoml.web.pages.actions import find_action
 from aiida_nanoml.web.pages.files import media_type
 from aiida_nanoml.web.site import Site, attachment
 
+Offer = tuple[str, str, list[tuple[str, str]]]
+
 SHOWN = 50
 POLL_S = 1.0
 """Seconds between two looks at a process whose progress is shown."""
@@ -70,9 +72,12 @@ def routes(site: Site) -> list[BaseRoute]:
     ]
 
 
-def following(node: NodeLink) -> list[tuple[str, str, list[tuple[str, str]]]]:
-    """Return the actions whose first argument a node can be: name, first sentence, and the form."""
-    found = []
+def following(node: NodeLink) -> list[Offer]:
+    """Return the actions whose first argument a node can be: name, first sentence, and the form.
+
+    Those that take its kind alone come first, then those that take any node.
+    """
+    found: list[tuple[bool, Offer]] = []
     for name in action_names():
         try:
             action = find_action(name)
@@ -80,8 +85,9 @@ def following(node: NodeLink) -> list[tuple[str, str, list[tuple[str, str]]]]:
             continue
         for spec in fields_of(action):
             if spec.display.positional and spec.node is not None and not spec.node.code:
-                if node.kind in spec.node.entry_points or (not spec.node.entry_points and not node.process):
+                takes_any = not spec.node.entry_points
+                if takes_any or node.kind in spec.node.entry_points:
                     form = [(spec.name, str(node.pk))]
-                    found.append((name, action.short or first_sentence(action.describe({})), form))
+                    found.append((takes_any, (name, action.short or first_sentence(action.describe({})), form)))
                 break
-    return found
+    return [offer for _, offer in sorted(found, key=lambda one: one[0])]
