@@ -77,17 +77,16 @@ class Site:
     start: Start
     orm: OrmThread = field(default_factory=OrmThread)
 
-    def page(self, request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
+    def page(
+        self, request: Request, template: str | jinja2.Template, status: int = 200, **context: Any
+    ) -> HTMLResponse:
         """Return a page.
 
-        :param template: name of its template, without ending.
+        :param template: name of one of our templates, without ending, or what :func:`template_of` made.
         """
+        found = templates().get_template(f'{template}.html') if isinstance(template, str) else template
         visitor = getattr(request.state, 'visitor', None)
-        text = (
-            templates()
-            .get_template(f'{template}.html')
-            .render(visitor=visitor, path=request.url.path, version=__version__, site=self, **context)
-        )
+        text = found.render(visitor=visitor, path=request.url.path, version=__version__, site=self, **context)
         return HTMLResponse(text, status_code=status)
 
     async def begin(self, name: str) -> None:
@@ -134,6 +133,11 @@ def file_size(size: int) -> str:
 def moment(seconds: float) -> str:
     """Return a time of this machine in words."""
     return f'{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M}'
+
+
+def template_of(source: str) -> jinja2.Template:
+    """Return a template of another package: it can extend ``base.html``, and import from ``macros.html``."""
+    return templates().from_string(source)
 
 
 @cache

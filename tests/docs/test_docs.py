@@ -80,7 +80,7 @@ CHAINS = (
         'docs/howto/own_model.md',
     ),
     ('docs/topics/engines.md', *(str(page.relative_to(ROOT)) for page in sorted(DOCS.glob('topics/engine_*.md')))),
-    ('docs/howto/import_runs.md',),
+    ('docs/howto/import_runs.md', 'docs/howto/web.md'),
 )
 CLUSTER_CHAIN = ('docs/howto/cluster.md',)
 RECORDED_FILES = {'docs/howto/siesta_potential.md': (ROOT / 'tests' / 'recorded' / 'siesta_potential' / 'slab.VT.xz',)}
@@ -107,6 +107,7 @@ NOT_RUN = {
     ('CONTRIBUTING.md', 'pre-commit install'): 'changes the clone',
     ('docs/tutorials/quickstart.md', 'make quickstart'): 'takes minutes; tests/cli runs the command behind it',
     ('docs/tutorials/quickstart.md', 'source quickstart/activate'): 'stands on the results of the quickstart',
+    ('docs/howto/web.md', 'pip install'): 'needs the network, and serves until it is stopped',
     ('docs/howto/cluster.md', 'ssh cluster'): 'needs the network',
     ('docs/howto/resume.md', 'aiida-nanoml campaign resume'): 'needs a broker that was killed',
     ('docs/howto/cluster.md', 'aiida-nanoml flakes generate'): 'takes days on a cluster',
