@@ -10,10 +10,6 @@ from pathlib import Path
 
 import httpx2 as httpx
 import pytest
-
-pytest.importorskip('starlette', reason='the extra web is not installed')
-pytest.importorskip('uvicorn', reason='the extra web is not installed')
-
 from starlette.testclient import TestClient
 
 from aiida_nanoml.web.app import WebApp, create_app
