@@ -11,12 +11,12 @@ import numpy as np
 
 from aiida_nanoml.errors import StructureError
 from aiida_nanoml.structures.elements import SYMBOLS
+from aiida_nanoml.structures.stated import NO_STRUCTURE, XYZ_SUFFIXES, Stated
 from aiida_nanoml.text import first_of, quoted
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-XYZ_SUFFIXES = ('.xyz', '.extxyz')
 COUNTED_SUFFIXES = ('.vasp', '.xv', '.xsf', '.poscar')
 COUNTED_NAMES = ('POSCAR', 'CONTCAR')
 """Formats that begin with the number of atoms or of mesh points, and how their files are called."""
@@ -24,6 +24,13 @@ COUNTED_NAMES = ('POSCAR', 'CONTCAR')
 CHARGES = ('charge', 'total_charge', 'net_charge', 'molecular_charge')
 MULTIPLICITIES = ('multiplicity', 'spin_multiplicity', 'mult')
 """How files call the net charge and the spin multiplicity of a structure."""
+
+_NOT_KEPT = 'of hydrogen, which a set cannot keep: write H, which has the same levels'
+ISOTOPES = {'D': f'the isotope 2 {_NOT_KEPT}', 'T': f'the isotope 3 {_NOT_KEPT}'}
+
+NEUTRAL = 0.001
+"""Net charges that are named: those below are numerical noise; those of atoms, summed up, are rounded."""
+NEUTRAL_SUM = 0.25
 
 _HEAD_LINES = 12
 _PROPERTIES = re.compile(r'\bProperties *= *"?([^\s"]+)')
@@ -134,16 +141,21 @@ def name_unknown_element(path: Path, symbol: str) -> str:
         for number, line in enumerate(handle, start=1):
             found = [word for word in line.split() if word.lower() == symbol.lower()]
             if found:
-                return f'{quoted(found[0])} on line {number} is no element that is known here'
-    return f'{quoted(symbol)} is no element that is known here'
+                return f'{quoted(found[0])} on line {number} is {describe_unknown(symbol)}'
+    return f'{quoted(symbol)} is {describe_unknown(symbol)}'
 
 
-def check_definite(atoms: Atoms, charge: float = 0.0) -> None:
+def describe_unknown(symbol: str) -> str:
+    """Say what a symbol is that is no element."""
+    return ISOTOPES.get(symbol.upper(), 'no element that is known here')
+
+
+def check_definite(atoms: Atoms, said: Stated) -> None:
     """Check that a structure is what a set can hold: atoms of elements on every site, without a net charge.
 
     :param atoms: as ASE read them.
-    :param charge: what the file says beside that.
-    :raises StructureError: ghost atoms, shared or partly filled sites, a net charge, or a spin state.
+    :param said: what the file says beside that.
+    :raises StructureError: ghost atoms, isotopes, shared or partly filled sites, a net charge, or a spin state.
     """
     for index, number in enumerate(atoms.numbers.tolist()):
         if not 0 < number < len(SYMBOLS):
@@ -152,20 +164,33 @@ def check_definite(atoms: Atoms, charge: float = 0.0) -> None:
                 f'atom {index} {kind} (atomic number {number}): a set holds atoms only; remove it'
                 + (' where only its basis functions were meant' if number < 0 else '')
             )
+    heavy = np.flatnonzero((atoms.numbers == 1) & (atoms.get_masses() > 1.5))
+    if len(heavy):
+        raise StructureError(f'atom {heavy[0]} is {ISOTOPES["D"]}')
     _check_occupancy(atoms)
     stated = {**_parameters(atoms), **atoms.info}
-    charges = [charge, *(_number(stated.get(key)) for key in CHARGES), float(atoms.get_initial_charges().sum())]
-    net = max(charges, key=abs)
-    if abs(net) > 0.5:
-        raise StructureError(
-            f'a net charge of {net:+g} is stated, which a set of structures cannot keep: it would be treated as '
-            'neutral; take the charge out of the file if the neutral structure is meant'
-        )
-    multiplicity = max(_number(stated.get(key)) for key in MULTIPLICITIES)
+    of_atoms = float(atoms.get_initial_charges().sum())
+    charges = [said.charge, *(_number(stated.get(key)) for key in CHARGES)]
+    net = max([*charges, of_atoms if abs(of_atoms) > NEUTRAL_SUM else 0.0], key=abs)
+    check_neutral(net, said.place)
+    multiplicity = max(said.multiplicity, *(_number(stated.get(key)) for key in MULTIPLICITIES))
     if multiplicity > 1 + int(atoms.numbers.sum()) % 2:
         raise StructureError(
-            f'the spin multiplicity {multiplicity:g} is stated, which a set of structures cannot keep; take it out of '
-            'the file if the lowest one is meant'
+            f'the spin multiplicity {multiplicity:g} is stated{said.place}, which a set of structures cannot keep; '
+            'take it out of the file if the lowest one is meant'
+        )
+
+
+def check_neutral(net: float, place: str = '') -> None:
+    """Check that a net charge that a file states is none.
+
+    :param place: where it is stated, for the message.
+    :raises StructureError: it is one.
+    """
+    if abs(net) > NEUTRAL:
+        raise StructureError(
+            f'a net charge of {net:+g} is stated{place}, which a set of structures cannot keep: it would be treated as '
+            'neutral; take the charge out of the file if the neutral structure is meant'
         )
 
 
@@ -176,10 +201,7 @@ def _check_occupancy(atoms: Atoms) -> None:
         if len(shares) > 1 or any(not abs(_number(share) - 1.0) <= 1e-3 for share in shares.values()):
             content = [f'{symbol} {share}' for symbol, share in shares.items()]
             what = 'is shared by' if len(shares) > 1 else 'is partly filled by'
-            raise StructureError(
-                f'site {site} {what} {first_of(content, 8)}: a mean site is no structure; an ordered cell is needed '
-                '(for example a special quasi-random one, alloys generate)'
-            )
+            raise StructureError(f'site {site} {what} {first_of(content, 8)}: {NO_STRUCTURE}')
     filled = atoms.arrays.get('occupancy')
     partly = np.flatnonzero((filled > 1e-3) & (filled < 1 - 1e-3)) if filled is not None else np.empty(0)
     if len(partly):
@@ -196,6 +218,8 @@ def _parameters(atoms: Atoms) -> dict[str, Any]:
 
 
 def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        return 0.0  # a word of a comment that stands alone
     try:
         return float(value)
     except (TypeError, ValueError):

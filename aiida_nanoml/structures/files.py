@@ -8,10 +8,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from aiida_nanoml.errors import StructureError
 from aiida_nanoml.structures.compressed import is_compressed, unpack
-from aiida_nanoml.structures.file_checks import XYZ_SUFFIXES, check_announced, check_definite, name_unknown_element
+from aiida_nanoml.structures.file_checks import check_announced, check_definite, name_unknown_element
 from aiida_nanoml.structures.mol_files import MOL_SUFFIXES, read_mol
+from aiida_nanoml.structures.stated import PDB_SUFFIXES, XYZ_SUFFIXES, Stated, check_places, stated_of
 from aiida_nanoml.structures.structure_set import StructureSet
 
 if TYPE_CHECKING:
@@ -39,15 +42,15 @@ def read_structures(path: Path | str, index: str | int = ':') -> StructureSet:
     if is_compressed(path):
         return _read_unpacked(path, index)
     check_announced(path)
-    atoms, charges = _read(path, index)
+    atoms, said = _read(path, index)
     if not atoms:
         raise StructureError(f'{path} has no structures at the index {index!r}')
     numbered = [path.stem] if len(atoms) == 1 else [f'{path.stem}-{row:04d}' for row in range(len(atoms))]
     names = [str(part.info.get('name', default)) for part, default in zip(atoms, numbered, strict=True)]
     families = [str(part.info.get('family', '')) for part in atoms]
-    for row, (part, charge) in enumerate(zip(atoms, charges, strict=True)):
+    for row, (part, stated) in enumerate(zip(atoms, said, strict=True)):
         try:
-            check_definite(part, charge)
+            check_definite(part, stated)
         except StructureError as error:
             raise StructureError(f'{path}: structure {row} ({names[row]}): {error}') from error
     try:
@@ -68,18 +71,23 @@ def _read_unpacked(path: Path, index: str | int) -> StructureSet:
             raise StructureError(str(error).replace(str(plain), str(path))) from error
 
 
-def _read(path: Path, index: str | int) -> tuple[list[Atoms], list[float]]:
-    """Read atoms with ASE, and what it leaves out of them: the net charge."""
+def _read(path: Path, index: str | int) -> tuple[list[Atoms], list[Stated]]:
+    """Read atoms with ASE, and what it leaves out of them: net charges and spins that are stated."""
     from ase import Atoms
     from ase.io import read
 
     try:
         if path.suffix.lower() in MOL_SUFFIXES:
-            return read_mol(path.read_text(encoding='utf-8', errors='replace'), index)
+            found, charges = read_mol(path.read_text(encoding='utf-8', errors='replace'), index)
+            return found, [Stated(charge) for charge in charges]
         if path.suffix.lower() in XYZ_SUFFIXES:
             found = read(str(path), index=index, format='extxyz', properties_parser=_read_comment)
         else:
             found = read(str(path), index=index)
+            if path.suffix.lower() == '.cif':
+                check_places(path)
+    except StructureError as error:
+        raise StructureError(f'{path}: {error}') from error
     except KeyError as error:
         symbol = str(error.args[0]) if error.args else ''
         raise StructureError(f'{path}: {name_unknown_element(path, symbol)}') from error
@@ -89,7 +97,10 @@ def _read(path: Path, index: str | int) -> tuple[list[Atoms], list[float]]:
             f'the index {index!r}'
         ) from error
     atoms = [found] if isinstance(found, Atoms) else list(found)
-    return atoms, [0.0] * len(atoms)
+    for part in atoms:
+        if path.suffix.lower() in PDB_SUFFIXES and (part.cell.lengths() == 1).all():
+            part.cell, part.pbc = np.zeros((3, 3)), False  # how files of molecules say that there is no crystal
+    return atoms, stated_of(path, len(atoms), index)
 
 
 def _read_comment(line: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import io
 import re
 from typing import TYPE_CHECKING
 
+from aiida_nanoml.structures.file_checks import describe_unknown
 from aiida_nanoml.text import quoted
 
 if TYPE_CHECKING:
@@ -59,7 +60,10 @@ def _read_record(record: str, number: int) -> tuple[Atoms, float]:
     try:
         atoms = read_sdf(io.StringIO(record))
     except KeyError as error:
-        raise ValueError(f'record {number}: {quoted(str(error.args[0]))} is no element that is known here') from error
+        symbol = str(error.args[0])
+        raise ValueError(f'record {number}: {quoted(symbol)} is {describe_unknown(symbol)}') from error
+    if any(line.startswith('M  ISO') for line in lines):
+        raise ValueError(f'record {number}: isotopes are stated (M  ISO), which a set cannot keep: take the line out')
     name = lines[0].strip()
     if name:
         atoms.info['name'] = name

@@ -200,7 +200,34 @@ def written(folder: Path, name: str, content: str) -> Path:
             ' 20 0 0 0 0 0\n 0 20 0 0 0 0\n 0 0 20 0 0 0\n 2\n 1 1 10. 10. 10. 0 0 0\n 2 -1 11. 10. 12. 0 0 0\n',
             r'atom 1 is a ghost \(atomic number -1\)',
         ),
-        ('heavy.xyz', '2\n\nC 0 0 0\nD 0 0 1.1\n', "'D' on line 4 is no element that is known here"),
+        ('spaces.xyz', '1\nCharge = -1\nO 0 0 0\n', 'a net charge of -1 is stated, which'),
+        ('colon.xyz', '1\n{"charge": 1}\nN 0 0 0\n', r'a net charge of \+1 is stated, which'),
+        ('words.xyz', '1\na cation of charge 2+\nO 0 0 0\n', r'a net charge of \+2 is stated, which'),
+        ('fraction.xyz', '1\ncharge=0.5\nO 0 0 0\n', r'a net charge of \+0.5 is stated, which'),
+        (
+            'pair.xyz',
+            '1\n\nO 0 0 0\n1\n-1 2\nO 0 0 0\n',
+            r"1 \(pair-0001\): a net charge of -1 is stated in '-1 2', ch",
+        ),
+        ('spin.xyz', '2\n0 3\nO 0 0 0\nO 0 0 1.2\n', "the spin multiplicity 3 is stated in '0 3', charge and"),
+        (
+            'ion.com',
+            '#p hf\n\nx\n\n1 1\nN 0.0 0.0 0.0\nO 0.0 0.0 1.06\n\n',
+            r"a net charge of \+1 is stated in '1 1', charge and",
+        ),
+        (
+            'ion.pdb',
+            'HETATM    1  NA  ION     1       0.000   0.000   0.000  1.00  0.00          NA1+\nEND\n',
+            r'a net charge of \+1 is stated, which',
+        ),
+        (
+            'place.cif',
+            CIF.replace('_atom_site_occupancy\n', '') + 'Ni1 Ni 0 0 0\nCo1 Co 0.5 0.5 0\n',
+            r'place.cif: site 0 is shared by Ni and Co \(site 1\): a mean site is no structure',
+        ),
+        ('heavy.xyz', '2\n\nC 0 0 0\nD 0 0 1.1\n', "'D' on line 4 is the isotope 2 of hydrogen, which .*: write H"),
+        ('heavy.cif', CIF + 'D1 D 0 0 0 1.0\n', 'atom 0 is the isotope 2 of hydrogen'),
+        ('heavy.sdf', SDF.replace('M  END', 'M  ISO  1   2   2\nM  END'), r'record 1: isotopes are stated \(M  ISO\)'),
         ('dummy.xyz', '2\n\nX-H 0 0 0\nC 0 0 1.1\n', "'X-H' on line 3 is no element"),
         ('label.sdf', SDF.replace(' O ', ' O1'), "record 2: 'O1' is no element"),
         ('many.sdf', SDF.replace('  3  0', ' 30  0'), 'record 1: 30 atoms are announced, 3 follow'),
@@ -248,10 +275,25 @@ def test_neutral_structures_with_charges_are_taken(tmp_path):
         '2\nProperties=species:S:1:pos:R:3:initial_charges:R:1 charge=0 mult=1\nNa 0 0 0 0.9\nCl 0 0 2.4 -0.9\n',
     )
     assert read_structures(path).formulas == ['ClNa']
+    for number, comment in enumerate(('0 1', 'charge: 0 mult: 1', 'no charge', 'charges of 3 atoms', 'step 1 2')):
+        named = written(tmp_path, f'neutral{number}.xyz', f'2\n{comment}\nC 0 0 0\nO 0 0 1.1\n')
+        assert read_structures(named).formulas == ['CO'], comment
     radical = written(tmp_path, 'radical.xyz', '1\nmultiplicity=2\nH 0 0 0\n')
     assert read_structures(radical).formulas == ['H']
     zwitterion = SDF.replace('O   0  0', 'O   0  3').replace('1.1300 O', '1.1300 O').replace('C   0  0', 'C   0  5')
     assert len(read_structures(written(tmp_path, 'z.sdf', zwitterion.split('$$$$\n')[1]))) == 1
+
+
+def test_a_molecule_of_a_pdb_file_has_no_cell(tmp_path):
+    atom = 'HETATM    1  N   MOL     1       0.000   0.000   0.000  1.00  0.00           N  \nEND\n'
+    dummy = 'CRYST1    1.000    1.000    1.000  90.00  90.00  90.00 P 1           1\n'
+    alone, crystal = (
+        read_structures(written(tmp_path, f'{name}.pdb', head + atom))[0]
+        for name, head in (('alone', dummy), ('crystal', dummy.replace('1.000 ', '9.000 ')))
+    )
+    assert not alone.pbc.any()
+    assert not alone.cell.any()
+    assert crystal.pbc.all()
 
 
 @pytest.mark.parametrize(('labels', 'reason'), [('', '1 labels of orbitals .* 0 follow'), ('9 1 2\n', '9 .* 2 follow')])

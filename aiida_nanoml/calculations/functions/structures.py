@@ -20,6 +20,7 @@ from aiida_nanoml.structures import (
     make_generator,
     read_structures,
 )
+from aiida_nanoml.structures.file_checks import check_neutral
 from aiida_nanoml.units import BOHR_ANG
 
 
@@ -107,7 +108,9 @@ def _read_input(path: Path) -> StructureSet:
     from aiida_nanoml.engines.siesta.fdf_recognition import read_structure
 
     try:
-        structure = read_structure(read_fdf(path.read_text(encoding='utf-8', errors='replace')))
+        fdf = read_fdf(path.read_text(encoding='utf-8', errors='replace'))
+        check_neutral(fdf.get_number('NetCharge', default=0.0))
+        structure = read_structure(fdf)
     except (StructureError, EngineError) as error:
         raise StructureError(f'{path}: {error}') from error
     return StructureSet.from_structures([structure], np.array([path.stem]))
