@@ -37,7 +37,9 @@ class OrmThread:
     def _open_storage(self) -> None:
         try:
             from aiida_nanoml.actions.nodes import load_storage
+            from aiida_nanoml.web.database import wait_for_writers
 
+            wait_for_writers()
             load_storage()
         finally:
             self.ready = True  # or it says why not when it is asked

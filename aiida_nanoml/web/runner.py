@@ -20,16 +20,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aiida_nanoml.actions.base import NOT_KNOWN, Result, fill
+from aiida_nanoml.actions.base import NOT_KNOWN, JobAction, Result, fill
 from aiida_nanoml.actions.errors import InputError, StoppedError
 from aiida_nanoml.actions.nodes import one_line
 from aiida_nanoml.actions.registry import action_class, action_names
 from aiida_nanoml.actions.session import Session
 from aiida_nanoml.actions.signals import EndingSignal, collected_signals
 from aiida_nanoml.errors import NanomlError
+from aiida_nanoml.web.database import wait_for_writers
 from aiida_nanoml.web.files import UserFiles
 from aiida_nanoml.web.forms import name_in, read_form, write_form
 from aiida_nanoml.web.paths import path_checker
+from aiida_nanoml.web.places import QUICK, Place, job_places
 from aiida_nanoml.web.runs import Run, RunFile, Runs, uuids_in
 
 if TYPE_CHECKING:
@@ -51,10 +53,14 @@ NODES_SHOWN = 50
 
 
 class RunSession(Session):
-    """Writes notes and progress into the file of a run; nobody is there to be asked."""
+    """Writes notes and progress into the file of a run; nobody is there to be asked.
 
-    def __init__(self, file: RunFile) -> None:
+    :param place: left when the daemon does the work.
+    """
+
+    def __init__(self, file: RunFile, place: Place) -> None:
         self._file = file
+        self._place = place
 
     def note(self, text: str) -> None:
         """Write a note."""
@@ -74,6 +80,7 @@ class RunSession(Session):
 
         :raises EndingSignal: the run was stopped; the process continues.
         """
+        self._place.leave()
         with collected_signals() as received:
             for _ in self._progress(node):
                 end = time.monotonic() + POLL_S
@@ -102,7 +109,7 @@ class RunSession(Session):
             yield
 
 
-def perform(run: Run, file: RunFile, files: UserFiles) -> None:
+def perform(run: Run, file: RunFile, files: UserFiles, place: Place) -> None:
     """Do what was asked for, and write down what became of it."""
     from aiida_nanoml.actions.faults import USER_FAULTS
 
@@ -114,7 +121,7 @@ def perform(run: Run, file: RunFile, files: UserFiles) -> None:
             file.write('refused', message=message, field=name)
             return
         action = fill(action_type, values)
-        result = (action.estimate() or NOT_KNOWN) if run.estimates else action.run(RunSession(file))
+        result = (action.estimate() or NOT_KNOWN) if run.estimates else action.run(RunSession(file, place))
         file.write('done', **_describe(result))
     except InputError as error:
         file.write('refused', message=error.render(name_in(action_type)), field=error.field or '')
@@ -127,6 +134,13 @@ def perform(run: Run, file: RunFile, files: UserFiles) -> None:
     except Exception:
         traceback.print_exc()  # into the log of the run
         file.write('failed', message='this is a fault of the program: its log has the details')
+
+
+def place_for(run: Run, file: RunFile, folder: Path) -> Place:
+    """Wait for a place for a run: those with jobs and all others do not wait for each other."""
+    jobs = not run.estimates and issubclass(action_class(run.action), JobAction)
+    kind, number = ('job', job_places()) if jobs else ('quick', QUICK)
+    return Place(folder, kind, number, lambda text: file.write('note', text=text))
 
 
 def _describe(result: Result) -> dict[str, Any]:
@@ -176,9 +190,12 @@ def _begin(runs: Runs, name: str, files: UserFiles, profile: str) -> None:
         os.dup2(target, number)
     with RunFile(runs.path(name)) as file:
         file.write('begun', pid=os.getpid())
-        os.chdir(files.root)  # paths in a form are those of the user's files
-        load_profile(profile)
-        perform(runs.read(name), file, files)
+        run = runs.read(name)
+        with place_for(run, file, runs.folder) as place:
+            os.chdir(files.root)  # paths in a form are those of the user's files
+            wait_for_writers()
+            load_profile(profile)
+            perform(run, file, files, place)
     sys.stdout.flush()
     sys.stderr.flush()
 

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from aiida_nanoml.web.app import WebApp, create_app
 from aiida_nanoml.web.identity import StarterIdentity
-from aiida_nanoml.web.runner import perform
+from aiida_nanoml.web.runner import perform, place_for
 from aiida_nanoml.web.runs import RunFile
 from aiida_nanoml.web.site import Settings
 
@@ -86,9 +86,10 @@ def app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> WebApp:
 
     def start(name: str) -> None:
         runs = made.site.runs
-        with RunFile(runs.path(name)) as file:
+        run = runs.read(name)
+        with RunFile(runs.path(name)) as file, place_for(run, file, runs.folder) as place:
             file.write('begun', pid=1)
-            perform(runs.read(name), file, made.site.files)
+            perform(run, file, made.site.files, place)
 
     made = create_app(settings, start)
     monkeypatch.chdir(settings.files)
