@@ -225,7 +225,7 @@ def failure_of(node: ProcessNode) -> str | None:
     else:
         reason = f'failed with exit status {node.exit_status}: {node.exit_message}'
     kept = ', '.join(f'{type_name(made)} pk {made.pk}' for made in _made_by(node))
-    return f'{node.process_label} (pk {node.pk}) {reason}' + (f' What was computed is kept: {kept}.' if kept else '')
+    return f'{node.process_label} (pk {node.pk}) {reason}' + (f'; what was computed is kept: {kept}' if kept else '')
 
 
 @contextlib.contextmanager

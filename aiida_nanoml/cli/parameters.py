@@ -165,6 +165,8 @@ def parameter_of(spec: FieldSpec) -> click.Parameter:
     if spec.display.positional:
         count = -1 if several else spec.length
         metavar = spec.display.metavar or (spec.name.upper() if spec.choices else None)
+        if metavar is not None and not spec.required:
+            metavar = f'[{metavar}]'
         return click.Argument([spec.name], type=kind, nargs=count, required=spec.required, metavar=metavar)
     shown = spec.shown_default
     settings: dict[str, Any] = {

@@ -250,7 +250,7 @@ def test_failed_labelling_says_why_and_what_is_kept(cli, code, tmp_path):
     uuid = node.split('"uuid": "')[1].split('"')[0]
     error = cli('label', uuid, status=1).stderr.strip().splitlines()[-1]
     assert 'exit status 510' in error
-    assert 'What was computed is kept: nanoml.labels' in error
+    assert '; what was computed is kept: nanoml.labels' in error
 
 
 def test_submit_needs_a_broker(cli, code, structures_node):

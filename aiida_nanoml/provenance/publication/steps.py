@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,6 +175,7 @@ def abstract_workflow(steps: Steps, title: str) -> str:
 
     It describes what depended on what; ``aiida-nanoml reproduce`` reruns it.
     """
+    ids = _cwl_ids(steps)
     content = {
         'cwlVersion': 'v1.2',
         'class': 'Workflow',
@@ -182,33 +183,50 @@ def abstract_workflow(steps: Steps, title: str) -> str:
         'doc': 'Written from the provenance graph: each step is a group of equal runs; runs.csv lists them.',
         'requirements': {'MultipleInputFeatureRequirement': {}},
         'inputs': {
-            given.key: {
+            ids[given.key]: {
                 'type': 'Any',
                 'doc': f'{given.type}, {len(given.pks)} of them' if len(given.pks) > 1 else given.type,
             }
             for given in steps.given
         },
         'outputs': {
-            port_of(result.replace('/', '_')): {'type': 'Any', 'outputSource': result} for result in steps.results
+            f'result_{number}_{result.partition("/")[2]}': {'type': 'Any', 'outputSource': ids[result]}
+            for number, result in enumerate(steps.results, start=1)
         },
-        'steps': {step.key: _cwl_step(step) for step in steps.steps},
+        'steps': {step.key: _cwl_step(step, ids) for step in steps.steps},
     }
     text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
     return text
 
 
-def _cwl_step(step: Step) -> dict[str, Any]:
-    ports = {
-        label: {'source': places[0]} if len(places) == 1 else {'source': list(places), 'linkMerge': 'merge_flattened'}
-        for label, places in step.sources.items()
-    }
+def _cwl_ids(steps: Steps) -> dict[str, str]:
+    """Return the identifier of each input of the workflow and of each output of a step, by its place.
+
+    Inputs and outputs of one process have one space of names there, and so have the inputs and the steps of a workflow.
+    """
+    keys = {step.key for step in steps.steps}
+    ids = {given.key: f'{given.key}_in' if given.key in keys else given.key for given in steps.given}
+    for step in steps.steps:
+        for port in step.outputs:
+            ids[f'{step.key}/{port}'] = f'{step.key}/{port}_out' if port in step.sources else f'{step.key}/{port}'
+    return ids
+
+
+def _cwl_step(step: Step, ids: Mapping[str, str]) -> dict[str, Any]:
+    ports = {}
+    for label, places in step.sources.items():
+        sources = [ids[place] for place in places]
+        ports[label] = (
+            {'source': sources[0]} if len(sources) == 1 else {'source': sources, 'linkMerge': 'merge_flattened'}
+        )
+    outputs = [ids[f'{step.key}/{port}'].partition('/')[2] for port in step.outputs]
     return {
         'label': f'{len(step.pks)} x {step.name}' if len(step.pks) > 1 else step.name,
         'run': {
             'class': 'Operation',
             'inputs': dict.fromkeys(step.sources, 'Any'),
-            'outputs': dict.fromkeys(step.outputs, 'Any'),
+            'outputs': dict.fromkeys(outputs, 'Any'),
         },
         'in': ports,
-        'out': list(step.outputs),
+        'out': outputs,
     }

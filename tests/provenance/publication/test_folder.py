@@ -21,6 +21,7 @@ from aiida_nanoml.errors import ProvenanceError
 from aiida_nanoml.provenance.graph import ProvenanceGraph
 from aiida_nanoml.provenance.publication import AuditFailedError, publish
 from aiida_nanoml.provenance.publication.archive import check_archive, write_archive
+from aiida_nanoml.provenance.publication.steps import Given, Step, Steps, abstract_workflow
 
 PREDICTION = 'gaps_&_more'
 
@@ -148,6 +149,40 @@ def test_the_steps_are_a_workflow_whose_every_source_is_there(published):
         known |= {f'{key}/{output}' for output in step['out']}
     assert workflow['steps']['LabelCalculation']['label'] == '2 x LabelCalculation'
     assert [output['outputSource'] for output in workflow['outputs'].values()] == ['PredictCalculation/predictions']
+
+
+def cwl_ids(workflow: dict) -> list[str]:
+    """Return the identifiers that a reader of the Common Workflow Language makes, which must differ."""
+    found = [*workflow['inputs'], *workflow['outputs'], *workflow['steps']]
+    for key, step in workflow['steps'].items():
+        found += [f'{key}/run/{port}' for ports in ('inputs', 'outputs') for port in step['run'][ports]]
+        found += [f'{key}/{port}' for port in (*step['in'], *step['out'])]
+    return found
+
+
+def test_identifiers_of_the_workflow_differ(published):
+    """A process may have an input and an output of one name, and data from outside the name of a process."""
+    ids = cwl_ids(yaml.safe_load((published.folder / 'workflow.cwl').read_text(encoding='utf-8')))
+    assert len(ids) == len(set(ids))
+
+    def step(key: str, sources: dict[str, tuple[str, ...]], *outputs: str) -> Step:
+        text = {'name': key, 'process_type': '', 'user': '', 'computer': '', 'began': '', 'ended': ''}
+        found = {'codes': (), 'exit_status': 0, 'origin': None, 'imported': False, 'cached': False, 'pks': (1,)}
+        return Step(key=key, sources=sources, outputs=outputs, **text, **found)
+
+    collect = step('collect', {'labels': ('collect', 'rows'), 'rows': ('rows',)}, 'labels', 'structures')
+    train = step('train', {'labels': ('collect/labels',), 'structures': ('collect/structures',)}, 'model', 'labels')
+    given = (Given('collect', 'nanoml.labels', (2,)), Given('rows', 'core.list', (3, 4)))
+    made = Steps((collect, train), given, ('train/labels', 'train/model'))
+    workflow = yaml.safe_load(abstract_workflow(made, 'title'))
+    ids = cwl_ids(workflow)
+    assert len(ids) == len(set(ids))
+    assert workflow['steps']['train']['in'] == {
+        'labels': {'source': 'collect/labels_out'},
+        'structures': {'source': 'collect/structures'},
+    }
+    assert workflow['steps']['collect']['in']['labels']['source'] == ['collect_in', 'rows']
+    assert [output['outputSource'] for output in workflow['outputs'].values()] == ['train/labels_out', 'train/model']
 
 
 def test_licence_and_authors_are_told(published):
