@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import socket
@@ -72,7 +73,8 @@ def web(port: int, folder: Path | None, no_browser: bool, as_json: bool) -> None
     click.echo(json.dumps({'url': url}) if as_json else f'open {url}\nCtrl-C ends it')
     if not no_browser:
         webbrowser.open(url)
-    server.run(sockets=[listener])
+    with contextlib.suppress(KeyboardInterrupt):  # it has ended in good order
+        server.run(sockets=[listener])
 
 
 def _profile() -> Any:

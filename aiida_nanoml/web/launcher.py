@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from aiida_nanoml.web.files import UserFiles
 from aiida_nanoml.web.runs import Runs
+
+PROGRAMS = Path(sys.executable).parent
+"""AiiDA looks for `verdi`, which starts the daemon, on the path, also where no virtual environment is activated."""
 
 Start = Callable[[str], None]
 """Starts the run of a name."""
@@ -61,6 +66,7 @@ class Launcher:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 text=True,
+                env=os.environ | {'PATH': os.pathsep.join([str(PROGRAMS), os.environ.get('PATH', '')])},
                 start_new_session=True,  # Ctrl-C on the terminal of the server is not for the runs
             )
         return self._program

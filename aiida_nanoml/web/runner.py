@@ -111,6 +111,8 @@ class RunSession(Session):
 
 def perform(run: Run, file: RunFile, files: UserFiles, place: Place) -> None:
     """Do what was asked for, and write down what became of it."""
+    from aiida.common.exceptions import ConfigurationError
+
     from aiida_nanoml.actions.faults import USER_FAULTS
 
     try:
@@ -129,7 +131,7 @@ def perform(run: Run, file: RunFile, files: UserFiles, place: Place) -> None:
         file.write('stopped', message=str(error))
     except KeyboardInterrupt:
         file.write('stopped', message='it was stopped')
-    except USER_FAULTS as error:
+    except (*USER_FAULTS, ConfigurationError) as error:
         file.write('failed', message=one_line(error))
     except Exception:
         traceback.print_exc()  # into the log of the run

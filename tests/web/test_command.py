@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2 as httpx
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -77,12 +78,16 @@ def test_a_person_starts_the_server_and_actions_outlive_it(start: Callable[[], S
 
     page = server.ended(server.run('generate_flakes', family='z', size='2', count='3', seed='1', name='few'))
     assert 'done' in text_of(page)
+    [runner] = [
+        one for one in psutil.Process(server.process.pid).children() if 'aiida_nanoml.web.runner' in one.cmdline()
+    ]
+    assert runner.environ()['PATH'].startswith(f'{Path(sys.executable).parent}:'), 'the daemon is started by name'
     [link] = [one['href'] for one in elements(page, 'a') if one.get('href', '').startswith('/nodes/')]
     assert '3 structures' in text_of(server.client.get(link).text)
     assert 'href="/actions/label?structures=few"' in page
 
     # Killed in the middle of a run: the run goes on, and the next server shows it.
-    run = server.run('generate_flakes', family='z', size='6', count='40', seed='2', name='more')
+    run = server.run('generate_flakes', family='z', size='4', count='40', seed='2', name='more')
     server.process.send_signal(signal.SIGKILL)
     server.process.wait()
     again = start()

@@ -186,3 +186,66 @@ def test_the_description_names_every_route_and_every_action(browser: Browser) ->
 
 def test_an_app_is_made_from_its_settings(settings: Settings) -> None:
     assert create_app(settings).site.settings is settings
+
+
+ODD = (
+    *('%00', '%0a', '..%2f..%2fetc%2fpasswd', '%2e%2e/%2e%2e', '%ff%fe', '%ed%a0%80', '%E2%80%AE', '%C2%85', '"%27<>'),
+    *('a' * 5000, '{{7*7}}', '%25s', 'None', '-1', '1e999', '\u0661', '..;/', '%5c..%5c', 'con', '.'),
+)
+ODD_FORMS = (
+    b'',
+    b'&&&=&',
+    b'%00=%00',
+    b'token=%ff%fe',
+    b'=%ed%a0%80',
+    b'structures=' + b'%F0%9F%98%80' * 50,
+    b'batch_size=' + b'9' * 5000,
+    b'batch_size=%D9%A1&time_limit=nan&parameters=a%3D%26b%0aa%3D%2Aa',
+    b'time_limit=1e999&wallclock=-0&mesh_spacing=inf',
+    b'parameters=' + b'a%3D' + b'%5B' * 3000,
+    b'parameters=a%3D!!python/object/apply:os.system',
+    b'structures=1&structures=2&structures=3',
+    b'structures=%00&name=%00',
+    b'name=%EF%BF%BF%C2%85&structures=2147483648',
+)
+
+
+def test_odd_addresses_are_answered_in_words(browser: Browser) -> None:
+    for route in {*READS, *CHANGES} - {'/enter'}:
+        for odd in ODD:
+            path = route
+            for parameter in ('{name}', '{path:path}', '{uuid:uuid}', '{name:path}'):
+                path = path.replace(parameter, odd)
+            if path == route:
+                continue
+            if route in READS:
+                response = browser.client.get(path)
+            else:
+                response = browser.client.post(path, headers=OURS, data={'token': browser.token})
+            assert response.status_code < 500, path[:80]
+            check_headers(response)
+
+
+def test_odd_forms_are_answered_in_words(browser: Browser) -> None:
+    kind = {'content-type': 'application/x-www-form-urlencoded'}
+    for path in ('/actions/label', '/actions/label/estimate', '/actions/import_structures', '/files'):
+        for odd in ODD_FORMS:
+            content = f'token={browser.token}&'.encode() + odd
+            response = browser.client.post(path, content=content, headers=OURS | kind)
+            assert response.status_code < 500, (path, odd[:80])
+    for kind in ('multipart/form-data', 'multipart/form-data; boundary=x', 'text/plain', 'application/json', 'x'):
+        for content in (
+            b'',
+            b'--x\r\n',
+            b'--x\r\nContent-Disposition: form-data; name="token"\r\n\r\nx\r\n--x--',
+            b'\0' * 99,
+        ):
+            response = browser.client.post('/files', content=content, headers=OURS | {'content-type': kind})
+            assert response.status_code in (400, 403), (kind, content)
+            check_headers(response)
+
+
+def test_odd_queries_are_answered_in_words(browser: Browser) -> None:
+    for query in ODD_FORMS:
+        response = browser.client.get(f'/actions/label?{query.decode()}')
+        assert response.status_code == 200, query[:80]
