@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -35,6 +36,10 @@ COUNTS = (
     ('n_features', 'feature'),
 )
 """Attributes that tell what a node holds."""
+
+KIND_KEYS = ('kind', 'engine_title', 'target')
+CONTENT = ('n_densities', *(key for key, _ in COUNTS), *KIND_KEYS)
+"""Attributes of which its content is described."""
 
 
 class ListNodes(Action):
@@ -131,8 +136,12 @@ def describe_content(node: Node) -> str:
         if node.is_finished:
             return 'finished' if node.is_finished_ok else f'failed with exit status {node.exit_status}'
         return str(node.process_state.value) if node.process_state else 'unknown'
-    attributes = node.base.attributes.all
+    return describe_attributes(node.base.attributes.all)
+
+
+def describe_attributes(attributes: Mapping[str, Any]) -> str:
+    """Return how much a data node holds, as :data:`CONTENT` of its attributes say."""
     counts = [counted(attributes['n_densities'], 'density', 'densities')] if 'n_densities' in attributes else []
     counts += [counted(attributes[key], what) for key, what in COUNTS if key in attributes]
-    what = [str(attributes[key]) for key in ('kind', 'engine_title', 'target') if attributes.get(key)]
+    what = [str(attributes[key]) for key in KIND_KEYS if attributes.get(key)]
     return ', '.join(counts + what)

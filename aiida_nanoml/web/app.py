@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -58,6 +59,7 @@ class WebApp:
             lifespan=self._lifespan,
         )
         self.routes = pages.routes
+        self._description: dict[str, Any] = {}
         self._files = StaticFiles(directory=STATIC)
         self._guarded = Guard(
             pages, settings.hosts, settings.scheme, settings.identity, settings.quota_bytes, self._refusal
@@ -90,7 +92,9 @@ class WebApp:
         return self.site.page(request, 'refused', status, message=message)
 
     async def _openapi(self, request: Request) -> Response:
-        return JSONResponse(describe(self.routes))
+        if not self._description:
+            self._description = describe(self.routes)
+        return JSONResponse(self._description)
 
     async def _static(self, request: Request) -> Response:
         return await self._files.get_response(request.path_params['path'], request.scope)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -118,24 +119,30 @@ def offered_nodes(spec: FieldSpec) -> list[tuple[str, str]]:
     """Return the newest nodes that a field takes: how it is given, and what is shown."""
     from aiida.orm import Code, Node, QueryBuilder
 
+    from aiida_nanoml.actions.list_nodes import CONTENT, describe_attributes
+
     wanted = spec.node
     assert wanted is not None  # noqa: S101
     if wanted.code:
         codes = QueryBuilder().append(Code, tag='node').order_by({'node': [{'id': 'desc'}]}).all(flat=True)
         return [(code.full_label, f'{code.full_label} (pk {code.pk})') for code in codes]
+    # Nodes themselves would be loaded with all their attributes, which takes ten times as long.
+    keys = ('process_label', 'process_state', *CONTENT)
+    shown = ['id', 'label', 'ctime', 'node_type', *(f'attributes.{key}' for key in keys)]
     query = QueryBuilder()
     if wanted.entry_points:
-        query.append(_classes(wanted.entry_points), tag='node')
+        query.append(_classes(wanted.entry_points), tag='node', project=shown)
     else:
-        query.append(Node, filters={'label': {'!==': ''}}, tag='node')
-    nodes = query.order_by({'node': [{'id': 'desc'}]}).limit(NODES_OFFERED).all(flat=True)
-    labels = [node.label for node in nodes]
+        query.append(Node, filters={'label': {'!==': ''}}, tag='node', project=shown)
+    rows = query.order_by({'node': [{'id': 'desc'}]}).limit(NODES_OFFERED).all()
+    labels = Counter(label for _, label, *_ in rows)
     found = []
-    for node in nodes:
-        link = link_to(node)
-        value = node.label if node.label and labels.count(node.label) == 1 else str(node.pk)
-        name = node.label or link.kind.removeprefix('nanoml.')
-        found.append((value, f'{name} · {link.content or link.kind} · pk {node.pk} · {link.made}'))
+    for pk, label, ctime, node_type, *values in rows:
+        attributes = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+        kind = attributes.get('process_label') or node_type.split('.')[-3]
+        content = attributes.get('process_state') or describe_attributes(attributes) or kind
+        value = label if label and labels[label] == 1 else str(pk)
+        found.append((value, f'{label or kind} · {content} · pk {pk} · {ctime.astimezone():%Y-%m-%d %H:%M}'))
     return found
 
 

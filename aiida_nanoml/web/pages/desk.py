@@ -16,7 +16,7 @@ from aiida_nanoml.web.site import Site
 
 N_RESULTS = 10
 N_RUNS = 5
-PATIENCE_S = 0.3
+PATIENCE_S = 0.1
 """Seconds that the desk waits for the profile: the first page of a server is there before AiiDA is imported."""
 
 
