@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.utils.estimator_checks import check_regressors_train, parametrize_with_checks
+from sklearn.utils.estimator_checks import check_regressors_train, estimator_checks_generator, parametrize_with_checks
 
 from aiida_nanoml.errors import DatasetError, ModelError
 from aiida_nanoml.learning.dense_network import DenseNetwork
@@ -61,6 +61,27 @@ def test_check_of_scikit_learn(estimator: Model, check: Callable[[Model], None])
     else:
         with without_compiling():
             check(estimator)
+
+
+DECIDED_BY_PRESET = {
+    'check_regressors_train',
+    'check_regressors_int',
+    'check_fit_idempotent',
+    'check_methods_sample_order_invariance',
+    'check_estimator_cloneable',
+}
+"""Checks that activation, output, scales and layers may fail; the others ask what all kinds of one class share."""
+
+
+@pytest.mark.parametrize('kind', ['correction', 'transfer'])
+def test_checks_that_a_preset_of_a_network_decides(kind: str) -> None:
+    quick = {name: SMALL[name] for name in ('epochs', 'members', 'learning_rate')}
+    estimator = make_model(kind, **quick)  # with its own layers, activations and scales
+    assert type(estimator) is DenseNetwork
+    checks = [check for _, check in estimator_checks_generator(estimator) if check.func.__name__ in DECIDED_BY_PRESET]
+    assert {check.func.__name__ for check in checks} == DECIDED_BY_PRESET
+    for check in checks:
+        test_check_of_scikit_learn(clone(estimator), check)
 
 
 @pytest.mark.parametrize('kind', ['ridge', 'fast'])
