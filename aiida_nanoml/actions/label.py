@@ -96,6 +96,10 @@ class Label(EngineFields, BatchFields, JobAction):
         return estimate_labels(structures, self.engine, self.protocol, inputs['batch_size'], n_places)
 
 
+NEWEST = 20
+"""Sets of labels that are looked at for a next step."""
+
+
 def label_names(name: str) -> dict[str, str]:
     """Return the label of each output of the labelling workflow."""
     return {'labels': name} | part_names(('densities',), name)
@@ -154,7 +158,10 @@ class LabelResult(Result):
         return {'open shell': f'{n_open}: an odd number of electrons; data sets of gaps leave such rows out'}
 
     def next_step(self) -> Step:
-        """Build a data set."""
+        """Build a data set: of what these labels could correct, where others of the structures are there."""
+        costly = _labels_to_correct(self.labels, self.structures)
+        if costly is not None:
+            return step('build_dataset', structures=[self.structures], labels=[costly], baseline=[self.labels])
         return step('build_dataset', structures=[self.structures], labels=[self.labels])
 
     def _numbers(self) -> dict[str, Any]:
@@ -174,3 +181,25 @@ class LabelResult(Result):
             return 'gap', gaps, 3
         n_atoms = np.diff(structures.offsets)[positions_of(finished.hashes, structures.hashes)]
         return 'energy_per_atom', finished.energies['energy_ev'] / n_atoms, 4
+
+
+def _labels_to_correct(cheap: LabelSetData, structures: StructureSetData) -> LabelSetData | None:
+    """Return the newest labels of density-functional theory, with a name, of all structures with cheaper labels."""
+    from aiida.orm import QueryBuilder
+
+    from aiida_nanoml.data.labels import LabelSetData
+    from aiida_nanoml.engines.base import DFT
+    from aiida_nanoml.engines.registry import ENGINES
+
+    def is_dft(engine: str) -> bool:
+        return engine in ENGINES.names() and ENGINES.load(engine).theory == DFT
+
+    if is_dft(cheap.label_source.engine):
+        return None
+    wanted = set(structures.structures.hashes.tolist())
+    query = QueryBuilder().append(LabelSetData, filters={'label': {'!==': ''}}, tag='labels')
+    for labels in query.order_by({'labels': {'id': 'desc'}}).limit(NEWEST).all(flat=True):
+        if is_dft(labels.label_source.engine) and wanted <= set(labels.get_array('hashes').tolist()):
+            found: LabelSetData = labels
+            return found
+    return None

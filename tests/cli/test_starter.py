@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from aiida import orm
 
+from aiida_nanoml.actions.label import LabelResult
 from aiida_nanoml.actions.starter import ARCHIVE, DENSITIES_ARCHIVE, GROUP
+from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.engines import get_engine
+from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.provenance.lineage import trace
 from aiida_nanoml.structures import StructureSet
 from tests.densities.recorded import recorded_density
@@ -51,6 +54,12 @@ def test_the_starter_is_imported_once_with_every_run(aiida_profile_clean, cli_js
     assert cli('starter').stdout.endswith(
         'next: aiida-nanoml dataset build starter-structures --labels starter-labels --name starter\n'
     )
+    cheaper = LabelSource('xtb', '0.8.0', 'GFN1-xTB (tblite)', 'fast', {})
+    cheap = LabelSetData(replace(labels.labels, source=cheaper), label='cheap').store()
+    build = 'dataset build starter-structures --labels'
+    assert LabelResult(process, cheap, structures).next_step().command() == f'{build} starter-labels --baseline cheap'
+    assert LabelResult(process, labels, structures).next_step().command() == f'{build} starter-labels'
+
     folder = recorded_runs('flake')['h-0000'].unpack(tmp_path)
     (run,) = cli_json('siesta', 'import', folder)['runs']
     assert (run['status'], run['uuid'] in {job.uuid for job in origin.jobs}) == ('present', True)

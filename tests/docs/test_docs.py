@@ -115,6 +115,7 @@ NOT_RUN = {
     ('docs/howto/warm_start.md', 'aiida-nanoml label flakes'): 'needs SIESTA; tests/cli replays a recorded comparison',
     ('docs/howto/studies.md', 'aiida-nanoml study selection'): 'trains hundreds of networks',
     ('docs/howto/active_learning.md', 'aiida-nanoml label flakes'): 'needs SIESTA on a cluster',
+    ('docs/howto/import_siesta.md', 'aiida-nanoml siesta import folders'): 'takes minutes; tests/cli run such commands',
     ('docs/howto/import_siesta.md', 'aiida-nanoml siesta import'): 'relies on the folders of the starter data',
     ('docs/topics/targets.md', 'aiida-nanoml dataset build'): 'needs labelled alloys; tests/cli runs such commands',
     ('docs/topics/results.md', 'aiida-nanoml study transfer'): 'needs thousands of labelled flakes',
