@@ -42,7 +42,7 @@ nitpick_ignore_regex = [
     # Other packages' objects: looking them up would need the network.
     (
         r'py:.*',
-        r'(aiida|annotated_types|ase|click|collections|keras|np|npt|numpy|orm|pathlib|pydantic|sklearn|typing)\..*',
+        r'(aiida|annotated_types|ase|click|collections|keras|np|npt|numpy|orm|pathlib|pydantic|sklearn|starlette|typing)\..*',
     ),
     # Names that stand without their module in annotations and in docstrings that a subclass inherits.
     (r'py:class', r'Annotated|Any|Callable|ClassVar|Literal|Mapping|MappingProxyType|NDArray|Path|Progress'),

@@ -30,7 +30,8 @@ class Application:
     :param title: heading of its card.
     :param sentence: what it is for.
     :param actions: names of its actions, in the order of the work.
-    :param routes: makes pages of its own, which are served below ``/applications/NAME``; none: its actions are all.
+    :param routes: makes pages of its own, which are served below ``/applications/NAME``, the first one at ``/``;
+        none: its actions are all.
     """
 
     name: str
