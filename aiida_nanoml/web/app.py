@@ -16,6 +16,7 @@ from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
+from aiida_nanoml.errors import NanomlError
 from aiida_nanoml.web.errors import PageError
 from aiida_nanoml.web.files import UserFiles
 from aiida_nanoml.web.guard import Guard
@@ -54,6 +55,7 @@ class WebApp:
             exception_handlers={
                 PageError: self._page_error,
                 HTTPException: self._http_error,
+                NanomlError: self._user_fault,
                 Exception: self._fault,
             },
             lifespan=self._lifespan,
@@ -104,6 +106,9 @@ class WebApp:
         if getattr(request.state, 'visitor', None) is None:
             return self._refusal(request, error.status, str(error))
         return self.site.page(request, 'error', error.status, missing=error.status == 404, message=str(error))
+
+    async def _user_fault(self, request: Request, error: Exception) -> Response:
+        return await self._page_error(request, PageError(500, str(error)))
 
     async def _http_error(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101

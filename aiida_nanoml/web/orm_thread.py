@@ -23,8 +23,11 @@ class OrmThread:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix='orm')
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run a function there, and wait for it without blocking other pages."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+        """Run a function there, and wait for it without blocking other pages.
+
+        :raises ActionError: the storage cannot be opened.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._executor, _with_storage, function, *arguments)
 
     def warm_up(self) -> None:
         """Import AiiDA and open the storage while nobody waits."""
@@ -35,11 +38,17 @@ class OrmThread:
         self._executor.shutdown()
 
     def _open_storage(self) -> None:
-        try:
-            from aiida_nanoml.actions.nodes import load_storage
-            from aiida_nanoml.web.database import wait_for_writers
+        from aiida_nanoml.web.database import wait_for_writers
 
-            wait_for_writers()
-            load_storage()
+        wait_for_writers()
+        try:
+            _with_storage(lambda: None)
         finally:
             self.ready = True  # or it says why not when it is asked
+
+
+def _with_storage(function: Callable[..., T], *arguments: Any) -> T:
+    from aiida_nanoml.actions.nodes import load_storage
+
+    load_storage()
+    return function(*arguments)

@@ -11,6 +11,7 @@ from aiida import orm
 from aiida.common.links import LinkType
 from plumpy import ProcessState
 
+from aiida_nanoml.actions.errors import ActionError
 from aiida_nanoml.actions.registry import action_names
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.provenance.carriers import note_submitted
@@ -281,3 +282,13 @@ def test_only_the_last_runs_are_kept(browser: Browser, monkeypatch: pytest.Monke
     assert len(runs.newest(10)) == 3
     for name in ('../x', 'x', '20260101000000-0123456789ab'):
         assert browser.client.get(f'/runs/{name}').status_code == 404
+
+
+def test_a_storage_that_cannot_be_opened_is_told(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise ActionError('the storage is of a newer version')
+
+    monkeypatch.setattr('aiida_nanoml.actions.nodes.load_storage', refuse)
+    browser.app.site.orm.ready = True
+    for path in ('/', '/processes', '/actions/label'):
+        assert 'the storage is of a newer version' in browser.get(path, status=500)
