@@ -228,7 +228,7 @@ def test_odd_addresses_are_answered_in_words(browser: Browser) -> None:
 
 def test_odd_forms_are_answered_in_words(browser: Browser) -> None:
     kind = {'content-type': 'application/x-www-form-urlencoded'}
-    for path in ('/actions/label', '/actions/label/estimate', '/actions/import_structures', '/files'):
+    for path in ('/actions/label', '/files'):
         for odd in ODD_FORMS:
             content = f'token={browser.token}&'.encode() + odd
             response = browser.client.post(path, content=content, headers=OURS | kind)
