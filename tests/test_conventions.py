@@ -56,6 +56,7 @@ def test_there_are_plugins_of_every_kind() -> None:
             'predict',
             'study',
             'siesta',
+            'program',
             'siesta_warmstart',
             'gap',
             'active',

@@ -11,11 +11,23 @@ import numpy as np
 from aiida import orm
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
-from aiida.engine import CalcJob, CalcJobProcessSpec
+from aiida.engine import CalcJob, CalcJobProcessSpec, ExitCode
 from pydantic import BaseModel
 
 from aiida_nanoml.calculations.output_names import NamedOutputs
 from aiida_nanoml.worker.schemas import ERROR_FILE, JOB_FILE, OUTPUT_FILE, REPORT_FILE
+
+RUN_FAILURES = {
+    'ERROR_OUTPUT_MISSING': (300, 'The run left no output: {reason}'),
+    'ERROR_OUTPUT_INVALID': (301, 'The output of the run cannot be read: {reason}'),
+    'ERROR_OUTPUT_TRUNCATED': (310, 'The output ends in the middle: {reason}'),
+    'ERROR_WALL_TIME': (400, 'The wall time did not suffice: {reason}'),
+    'ERROR_OUT_OF_MEMORY': (410, 'The memory did not suffice: {reason}'),
+    'ERROR_DISK_FULL': (420, 'The files could not be written: {reason}'),
+    'ERROR_NODE_FAILURE': (430, 'A machine failed during the run: {reason}'),
+    'ERROR_STOPPED': (500, 'The program stopped itself: {reason}'),
+}
+"""Exit codes of the run of a program for one structure, whatever the program: status and message."""
 
 
 class WorkerCalculation(NamedOutputs, CalcJob):
@@ -87,6 +99,23 @@ class WorkerCalculation(NamedOutputs, CalcJob):
         calcinfo.retrieve_list = [REPORT_FILE, OUTPUT_FILE, ERROR_FILE]
         calcinfo.retrieve_temporary_list = list(self._TEMPORARY_FILES)
         return calcinfo
+
+
+def define_run_failures(spec: CalcJobProcessSpec) -> None:
+    """Define the option ``recovery`` of the run of a program for one structure, and :data:`RUN_FAILURES`."""
+    spec.input(
+        'metadata.options.recovery',
+        valid_type=str,
+        required=False,
+        help='What was changed after an earlier run failed; it is stored in the message of the label.',
+    )
+    for name, (status, message) in RUN_FAILURES.items():
+        spec.exit_code(status, name, message=message)
+
+
+def run_failure(name: str) -> ExitCode:
+    """Return the exit code of one of :data:`RUN_FAILURES`, for a handler of it."""
+    return ExitCode(*RUN_FAILURES[name])
 
 
 def optional_value(inputs: Mapping[str, Any], name: str, default: Any = None) -> Any:

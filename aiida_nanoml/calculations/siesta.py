@@ -14,7 +14,7 @@ from aiida_siesta.calculations.siesta import SiestaCalculation as AiidaSiestaCal
 from aiida_siesta.calculations.siesta import validate_inputs as validate_siesta_inputs
 from aiida_siesta.utils.tkdict import FDFDict
 
-from aiida_nanoml.calculations.base import optional_value, validate_code
+from aiida_nanoml.calculations.base import define_run_failures, optional_value, validate_code
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.engines.pseudopotentials import PseudopotentialHeader, read_header
@@ -64,12 +64,6 @@ class SiestaCalculation(AiidaSiestaCalculation):  # type: ignore[misc]
             help='Densities, one of them of this structure in this box, to begin the self-consistency with in place of '
             'free atoms; SIESTA must be built with NetCDF.',
         )
-        spec.input(
-            'metadata.options.recovery',
-            valid_type=str,
-            required=False,
-            help='What was changed after an earlier run failed; it is stored in the message of the label.',
-        )
         options = spec.inputs['metadata']['options']
         options['parser_name'].default = 'nanoml.siesta'
         options['max_wallclock_seconds'].default = 3600  # aiida-siesta writes it into the input, and requires it
@@ -81,14 +75,7 @@ class SiestaCalculation(AiidaSiestaCalculation):  # type: ignore[misc]
             required=False,
             help='The label of the structure in one row, with levels, forces and stress; also that of a failed run.',
         )
-        spec.exit_code(300, 'ERROR_OUTPUT_MISSING', message='The run left no output: {reason}')
-        spec.exit_code(301, 'ERROR_OUTPUT_INVALID', message='The output of the run cannot be read: {reason}')
-        spec.exit_code(310, 'ERROR_OUTPUT_TRUNCATED', message='The output ends in the middle: {reason}')
-        spec.exit_code(400, 'ERROR_WALL_TIME', message='The wall time did not suffice: {reason}')
-        spec.exit_code(410, 'ERROR_OUT_OF_MEMORY', message='The memory did not suffice: {reason}')
-        spec.exit_code(420, 'ERROR_DISK_FULL', message='The files could not be written: {reason}')
-        spec.exit_code(430, 'ERROR_NODE_FAILURE', message='A machine failed during the run: {reason}')
-        spec.exit_code(500, 'ERROR_STOPPED', message='SIESTA stopped itself: {reason}')
+        define_run_failures(spec)
         spec.exit_code(510, 'ERROR_PSEUDOPOTENTIAL', message='A pseudopotential cannot be used: {reason}')
         spec.exit_code(520, 'ERROR_BASIS', message='The basis cannot be made: {reason}')
         spec.exit_code(530, 'ERROR_START', message='The density to begin with was not used: {reason}')

@@ -240,7 +240,8 @@ class Engine(ABC):
     :mod:`~aiida_nanoml.engines.pseudopotentials` reads; empty: the engine takes no files."""
 
     single_run: ClassVar[str] = ''
-    """Entry point of the workflow that computes one structure in a process of its own; empty: there is none."""
+    """Entry point of the workflow that computes one structure in a process of its own; empty: there is none. An engine
+    that runs a program can have ``nanoml.program``."""
 
     url: ClassVar[str] = ''
     """Home page of the code."""

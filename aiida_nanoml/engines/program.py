@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 FOLDER_VARIABLE = 'NANOML_PROGRAM_FOLDER'
 """Environment variable with the folder where a program works, so that a later worker can end a stray one."""
 
+THREAD_VARIABLES = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')
+"""Environment variables with the number of threads of a program."""
+
+WALL_TIME_SHARE = 0.9
+"""Share of its wall time after which a program that can stop itself does so."""
+
 PROBE_S = 60.0
 """A program says its version at once; one that takes longer (seconds) is another program."""
 
@@ -108,6 +114,14 @@ class ProgramEngine(Engine):
     probe: ClassVar[tuple[str, ...]] = ()
     """Arguments with which the program says its version; its standard input is empty then."""
 
+    results: ClassVar[tuple[str, ...]] = ()
+    """What :meth:`read` reads beside standard output and standard error, relative to the folder; a run in a process of
+    its own brings it back."""
+
+    restart: ClassVar[Mapping[str, str]] = {}
+    """What a run that ended by itself leaves for another run of the same structure to begin with, by name or pattern,
+    and where that run wants it; empty: every run begins with free atoms."""
+
     Runtime: ClassVar[type[ProgramRuntime]]
 
     runtime: ProgramRuntime
@@ -143,6 +157,20 @@ class ProgramEngine(Engine):
         :param structure: it passed :meth:`check`.
         """
 
+    def files_alone(
+        self, structure: Structure, *, wall_time_s: float | None = None, continued: bool = False
+    ) -> dict[str, str]:
+        """Return the text of each file of a run in a process of its own, which can be continued.
+
+        The label is that of :meth:`files`.
+
+        :param structure: it passed :meth:`check`.
+        :param wall_time_s: seconds after which the machine ends the run; a program that can stops itself before, and
+            leaves what another run begins with. None: never.
+        :param continued: whether what :attr:`restart` names lies in the folder.
+        """
+        return self.files(structure)
+
     def arguments(self) -> list[str]:
         """Return what follows the program on the command line."""
         return []
@@ -163,6 +191,35 @@ class ProgramEngine(Engine):
 
         :param output: its standard output for :attr:`probe`.
         """
+
+    def version_of_run(self, folder: Path) -> str | None:
+        """Return the version of the program that made a run, as :meth:`version_in_use` does; None if it did not say it.
+
+        :param folder: as of :meth:`read`.
+        """
+        return self.read_version(read_file(folder / OUTPUT_FILE) or '')
+
+    def residuals(self, folder: Path) -> list[float]:
+        """Return how far each iteration of the last self-consistency cycle was from its end, in any unit.
+
+        :param folder: as of :meth:`read`.
+        :returns: empty where the program does not say it.
+        """
+        return []
+
+    def can_be_continued(self, folder: Path) -> bool:
+        """Return whether a run that gave no label ended by itself, and left what :attr:`restart` names.
+
+        :param folder: as of :meth:`read`.
+        """
+        return False
+
+    def steadier(self) -> dict[str, Any]:
+        """Return parameters that make a self-consistency cycle that oscillates steadier, and change nothing else.
+
+        :returns: empty if there are none, or if this instance has them already.
+        """
+        return {}
 
     @classmethod
     def missing(cls, runtime: Mapping[str, Any] | None = None) -> str | None:
@@ -284,8 +341,7 @@ class ProgramEngine(Engine):
 
     @property
     def _environment(self) -> dict[str, str]:
-        threads = str(self.threads)
-        return os.environ | dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'), threads)
+        return os.environ | dict.fromkeys(THREAD_VARIABLES, str(self.threads))
 
     @contextmanager
     def _folder(self, structure: Structure) -> Iterator[Path]:

@@ -108,6 +108,12 @@ class RunText:
         return None if found is None else self.number(found[1], found.start(1), what, largest)
 
 
+def positive_numbers(pattern: re.Pattern[str], text: str) -> list[float]:
+    """Return the numbers above 0 among what the group of a pattern finds."""
+    values = (fortran_number(found[1]) for found in pattern.finditer(text))
+    return [value for value in values if value is not None and value > 0]
+
+
 def last_match(pattern: str, text: str) -> re.Match[str] | None:
     """Return the last match of a pattern in a text; ``^`` and ``$`` are the ends of a line."""
     literal = _literal_beginning(pattern)

@@ -1,4 +1,4 @@
-"""Base class of the parsers of worker jobs, which read a report and arrays."""
+"""Base class of the parsers of worker jobs, which read a report and arrays; what a scheduler knows of failures."""
 
 from __future__ import annotations
 
@@ -8,16 +8,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from aiida.engine import ExitCode
+from aiida.engine import CalcJob, ExitCode
 from aiida.orm import XyData
 from aiida.parsers import Parser
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from aiida_nanoml.data.prediction import BASELINE, PREDICTED
+from aiida_nanoml.errors import FailureCode
 from aiida_nanoml.learning.dataset import COMPANION_VALUE
 from aiida_nanoml.worker.files import read_arrays
 from aiida_nanoml.worker.schemas import ERROR_FILE, REPORT_FILE, RESULTS_FILE, Report
+
+SCHEDULER_FAILURES = {
+    CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_MEMORY.status: (
+        FailureCode.OUT_OF_MEMORY,
+        'the scheduler ended the job because it took more memory than it asked for',
+    ),
+    CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_WALLTIME.status: (
+        FailureCode.WALL_TIME,
+        'the scheduler ended the job at the end of its wall time',
+    ),
+    CalcJob.exit_codes.ERROR_SCHEDULER_NODE_FAILURE.status: (
+        FailureCode.NODE_FAILURE,
+        'the scheduler reports a node failure',
+    ),
+}
+"""What the scheduler knows better than an output that just ends."""
 
 
 class WorkerParser(Parser):

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiida import orm
 from aiida.common.links import LinkType
-from aiida.engine import CalcJob, ExitCode
+from aiida.engine import ExitCode
 from aiida_siesta.parsers.siesta import SiestaParser as AiidaSiestaParser
 
 from aiida_nanoml.calculations.siesta import structure_of_inputs
@@ -19,6 +19,7 @@ from aiida_nanoml.engines.siesta.fdf import read_fdf
 from aiida_nanoml.engines.siesta.fdf_recognition import match_protocol, read_parameters
 from aiida_nanoml.engines.siesta.output import Run, find_start_failure, read_run, read_version
 from aiida_nanoml.errors import EngineError, EvaluationError, FailureCode, StructureError
+from aiida_nanoml.parsers.base import SCHEDULER_FAILURES
 from aiida_nanoml.structures import StructureSet
 from aiida_nanoml.worker.labelled_rows import LabelledRow, tabulate
 
@@ -36,22 +37,6 @@ EXIT_CODES = {
     FailureCode.NODE_FAILURE: 'ERROR_NODE_FAILURE',
 }
 """Exit code for each failure that the output shows."""
-
-SCHEDULER_FAILURES = {
-    CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_MEMORY.status: (
-        FailureCode.OUT_OF_MEMORY,
-        'the scheduler ended the job because it took more memory than it asked for',
-    ),
-    CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_WALLTIME.status: (
-        FailureCode.WALL_TIME,
-        'the scheduler ended the job at the end of its wall time',
-    ),
-    CalcJob.exit_codes.ERROR_SCHEDULER_NODE_FAILURE.status: (
-        FailureCode.NODE_FAILURE,
-        'the scheduler reports a node failure',
-    ),
-}
-"""What the scheduler knows better than an output that just ends."""
 
 
 class SiestaParser(AiidaSiestaParser):  # type: ignore[misc]

@@ -19,10 +19,11 @@ OURS = 'aiida.calculations:nanoml.'
 
 LABEL_JOB = 'aiida.calculations:nanoml.label'
 SINGLE_RUN = 'aiida.calculations:nanoml.siesta'
+PROGRAM_RUN = 'aiida.calculations:nanoml.program'
 RUN_IMPORT = 'aiida.calculations:nanoml.import_siesta_runs'
 PROGRAM_RUN_IMPORT = 'aiida.calculations:nanoml.import_runs'
 DENSITY_IMPORT = 'aiida.calculations:nanoml.import_siesta_densities'
-LABEL_JOBS = (LABEL_JOB, SINGLE_RUN, RUN_IMPORT, PROGRAM_RUN_IMPORT, DENSITY_IMPORT)
+LABEL_JOBS = (LABEL_JOB, SINGLE_RUN, PROGRAM_RUN, RUN_IMPORT, PROGRAM_RUN_IMPORT, DENSITY_IMPORT)
 TRAIN_JOB = 'aiida.calculations:nanoml.train'
 STUDY_JOB = 'aiida.calculations:nanoml.study'
 PREDICT_JOB = 'aiida.calculations:nanoml.predict'

@@ -53,6 +53,7 @@ _NOT_DRAWN = ('core.dict', 'core.str', 'core.int', 'core.float', 'core.bool', 'c
 
 _NAMES = {
     'SiestaCalculation': 'SIESTA run',
+    'ProgramCalculation': 'run of a program',
     'LabelCalculation': 'labelling job',
     'TrainCalculation': 'training',
     'PredictCalculation': 'prediction job',

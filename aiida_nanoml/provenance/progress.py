@@ -22,6 +22,7 @@ STEPS = {
     'DensityTrainCalculation': 'training',
     'DensityPredictCalculation': 'predicting densities',
     'SiestaCalculation': 'single runs',
+    'ProgramCalculation': 'single runs',
 }
 UNITS = {
     LABELLING: 'structures',

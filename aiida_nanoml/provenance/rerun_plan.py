@@ -24,6 +24,7 @@ from aiida_nanoml.provenance.origins import (
     LABELS,
     OURS,
     POTENTIALS,
+    PROGRAM_RUN,
     SINGLE_RUN,
     STRUCTURES,
 )
@@ -169,6 +170,8 @@ def _obstacle(graph: ProvenanceGraph, process: int) -> str | None:
         return f'{node.type} is no calculation of aiida-nanoml'
     if node.process_type == SINGLE_RUN:
         return 'runs of SIESTA are never repeated'
+    if node.process_type == PROGRAM_RUN:
+        return 'runs of programs are never repeated'
     if node.process_type == LABEL_JOB and 'engine_code' in inputs:
         program = graph.nodes[inputs['engine_code']].label
         return f'runs of programs such as SIESTA are never repeated, and the labels come from the code {program}'

@@ -310,6 +310,7 @@ class LabelWorkChain(RollingWorkChain):
         builder = workflow.get_builder_from_protocol(
             self.inputs.engine_code,
             orm.load_node(self.ctx.placed[row]),
+            engine=self.inputs.engine.value,
             pseudos=dict(self.inputs.pseudos),
             protocol=self.inputs.protocol.value,
             overrides=optional_value(self.inputs, 'parameters', {}),

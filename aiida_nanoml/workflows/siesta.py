@@ -22,6 +22,7 @@ from aiida_nanoml.engines.siesta.engine import SiestaEngine
 from aiida_nanoml.engines.siesta.fdf import Fdf
 from aiida_nanoml.engines.siesta.parameters import SIESTA_DEFAULTS
 from aiida_nanoml.errors import EngineError, NanomlError
+from aiida_nanoml.workflows.recovery import CAREFUL_TEMPERATURE_K, GROWTH, LARGEST_GROWTH, RecoveringWorkChain
 
 CAREFUL_WEIGHT = 0.05
 """Mixing weight of the first cure for a self-consistency that oscillates."""
@@ -29,33 +30,17 @@ CAREFUL_WEIGHT = 0.05
 CAREFUL_HISTORY = 8
 """Pulay history of this cure."""
 
-CAREFUL_TEMPERATURE_K = 300.0
-"""Electronic temperature of the second cure for a self-consistency that oscillates."""
-
 USUAL_ENERGY_SHIFT_RY = 0.02
 """SIESTA's default energy shift: orbitals of a smaller one can be too wide to be polarized."""
 
 SPLIT_NORM_STEP = 0.001
 """How much the split norm exceeds the least possible one."""
 
-GROWTH = 2
-"""Factor by which wall time, memory and iterations are increased."""
-
-LARGEST_GROWTH = 4
-"""Largest factor by which they exceed the requested values."""
-
-REPEATS = {'ERROR_NODE_FAILURE': 2, 'ERROR_OUTPUT_TRUNCATED': 1, 'ERROR_OUTPUT_MISSING': 1, 'ERROR_OUTPUT_INVALID': 1}
-"""How often the same run is submitted again, by exit code of a failure of the machine."""
-
 _CODES = SiestaCalculation.exit_codes
 
 
-class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
-    """Run SIESTA for one structure, and again with a cure if there is one for its failure.
-
-    Every cure is bounded, and changes only what it reports. The message of the label states the changes; its source is
-    the requested one.
-    """
+class SiestaWorkChain(RecoveringWorkChain, SiestaBaseWorkChain):  # type: ignore[misc]
+    """Run SIESTA for one structure, and again with a cure if there is one for its failure."""
 
     _process_class = SiestaCalculation
     _proc_exit_cod = SiestaCalculation.exit_codes
@@ -70,13 +55,7 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         spec.inputs['options'].help = 'Options of each run: resources, wall time (needed), queue, …'
         spec.inputs['pseudo_family'].help = 'Label of the family that has the pseudopotentials, in place of `pseudos`.'
         spec.inputs.validator = validate_inputs
-        spec.exit_code(411, 'ERROR_WALL_TIME_EXHAUSTED', message='Not finished in the longest wall time: {reason}')
-        spec.exit_code(412, 'ERROR_MEMORY_EXHAUSTED', message='Not finished with the most memory: {reason}')
-        spec.exit_code(413, 'ERROR_DISK_FULL', message='The files could not be written: {reason}')
-        spec.exit_code(414, 'ERROR_MACHINE_FAILED', message='The machine failed repeatedly: {reason}')
-        spec.exit_code(510, 'ERROR_SCF_NOT_CONVERGED', message='No self-consistency after all cures: {reason}')
         spec.exit_code(511, 'ERROR_BASIS_REFUSED', message='SIESTA cannot make the basis: {reason}')
-        spec.exit_code(512, 'ERROR_RUN_REFUSED', message='SIESTA refused the run: {reason}')
 
     @classmethod
     def get_builder_from_protocol(
@@ -89,6 +68,7 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         overrides: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         start: DensitySetData | None = None,
+        engine: str = SiestaEngine.name,
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol of the engine ``siesta``.
 
@@ -100,12 +80,16 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         :param overrides: parameters of the engine that replace those of the protocol.
         :param options: options of each run; without any, one process and one hour.
         :param start: densities to begin with; one of them belongs to the structure.
-        :raises EngineError: unknown protocol or parameter, or a pseudopotential that the family does not have.
+        :param engine: registered name of the engine, which is ``siesta``.
+        :raises EngineError: another engine, unknown protocol or parameter, or a pseudopotential that the family does
+            not have.
         """
         from aiida_nanoml.calculations.functions.siesta import structure_of_node
         from aiida_nanoml.engines.siesta.fdf_writing import to_keywords
         from aiida_nanoml.engines.siesta.k_points import monkhorst_pack_mesh
 
+        if engine != SiestaEngine.name:
+            raise EngineError(f'the workflow nanoml.siesta runs the engine {SiestaEngine.name}, not {engine}')
         settings = SiestaEngine.parameters(protocol, overrides)
         general, basis = to_keywords(settings)
         found = structure_of_node(structure)
@@ -136,22 +120,11 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         return builder
 
     def prepare_inputs(self) -> None:
-        """Prepare the inputs of the first run, and initialise ``ctx.changes`` and ``ctx.repeats`` of the cures."""
+        """Prepare the inputs of the first run."""
         super().prepare_inputs()
         for name in ('source', 'start'):
             if name in self.inputs:
                 self.ctx.inputs[name] = self.inputs[name]
-        self.ctx.changes = {}
-        self.ctx.repeats = {}
-
-    def inspect_process(self) -> ExitCode | None:
-        """Inspect the last run; if no cure is left, output its label, which states the reason."""
-        result = super().inspect_process()
-        if isinstance(result, ExitCode) and result.status:
-            node = self.ctx.children[self.ctx.iteration - 1]
-            if 'labels' in node.outputs:
-                self.out('labels', node.outputs.labels)
-        return result
 
     def postprocess(self) -> None:
         """Output the basis orbitals, if requested."""
@@ -172,7 +145,7 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         residuals = scf_residuals(read_output(node))
         if len(residuals) > 1 and residuals[-1] == min(residuals) and limit * GROWTH <= asked * LARGEST_GROWTH:
             settings['max-scf-iterations'] = limit * GROWTH
-            return self._cure(
+            return self._change(
                 node,
                 'SCF still converging',
                 {'iterations': f'{limit * GROWTH}, going on from the density matrix'},
@@ -192,11 +165,11 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
                 'mixing weight': f'{settings["scf-mixer-weight"]:g}',
                 'Pulay history': f'{settings["scf-mixer-history"]}',
             }
-            return self._cure(node, 'SCF oscillates', changes, parameters=settings, continued=False)
+            return self._change(node, 'SCF oscillates', changes, parameters=settings, continued=False)
         if temperature_kelvin(settings) < CAREFUL_TEMPERATURE_K:
             settings['electronic-temperature'] = f'{CAREFUL_TEMPERATURE_K:g} K'
             changes = {'electronic temperature': f'{CAREFUL_TEMPERATURE_K:g} K'}
-            return self._cure(node, 'SCF oscillates', changes, parameters=settings, continued=False)
+            return self._change(node, 'SCF oscillates', changes, parameters=settings, continued=False)
         return self._give_up(self.exit_codes.ERROR_SCF_NOT_CONVERGED, node)
 
     @process_handler(priority=70, exit_codes=_CODES.GEOM_NOT_CONV)
@@ -204,7 +177,7 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         """Continue the relaxation from where it ended."""
         if 'output_structure' in node.outputs:
             self.ctx.inputs['structure'] = node.outputs.output_structure
-        return self._cure(node, 'geometry not relaxed', {'relaxation': 'continued'}, continued=True)
+        return self._change(node, 'geometry not relaxed', {'relaxation': 'continued'}, continued=True)
 
     @process_handler(priority=90, exit_codes=_CODES.SPLIT_NORM)
     def handle_error_split_norm(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
@@ -219,7 +192,7 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
             changes = {'split tail norm': 'on'}
         else:
             return self._give_up(self.exit_codes.ERROR_BASIS_REFUSED, node)
-        return self._cure(node, 'split norm too small', changes, basis=basis)
+        return self._change(node, 'split norm too small', changes, basis=basis)
 
     @process_handler(priority=89, exit_codes=_CODES.BASIS_POLARIZ)
     def handle_error_basis_pol(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
@@ -230,57 +203,22 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
             return self._give_up(self.exit_codes.ERROR_BASIS_REFUSED, node)
         basis['pao-energy-shift'] = f'{USUAL_ENERGY_SHIFT_RY:g} Ry'
         changes = {'energy shift': f'{USUAL_ENERGY_SHIFT_RY:g} Ry'}
-        return self._cure(node, 'orbitals too wide to be polarized', changes, basis=basis)
+        return self._change(node, 'orbitals too wide to be polarized', changes, basis=basis)
 
     @process_handler(priority=60, exit_codes=_CODES.ERROR_WALL_TIME)
     def handle_wall_time(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
         """Double the wall time, up to a limit, and continue from the density matrix if there is one."""
-        options = self.ctx.inputs['metadata']['options']
-        longer = options['max_wallclock_seconds'] * GROWTH
-        if longer > LARGEST_GROWTH * self.inputs.options['max_wallclock_seconds']:
+        longer = self._longer_wall_time()
+        if longer is None:
             return self._give_up(self.exit_codes.ERROR_WALL_TIME_EXHAUSTED, node)
-        options['max_wallclock_seconds'] = longer
         continued = len(scf_residuals(read_output(node))) > 1
         changes = {'wall time': f'{longer} s' + (', going on from the density matrix' if continued else '')}
-        return self._cure(node, 'wall time exceeded', changes, continued=continued or None)
+        return self._change(node, 'wall time exceeded', changes, continued=continued or None)
 
-    @process_handler(priority=60, exit_codes=_CODES.ERROR_OUT_OF_MEMORY)
-    def handle_out_of_memory(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        """Double the memory, up to a limit; if it is not limited, put fewer tasks on a machine."""
-        options = self.ctx.inputs['metadata']['options']
-        resources = options.get('resources', {})
-        tasks = int(resources.get('num_mpiprocs_per_machine') or 1)
-        if options.get('max_memory_kb'):
-            more = options['max_memory_kb'] * GROWTH
-            if more > LARGEST_GROWTH * self.inputs.options['max_memory_kb']:
-                return self._give_up(self.exit_codes.ERROR_MEMORY_EXHAUSTED, node)
-            options['max_memory_kb'] = more
-            changes = {'memory': f'{more} kB'}
-        elif tasks % GROWTH == 0 and 'num_machines' in resources:
-            machines = int(resources['num_machines']) * GROWTH
-            if machines > LARGEST_GROWTH * int(self.inputs.options['resources']['num_machines']):
-                return self._give_up(self.exit_codes.ERROR_MEMORY_EXHAUSTED, node)
-            spread = {'num_machines': machines, 'num_mpiprocs_per_machine': tasks // GROWTH}
-            options['resources'] = {k: v for k, v in resources.items() if k != 'tot_num_mpiprocs'} | spread
-            changes = {'resources': f'{machines} machines with {tasks // GROWTH} tasks each'}
-        else:
-            return self._give_up(self.exit_codes.ERROR_MEMORY_EXHAUSTED, node)
-        return self._cure(node, 'out of memory', changes)
-
-    @process_handler(priority=60, exit_codes=_CODES.ERROR_DISK_FULL)
-    def handle_disk_full(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        """Stop: the same run would fill the same disk."""
-        return self._give_up(self.exit_codes.ERROR_DISK_FULL, node)
-
-    @process_handler(priority=50, exit_codes=[_CODES[name] for name in REPEATS] + [_CODES.UNEXPECTED_TERMINATION])
-    def handle_machine_failure(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        """Submit the same run again after a failure of the machine."""
-        label = next(name for name, code in _CODES.items() if code.status == node.exit_status)
-        self.ctx.repeats[label] = self.ctx.repeats.get(label, 0) + 1
-        if self.ctx.repeats[label] > REPEATS.get(label, 1):
-            return self._give_up(self.exit_codes.ERROR_MACHINE_FAILED, node)
-        what = 'the failure of a machine' if label == 'ERROR_NODE_FAILURE' else 'an output that ended in the middle'
-        return self._cure(node, what, {'run again': f'after {what}'})
+    @process_handler(priority=50, exit_codes=_CODES.UNEXPECTED_TERMINATION)
+    def handle_unexpected_termination(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Submit the same run again, once."""
+        return self._run_again(node, 'UNEXPECTED_TERMINATION', 1)
 
     @process_handler(
         priority=40,
@@ -292,7 +230,7 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         code = self.exit_codes.ERROR_BASIS_REFUSED if refused else self.exit_codes.ERROR_RUN_REFUSED
         return self._give_up(code, node)
 
-    def _cure(
+    def _change(
         self,
         node: orm.CalcJobNode,
         what: str,
@@ -321,18 +259,13 @@ class SiestaWorkChain(SiestaBaseWorkChain):  # type: ignore[misc]
         if continued is not None:
             # The given density is not used again: it led nowhere, or would replace the density matrix.
             self.ctx.inputs.pop('start', None)
-        self.ctx.changes = self.ctx.changes | dict(changes)
-        text = ', '.join(f'{name} {value}' for name, value in self.ctx.changes.items())
-        self.ctx.inputs['metadata']['options']['recovery'] = text
-        new = ', '.join(f'{name} {value}' for name, value in changes.items())
-        self.report(f'{node.process_label}<{node.pk}>: {what}; next: {new}')
-        return ProcessHandlerReport(True)
+        return self._cure(node, what, changes)
 
     def _give_up(self, code: ExitCode, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        """End the workchain; the reason is the message of the label, which states the cures that were tried, too."""
-        tried = str(node.outputs.labels.labels.messages[0]) if 'labels' in node.outputs else ''
-        reason = node.exit_message if node.exit_status == _CODES.ERROR_START.status else tried or node.exit_message
-        return ProcessHandlerReport(True, code.format(reason=reason))
+        """End the workchain; a density that was not used is a reason that the label does not state."""
+        if node.exit_status == _CODES.ERROR_START.status:
+            return ProcessHandlerReport(True, code.format(reason=node.exit_message))
+        return super()._give_up(code, node)
 
 
 def read_output(node: orm.CalcJobNode) -> str:

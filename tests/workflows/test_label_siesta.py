@@ -13,6 +13,7 @@ from aiida.plugins import WorkflowFactory
 
 from aiida_nanoml.calculations.pseudopotentials import install_family
 from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.engines.registry import get_engine
 from aiida_nanoml.errors import EngineError
 from aiida_nanoml.provenance.campaign import campaign_status
 from aiida_nanoml.provenance.lineage import trace
@@ -115,7 +116,9 @@ def test_a_row_that_fails_in_a_batch_is_recovered_in_a_single_run(label) -> None
     assert around + 5 * 3000 // 50 + recovery * 3000 // 100 <= 1000
 
 
-def test_the_program_alone_names_the_computer(code, siesta_code, siesta_pseudos, aiida_profile, tmp_path) -> None:
+def test_the_program_alone_names_the_computer(
+    code, siesta_code, siesta_pseudos, aiida_profile, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The worker beside it runs batches; where there is none, each structure has a run of its own."""
     install_family()
     structures = StructureSetData(isolated(recorded_runs('flake')['h-0000'])).store()
@@ -137,6 +140,7 @@ def test_the_program_alone_names_the_computer(code, siesta_code, siesta_pseudos,
     assert builder.engine_code.uuid == program.uuid
     assert builder.code is None
     assert builder.mode.value == 'single'
+    monkeypatch.setattr(get_engine('cp2k'), 'single_run', '')
     with pytest.raises(EngineError, match='cp2k is run by nanoml-worker, and no code of that name is on elsewhere'):
         LabelWorkChain.get_builder_from_protocol(program, structures, engine='cp2k', protocol='fast')
 

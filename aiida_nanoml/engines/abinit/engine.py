@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -16,6 +17,8 @@ from aiida_nanoml.engines.abinit.output import (
     count_electrons,
     read_data_sets,
     read_label,
+    read_residuals,
+    read_version,
 )
 from aiida_nanoml.engines.abinit.parameters import AbinitParameters
 from aiida_nanoml.engines.abinit.run_levels import join_levels
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
 INPUT = 'aiida.abi'
 MAIN_OUTPUT = 'aiida.abo'
 LEVELS, LEVELS_NETCDF = 'aiidao_EIG', 'aiidao_EIG.nc'
+
+STEADY_DIEMIX = '0.2'
+"""Share of the preconditioned residual in a step with which a self-consistency that oscillates is tried again."""
 
 FULL_BYTES = 1 << 16
 """A disk with less room is full."""
@@ -64,6 +70,9 @@ class AbinitEngine(ProgramEngine):
     periodic = True
     box_dependent = True
     pseudopotential_formats = ('psp8',)
+    single_run = 'nanoml.program'
+    results = (MAIN_OUTPUT, LEVELS, LEVELS_NETCDF)
+    restart: ClassVar[Mapping[str, str]] = {'aiidao_DEN': 'aiidai_DEN'}
     input_file = ''
     probe = ('--version',)
     # The mesh lies otherwise in a molecule that moves, and the number of plane waves
@@ -131,6 +140,25 @@ class AbinitEngine(ProgramEngine):
                 )
             charges[ATOMIC_NUMBERS[header.element]] = header.valence_charge
         return {INPUT: write_input(structure, self.settings, charges)}
+
+    def files_alone(
+        self, structure: Structure, *, wall_time_s: float | None = None, continued: bool = False
+    ) -> dict[str, str]:
+        """Return the input, with a density that is kept, and the density to begin with."""
+        text = self.files(structure)[INPUT].replace('\nprtden 0\n', '\nprtden 1\n')
+        return {INPUT: text + ('irdden 1\n' if continued else '')}
+
+    def version_of_run(self, folder: Path) -> str | None:
+        """Return the version in the head of the main output."""
+        return read_version(read_file(folder / MAIN_OUTPUT) or '')
+
+    def residuals(self, folder: Path) -> list[float]:
+        """Return the squared residual of the potential of each iteration."""
+        return read_residuals(read_file(folder / MAIN_OUTPUT) or '')
+
+    def steadier(self) -> dict[str, Any]:
+        """Return small steps."""
+        return {} if 'diemix' in self.settings.extra else {'extra': self.settings.extra | {'diemix': STEADY_DIEMIX}}
 
     def read(self, folder: Path, structure: Structure) -> Label:
         """Read energy, levels, forces and stress."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from aiida_nanoml.engines.abinit.levels import PRINTED_HARTREE, Levels
 from aiida_nanoml.engines.abinit.variables import AFTER, BEFORE, Variables, read_echo
 from aiida_nanoml.engines.base import Label, edges_at_fermi
-from aiida_nanoml.engines.run_text import RunText
+from aiida_nanoml.engines.run_text import RunText, positive_numbers
 from aiida_nanoml.errors import EvaluationError, FailureCode
 from aiida_nanoml.units import BOHR_ANG, HARTREE_EV
 
@@ -31,7 +31,8 @@ _STRESS_GPA = 29421.02
 _VERSION = re.compile(r'^[.-]Version {1,3}(\d{1,2}\.\S{1,30}) {1,3}of ABINIT', re.MULTILINE)
 _SECTION = re.compile(r'^== DATASET {1,5}(\d{1,5}) =+|^== END DATASET\(S\) =+', re.MULTILINE)
 _STEP = re.compile(r'^ ETOT {0,5}(\d{1,5}|\*{1,5}) {1,4}(\S{1,40})', re.MULTILINE)
-_RESIDUAL = re.compile(r'^ ETOT.{5,8} {1,4}\S{1,40} {1,8}\S{1,30} {1,8}(\S{1,30})', re.MULTILINE)
+_RESIDUAL = re.compile(r'^ ETOT {0,5}\S{1,5}(?: {1,8}\S{1,40}){2} {1,8}(\S{1,30})', re.MULTILINE)
+_SCF_RESIDUAL = re.compile(r'^ ETOT {0,5}\S{1,5}(?: {1,8}\S{1,40}){3} {1,8}(\S{1,30})', re.MULTILINE)
 _CONVERGED = re.compile(r'^ At SCF step {1,6}(\d{1,6})', re.MULTILINE)
 _UNCONVERGED = re.compile(r'was not enough SCF cycles to converge')
 _TOTAL = re.compile(r'^total_energy {1,20}: {0,5}(\S{1,40})|^ {0,9}>{3,12} Etotal {0,3}= {0,5}(\S{1,40})', re.MULTILINE)
@@ -117,6 +118,11 @@ def read_version(output: str) -> str | None:
     """Return the version in the head of a main output or a log; None if ABINIT did not write it."""
     found = _VERSION.search(output[: 1 << 16])
     return found[1] if found else None
+
+
+def read_residuals(output: str) -> list[float]:
+    """Return the squared residual of the potential, or of the density, of each iteration in a main output or a log."""
+    return positive_numbers(_SCF_RESIDUAL, output)
 
 
 def read_data_sets(output: RunText) -> list[DataSet]:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from aiida_nanoml.engines.base import DFT, Label, Tolerances
-from aiida_nanoml.engines.cp2k.input_writing import FORCES_FILE, LEVELS_FILE, STRESS_FILE, k_points, write_input
+from aiida_nanoml.engines.cp2k.input_writing import (
+    FORCES_FILE,
+    LEVELS_FILE,
+    PROJECT,
+    STRESS_FILE,
+    k_points,
+    write_input,
+)
 from aiida_nanoml.engines.cp2k.labels import make_label
 from aiida_nanoml.engines.cp2k.levels import check_levels, join_tables, read_tables
 from aiida_nanoml.engines.cp2k.output import (
@@ -20,8 +28,10 @@ from aiida_nanoml.engines.cp2k.output import (
     read_energy,
     read_forces,
     read_iterations,
+    read_scf_changes,
     read_stress,
     read_version,
+    stopped_in_time,
 )
 from aiida_nanoml.engines.cp2k.parameters import CUSTOM, Cp2kParameters
 from aiida_nanoml.engines.program import ERROR_FILE, OUTPUT_FILE, ProgramEngine, ProgramRuntime, read_file
@@ -29,6 +39,10 @@ from aiida_nanoml.errors import EvaluationError, FailureCode
 
 if TYPE_CHECKING:
     from aiida_nanoml.structures import Structure
+
+
+STEADY_WEIGHT = 0.1
+"""Mixing weight with which a self-consistency that oscillates is tried again."""
 
 
 class Cp2kEngine(ProgramEngine):
@@ -52,6 +66,9 @@ class Cp2kEngine(ProgramEngine):
     periodic = True
     box_dependent = True
     pseudopotential_formats = ()
+    single_run = 'nanoml.program'
+    results = (LEVELS_FILE, FORCES_FILE, STRESS_FILE)
+    restart: ClassVar[Mapping[str, str]] = {f'{PROJECT}-RESTART.*': './'}
     heaviest = 86  # radon: the sets of pseudopotentials end with it
     input_file = ''
     probe = ('--version',)
@@ -91,6 +108,26 @@ class Cp2kEngine(ProgramEngine):
     def arguments(self) -> list[str]:
         """Return what follows the program on the command line."""
         return ['-i', 'aiida.inp']
+
+    def files_alone(
+        self, structure: Structure, *, wall_time_s: float | None = None, continued: bool = False
+    ) -> dict[str, str]:
+        """Return the input, with the time after which CP2K stops itself, and orbitals that are kept or begun with."""
+        return {
+            'aiida.inp': write_input(structure, self.settings, wall_time_s, keeps_orbitals=True, continued=continued)
+        }
+
+    def residuals(self, folder: Path) -> list[float]:
+        """Return the change of the density matrix in each iteration."""
+        return read_scf_changes(read_file(folder / OUTPUT_FILE) or '')
+
+    def can_be_continued(self, folder: Path) -> bool:
+        """Return whether CP2K stopped itself, when it writes the orbitals."""
+        return stopped_in_time(read_file(folder / OUTPUT_FILE) or '')
+
+    def steadier(self) -> dict[str, Any]:
+        """Return a small mixing weight."""
+        return {'mixing_weight': STEADY_WEIGHT} if self.settings.mixing_weight > STEADY_WEIGHT else {}
 
     def read(self, folder: Path, structure: Structure) -> Label:
         """Read energy, levels, forces and stress."""

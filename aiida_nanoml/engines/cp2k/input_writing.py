@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_nanoml.engines.cp2k.parameters import FUNCTIONALS, Cp2kParameters
+from aiida_nanoml.engines.program import WALL_TIME_SHARE
 from aiida_nanoml.structures import Structure, place
 from aiida_nanoml.structures.elements import SYMBOLS
 
@@ -17,21 +18,32 @@ Section = dict[str, Any]
 """Part of an input: keywords with their values, and sections; the parameter of a section stands under ``''``, its rows
 without keyword under ``*``."""
 
+PROJECT = 'aiida'
 LEVELS_FILE = 'aiida-levels-1_0.MOLog'
 FORCES_FILE = 'aiida-forces-1_0.xyz'
 STRESS_FILE = 'aiida-stress-1_0.stress_tensor'
 
 
-def write_input(structure: Structure, parameters: Cp2kParameters) -> str:
+def write_input(
+    structure: Structure,
+    parameters: Cp2kParameters,
+    wall_time_s: float | None = None,
+    *,
+    keeps_orbitals: bool = False,
+    continued: bool = False,
+) -> str:
     """Write the input of one structure.
 
     :param structure: isolated ones are placed in a box with the vacuum of the parameters.
+    :param wall_time_s: seconds after which the machine ends the run: CP2K stops itself before; None: never.
+    :param keeps_orbitals: whether the run leaves orbitals for another one to begin with.
+    :param continued: whether it begins with such orbitals.
     :returns: the text of the file; the files of the run are named ``aiida-*``.
     """
     placed = to_box(structure, parameters)
     periodic = ''.join(name for name, repeats in zip('XYZ', periodicity(placed, parameters), strict=True) if repeats)
     tree: Section = {
-        'GLOBAL': {'PROJECT': 'aiida', 'RUN_TYPE': 'ENERGY_FORCE', 'PRINT_LEVEL': 'MEDIUM'},
+        'GLOBAL': {'PROJECT': PROJECT, 'RUN_TYPE': 'ENERGY_FORCE', 'PRINT_LEVEL': 'MEDIUM'},
         'FORCE_EVAL': {
             'METHOD': 'QUICKSTEP',
             'DFT': _dft(placed, parameters, periodic or 'NONE'),
@@ -42,6 +54,11 @@ def write_input(structure: Structure, parameters: Cp2kParameters) -> str:
     if placed.pbc.any():
         tree['FORCE_EVAL']['STRESS_TENSOR'] = 'ANALYTICAL'
         tree['FORCE_EVAL']['PRINT']['STRESS_TENSOR'] = {'': 'ON', 'FILENAME': 'stress'}
+    if wall_time_s is not None:
+        tree['GLOBAL']['WALLTIME'] = f'{WALL_TIME_SHARE * wall_time_s:.0f}'
+    scf = tree['FORCE_EVAL']['DFT']['SCF']
+    scf['PRINT'] = {'RESTART': {'': 'ON' if keeps_orbitals else 'OFF'}}
+    scf['SCF_GUESS'] = 'RESTART' if continued else 'ATOMIC'
     for path, value in sorted(parameters.extra_input.items()):
         _insert(tree['FORCE_EVAL'], path, value)
     return '\n'.join(_lines(tree, 0)) + '\n'
@@ -131,7 +148,6 @@ def _dft(structure: Structure, parameters: Cp2kParameters, periodic: str) -> Sec
 
 def _scf(parameters: Cp2kParameters) -> Section:
     scf: Section = {
-        'SCF_GUESS': 'ATOMIC',
         'EPS_SCF': _number(parameters.scf_tolerance),
         'MAX_SCF': str(parameters.max_scf_iterations),
         'ADDED_MOS': ' '.join([str(parameters.added_levels)] * (1 if parameters.spin == 'none' else 2)),
@@ -140,7 +156,6 @@ def _scf(parameters: Cp2kParameters) -> Section:
             'METHOD': {'density_matrix': 'DIRECT_P_MIXING', 'broyden': 'BROYDEN_MIXING'}[parameters.mixing],
             'ALPHA': _number(parameters.mixing_weight),
         },
-        'PRINT': {'RESTART': {'': 'OFF'}},
     }
     if parameters.electronic_temperature_kelvin:
         scf['SMEAR'] = {

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_nanoml.engines.run_text import fortran_number
+from aiida_nanoml.engines.run_text import fortran_number, positive_numbers
 from aiida_nanoml.errors import EvaluationError, FailureCode
 from aiida_nanoml.text import quoted
 from aiida_nanoml.units import BOHR_ANG, GPA_PER_EV_PER_ANG3, HARTREE_EV
@@ -25,6 +25,11 @@ _ENERGY = re.compile(
 )
 _CONVERGED = re.compile(r'^ *\*\*\* SCF run converged in +(\d{1,6}) (?:steps|iterations) \*\*\*', re.M)
 _NOT_CONVERGED = re.compile(r'SCF run NOT converged|SCF_NOT_CONVERGED|Outer SCF loop FAILED|outer SCF loop FAILED')
+_STEPS = 'Update method'
+_STEP = re.compile(
+    r'^ {1,8}\d{1,6} \S{1,30} {1,8}\S{1,12} {1,10}[\d.]{1,12} {1,10}(\S{1,30}) {1,20}\S+ {1,4}\S+ *$', re.M
+)
+_OUT_OF_TIME = 'SCF run terminated - exceeded requested execution time'
 _LEFT_LOOP = re.compile(r'Leaving inner SCF loop after reaching +(\d{1,6}) steps')
 _VERSION = re.compile(r'^ ?CP2K\| version string: +CP2K version (\S+)', re.M)
 _VERSION_LINE = re.compile(r'^ ?CP2K version (\d\S*)', re.M)
@@ -161,8 +166,10 @@ def check_energies(text: str, energy_ev: float, n_atoms: int) -> float:
 def read_iterations(text: str) -> int:
     """Return the iterations of the last self-consistency.
 
-    :raises EvaluationError: ``'not_converged'``.
+    :raises EvaluationError: ``'not_converged'``, or ``'wall_time'``.
     """
+    if stopped_in_time(text):
+        raise EvaluationError(FailureCode.WALL_TIME, 'CP2K stopped because its time was over')
     converged = list(_CONVERGED.finditer(text))
     failed = [found.start() for pattern in (_NOT_CONVERGED, _LEFT_LOOP) for found in pattern.finditer(text)]
     if not converged or (failed and max(failed) > converged[-1].start()):
@@ -172,6 +179,16 @@ def read_iterations(text: str) -> int:
             'no self-consistency within the allowed iterations' + (f' ({steps[-1]})' if steps else ''),
         )
     return int(converged[-1][1])
+
+
+def read_scf_changes(text: str) -> list[float]:
+    """Return the change of the density matrix in each iteration of the last self-consistency."""
+    return positive_numbers(_STEP, text[text.rfind(_STEPS) :])
+
+
+def stopped_in_time(text: str) -> bool:
+    """Return whether CP2K ended the self-consistency because its time was over."""
+    return _OUT_OF_TIME in text
 
 
 def read_electrons(text: str) -> int:

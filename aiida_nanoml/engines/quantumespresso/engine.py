@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -11,6 +12,7 @@ from aiida_nanoml.engines.base import DFT, Label, Tolerances
 from aiida_nanoml.engines.program import (
     ERROR_FILE,
     OUTPUT_FILE,
+    WALL_TIME_SHARE,
     ProgramEngine,
     PseudopotentialRuntime,
     bundled_files,
@@ -19,7 +21,7 @@ from aiida_nanoml.engines.program import (
 from aiida_nanoml.engines.pseudopotentials import PseudopotentialHeader, read_header
 from aiida_nanoml.engines.quantumespresso.input_writing import PREFIX, Species, write_input
 from aiida_nanoml.engines.quantumespresso.label import check_agreement, label_of_run
-from aiida_nanoml.engines.quantumespresso.output import Output, read_version
+from aiida_nanoml.engines.quantumespresso.output import Output, read_scf_errors, read_version
 from aiida_nanoml.engines.quantumespresso.parameters import FUNCTIONALS, UNWRITTEN, QuantumEspressoParameters
 from aiida_nanoml.engines.quantumespresso.xml import XmlRun, read_xml
 from aiida_nanoml.errors import EvaluationError, FailureCode
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 XML_FILE = f'{PREFIX}.save/data-file-schema.xml'
 CRASH_FILE = 'CRASH'
+STEADY_WEIGHT = 0.1
+"""Mixing weight with which a self-consistency that oscillates is tried again."""
 
 
 class QuantumEspressoEngine(ProgramEngine):
@@ -52,6 +56,9 @@ class QuantumEspressoEngine(ProgramEngine):
     periodic = True
     box_dependent = True
     pseudopotential_formats = ('upf',)
+    single_run = 'nanoml.program'
+    results = (XML_FILE, CRASH_FILE)
+    restart: ClassVar[Mapping[str, str]] = {f'{PREFIX}.save/charge-density.*': f'{PREFIX}.save/'}
     # The mesh lies otherwise in a molecule that moves; the number of plane waves changes with the cell.
     tolerances = Tolerances(gap_ev=1e-2, stress_ev_per_ang3=4e-3)
 
@@ -119,6 +126,29 @@ class QuantumEspressoEngine(ProgramEngine):
             header, suffix = self._header(element), self._pseudopotential_files[element].suffix
             species[element] = Species(f'{element}{suffix}', header.valence_charge or 0.0, header.fine_density)
         return {self.input_file: write_input(structure, self.settings, species)}
+
+    def files_alone(
+        self, structure: Structure, *, wall_time_s: float | None = None, continued: bool = False
+    ) -> dict[str, str]:
+        """Return the input, with the time after which pw.x stops itself, and the density to begin with."""
+        text = self.files(structure)[self.input_file]
+        if wall_time_s is not None:
+            text = text.replace('&CONTROL\n', f'&CONTROL\n  max_seconds = {WALL_TIME_SHARE * wall_time_s:.0f}\n')
+        if continued and 'electrons.startingpot' not in self.settings.extra:
+            text = text.replace('&ELECTRONS\n', "&ELECTRONS\n  startingpot = 'file'\n")
+        return {self.input_file: text}
+
+    def residuals(self, folder: Path) -> list[float]:
+        """Return the estimated error of the energy of each iteration in Ry."""
+        return read_scf_errors(read_file(folder / OUTPUT_FILE) or '')
+
+    def can_be_continued(self, folder: Path) -> bool:
+        """Return whether pw.x stopped itself, when it writes the density."""
+        return 'Maximum CPU time exceeded' in (read_file(folder / OUTPUT_FILE) or '')
+
+    def steadier(self) -> dict[str, Any]:
+        """Return a small mixing weight."""
+        return {'mixing_weight': STEADY_WEIGHT} if self.settings.mixing_weight > STEADY_WEIGHT else {}
 
     def read(self, folder: Path, structure: Structure) -> Label:
         """Read energy, levels, forces and stress."""

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_nanoml.engines.run_text import RunText
+from aiida_nanoml.engines.run_text import RunText, positive_numbers
 from aiida_nanoml.errors import EvaluationError, FailureCode
 from aiida_nanoml.text import quoted
 from aiida_nanoml.units import BOHR_ANG, GPA_PER_EV_PER_ANG3, RYDBERG_EV
@@ -31,6 +31,7 @@ _ENERGY = re.compile(r'^!+ +total energy += +(\S+) Ry', re.MULTILINE)
 _CONVERGED = re.compile(r'^ *convergence has been achieved in +(\d{1,6}) iterations', re.MULTILINE)
 _NOT_CONVERGED = re.compile(r'^ *convergence NOT achieved(?: after +(\d+) iterations)?', re.MULTILINE)
 _FORCE = re.compile(r'^ *atom +(\d{1,7}) +type +(\d{1,3}) +force = *(.*)$')
+_SCF_ERROR = re.compile(r'^ *estimated scf accuracy +< +(\S+) Ry', re.MULTILINE)
 _CYCLE = re.compile(r'^ *Self-consistent Calculation', re.MULTILINE)
 _NUMBER = r'-?\d+\.\d+(?:[eEdD][-+]?\d+)?'
 _TERM = re.compile(rf' +((?!internal energy|Harris)[A-Za-z][^=\n]{{3,40}}?) *= *({_NUMBER}) Ry')
@@ -369,6 +370,12 @@ def _last(pattern: re.Pattern[str], text: str, start: int, end: int) -> re.Match
     for match in pattern.finditer(text, start, end):
         found = match
     return found
+
+
+def read_scf_errors(text: str) -> list[float]:
+    """Return the estimated error of the energy of each iteration of the last self-consistency in Ry."""
+    cycles = list(_CYCLE.finditer(text))
+    return positive_numbers(_SCF_ERROR, text[cycles[-1].start() :]) if cycles else []
 
 
 def read_version(text: str) -> str | None:
