@@ -167,7 +167,7 @@ def _whitening(inputs: Floats, permuted: Integers) -> tuple[Floats, Floats]:
 
 
 class _Loop:
-    """Steps of the optimiser, compiled once."""
+    """Steps of the optimiser, traced once; XLA would take 2 to 5 s to compile them, and makes none of them faster."""
 
     def __init__(self, architecture: Architecture, mean: Floats, whitening: Floats, scale: float) -> None:
         import_keras()
@@ -188,8 +188,8 @@ class _Loop:
         self._optimizer = _optimizer(settings, [*self._weights, *self._biases])
         self._sampled = tf.constant(architecture.sampling @ whitening, tf.float32)
         self._centre = tf.constant((mean @ whitening)[None], tf.float32)
-        self._step = tf.function(self._take_step, jit_compile=True, autograph=False)
-        self._error = tf.function(self._mean_error, jit_compile=True, autograph=False)
+        self._step = tf.function(self._take_step, autograph=False)
+        self._error = tf.function(self._mean_error, autograph=False)
 
     def _mean_error(self, rows: Any, targets: Any) -> Any:
         """Return the mean absolute error of the network on rows (p, k) with scaled targets (p,)."""
