@@ -24,7 +24,7 @@ from aiida_nanoml.learning.keras_files import core_model, set_core_weights
 STEPS_WORTH_XLA = 1_000
 """Steps from which XLA earns its compilation.
 
-Measured for the kind ``fast``, 320 rows of 26 features: 1.2 s more to compile; then 0.4 ms in place of 1.6 ms for a step.
+Measured for the kind ``fast``, 320 rows of 26 features: 1.2 s more to compile; then 0.4 ms for a step, without it 1.6.
 """
 
 
