@@ -15,7 +15,8 @@ from aiida_nanoml.actions.describe import identity_line, interval_line, metric_t
 from aiida_nanoml.actions.errors import InputError
 from aiida_nanoml.actions.fields import DatasetNode, argument, comma_separated, option
 from aiida_nanoml.actions.session import Session
-from aiida_nanoml.learning.registry import FEW_ROWS, FEW_ROWS_KIND
+from aiida_nanoml.learning.registry import CORRECTION_KIND, FEW_ROWS, FEW_ROWS_KIND, GAP_KIND
+from aiida_nanoml.text import counted
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder
@@ -115,6 +116,17 @@ class Train(JobAction):
         n_rows = None if self.all_hyperparameters() else dataset.base.attributes.get('split').get('train')
         return self.kind or default_kind(dataset.target, 1 + len(dataset.others), corrects, n_rows)
 
+    def reason(self, dataset: DatasetData) -> str:
+        """Say why few rows are not learnt by a network; empty where the kind was chosen, or is one."""
+        if self.kind is not None or self._kind_for(dataset) != FEW_ROWS_KIND:
+            return ''
+        corrects = dataset.baseline_source is not None and not self.alone
+        n_rows = dataset.base.attributes.get('split').get('train')
+        return (
+            f'{counted(n_rows, "training row")}, fewer than {FEW_ROWS}: the best of ridge, svm and forest by '
+            f'cross-validation; --model {CORRECTION_KIND if corrects else GAP_KIND} trains a network'
+        )
+
     def _folds_for(self, kind: str, dataset: DatasetData) -> int | None:
         """Return the number of folds; None: the model is not cross-validated."""
         attributes = dataset.base.attributes
@@ -150,7 +162,8 @@ class Train(JobAction):
 
     def collect(self, process: ProcessNode, session: Session) -> Result:
         """Return the model and its metrics."""
-        return TrainResult(process, process.outputs.model, process.outputs.metrics.get_dict())
+        reason = self.reason(process.inputs.dataset)
+        return TrainResult(process, process.outputs.model, process.outputs.metrics.get_dict(), reason)
 
 
 @dataclass(frozen=True)
@@ -160,11 +173,13 @@ class TrainResult(Result):
     :param process: the training.
     :param model: the model.
     :param metrics: errors by part of the split.
+    :param reason: why the kind was taken, if nobody chose it.
     """
 
     process: ProcessNode
     model: ModelData
     metrics: dict[str, Any]
+    reason: str = ''
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the model is and its metrics."""
@@ -188,6 +203,7 @@ class TrainResult(Result):
         return {
             'model': identity_line(self.model),
             'kind': self.process.inputs.kind.value,
+            **({'since': self.reason} if self.reason else {}),
             **({'corrects': source_line(baseline)} if baseline else {}),
             'fingerprint': self.model.base.attributes.get('fingerprint')[:12],
             **interval_line(self.metrics, part),

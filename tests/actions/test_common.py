@@ -79,3 +79,14 @@ def test_names_of_fields_become_those_of_the_face():
     error = InputError('choose either {lattice} or {size}, not both')
     assert str(error) == 'choose either lattice or size, not both'
     assert error.render(lambda name: f'--{name}') == 'choose either --lattice or --size, not both'
+
+
+def test_training_says_why_few_rows_are_not_learnt_by_a_network(dataset_node, corrected_node) -> None:
+    reason = Train(dataset=dataset_node).reason(dataset_node)
+    n_rows = dataset_node.base.attributes.get('split')['train']
+    assert reason.startswith(f'{n_rows} training rows, fewer than 100: the best of ridge, svm and forest by cross-val')
+    assert reason.endswith('; --model fast trains a network')
+    assert Train(dataset=corrected_node).reason(corrected_node).endswith('; --model correction trains a network')
+    assert Train(dataset=corrected_node, alone=True).reason(corrected_node).endswith('; --model fast trains a network')
+    assert Train(dataset=dataset_node, kind='ridge').reason(dataset_node) == ''
+    assert Train(dataset=dataset_node, epochs=3).reason(dataset_node) == '', 'these mean a network'
