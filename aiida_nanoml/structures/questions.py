@@ -15,7 +15,7 @@ LOOKED_AT = 50
 MOST_ATOMS = 500
 """Larger structures are left out of this: all their distances would be computed."""
 
-LIKE_BOHR = (1.65, 2.15)
+LIKE_BOHR = (1.4, 2.4)
 """Distance of nearest atoms, in sums of covalent radii, of a molecule whose coordinates are in bohr and read as Å."""
 
 

@@ -10,7 +10,9 @@ from aiida_nanoml.structures import StructureSet
 from aiida_nanoml.structures.questions import find_peculiarities
 
 
-@pytest.mark.parametrize('name', ['C6H6', 'H2O', 'NaCl', 'SiH4', 'CH3CH2OH', 'CH3Cl', 'PH3'])
+@pytest.mark.parametrize(
+    'name', ['C6H6', 'H2O', 'NaCl', 'SiH4', 'CH3CH2OH', 'CH3Cl', 'PH3', 'CO', 'N2', 'HCN', 'F2', 'CS2']
+)
 def test_lengths_in_bohr_are_noticed(name: str) -> None:
     atoms = molecule(name)
     assert not find_peculiarities(StructureSet.from_ase([atoms])).looks_like_bohr
