@@ -9,8 +9,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from aiida_nanoml.actions.base import Result, Step, record, step
 from aiida_nanoml.actions.describe import counts, identity_line
+from aiida_nanoml.learning.registry import FEW_ROWS
 from aiida_nanoml.text import aligned, counted
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 100
 SHOWN_REASONS = 20
+FEWEST_ROWS = 10
+"""Gaps below which nothing can be learnt."""
 
 
 def leading_letters(name: str) -> str:
@@ -100,9 +105,11 @@ class ImportedRuns(Result):
         return '\n'.join(tables)
 
     def next_step(self) -> Step | None:
-        """Build a data set from the largest set."""
+        """Build a data set from the largest set; where gaps are few, label it with a cheap engine to begin with."""
         if not self.sets:
             return None
+        if _asks_for_baseline(self.sets[0]):
+            return step('label', structures=self.sets[0].structures, engine='xtb')
         return step('build_dataset', structures=[self.sets[0].structures], labels=[self.sets[0].labels])
 
     def _contradictions(self) -> list[list[FoundRun]]:
@@ -126,3 +133,9 @@ def _differ_in_vacuum_only(sets: list[ImportedSet]) -> bool:
         for made in sets
     ]
     return len(set(others)) < len(others)
+
+
+def _asks_for_baseline(made: ImportedSet) -> bool:
+    """Return whether gaps are few, of isolated structures: a model learns more from them as corrections to xTB."""
+    n_gaps = int(np.isfinite(made.labels.labels.energies['gap_ev']).sum())
+    return FEWEST_ROWS <= n_gaps < FEW_ROWS and not made.structures.structures.pbc.any()

@@ -17,7 +17,13 @@ import pytest
 from aiida import orm
 from aiida.common.links import LinkType
 
+from aiida_nanoml.actions.imported_runs import ImportedRuns
+from aiida_nanoml.calculations.importers.sets import ImportedSet
+from aiida_nanoml.data.labels import LabelSetData
+from aiida_nanoml.data.structures import StructureSetData
+from aiida_nanoml.engines.label_set import LabelSet
 from aiida_nanoml.provenance.lineage import trace
+from aiida_nanoml.structures import StructureSet
 from tests.engines.test_siesta_any_folder import relax, unpack
 from tests.stand_in.fixtures import recorded_runs
 
@@ -336,3 +342,16 @@ def test_runs_that_contradict_each_other_are_both_named_and_none_is_chosen(runs,
     again = cli_json('siesta', 'import', runs, *mode)
     assert again['contradictions'] == [folders]
     assert again['labels'] == answer['labels']
+
+
+def test_few_gaps_of_isolated_structures_ask_for_a_baseline(flakes: StructureSet, flake_labels: LabelSet) -> None:
+    def command(structures: StructureSet, rows: int) -> str:
+        labels = LabelSetData(flake_labels.select(slice(rows)), label='gaps').store()
+        made = ImportedSet(flake_labels.source, StructureSetData(structures, label='own').store(), labels)
+        return ImportedRuns([], [made]).next_step().command()
+
+    assert command(flakes, len(flakes)) == 'label own --engine xtb'
+    assert command(flakes, 9).startswith('dataset build'), 'too few for any model'
+    box = {'pbc': np.full((len(flakes), 3), True), 'cells': np.tile(100 * np.eye(3), (len(flakes), 1, 1))}
+    periodic = StructureSet.from_arrays(flakes.to_arrays() | box)
+    assert command(periodic, len(flakes)).startswith('dataset build'), 'xTB takes isolated structures'
