@@ -22,8 +22,9 @@ COUNTED_NAMES = ('POSCAR', 'CONTCAR')
 """Formats that begin with the number of atoms or of mesh points, and how their files are called."""
 
 CHARGES = ('charge', 'total_charge', 'net_charge', 'molecular_charge')
+CHARGE_COLUMNS = ('charges', 'charge', 'formal_charge', 'formal_charges')
 MULTIPLICITIES = ('multiplicity', 'spin_multiplicity', 'mult')
-"""How files call the net charge and the spin multiplicity of a structure."""
+"""How files call the net charge, the charges of atoms, and the spin multiplicity of a structure."""
 
 _NOT_KEPT = 'of hydrogen, which a set cannot keep: write H, which has the same levels'
 ISOTOPES = {'D': f'the isotope 2 {_NOT_KEPT}', 'T': f'the isotope 3 {_NOT_KEPT}'}
@@ -169,7 +170,7 @@ def check_definite(atoms: Atoms, said: Stated) -> None:
         raise StructureError(f'atom {heavy[0]} is {ISOTOPES["D"]}')
     _check_occupancy(atoms)
     stated = {**_parameters(atoms), **atoms.info}
-    of_atoms = float(atoms.get_initial_charges().sum())
+    of_atoms = max(map(_total, _charges_of_atoms(atoms)), key=abs)
     charges = [said.charge, *(_number(stated.get(key)) for key in CHARGES)]
     net = max([*charges, of_atoms if abs(of_atoms) > NEUTRAL_SUM else 0.0], key=abs)
     check_neutral(net, said.place)
@@ -179,6 +180,18 @@ def check_definite(atoms: Atoms, said: Stated) -> None:
             f'the spin multiplicity {multiplicity:g} is stated{said.place}, which a set of structures cannot keep; '
             'take it out of the file if the lowest one is meant'
         )
+
+
+def _charges_of_atoms(atoms: Atoms) -> list[Any]:
+    """Return the columns of charges: initial ones, those of a calculation, and others that are called so."""
+    computed = getattr(atoms.calc, 'results', {}).get('charges')
+    columns = [atoms.get_initial_charges(), *(atoms.arrays[name] for name in CHARGE_COLUMNS if name in atoms.arrays)]
+    return columns if computed is None else [*columns, computed]
+
+
+def _total(charges: Any) -> float:
+    values = np.asarray(charges)
+    return float(values.sum()) if values.ndim == 1 and values.dtype.kind in 'if' else 0.0
 
 
 def check_neutral(net: float, place: str = '') -> None:

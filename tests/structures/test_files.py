@@ -194,6 +194,14 @@ def written(folder: Path, name: str, content: str) -> Path:
             '2\nProperties=species:S:1:pos:R:3:initial_charges:R:1\nN 0 0 0 0.6\nO 0 0 1.1 0.4\n',
             r'a net charge of \+1 is stated',
         ),
+        *(
+            (
+                f'{column}.extxyz',
+                f'2\nProperties=species:S:1:pos:R:3:{column}:R:1\nN 0 0 0 0.6\nO 0 0 1.1 0.4\n',
+                r'a net charge of \+1 is stated',
+            )
+            for column in ('charges', 'formal_charges', 'charge')
+        ),
         ('triplet.xyz', '2\nmultiplicity=3\nO 0 0 0\nO 0 0 1.2\n', 'the spin multiplicity 3 is stated'),
         (
             'ghost.XV',
