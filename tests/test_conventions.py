@@ -10,6 +10,7 @@ import string
 import subprocess
 import sys
 from importlib.metadata import EntryPoint, distribution
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,15 @@ from aiida_nanoml.calculations.base import WorkerCalculation
 
 PACKAGE = Path(aiida_nanoml.__file__).parent
 ENTRY_POINTS = list(distribution('aiida-nanoml').entry_points)
-PLUGINS = [point for point in ENTRY_POINTS if point.group.startswith('aiida.') and point.group != 'aiida.cmdline.data']
+EXTRAS = {'quantumespresso': 'aiida_quantumespresso'}
+"""Package that an extra of a plug-in installs; without it, the plug-in is not looked at."""
+PLUGINS = [
+    point
+    for point in ENTRY_POINTS
+    if point.group.startswith('aiida.')
+    and point.group != 'aiida.cmdline.data'
+    and all(find_spec(EXTRAS[extra]) for extra in point.extras)
+]
 FOLDERS = {
     'aiida.data': 'data',
     'aiida.calculations': 'calculations',
@@ -48,7 +57,7 @@ def identify(point: EntryPoint) -> str:
 
 def test_there_are_plugins_of_every_kind() -> None:
     assert {point.group for point in PLUGINS} == set(FOLDERS)
-    assert {point.name for point in PROCESSES} == {
+    assert {point.name for point in PROCESSES if not point.extras} == {
         f'nanoml.{name}'
         for name in (
             'label',
@@ -190,7 +199,7 @@ def test_loading_the_plugins_loads_no_heavy_library() -> None:
 import sys
 from importlib.metadata import distribution
 for point in distribution('aiida-nanoml').entry_points:
-    if point.group.startswith('aiida.'):
+    if point.group.startswith('aiida.') and not point.extras:
         point.load()
 print(*(name for name in {HEAVY!r} if name in sys.modules))
 """

@@ -46,6 +46,9 @@ class Label(EngineFields, BatchFields, JobAction):
     )
     time_limit: float | None = option(None, 'Time that one structure may take.', unit='s', gt=0, group=JOB)
     mode: Literal['batch', 'single'] | None = option(None, 'Batches, or a run for each structure.', group=JOB)
+    single_run: str | None = option(
+        None, 'Workflow of runs for one structure, such as nanoml.quantumespresso.', group=JOB
+    )
     processes: int | None = option(None, 'Structures that one job evaluates at the same time.', ge=1, group=JOB)
     program_processes: int | None = option(None, 'MPI processes of the program for one structure.', ge=1, group=JOB)
 
@@ -62,6 +65,7 @@ class Label(EngineFields, BatchFields, JobAction):
             time_limit_s=self.time_limit,
             program_processes=self.program_processes,
             mode=self.mode,
+            single_run=self.single_run,
             densities=self.densities or None,
             mesh_spacing_ang=self.mesh_spacing,
         )

@@ -18,9 +18,13 @@ from aiida_nanoml.calculations.base import define_run_failures, optional_value, 
 from aiida_nanoml.calculations.functions.siesta import structure_of_node
 from aiida_nanoml.calculations.pseudopotentials import validate_pseudos
 from aiida_nanoml.data.labels import LabelSetData
+from aiida_nanoml.engines.base import Label
+from aiida_nanoml.engines.label_set import LabelSet, LabelSource
 from aiida_nanoml.engines.program import ERROR_FILE, OUTPUT_FILE, ProgramEngine
 from aiida_nanoml.engines.registry import get_engine
-from aiida_nanoml.errors import EngineError, EvaluationError, NanomlError
+from aiida_nanoml.errors import EngineError, EvaluationError, FailureCode, NanomlError
+from aiida_nanoml.structures import Structure, StructureSet
+from aiida_nanoml.worker.labelled_rows import LabelledRow, tabulate
 
 
 class ProgramCalculation(CalcJob):
@@ -144,6 +148,49 @@ def engine_of_inputs(inputs: Mapping[str, Any], *, requested: bool = False) -> I
             path.write_bytes(pseudo.get_content(mode='rb'))
             files[element] = str(path)
         yield engine(parameters, runtime={'pseudopotentials': files} if engine.pseudopotential_formats else None)
+
+
+def read_run(engine: ProgramEngine, folder: Path, structure: Structure) -> Label | EvaluationError:
+    """Read the label of a run, or return the reason why there is none.
+
+    :param folder: holds what the program left.
+    """
+    try:
+        return engine.read(folder, structure)
+    except EvaluationError as error:
+        return error
+    except Exception as error:  # a file that another program cut or wrote must not end the daemon's step
+        return EvaluationError(FailureCode.INCONSISTENT, f'{engine.title}: {type(error).__name__}: {error}')
+
+
+def label_of_run(
+    engine: ProgramEngine,
+    protocol: str,
+    version: str,
+    structure: Structure,
+    found: Label | EvaluationError,
+    recovery: str,
+) -> LabelSet:
+    """Return the label of one structure as a set, with the requested parameters as its source.
+
+    :param engine: with the requested parameters, and the pseudopotentials.
+    :param found: as of :func:`read_run`.
+    :param recovery: what was changed after an earlier run failed, for the message.
+    """
+    if isinstance(found, Label):
+        row = LabelledRow.from_label(found, float('nan'), f'recovered: {recovery}' if recovery else '')
+    else:
+        tried = f' (after: {recovery})' if recovery else ''
+        row = LabelledRow.from_error(EvaluationError(found.code, found.message + tried))
+    source = LabelSource(
+        engine=engine.name,
+        version=version,
+        title=engine.method,
+        protocol=protocol,
+        parameters=engine.settings.model_dump(),
+        pseudopotentials=engine.pseudopotentials(),
+    )
+    return tabulate(source, StructureSet.from_structures([structure]), {0: row})
 
 
 def pseudo_name(element: str, pseudo: PseudoPotentialData) -> str:

@@ -12,15 +12,13 @@ from aiida.engine import ExitCode
 from aiida.parsers import Parser
 
 from aiida_nanoml.calculations.functions.siesta import structure_of_node
-from aiida_nanoml.calculations.program import engine_of_inputs
+from aiida_nanoml.calculations.program import engine_of_inputs, label_of_run, read_run
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.engines.base import Label
-from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.engines.program import ERROR_FILE, OUTPUT_FILE, ProgramEngine, read_file
 from aiida_nanoml.errors import EvaluationError, FailureCode
 from aiida_nanoml.parsers.base import SCHEDULER_FAILURES
-from aiida_nanoml.structures import Structure, StructureSet
-from aiida_nanoml.worker.labelled_rows import LabelledRow, tabulate
+from aiida_nanoml.structures import Structure
 
 EXIT_CODES = {
     FailureCode.OUT_OF_MEMORY: 'ERROR_OUT_OF_MEMORY',
@@ -59,35 +57,21 @@ class ProgramParser(Parser):
             return None if isinstance(found, Label) else self._exit_code(found, engine, folder)
 
     def _read(self, engine: ProgramEngine, folder: Path, structure: Structure) -> Label | EvaluationError:
-        try:
-            return engine.read(folder, structure)
-        except EvaluationError as error:
-            known = SCHEDULER_FAILURES.get(self.node.exit_status)
-            vague = error.code in (FailureCode.TRUNCATED, FailureCode.ENGINE_FAILURE)
-            return EvaluationError(*known) if known and vague else error
-        except Exception as error:  # a file that another program cut or wrote must not end the daemon's step
-            return EvaluationError(FailureCode.INCONSISTENT, f'{engine.title}: {type(error).__name__}: {error}')
+        found = read_run(engine, folder, structure)
+        known = SCHEDULER_FAILURES.get(self.node.exit_status)
+        if known and isinstance(found, EvaluationError):
+            vague = found.code in (FailureCode.TRUNCATED, FailureCode.ENGINE_FAILURE)
+            return EvaluationError(*known) if vague else found
+        return found
 
     def _attach_label(self, found: Label | EvaluationError, version: str | None, structure: Structure) -> None:
         """Output the label with the requested parameters as its source, and what was changed as its message."""
         if version is None:
             return
         recovery = self.node.base.attributes.get('recovery', '')
-        if isinstance(found, Label):
-            row = LabelledRow.from_label(found, float('nan'), f'recovered: {recovery}' if recovery else '')
-        else:
-            tried = f' (after: {recovery})' if recovery else ''
-            row = LabelledRow.from_error(EvaluationError(found.code, found.message + tried))
         with engine_of_inputs(self._inputs, requested=True) as engine:
-            source = LabelSource(
-                engine=engine.name,
-                version=version,
-                title=engine.method,
-                protocol=self._inputs['protocol'].value,
-                parameters=engine.settings.model_dump(),
-                pseudopotentials=engine.pseudopotentials(),
-            )
-        self.out('labels', LabelSetData(tabulate(source, StructureSet.from_structures([structure]), {0: row})))
+            labels = label_of_run(engine, self._inputs['protocol'].value, version, structure, found, recovery)
+        self.out('labels', LabelSetData(labels))
 
     def _exit_code(self, failure: EvaluationError, engine: ProgramEngine, folder: Path) -> ExitCode:
         name = EXIT_CODES.get(failure.code, 'ERROR_STOPPED')  # type: ignore[call-overload]

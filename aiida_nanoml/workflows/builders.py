@@ -98,6 +98,8 @@ def label_inputs(
         nodes['parameters'] = orm.Dict(inputs['parameters'])
     if inputs['program_processes'] is not None:
         nodes['program_processes'] = orm.Int(inputs['program_processes'])
+    if inputs['single_run'] is not None:
+        nodes['single_run'] = orm.Str(inputs['single_run'])
     if inputs['densities']:
         nodes['densities'] = orm.Bool(inputs['densities'])
     if inputs['mesh_spacing_ang'] is not None:

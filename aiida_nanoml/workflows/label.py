@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from aiida import orm
 from aiida.common import AttributeDict
+from aiida.common.exceptions import EntryPointError
 from aiida.engine import ExitCode, ProcessBuilder, ToContext, while_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from aiida.plugins import WorkflowFactory
@@ -112,6 +113,15 @@ class LabelWorkChain(RollingWorkChain):
             serializer=orm.to_aiida_type,
             validator=validate_mode,
             help='`batch`: many structures in a job, failed ones in single runs; `single`: a run for each structure.',
+        )
+        spec.input(
+            'single_run',
+            valid_type=orm.Str,
+            required=False,
+            serializer=orm.to_aiida_type,
+            validator=validate_single_run,
+            help='Entry point of the workflow of single runs, such as `nanoml.quantumespresso`; that of the engine if '
+            'absent.',
         )
         spec.input(
             'retry',
@@ -306,11 +316,12 @@ class LabelWorkChain(RollingWorkChain):
             if exit_code is not None:
                 return exit_code
         self.ctx.single_rows = self.ctx.single_rows[1:]
-        workflow = WorkflowFactory(get_engine(self.inputs.engine.value).single_run)
+        engine = self.inputs.engine.value
+        workflow = WorkflowFactory(optional_value(self.inputs, 'single_run') or get_engine(engine).single_run)
         builder = workflow.get_builder_from_protocol(
             self.inputs.engine_code,
             orm.load_node(self.ctx.placed[row]),
-            engine=self.inputs.engine.value,
+            engine=engine,
             pseudos=dict(self.inputs.pseudos),
             protocol=self.inputs.protocol.value,
             overrides=optional_value(self.inputs, 'parameters', {}),
@@ -461,6 +472,15 @@ def _has_vanished(folder: orm.RemoteData) -> bool:
 def _has_single_runs(engine: str) -> bool:
     """Return whether an engine has a workflow for one structure; an unknown engine has none."""
     return engine in engine_names() and bool(get_engine(engine).single_run)
+
+
+def validate_single_run(workflow: orm.Str, _: Any) -> str | None:
+    """Check that the workflow of single runs is installed."""
+    try:
+        WorkflowFactory(workflow.value)
+    except EntryPointError as error:
+        return f'{workflow.value} cannot be used: {error.__cause__ or error}'
+    return None
 
 
 def validate_mode(mode: orm.Str, _: Any) -> str | None:

@@ -19,7 +19,7 @@ from aiida_nanoml.engines.program import (
     read_file,
 )
 from aiida_nanoml.engines.pseudopotentials import PseudopotentialHeader, read_header
-from aiida_nanoml.engines.quantumespresso.input_writing import PREFIX, Species, write_input
+from aiida_nanoml.engines.quantumespresso.input_writing import PREFIX, Species, input_namelists, write_input
 from aiida_nanoml.engines.quantumespresso.label import check_agreement, label_of_run
 from aiida_nanoml.engines.quantumespresso.output import Output, read_scf_errors, read_version
 from aiida_nanoml.engines.quantumespresso.parameters import FUNCTIONALS, UNWRITTEN, QuantumEspressoParameters
@@ -121,11 +121,11 @@ class QuantumEspressoEngine(ProgramEngine):
 
     def files(self, structure: Structure) -> dict[str, str]:
         """Return the input."""
-        species = {}
-        for element in dict.fromkeys(structure.symbols):
-            header, suffix = self._header(element), self._pseudopotential_files[element].suffix
-            species[element] = Species(f'{element}{suffix}', header.valence_charge or 0.0, header.fine_density)
-        return {self.input_file: write_input(structure, self.settings, species)}
+        return {self.input_file: write_input(structure, self.settings, self._species(structure))}
+
+    def namelists(self, placed: Structure) -> dict[str, dict[str, str]]:
+        """Return the namelists of the input of a structure in its box: the value of each word, as pw.x reads it."""
+        return input_namelists(placed, self.settings, self._species(placed))
 
     def files_alone(
         self, structure: Structure, *, wall_time_s: float | None = None, continued: bool = False
@@ -164,6 +164,13 @@ class QuantumEspressoEngine(ProgramEngine):
         self._check_run(run, structure)
         check_agreement(run, output.last_result(), OUTPUT_FILE)
         return label_of_run(run)
+
+    def _species(self, structure: Structure) -> dict[str, Species]:
+        species = {}
+        for element in dict.fromkeys(structure.symbols):
+            header, suffix = self._header(element), self._pseudopotential_files[element].suffix
+            species[element] = Species(f'{element}{suffix}', header.valence_charge or 0.0, header.fine_density)
+        return species
 
     def _header(self, element: str) -> PseudopotentialHeader:
         """Return the header of a pseudopotential that was checked."""

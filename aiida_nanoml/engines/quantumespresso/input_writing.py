@@ -34,13 +34,14 @@ class Species:
     fine: bool
 
 
-def write_input(structure: Structure, parameters: QuantumEspressoParameters, species: Mapping[str, Species]) -> str:
-    """Write the input of one structure.
+def input_namelists(
+    placed: Structure, parameters: QuantumEspressoParameters, species: Mapping[str, Species]
+) -> dict[str, dict[str, str]]:
+    """Return the namelists of an input: the value of each word, as pw.x reads it.
 
-    :param structure: isolated ones are placed in a box with the vacuum of the parameters.
+    :param placed: the structure in its box.
     :param species: by element, of all elements of the structure.
     """
-    placed = place(structure, parameters.vacuum_ang)
     elements = list(dict.fromkeys(placed.symbols))
     n_electrons = sum(species[element].valence_charge for element in placed.symbols)
     fine = any(species[element].fine for element in elements)
@@ -74,8 +75,19 @@ def write_input(structure: Structure, parameters: QuantumEspressoParameters, spe
         namelist, _, name = word.partition('.')
         if name:
             namelists[namelist][name] = value
+    return namelists
+
+
+def write_input(structure: Structure, parameters: QuantumEspressoParameters, species: Mapping[str, Species]) -> str:
+    """Write the input of one structure.
+
+    :param structure: isolated ones are placed in a box with the vacuum of the parameters.
+    :param species: by element, of all elements of the structure.
+    """
+    placed = place(structure, parameters.vacuum_ang)
+    elements = list(dict.fromkeys(placed.symbols))
     lines = []
-    for namelist, values in namelists.items():
+    for namelist, values in input_namelists(placed, parameters, species).items():
         lines += [f'&{namelist.upper()}', *(f'  {name} = {value}' for name, value in values.items()), '/']
     lines += ['ATOMIC_SPECIES', *(f'{element:2} 1.0 {species[element].file}' for element in elements)]
     lines += ['CELL_PARAMETERS angstrom', *(_row(vector) for vector in placed.cell.tolist())]
