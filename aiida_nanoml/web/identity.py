@@ -22,10 +22,12 @@ class Visitor:
 
     :param name: who it is.
     :param token: secret of the session; every form that changes something brings it back.
+    :param applications: names of those that are granted; None: all of them.
     """
 
     name: str
     token: str
+    applications: frozenset[str] | None = None
 
 
 class Identity(Protocol):

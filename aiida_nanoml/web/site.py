@@ -94,17 +94,22 @@ class Site:
         await asyncio.to_thread(self.start, name)
 
     def change(self, path: str, endpoint: Change) -> Route:
-        """Return a route that changes something: a form with the token of the session is posted to it."""
+        """Return a route that changes something: see :func:`change_route`."""
+        return change_route(path, endpoint)
 
-        async def answer(request: Request) -> Response:
-            async with request.form(max_fields=MOST_FIELDS, max_files=50, max_part_size=FORM_BYTES) as form:
-                token = form.get(TOKEN)
-                known = request.state.visitor.token
-                if not isinstance(token, str) or not secrets.compare_digest(token.encode(), known.encode()):
-                    raise PageError(403, 'this form is of another session: load the page again')
-                return await endpoint(request, form)
 
-        return Route(path, answer, methods=['POST'])
+def change_route(path: str, endpoint: Change) -> Route:
+    """Return a route that changes something: a form with the token of the session is posted to it."""
+
+    async def answer(request: Request) -> Response:
+        async with request.form(max_fields=MOST_FIELDS, max_files=50, max_part_size=FORM_BYTES) as form:
+            token = form.get(TOKEN)
+            known = request.state.visitor.token
+            if not isinstance(token, str) or not secrets.compare_digest(token.encode(), known.encode()):
+                raise PageError(403, 'this form is of another session: load the page again')
+            return await endpoint(request, form)
+
+    return Route(path, answer, methods=['POST'])
 
 
 def texts_of(form: FormData) -> Form:

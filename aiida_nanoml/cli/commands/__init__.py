@@ -122,6 +122,35 @@ COMMANDS: Mapping[str, str | Group] = MappingProxyType(
             'Groups of nodes.', {'list': 'list_groups', 'add': 'add_to_group', 'remove': 'remove_from_group'}
         ),
         'web': 'aiida_nanoml.web.command:web',
+        'portal': Group(
+            "A centre's portal: pages for several people, each with files and jobs of their own.",
+            {
+                'serve': 'aiida_nanoml.portal.command:serve',
+                'user': Group(
+                    'Users of the portal.',
+                    {
+                        'add': 'portal_add_user',
+                        'list': 'portal_list_users',
+                        'disable': 'portal_disable_user',
+                        'enable': 'portal_enable_user',
+                        'password': 'portal_reset_password',
+                        'quota': 'portal_set_quota',
+                    },
+                ),
+                'group': Group(
+                    'Groups of users.',
+                    {
+                        'add': 'portal_add_member',
+                        'remove': 'portal_remove_member',
+                        'list': 'portal_list_members',
+                    },
+                ),
+                'grant': 'portal_grant',
+                'revoke': 'portal_revoke',
+                'announce': 'portal_announce',
+                'log': 'portal_log',
+            },
+        ),
         'actions': Group(
             'What can be asked of the package, for programs.',
             {
@@ -134,7 +163,7 @@ COMMANDS: Mapping[str, str | Group] = MappingProxyType(
 
 SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        'Start': ('quickstart', 'starter', 'web'),
+        'Start': ('quickstart', 'starter', 'web', 'portal'),
         'Structures': ('structures', 'flakes'),
         'Labels': ('label', 'campaign', 'import', 'siesta', 'pseudos'),
         'Learning': ('dataset', 'train', 'study', 'model', 'predict', 'validate', 'active', 'plot'),

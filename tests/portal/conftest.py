@@ -1,0 +1,205 @@
+"""A portal as the tests call it: its database with quick hashes, and the whole of it as real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+
+from aiida_nanoml.portal.accounts import Accounts, Actor
+from aiida_nanoml.portal.database import open_database
+from aiida_nanoml.portal.passwords import Hasher
+
+ROOT = Actor('unix:root')
+QUICK = Hasher(memory_kib=64, passes=1, lanes=1)
+START_S = 60
+PROGRAM = Path(sys.executable).with_name('aiida-nanoml')
+
+# Python may lie where only root can look: others see the same folder in the mounts of this program alone.
+REACHABLE = """
+set -e
+hidden=$1 python=$2 held=$3
+shift 3
+mkdir -p "$held"
+mount --bind "$python" "$held"
+mount -t tmpfs -o mode=755 tmpfs "$hidden"
+mkdir -p "$python"
+mount --bind "$held" "$python"
+exec "$@"
+"""
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def accounts(tmp_path: Path, clock: Clock) -> Accounts:
+    """An empty database."""
+    engine = open_database(f'sqlite:///{tmp_path}/portal.sqlite')
+    return Accounts(engine, session_s=1000.0, session_idle_s=100.0, hasher=QUICK, clock=clock)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(('127.0.0.1', 0))
+        return int(listener.getsockname()[1])
+
+
+class Client:
+    """A browser of one person."""
+
+    def __init__(self, origin: str) -> None:
+        self.origin = origin
+        self.client = httpx.Client(base_url=origin, follow_redirects=True, timeout=START_S)
+        self.headers = {'origin': origin, 'sec-fetch-site': 'same-origin'}
+
+    def get(self, path: str) -> httpx.Response:
+        return self.client.get(path)
+
+    def sign_in(self, name: str, password: str) -> httpx.Response:
+        form = {'name': name, 'password': password}
+        return self.client.post('/portal/sign-in', data=form, headers=self.headers, follow_redirects=False)
+
+    def token(self) -> str:
+        return re.search(r'name="token" value="([^"]+)"', self.get('/portal/account').text)[1]
+
+    def post(self, path: str, **form: str) -> httpx.Response:
+        return self.client.post(path, data={'token': self.token(), **form}, headers=self.headers)
+
+    def ended(self, run: str) -> str:
+        """Return the page of a run when it has ended."""
+        end = time.monotonic() + START_S
+        while 'data-events' in (page := self.get(run).text):
+            assert time.monotonic() < end, page
+            time.sleep(0.2)
+        return page
+
+
+class Portal:
+    """The command `portal serve`, and the commands of its administrators.
+
+    :param settings: lines of the configuration, beside those that every test needs.
+    :param user: unix account that starts it; None: this one.
+    """
+
+    def __init__(self, folder: Path, settings: str = '', user: str | None = None) -> None:
+        self.port = free_port()
+        self.origin = f'http://127.0.0.1:{self.port}'
+        self.config = folder / 'portal.toml'
+        self.config.write_text(
+            f'origin = "{self.origin}"\nlisten = "127.0.0.1:{self.port}"\n'
+            f'database = "sqlite:///{folder}/database/portal.sqlite"\nruntime = "{folder}/run"\n{settings}'
+        )
+        self._folder = folder
+        self._user = user
+        self.process: subprocess.Popen[str] | None = None
+
+    def words(self, *words: str) -> list[str]:
+        return [*_reaching(self._folder), str(PROGRAM), 'portal', *words, '--config', str(self.config)]
+
+    def environment(self) -> dict[str, str]:
+        return os.environ | {'AIIDA_PATH': str(self._folder)}
+
+    def run(self, *words: str) -> dict[str, object]:
+        """Run a command, and return its result."""
+        done = subprocess.run(
+            self.words(*words, '--json'),
+            check=True,
+            capture_output=True,
+            text=True,
+            env=self.environment(),
+            user=self._user,
+        )
+        return json.loads(done.stdout)
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            self.words('serve', '--json'), stdout=subprocess.PIPE, text=True, env=self.environment(), user=self._user
+        )
+        assert json.loads(self.process.stdout.readline()) == {'url': self.origin}
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(timeout=START_S)
+        self.process.stdout.close()
+        return status
+
+    def children(self) -> dict[str, int]:
+        """Return the PIDs of the front and of the servers, by module and unix account."""
+        found = {}
+        for pid in _children(self.process.pid):
+            words = Path(f'/proc/{pid}/cmdline').read_bytes().split(b'\0')
+            if b'-m' not in words:
+                continue  # it has ended, or has just been forked
+            module = words[words.index(b'-m') + 1].decode().rpartition('.')[2]
+            owner = pwd.getpwuid(os.stat(f'/proc/{pid}').st_uid).pw_name
+            found[f'{module} {owner}'] = pid
+        return found
+
+
+def _children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f'/proc/{pid}/task/{pid}/children').read_text().split()]
+
+
+def _reaching(folder: Path) -> list[str]:
+    """Return the words before a program that lets all accounts reach this Python."""
+    python = Path(sys.base_prefix)
+    hidden = [place for place in reversed([python, *python.parents]) if not place.stat().st_mode & 0o001]
+    if not hidden or os.geteuid() != 0:
+        return []
+    return ['unshare', '-m', 'sh', '-c', REACHABLE, 'sh', str(hidden[0]), str(python), str(folder / 'python')]
+
+
+@pytest.fixture(scope='module')
+def people() -> Iterator[dict[str, str]]:
+    """Two unix accounts of people, one of the front, and a folder that all can reach, for as long as the tests run."""
+    if os.geteuid() != 0 or shutil.which('useradd') is None:
+        pytest.skip('only root can make the unix accounts that a portal keeps apart')
+    if subprocess.run(['unshare', '-m', 'true'], check=False, capture_output=True).returncode:
+        pytest.skip('this machine lets nobody have mounts of their own')
+    mark = secrets.token_hex(3)
+    folder = Path(tempfile.mkdtemp(prefix='nanoml-portal-', dir='/tmp'))
+    folder.chmod(0o755)
+    names = {'folder': str(folder), 'group': f'nml{mark}g'}
+    run = lambda *words: subprocess.run(words, check=True, capture_output=True)
+    run('groupadd', names['group'])
+    try:
+        for role in ('alice', 'bob'):
+            names[role] = f'nml{mark}{role}'
+            run('useradd', '--create-home', '--base-dir', str(folder), '--groups', names['group'], names[role])
+            (folder / names[role]).chmod(0o700)
+        names['front'] = f'nml{mark}f'
+        run('useradd', '--system', names['front'])
+        yield names
+    finally:
+        for role in ('alice', 'bob', 'front'):
+            if role in names:
+                subprocess.run(['userdel', names[role]], check=False, capture_output=True)
+        subprocess.run(['groupdel', names['group']], check=False, capture_output=True)
+        shutil.rmtree(folder, ignore_errors=True)
