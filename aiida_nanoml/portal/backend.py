@@ -29,6 +29,8 @@ from aiida_nanoml.web.site import Settings
 PROFILE = 'main'
 """Name of the profile that is made where a user has none."""
 
+ACCOUNT = '/portal/account'
+
 LOOK_S = 10.0
 """Seconds between two looks whether the server is needed, at most."""
 
@@ -124,6 +126,7 @@ def app_of(settings: dict[str, Any], home: Path) -> WebApp:
             runs=state / 'runs',
             scheme=settings['scheme'],
             quota_bytes=settings['quota_bytes'],
+            account_url=ACCOUNT,
         )
     )
 

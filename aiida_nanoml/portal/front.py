@@ -27,7 +27,6 @@ from aiida_nanoml.portal.identity_header import HEADER, Claim, sign, target_of
 from aiida_nanoml.portal.limits import Limit
 from aiida_nanoml.portal.proxy import BrokenError, UnreachableError, forward
 from aiida_nanoml.web.errors import PageError
-from aiida_nanoml.web.grants import allows
 from aiida_nanoml.web.guard import Guard
 from aiida_nanoml.web.identity import Visitor
 from aiida_nanoml.web.site import moment
@@ -135,8 +134,6 @@ class Passing:
         """Answer a request."""
         request = Request(scope)
         signed = signed_of(request)
-        if not allows(request.url.path, signed.applications):
-            raise PageError(403, 'this application is not granted to you: ask the administrators of the portal for it')
         account = signed.user.account
         if account is None:
             await self._desk.redirect('/portal/account')(scope, receive, send)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from aiida_nanoml.web.applications import all_applications
+from aiida_nanoml.web.applications import Application, all_applications
 
 OTHERS = 'others'
 """Stands for the actions that belong to no application."""
+
+
+NOT_GRANTED = 'this application is not granted to you: ask the administrators of the portal for it'
 
 
 def allows(path: str, applications: Collection[str] | None) -> bool:
@@ -33,3 +36,11 @@ def allows(path: str, applications: Collection[str] | None) -> bool:
 def applications_of(action: str) -> set[str]:
     """Return the names of the applications to which an action belongs."""
     return {one.name for one in all_applications() if action in one.actions} or {OTHERS}
+
+
+def granted_applications(applications: Collection[str] | None) -> list[Application]:
+    """Return those that are granted, in the order of the desk.
+
+    :param applications: their names; None: all of them.
+    """
+    return [one for one in all_applications() if applications is None or one.name in applications]

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aiida_nanoml.web.errors import PageError
+from aiida_nanoml.web.grants import NOT_GRANTED, allows
 from aiida_nanoml.web.identity import Identity
 
 READING = frozenset({'GET', 'HEAD'})
@@ -79,8 +80,11 @@ class Guard:
             if request.headers.get('origin') != origin or request.headers.get('sec-fetch-site') != 'same-origin':
                 return 403, 'only a form of these pages can change anything'
         visitor = self._identity.visitor(request)
-        if visitor is None and request.url.path not in self._identity.open_paths:
+        path = request.scope['path']  # as the router sees it, which an address that was put together may not be
+        if visitor is None and path not in self._identity.open_paths:
             return 401, 'you are not signed in: open the link that the program printed'
+        if visitor is not None and not allows(path, visitor.applications):
+            return 403, NOT_GRANTED
         request.state.visitor = visitor
         return None
 

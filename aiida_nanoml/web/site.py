@@ -52,6 +52,7 @@ class Settings:
     :param scheme: of the address that browsers see.
     :param quota_bytes: what the user's files may take.
     :param program: words before every command that is shown.
+    :param account_url: page of the account and of the sign-out; empty: there is none.
     """
 
     identity: Identity
@@ -62,6 +63,7 @@ class Settings:
     scheme: str = 'http'
     quota_bytes: int = 10**10
     program: str = 'aiida-nanoml'
+    account_url: str = ''
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,23 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2 as httpx
 import pytest
+from starlette.testclient import TestClient
 
 from aiida_nanoml.portal.accounts import Accounts, Actor
+from aiida_nanoml.portal.backends import Backends
+from aiida_nanoml.portal.config import PortalConfig
 from aiida_nanoml.portal.database import open_database
+from aiida_nanoml.portal.front import Front, create_front
+from aiida_nanoml.portal.limits import Limit
 from aiida_nanoml.portal.passwords import Hasher
+from tests.web.conftest import settings  # noqa: F401
 
 ROOT = Actor('unix:root')
 QUICK = Hasher(memory_kib=64, passes=1, lanes=1)
@@ -41,6 +48,23 @@ mkdir -p "$python"
 mount --bind "$held" "$python"
 exec "$@"
 """
+
+
+HOST = 'nanoml.example.org'
+ORIGIN = f'https://{HOST}'
+OURS = {'origin': ORIGIN, 'sec-fetch-site': 'same-origin'}
+FORBIDDEN = (
+    OURS | {'origin': 'https://evil.example'},
+    OURS | {'origin': f'http://{HOST}'},
+    OURS | {'origin': f'{ORIGIN}:8443'},
+    OURS | {'origin': 'null'},
+    OURS | {'sec-fetch-site': 'same-site'},
+    OURS | {'sec-fetch-site': 'cross-site'},
+    {'origin': ORIGIN},
+    {'sec-fetch-site': 'same-origin'},
+    {},
+)
+"""Headers of requests that no form of ours makes."""
 
 
 class Clock:
@@ -63,6 +87,47 @@ def accounts(tmp_path: Path, clock: Clock) -> Accounts:
     """An empty database."""
     engine = open_database(f'sqlite:///{tmp_path}/portal.sqlite')
     return Accounts(engine, session_s=1000.0, session_idle_s=100.0, hasher=QUICK, clock=clock)
+
+
+@pytest.fixture
+def front(accounts: Accounts, clock: Clock) -> Iterator[Front]:
+    """The front, with a spawner that starts nothing."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def refuse() -> None:
+        while theirs.recv(65536):
+            theirs.send(json.dumps({'error': 'nothing is started in this test'}).encode())
+
+    thread = threading.Thread(target=refuse)
+    thread.start()
+    config = PortalConfig(origin=ORIGIN, behind_proxy=True)
+    yield create_front(config, accounts, Backends(ours), Limit(clock=lambda: clock.now))
+    ours.close()
+    thread.join()
+    theirs.close()
+
+
+@pytest.fixture
+def browser(front: Front) -> Callable[[], httpx.Client]:
+    """Make a browser of its own."""
+    return lambda: TestClient(front, base_url=ORIGIN, raise_server_exceptions=False, follow_redirects=False)
+
+
+def sign_in(client: httpx.Client, name: str, password: str, **headers: str) -> httpx.Response:
+    return client.post('/portal/sign-in', data={'name': name, 'password': password}, headers=OURS | headers)
+
+
+def token_of(client: httpx.Client) -> str:
+    return re.search(r'name="token" value="([^"]+)"', client.get('/portal/account').text)[1]
+
+
+@pytest.fixture
+def alice(accounts: Accounts, browser: Callable[[], httpx.Client]) -> httpx.Client:
+    """A browser in which alice is signed in."""
+    client = browser()
+    client.password = accounts.add_user(ROOT, 'alice', 'alice')
+    assert sign_in(client, 'alice', client.password).status_code == 303
+    return client
 
 
 def free_port() -> int:
@@ -104,17 +169,17 @@ class Client:
 class Portal:
     """The command `portal serve`, and the commands of its administrators.
 
-    :param settings: lines of the configuration, beside those that every test needs.
+    :param more: lines of the configuration, beside those that every test needs.
     :param user: unix account that starts it; None: this one.
     """
 
-    def __init__(self, folder: Path, settings: str = '', user: str | None = None) -> None:
+    def __init__(self, folder: Path, more: str = '', user: str | None = None) -> None:
         self.port = free_port()
         self.origin = f'http://127.0.0.1:{self.port}'
         self.config = folder / 'portal.toml'
         self.config.write_text(
             f'origin = "{self.origin}"\nlisten = "127.0.0.1:{self.port}"\n'
-            f'database = "sqlite:///{folder}/database/portal.sqlite"\nruntime = "{folder}/run"\n{settings}'
+            f'database = "sqlite:///{folder}/database/portal.sqlite"\nruntime = "{folder}/run"\n{more}'
         )
         self._folder = folder
         self._user = user

@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import httpx2 as httpx
-import pytest
 from starlette.routing import Route
-from starlette.testclient import TestClient
 
 from aiida_nanoml.portal.accounts import Accounts
-from aiida_nanoml.portal.backends import Backends
-from aiida_nanoml.portal.config import PortalConfig
-from aiida_nanoml.portal.front import Front, create_front
-from aiida_nanoml.portal.limits import Limit
+from aiida_nanoml.portal.front import Front
 from aiida_nanoml.portal.pages import REFUSED
 from aiida_nanoml.web.guard import HEADERS
-from tests.portal.conftest import ROOT, Clock
-
-HOST = 'nanoml.example.org'
-ORIGIN = f'https://{HOST}'
-OURS = {'origin': ORIGIN, 'sec-fetch-site': 'same-origin'}
-FORBIDDEN = (
-    OURS | {'origin': 'https://evil.example'},
-    OURS | {'origin': f'http://{HOST}'},
-    OURS | {'origin': f'{ORIGIN}:8443'},
-    OURS | {'origin': 'null'},
-    OURS | {'sec-fetch-site': 'same-site'},
-    OURS | {'sec-fetch-site': 'cross-site'},
-    {'origin': ORIGIN},
-    {'sec-fetch-site': 'same-origin'},
-    {},
-)
-"""Headers of requests that no form of ours makes."""
+from tests.portal.conftest import FORBIDDEN, HOST, OURS, ROOT, Clock, sign_in, token_of
 
 OPEN_READS = {'/portal/sign-in'}
 READS = {'/portal/account', '/portal/static/nanoml.js'}
@@ -48,47 +24,6 @@ PATTERNS = {
     '/{path:path}': '/files',
 }
 """An address of each route that has parameters."""
-
-
-@pytest.fixture
-def front(accounts: Accounts, clock: Clock) -> Iterator[Front]:
-    """The front, with a spawner that starts nothing."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-    def refuse() -> None:
-        while theirs.recv(65536):
-            theirs.send(json.dumps({'error': 'nothing is started in this test'}).encode())
-
-    thread = threading.Thread(target=refuse)
-    thread.start()
-    config = PortalConfig(origin=ORIGIN, behind_proxy=True)
-    yield create_front(config, accounts, Backends(ours), Limit(clock=lambda: clock.now))
-    ours.close()
-    thread.join()
-    theirs.close()
-
-
-@pytest.fixture
-def browser(front: Front) -> Callable[[], httpx.Client]:
-    """Make a browser of its own."""
-    return lambda: TestClient(front, base_url=ORIGIN, raise_server_exceptions=False, follow_redirects=False)
-
-
-def sign_in(client: httpx.Client, name: str, password: str, **headers: str) -> httpx.Response:
-    return client.post('/portal/sign-in', data={'name': name, 'password': password}, headers=OURS | headers)
-
-
-def token_of(client: httpx.Client) -> str:
-    return re.search(r'name="token" value="([^"]+)"', client.get('/portal/account').text)[1]
-
-
-@pytest.fixture
-def alice(accounts: Accounts, browser: Callable[[], httpx.Client]) -> httpx.Client:
-    """A browser in which alice is signed in."""
-    client = browser()
-    client.password = accounts.add_user(ROOT, 'alice', 'alice')
-    assert sign_in(client, 'alice', client.password).status_code == 303
-    return client
 
 
 def test_the_front_imports_no_aiida() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from starlette.datastructures import FormData
 from starlette.requests import Request
@@ -13,9 +13,9 @@ from aiida_nanoml.actions.base import Action, command_line, fill, first_sentence
 from aiida_nanoml.actions.errors import ActionError, InputError
 from aiida_nanoml.actions.fields import FieldSpec, fields_of
 from aiida_nanoml.actions.registry import action_class, action_names
-from aiida_nanoml.web.applications import all_applications
 from aiida_nanoml.web.errors import PageError
 from aiida_nanoml.web.forms import Choices, Form, name_in, read_form, widgets_of
+from aiida_nanoml.web.grants import allows, granted_applications
 from aiida_nanoml.web.graph import offered_nodes
 from aiida_nanoml.web.paths import path_checker
 from aiida_nanoml.web.site import Site, texts_of
@@ -25,7 +25,7 @@ def routes(site: Site) -> list[BaseRoute]:
     """Return the routes."""
 
     async def show_all(request: Request) -> Response:
-        return site.page(request, 'actions', sections=sections())
+        return site.page(request, 'actions', sections=sections(request.state.visitor.applications))
 
     async def show_form(request: Request) -> Response:
         action = find_action(request.path_params['name'])
@@ -75,11 +75,15 @@ def summaries(names: Iterable[str]) -> list[tuple[str, str, str]]:
     return found
 
 
-def sections() -> list[tuple[str, list[tuple[str, str, str]]]]:
-    """Return all actions that have a page, by application; each is there once."""
-    rest = {row[0]: row for row in summaries(action_names())}
+def sections(granted: Collection[str] | None) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """Return the actions that may be asked for and have a page, by application; each is there once.
+
+    :param granted: names of applications; None: all of them.
+    """
+    names = [name for name in action_names() if allows(f'/actions/{name}', granted)]
+    rest = {row[0]: row for row in summaries(names)}
     found = []
-    for application in all_applications():
+    for application in granted_applications(granted):
         rows = [rest.pop(name) for name in application.actions if name in rest]
         if rows:
             found.append((application.title, rows))

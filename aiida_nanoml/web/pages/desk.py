@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from aiida_nanoml.web.applications import all_applications
 from aiida_nanoml.web.errors import PageError
+from aiida_nanoml.web.grants import granted_applications
 from aiida_nanoml.web.graph import desk_facts
 from aiida_nanoml.web.pages.actions import summaries
 from aiida_nanoml.web.site import Site
@@ -29,7 +30,7 @@ def routes(site: Site) -> list[BaseRoute]:
         return site.page(
             request,
             'desk',
-            applications=all_applications(),
+            applications=granted_applications(request.state.visitor.applications),
             facts=asked.result() if asked.done() else None,
             runs=await asyncio.to_thread(site.runs.newest, N_RUNS),
         )
