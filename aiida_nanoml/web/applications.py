@@ -63,6 +63,12 @@ def all_applications() -> list[Application]:
     return found
 
 
+def _rmatrix_routes(site: Site) -> Sequence[BaseRoute]:
+    from aiida_nanoml.web.pages import rmatrix  # its pages list the actions of this module
+
+    return rmatrix.routes(site)
+
+
 CBN_ANN = Application(
     'cbn_ann',
     'CBN_ANN',
@@ -88,6 +94,7 @@ RMATRIX = Application(
         *('rmatrix_example', 'rmatrix', 'rmatrix_potential', 'rmatrix_import', 'rmatrix_siesta', 'rmatrix_scan'),
         'rmatrix_plot',
     ),
+    _rmatrix_routes,
 )
 ALLOYS = Application(
     'alloys',

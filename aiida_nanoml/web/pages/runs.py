@@ -40,7 +40,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
     async def show(request: Request) -> Response:
         name = request.path_params['name']
-        run = await _wait(site, name)
+        run = await wait_briefly(site, name)
         action = find_action(run.action)
         if run.state == 'refused':
             return await form_page(site, request, action, run.form, {run.outcome['field']: run.outcome['message']})
@@ -90,7 +90,7 @@ def routes(site: Site) -> list[BaseRoute]:
     ]
 
 
-async def _wait(site: Site, name: str) -> Run:
+async def wait_briefly(site: Site, name: str) -> Run:
     """Return a run that has ended, or that takes longer than a person should look at an empty page."""
     run = site.runs.read(name)
     end = time.monotonic() + (QUICK_S if time.time() - run.begun < QUICK_S else 0.0)
