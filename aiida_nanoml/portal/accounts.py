@@ -194,6 +194,19 @@ class Accounts:
             connection.execute(update(db.users).where(db.users.c.name == name).values(admin=admin))
             self._log(connection, actor, 'user admin', f'{name} admin={admin}')
 
+    def set_account(self, actor: Actor, name: str, account: str | None) -> None:
+        """Set the unix account of a user's server.
+
+        :raises PortalError: another user has it.
+        """
+        try:
+            with self._engine.begin() as connection:
+                _user(connection, name)
+                connection.execute(update(db.users).where(db.users.c.name == name).values(account=account))
+                self._log(connection, actor, 'user account', f'{name} account={account}')
+        except IntegrityError:
+            raise PortalError(f'another user has the unix account {account}') from None
+
     def set_quota(self, actor: Actor, name: str, quota_bytes: int | None) -> None:
         """Set what the files of a user may take; None: what the configuration says."""
         if quota_bytes is not None and not 0 < quota_bytes < 2**62:

@@ -181,7 +181,7 @@ class Front:
     def __init__(
         self, config: PortalConfig, accounts: Accounts, backends: Backends, tries: Limit | None = None
     ) -> None:
-        from aiida_nanoml.portal import pages
+        from aiida_nanoml.portal import administration, pages
 
         self.desk = Desk(config, accounts, backends, tries or Limit())
         files = StaticFiles(directory=STATIC)
@@ -192,6 +192,7 @@ class Front:
         app = Starlette(
             routes=[
                 *pages.routes(self.desk),
+                *administration.routes(self.desk),
                 Route('/portal/static/{path:path}', static),
                 Route('/{path:path}', Passing(self.desk)),
             ],

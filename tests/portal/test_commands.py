@@ -37,6 +37,8 @@ def test_users_groups_and_grants(portal: Callable[..., Result]) -> None:
         ('grant', 'provenance', '--group', 'everybody'),
         ('revoke', 'rmatrix', '--user', 'bob'),
         ('user', 'quota', 'bob', '--size', '2.5'),
+        ('user', 'account', 'bob', '--account', 'robert'),
+        ('user', 'account', 'bob'),
         ('announce', 'away on Monday'),
     ):
         result = portal(*words)
@@ -75,6 +77,7 @@ def test_users_groups_and_grants(portal: Callable[..., Result]) -> None:
         (('user', 'disable', 'carol'), "there is no user 'carol'"),
         (('user', 'add', 'Carol'), "'Carol' cannot be a name"),
         (('grant', 'nonsense', '--group', 'everybody'), "there is no application 'nonsense'; known: alloys, cbn_ann"),
+        (('user', 'account', 'carol'), "there is no user 'carol'"),
         (('grant', 'rmatrix'), 'give either --user or --group'),
         (('revoke', 'rmatrix', '--group', 'everybody'), 'rmatrix is not granted to the group everybody'),
         (('group', 'remove', 'flakes', 'carol'), 'carol is not in the group flakes'),

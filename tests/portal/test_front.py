@@ -19,7 +19,10 @@ from tests.portal.conftest import FORBIDDEN, HOST, OURS, ROOT, Clock, sign_in, t
 OPEN_READS = {'/portal/sign-in'}
 READS = {'/portal/account', '/portal/static/nanoml.js'}
 CHANGES = {'/portal/sign-out', '/portal/account/password', '/portal/account/sessions'}
+ADMIN_READS = {f'/portal/admin/{name}' for name in ('users', 'groups', 'grants', 'announcements', 'log')}
+ADMIN_CHANGES = (ADMIN_READS - {'/portal/admin/log'}) | {'/portal/admin/users/alice'}
 PATTERNS = {
+    '/portal/admin/users/{name}': '/portal/admin/users/alice',
     '/portal/static/{path:path}': '/portal/static/nanoml.js',
     '/{path:path}': '/files',
 }
@@ -39,26 +42,26 @@ def test_every_route_is_in_a_table(front: Front) -> None:
         assert isinstance(route, Route)
         for method in (route.methods or {'GET'}) - {'HEAD'}:
             found[method].add(PATTERNS.get(route.path, route.path))
-    assert found['GET'] == OPEN_READS | READS | {'/files'}
-    assert found['POST'] == OPEN_READS | CHANGES
+    assert found['GET'] == OPEN_READS | READS | ADMIN_READS | {'/files'}
+    assert found['POST'] == OPEN_READS | CHANGES | ADMIN_CHANGES
 
 
 def test_nobody_sees_or_changes_anything_without_a_session(browser: Callable[[], httpx.Client]) -> None:
-    for path in READS | {'/', '/files', '/nonsense', '/openapi.json', '/portal/admin/users'}:
+    for path in READS | ADMIN_READS | {'/', '/files', '/nonsense', '/openapi.json'}:
         for cookie in ('', '__Host-nanoml=x', '__Host-nanoml='):
             response = browser().get(path, headers={'cookie': cookie})
             assert (response.status_code, response.headers['location']) == (303, '/portal/sign-in'), path
-    for path in CHANGES | {'/files', '/actions/label'}:
+    for path in CHANGES | ADMIN_CHANGES | {'/files', '/actions/label'}:
         assert browser().post(path, data={'token': 'x'}, headers=OURS).status_code == 401, path
 
 
 def test_only_forms_of_our_pages_change_anything(alice: httpx.Client) -> None:
     token = token_of(alice)
-    for path in CHANGES | OPEN_READS | {'/files', '/actions/label'}:
+    for path in CHANGES | ADMIN_CHANGES | OPEN_READS | {'/files', '/actions/label'}:
         for headers in FORBIDDEN:
             response = alice.post(path, data={'token': token}, headers=headers)
             assert response.status_code == 403, (path, headers)
-    for path in CHANGES:
+    for path in CHANGES | ADMIN_CHANGES:
         for wrong in ('', 'x', token[:-1]):
             assert alice.post(path, data={'token': wrong}, headers=OURS).status_code == 403, (path, wrong)
         assert alice.get(path).status_code != 200

@@ -134,6 +134,7 @@ COMMANDS: Mapping[str, str | Group] = MappingProxyType(
                         'disable': 'portal_disable_user',
                         'enable': 'portal_enable_user',
                         'password': 'portal_reset_password',
+                        'account': 'portal_set_account',
                         'quota': 'portal_set_quota',
                     },
                 ),

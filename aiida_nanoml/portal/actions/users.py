@@ -150,3 +150,19 @@ class SetQuota(PortalAction):
         quota = None if self.size is None else round(self.size * 10**9)
         self.accounts().set_quota(self.actor(), self.name, quota)
         return Done({'user': self.name, 'quota_bytes': quota})
+
+
+class SetAccount(PortalAction):
+    """Set the unix account of the user NAME; without one, the user has no pages of the own."""
+
+    action: ClassVar[str] = 'portal_set_account'
+    command: ClassVar[tuple[str, ...]] = ('portal', 'user', 'account')
+    example: ClassVar[str] = 'aiida-nanoml portal user account alice --account alice'
+
+    name: str = argument('Name of the sign-in.', min_length=1)
+    account: str | None = option(None, 'Unix account of the user.')
+
+    def perform(self, session: Session) -> Result:
+        """Set it."""
+        self.accounts().set_account(self.actor(), self.name, self.account)
+        return Done({'user': self.name, 'account': self.account})
