@@ -22,7 +22,7 @@ from aiida_nanoml.calculations.base import WorkerCalculation
 
 PACKAGE = Path(aiida_nanoml.__file__).parent
 ENTRY_POINTS = list(distribution('aiida-nanoml').entry_points)
-EXTRAS = {'quantumespresso': 'aiida_quantumespresso'}
+EXTRAS = {'quantumespresso': 'aiida_quantumespresso', 'cp2k': 'aiida_cp2k'}
 """Package that an extra of a plug-in installs; without it, the plug-in is not looked at."""
 PLUGINS = [
     point
@@ -87,7 +87,7 @@ def test_name_path_and_entry_point_agree(point: EntryPoint) -> None:
     assert point.group in ENTRY_POINT_GROUP_TO_MODULE_PATH_MAP
     prefix, _, name = point.name.partition('.')
     assert prefix == 'nanoml'
-    assert re.fullmatch(r'[a-z][a-z_]*', name)
+    assert re.fullmatch(r'[a-z][a-z0-9_]*', name)
     loaded = point.load()
     assert inspect.getdoc(loaded)
     assert loaded.__module__ == point.module

@@ -322,7 +322,7 @@ class LabelWorkChain(RollingWorkChain):
             self.inputs.engine_code,
             orm.load_node(self.ctx.placed[row]),
             engine=engine,
-            pseudos=dict(self.inputs.pseudos),
+            pseudos=dict(self.inputs.get('pseudos', {})),
             protocol=self.inputs.protocol.value,
             overrides=optional_value(self.inputs, 'parameters', {}),
             options=self._single_options(),

@@ -8,19 +8,15 @@ from typing import Any
 
 import numpy as np
 from aiida import orm
-from aiida.engine import ExitCode, ProcessBuilder
-from aiida.engine.processes.workchains.workchain import WorkChainSpec
+from aiida.engine import ProcessBuilder
 
-from aiida_nanoml.calculations.functions.programs import read_program_run
-from aiida_nanoml.calculations.functions.siesta import PSEUDO, structure_of_node
-from aiida_nanoml.calculations.program import engine_of_inputs
-from aiida_nanoml.calculations.pseudopotentials import family_pseudos
-from aiida_nanoml.data.labels import LabelSetData
+from aiida_nanoml.calculations.functions.siesta import structure_of_node
 from aiida_nanoml.engines.program import OUTPUT_FILE
 from aiida_nanoml.engines.quantumespresso.engine import CRASH_FILE, XML_FILE, QuantumEspressoEngine
 from aiida_nanoml.engines.quantumespresso.parameters import CARDS
-from aiida_nanoml.errors import EngineError, EvaluationError
+from aiida_nanoml.errors import EngineError
 from aiida_nanoml.structures import place
+from aiida_nanoml.workflows.label_reading import LabelReadingWorkChain
 
 try:
     from aiida_quantumespresso.workflows.pw.base import PwBaseWorkChain
@@ -35,28 +31,18 @@ FILES = {OUTPUT_FILE: OUTPUT_FILE, 'data-file-schema.xml': XML_FILE, CRASH_FILE:
 """Where the engine looks for the files that aiida-quantumespresso retrieves."""
 
 _SET_BY_PLUGIN = {'control': ('prefix', 'outdir', 'pseudo_dir', 'max_seconds'), 'system': ('ibrav', 'nat', 'ntyp')}
-_START = {'restart_mode', 'startingpot', 'startingwfc', 'max_seconds'}
-"""Words of an input that say where a run begins and when it ends, and nothing about its numbers."""
 
 
-class QuantumEspressoWorkChain(PwBaseWorkChain):  # type: ignore[misc]
+class QuantumEspressoWorkChain(LabelReadingWorkChain, PwBaseWorkChain):  # type: ignore[misc]
     """Run pw.x for one structure by the base workflow of aiida-quantumespresso, and read the label as the engine does.
 
     The input is that of the engine ``quantumespresso``, so that the label has the source of a batch; what the base
     workflow changed stands in its message.
     """
 
-    @classmethod
-    def define(cls, spec: WorkChainSpec) -> None:
-        """Extend the inputs, outputs and exit codes of the base workflow."""
-        super().define(spec)
-        spec.input(
-            'source',
-            valid_type=orm.Dict,
-            help='`protocol`, and all `parameters` of the engine, that the label is to carry.',
-        )
-        spec.output('labels', valid_type=LabelSetData, required=False, help='The label of the structure in one row.')
-        spec.exit_code(590, 'ERROR_NO_LABEL', message='The run ended well, but has no label: {reason}')
+    _ENGINE = QuantumEspressoEngine
+    _FILES = FILES
+    _PLUGIN = 'aiida-quantumespresso'
 
     @classmethod
     def get_builder_from_protocol(
@@ -83,24 +69,11 @@ class QuantumEspressoWorkChain(PwBaseWorkChain):  # type: ignore[misc]
         :raises EngineError: another engine, an unknown protocol or parameter, an isolated structure in another box,
             further cards of the input, or a structure or pseudopotential that the engine refuses.
         """
-        if engine != QuantumEspressoEngine.name:
-            raise EngineError(f'the workflow nanoml.quantumespresso runs {QuantumEspressoEngine.name}, not {engine}')
         found = structure_of_node(structure)
-        if pseudos is None:
-            pseudos = family_pseudos(pseudo_family, found.symbols, QuantumEspressoEngine.pseudopotential_formats)
-        pseudos = {symbol: pseudos[symbol] for symbol in sorted(set(found.symbols) & set(pseudos))}
-        name = QuantumEspressoEngine.default_protocol() if protocol is None else protocol
-        inputs = {'engine': orm.Str(engine), 'protocol': orm.Str(name), 'pseudos': pseudos}
-        if overrides:
-            inputs['parameters'] = orm.Dict(dict(overrides))
-        with engine_of_inputs(inputs) as made:
-            settings = made.settings
-            try:
-                made.check(found)
-            except EvaluationError as error:
-                raise EngineError(f'{error.code}: {error.message}') from error
+        with cls.requested_engine(engine, found, pseudos, pseudo_family, protocol, overrides) as requested:
+            settings, pseudos = requested.engine.settings, requested.pseudos
             placed = place(found, settings.vacuum_ang)
-            namelists = made.namelists(placed)
+            namelists = requested.engine.namelists(placed)
         if not np.allclose(placed.cell, found.cell, atol=1e-6) or not np.allclose(placed.positions, found.positions):
             raise EngineError(
                 f'the structure is not in a box with a vacuum of {settings.vacuum_ang:g} Å: make one with the '
@@ -126,44 +99,8 @@ class QuantumEspressoWorkChain(PwBaseWorkChain):  # type: ignore[misc]
         }
         builder.pw.metadata.options = usual | dict(options or {})
         builder.kpoints = kpoints
-        builder.source = orm.Dict({'protocol': name, 'parameters': settings.model_dump()})
+        builder.source = orm.Dict(requested.source)
         return builder
-
-    def inspect_process(self) -> ExitCode | None:
-        """Inspect the last run; if no restart is left, output the reason as its label."""
-        result: ExitCode | None = super().inspect_process()
-        if isinstance(result, ExitCode) and result.status:
-            self._read_label()
-        return result
-
-    def results(self) -> ExitCode | None:
-        """Output the results of the last run, and its label."""
-        result: ExitCode | None = super().results()
-        reason = self._read_label()
-        return self.exit_codes.ERROR_NO_LABEL.format(reason=reason) if reason and not result else result
-
-    def _read_label(self) -> str:
-        """Output the label of the last run, and return why there is none."""
-        first, last = self.ctx.children[0], self.ctx.children[self.ctx.iteration - 1]
-        if 'retrieved' not in last.outputs:
-            return 'nothing was retrieved'
-        kinds = {kind.name: kind.symbol for kind in last.inputs.structure.kinds}
-        run = {
-            'engine': QuantumEspressoEngine.name,
-            **self.inputs.source.get_dict(),
-            'files': FILES,
-            'recovery': describe_restarts(first.inputs.parameters.get_dict(), last.inputs.parameters.get_dict())
-            if last.pk != first.pk
-            else '',
-        }
-        pseudos = {f'{PSEUDO}{kinds[name]}': node for name, node in last.inputs.pseudos.items()}
-        labels, node = read_program_run.run_get_node(
-            retrieved=last.outputs.retrieved, structure=last.inputs.structure, run=orm.Dict(run), **pseudos
-        )
-        if not node.is_finished_ok:
-            return str(node.exit_message)
-        self.out('labels', labels)
-        return '' if labels.labels.finished[0] else str(labels.labels.messages[0])
 
 
 def pw_parameters(namelists: Mapping[str, Mapping[str, str]], kinds: list[str]) -> dict[str, dict[str, Any]]:
@@ -184,17 +121,6 @@ def pw_parameters(namelists: Mapping[str, Mapping[str, str]], kinds: list[str]) 
             else:
                 values[word] = _to_python(text)
     return parameters
-
-
-def describe_restarts(first: Mapping[str, Any], last: Mapping[str, Any]) -> str:
-    """Return what the parameters of the last run have otherwise than those of the first one, in words of a message."""
-    changes = [
-        f'{word} {value:g}' if isinstance(value, float) else f'{word} {value}'
-        for namelist, words in last.items()
-        for word, value in words.items()
-        if word not in _START and first.get(namelist, {}).get(word) != value
-    ]
-    return ', '.join([*changes, 'run again by aiida-quantumespresso'])
 
 
 def _to_python(text: str) -> Any:

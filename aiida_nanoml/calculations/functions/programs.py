@@ -1,4 +1,4 @@
-"""Finished runs of programs that another plugin of AiiDA ran: their labels."""
+"""Runs of programs through other plugins of AiiDA: their structures, and their labels."""
 
 from __future__ import annotations
 
@@ -9,10 +9,24 @@ from aiida import orm
 from aiida.engine import calcfunction
 
 from aiida_nanoml.calculations.functions.base import refusing
-from aiida_nanoml.calculations.functions.siesta import PSEUDO, structure_of_node
+from aiida_nanoml.calculations.functions.siesta import PSEUDO, node_of_structure, structure_of_node
 from aiida_nanoml.calculations.program import engine_of_inputs, label_of_run, read_run
 from aiida_nanoml.data.labels import LabelSetData
+from aiida_nanoml.engines.cp2k.engine import Cp2kEngine
+from aiida_nanoml.engines.cp2k.input_writing import to_box
 from aiida_nanoml.errors import EngineError
+
+
+@calcfunction
+@refusing
+def box_for_cp2k(structure: orm.StructureData, parameters: orm.Dict) -> orm.StructureData:
+    """Return a structure in the box that the engine ``cp2k`` computes it in, which its solver may want to be a cube.
+
+    :param structure: isolated, or periodic; that one stays as it is.
+    :param parameters: all parameters of the engine.
+    """
+    settings = Cp2kEngine.Parameters.model_validate(parameters.get_dict())
+    return node_of_structure(to_box(structure_of_node(structure), settings), structure.label)
 
 
 @calcfunction

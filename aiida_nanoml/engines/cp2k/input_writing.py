@@ -32,13 +32,26 @@ def write_input(
     keeps_orbitals: bool = False,
     continued: bool = False,
 ) -> str:
-    """Write the input of one structure.
+    """Write the input of one structure: what :func:`input_tree` returns, as text."""
+    tree = input_tree(structure, parameters, wall_time_s, keeps_orbitals=keeps_orbitals, continued=continued)
+    return '\n'.join(_lines(tree, 0)) + '\n'
+
+
+def input_tree(
+    structure: Structure,
+    parameters: Cp2kParameters,
+    wall_time_s: float | None = None,
+    *,
+    keeps_orbitals: bool = False,
+    continued: bool = False,
+) -> Section:
+    """Return the sections of the input of one structure.
 
     :param structure: isolated ones are placed in a box with the vacuum of the parameters.
     :param wall_time_s: seconds after which the machine ends the run: CP2K stops itself before; None: never.
     :param keeps_orbitals: whether the run leaves orbitals for another one to begin with.
     :param continued: whether it begins with such orbitals.
-    :returns: the text of the file; the files of the run are named ``aiida-*``.
+    :returns: sections by name; the files of the run are named ``aiida-*``.
     """
     placed = to_box(structure, parameters)
     periodic = ''.join(name for name, repeats in zip('XYZ', periodicity(placed, parameters), strict=True) if repeats)
@@ -61,7 +74,7 @@ def write_input(
     scf['SCF_GUESS'] = 'RESTART' if continued else 'ATOMIC'
     for path, value in sorted(parameters.extra_input.items()):
         _insert(tree['FORCE_EVAL'], path, value)
-    return '\n'.join(_lines(tree, 0)) + '\n'
+    return tree
 
 
 def to_box(structure: Structure, parameters: Cp2kParameters) -> Structure:
