@@ -29,7 +29,8 @@ SHUTDOWN_S = 1
 def web(port: int, folder: Path | None, no_browser: bool, as_json: bool) -> None:
     """Serve pages for all actions on this machine, for the person who started it.
 
-    The link that it prints signs in, once. Ctrl-C ends it; runs that have begun go on.
+    The link that it prints signs in: once where a browser is opened, as often as you like with --no-browser. Ctrl-C
+    ends it; runs that have begun go on.
     """
     try:
         import uvicorn
@@ -44,7 +45,7 @@ def web(port: int, folder: Path | None, no_browser: bool, as_json: bool) -> None
     profile = _profile()
     listener = _listen(port)
     port = listener.getsockname()[1]
-    identity = StarterIdentity(f'nanoml-{port}')
+    identity = StarterIdentity(f'nanoml-{port}', once=not no_browser)
     state = Path(_config().dirpath) / 'nanoml-web' / profile.name
     app = create_app(
         Settings(

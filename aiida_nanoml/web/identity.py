@@ -45,14 +45,17 @@ class Identity(Protocol):
 
 
 class StarterIdentity:
-    """The person who started the program is the user: a link that works once signs in.
+    """The person who started the program is the user: a link signs in.
 
     :param cookie: name of the cookie; browsers share cookies between the ports of a machine.
+    :param once: whether the link works once. A browser gets it as an argument, which everybody on the machine can see;
+        on a terminal only its reader does.
     """
 
     open_paths = frozenset({ENTER})
 
-    def __init__(self, cookie: str) -> None:
+    def __init__(self, cookie: str, *, once: bool) -> None:
+        self._once = once
         self.link_token: str | None = secrets.token_urlsafe(32)
         self.routes: Sequence[BaseRoute] = (Route(ENTER, self._enter),)
         self._cookie = cookie
@@ -62,16 +65,19 @@ class StarterIdentity:
         """Return the visitor of the session whose cookie was sent."""
         return self._sessions.get(request.cookies.get(self._cookie, ''))
 
+    @property
+    def _reason(self) -> str:
+        return ' any more, it worked once' if self._once and self.link_token is None else ''
+
     async def _enter(self, request: Request) -> Response:
-        """Begin a session, once."""
+        """Begin a session."""
         given = request.query_params.get('token', '')
         if self.visitor(request) is None:
             known = self.link_token
             if known is None or not secrets.compare_digest(given.encode(), known.encode()):
-                raise PageError(
-                    401, 'this link does not sign in: it works once; stop the program and start it again for a new one'
-                )
-            self.link_token = None
+                raise PageError(401, f'this link does not sign in{self._reason}: start the program again for a new one')
+            if self._once:
+                self.link_token = None
         response = RedirectResponse('/', status_code=303)
         if self.visitor(request) is None:
             session = secrets.token_urlsafe(32)

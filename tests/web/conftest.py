@@ -71,7 +71,7 @@ class Browser:
 def settings(aiida_profile, tmp_path: Path) -> Settings:
     """Settings of a server for one person."""
     return Settings(
-        identity=StarterIdentity('nanoml-8000'),
+        identity=StarterIdentity('nanoml-8000', once=True),
         hosts=frozenset({HOST}),
         profile=aiida_profile.name,
         files=tmp_path / 'files',

@@ -44,7 +44,7 @@ def address(settings: Settings, aiida_profile_clean, monkeypatch: pytest.MonkeyP
     listener = socket.socket()
     listener.bind(('127.0.0.1', 0))
     host = f'127.0.0.1:{listener.getsockname()[1]}'
-    identity = StarterIdentity('nanoml')
+    identity = StarterIdentity('nanoml', once=True)
 
     def start(name: str) -> None:
         def do() -> None:

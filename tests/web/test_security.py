@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import httpx2 as httpx
 import pytest
 from starlette.testclient import TestClient
 
 from aiida_nanoml.web.app import WebApp, create_app
 from aiida_nanoml.web.guard import HEADERS
+from aiida_nanoml.web.identity import StarterIdentity
 from aiida_nanoml.web.openapi import walk
 from aiida_nanoml.web.site import SANDBOX, Settings
 from tests.web.conftest import HOST, ORIGIN, OURS, Browser
@@ -148,8 +151,22 @@ def test_a_link_signs_in_once(app: WebApp, stranger: httpx.Client) -> None:
     assert 'samesite=strict' in cookie
     assert stranger.get('/files').status_code == 200
     stranger.cookies.clear()
-    assert stranger.get(link).status_code == 401
+    assert 'any more, it worked once' in stranger.get(link).text
     assert stranger.get('/files').status_code == 401
+
+
+def test_a_link_that_nobody_else_sees_signs_in_again(settings: Settings) -> None:
+    identity = StarterIdentity('nanoml-8000', once=False)
+    app = create_app(replace(settings, identity=identity), lambda name: None)
+    sessions = set()
+    with TestClient(app, base_url=ORIGIN) as client:
+        for _ in range(2):
+            client.get('/enter', params={'token': identity.link_token})
+            assert client.get('/files').status_code == 200
+            sessions.add(client.cookies['nanoml-8000'])
+            client.cookies.clear()
+            assert client.get('/enter', params={'token': f'{identity.link_token}x'}).status_code == 401
+    assert len(sessions) == 2
 
 
 def test_a_token_of_another_session_is_refused(browser: Browser, settings: Settings) -> None:
