@@ -44,14 +44,22 @@ def metric_table(
     :param target: the main target, for the unit.
     :param others: names of the other targets: each has a table of its own.
     """
+    tables = metric_rows(metrics, target, others)
+    return '\n'.join(
+        f'{indent}{name}\n{aligned(rows, indent)}' if name else aligned(rows, indent) for name, rows in tables
+    )
+
+
+def metric_rows(
+    metrics: Mapping[str, Mapping[str, float | int | None]], target: str, others: Iterable[str] = ()
+) -> list[tuple[str, list[list[str]]]]:
+    """Return the tables of :func:`metric_table`, each with its name, empty for the main target, heading and rows."""
     beside = {name: _metrics_below(metrics, name) for name in others}
     own = {part: found for part, found in metrics.items() if part.partition('/')[0] not in beside}
-    tables = [_metric_table(own, indent, target)]
-    tables += [f'{indent}{name}\n{_metric_table(found, indent, name)}' for name, found in beside.items() if found]
-    return '\n'.join(tables)
+    return [('', _target_rows(own, target)), *((name, _target_rows(one, name)) for name, one in beside.items() if one)]
 
 
-def _metric_table(metrics: Mapping[str, Mapping[str, float | int | None]], indent: str, target: str) -> str:
+def _target_rows(metrics: Mapping[str, Mapping[str, float | int | None]], target: str) -> list[list[str]]:
     from aiida_nanoml.learning.targets import find_target
 
     shown = find_target(target)
@@ -69,7 +77,7 @@ def _metric_table(metrics: Mapping[str, Mapping[str, float | int | None]], inden
             for key in _SHOWN_METRICS
         ]
         rows.append([part, str(values['n']), *numbers])
-    return aligned(rows, indent)
+    return rows
 
 
 def _metrics_below(

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from aiida_nanoml.errors import StructureError
 from aiida_nanoml.structures.elements import ATOMIC_NUMBERS, SYMBOLS
 from aiida_nanoml.structures.neighbours import near_pairs
-from aiida_nanoml.structures.thumbnails import draw_thumbnail
+from aiida_nanoml.structures.pictures import draw_structure
 from aiida_nanoml.text import ROWS_SHOWN, counted, first_of, html_table
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Structure:
         return f'<Structure: {formula}, {len(self)} atoms, periodic along {counted(int(self.pbc.sum()), "vector")}>'
 
     def _repr_html_(self) -> str:
-        return draw_thumbnail(self)
+        return draw_structure(self)
 
 
 class StructureSet:

@@ -22,7 +22,7 @@ from aiida_nanoml.web.files import UserFiles
 from aiida_nanoml.web.guard import Guard
 from aiida_nanoml.web.launcher import Launcher, Start
 from aiida_nanoml.web.openapi import describe
-from aiida_nanoml.web.pages import actions, desk, files, graph
+from aiida_nanoml.web.pages import actions, desk, files, graph, rows
 from aiida_nanoml.web.pages import runs as run_pages
 from aiida_nanoml.web.runs import Runs
 from aiida_nanoml.web.site import Settings, Site
@@ -48,7 +48,7 @@ class WebApp:
         pages = Starlette(
             routes=[
                 *settings.identity.routes,
-                *(route for part in (desk, actions, run_pages, files, graph) for route in part.routes(self.site)),
+                *(route for part in (desk, actions, run_pages, files, graph, rows) for route in part.routes(self.site)),
                 Route('/openapi.json', self._openapi),
                 Route('/static/{path:path}', self._static),
             ],

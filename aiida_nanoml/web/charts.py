@@ -104,8 +104,8 @@ def line_chart(
         across, up = np.repeat(across, 2)[1:-1], np.repeat(up, 2)
     if not len(across) or not np.isfinite(up).all():
         raise ValueError(f'there is nothing to draw of {title}: no values, or some that are not finite')
-    horizontal = Axis(x[0], *_limits(across, 0.0), LEFT, WIDTH - RIGHT)
-    vertical = Axis(y[0], *_limits(up, 0.04, logarithmic=logarithmic), HEIGHT - BOTTOM, TOP, logarithmic)
+    horizontal = Axis(x[0], *limits(across, 0.0), LEFT, WIDTH - RIGHT)
+    vertical = Axis(y[0], *limits(up, 0.04, logarithmic=logarithmic), HEIGHT - BOTTOM, TOP, logarithmic)
     kept = _kept(across, up)
     places = np.stack([horizontal.places(across[kept]), vertical.places(up[kept])], axis=1).round(1)
     inside = [(value, text) for value, text in marks if horizontal.low <= value <= horizontal.high]
@@ -118,7 +118,13 @@ def line_chart(
     )
 
 
-def _limits(values: Floats, margin: float, *, logarithmic: bool = False) -> tuple[float, float]:
+def limits(values: Floats, margin: float, *, logarithmic: bool = False) -> tuple[float, float]:
+    """Return the ends of an axis that shows all values.
+
+    :param margin: share of the range that is left free at each end.
+    :returns: smallest and largest value, or their exponents on a logarithmic axis.
+    :raises ValueError: no positive value for a logarithmic axis.
+    """
     low, high = float(values.min()), float(values.max())
     if logarithmic:
         if high <= 0:

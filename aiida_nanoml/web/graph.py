@@ -179,7 +179,7 @@ def describe_node(uuid: str) -> NodePage:
 
     :raises PageError: there is none.
     """
-    node = _load(uuid)
+    node = load(uuid)
     repository = node.base.repository
     files = sorted(str(folder / name) for folder, _, names in repository.walk() for name in names)
     figures = [name for name in files if name.endswith(tuple(FIGURES))]
@@ -202,12 +202,32 @@ def read_node_file(uuid: str, name: str) -> bytes:
 
     :raises PageError: there is none.
     """
-    node = _load(uuid)
+    node = load(uuid)
     try:
         content: bytes = node.base.repository.get_object_content(name, mode='rb')
     except (OSError, TypeError) as error:
         raise PageError(404, f'there is no file {name} in this node') from error
     return content
+
+
+def load(uuid: str, kind: str = '') -> Any:
+    """Load a node.
+
+    :param kind: entry point that it must have.
+    :raises PageError: there is none, or it is of another kind.
+    """
+    from aiida.common.exceptions import NotExistent
+    from aiida.orm import load_node
+
+    from aiida_nanoml.actions.nodes import type_name
+
+    try:
+        node = load_node(uuid=uuid)
+    except NotExistent as error:
+        raise PageError(404, f'there is no node {uuid}') from error
+    if kind and type_name(node) != kind:
+        raise PageError(404, f'{uuid} is no {kind}')
+    return node
 
 
 def describe_process(uuid: str) -> ProcessPage:
@@ -296,20 +316,10 @@ def desk_facts(n_results: int) -> DeskFacts:
     return DeskFacts([link_to(node) for node in results], waiting)
 
 
-def _load(uuid: str) -> Any:
-    from aiida.common.exceptions import NotExistent
-    from aiida.orm import load_node
-
-    try:
-        return load_node(uuid=uuid)
-    except NotExistent as error:
-        raise PageError(404, f'there is no node {uuid}') from error
-
-
 def _load_process(uuid: str) -> Any:
     from aiida.orm import ProcessNode
 
-    node = _load(uuid)
+    node = load(uuid)
     if not isinstance(node, ProcessNode):
         raise PageError(404, f'{uuid} is no process')
     return node

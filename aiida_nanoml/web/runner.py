@@ -51,6 +51,9 @@ COUNT_S = 0.2
 NODES_SHOWN = 50
 """Nodes of a result that its page links to."""
 
+ITEMS_KEPT = 30
+"""Items of each list in a result that stay in the file of its run."""
+
 
 class RunSession(Session):
     """Writes notes and progress into the file of a run; nobody is there to be asked.
@@ -149,11 +152,13 @@ def _describe(result: Result) -> dict[str, Any]:
     """Return what the page of a result shows."""
     lines = result.lines()
     following = result.next_step()
+    content = result.to_dict()
     return {
         'lines': lines if isinstance(lines, str) else [[name, str(value)] for name, value in lines.items()],
         'table': result.table(),
         'failure': result.failure,
-        'nodes': list(dict.fromkeys(uuids_in(result.to_dict())))[:NODES_SHOWN],
+        'nodes': list(dict.fromkeys(uuids_in(content)))[:NODES_SHOWN],
+        'result': _shortened(content),
         'next': None
         if following is None
         else {
@@ -162,6 +167,13 @@ def _describe(result: Result) -> dict[str, Any]:
             'command': following.command(),
         },
     }
+
+
+def _shortened(value: Any) -> Any:
+    """Return a result in types of JSON with the first items of its lists."""
+    if isinstance(value, dict):
+        return {key: _shortened(one) for key, one in value.items()}
+    return [_shortened(one) for one in value[:ITEMS_KEPT]] if isinstance(value, list | tuple) else value
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ READS = {
     '/files/view/{path:path}': '/files/view/a.txt',
     '/nodes/{uuid:uuid}': f'/nodes/{UUID}',
     '/nodes/{uuid:uuid}/files/{name:path}': f'/nodes/{UUID}/files/a.png',
+    '/nodes/{uuid:uuid}/rows/{row}': f'/nodes/{UUID}/rows/0',
     '/openapi.json': '/openapi.json',
     '/processes': '/processes',
     '/processes/{uuid:uuid}': f'/processes/{UUID}',
@@ -41,6 +42,7 @@ READS = {
     '/runs/{name}/events': f'/runs/{RUN}/events',
     '/runs/{name}/log': f'/runs/{RUN}/log',
     '/static/{path:path}': '/static/style.css',
+    '/structures/{uuid:uuid}/{row}': f'/structures/{UUID}/0',
 }
 """Routes that change nothing, with an address of each."""
 
@@ -233,7 +235,7 @@ def test_odd_addresses_are_answered_in_words(browser: Browser) -> None:
     for route in {*READS, *CHANGES} - {'/enter'}:
         for odd in ODD:
             path = route
-            for parameter in ('{name}', '{path:path}', '{uuid:uuid}', '{name:path}'):
+            for parameter in ('{name}', '{path:path}', '{uuid:uuid}', '{name:path}', '{row}'):
                 path = path.replace(parameter, odd)
             if path == route:
                 continue

@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 from aiida_nanoml.actions.base import first_sentence
 from aiida_nanoml.actions.fields import fields_of
 from aiida_nanoml.actions.registry import action_names
+from aiida_nanoml.web.audits import last_audit
 from aiida_nanoml.web.errors import PageError
 from aiida_nanoml.web.events import event_stream
 from aiida_nanoml.web.graph import (
@@ -25,7 +26,11 @@ from aiida_nanoml.web.graph import (
 )
 from aiida_nanoml.web.pages.actions import find_action
 from aiida_nanoml.web.pages.files import media_type
+from aiida_nanoml.web.results import describe_model
 from aiida_nanoml.web.site import Site, attachment
+
+RESULTS = {'nanoml.model': ('model', describe_model)}
+"""Kinds of nodes that show more than others: their template, and what asks for it."""
 
 Offer = tuple[str, str, list[tuple[str, str]]]
 
@@ -39,7 +44,13 @@ def routes(site: Site) -> list[BaseRoute]:
 
     async def node(request: Request) -> Response:
         page = await site.orm.run(describe_node, str(request.path_params['uuid']))
-        return site.page(request, 'node', page=page, node=page.node, following=following(page.node))
+        shown: dict[str, Any] = {'page': page, 'node': page.node, 'following': following(page.node)}
+        if page.node.kind not in RESULTS:
+            return site.page(request, 'node', **shown)
+        template, describe = RESULTS[page.node.kind]
+        result = await site.orm.run(describe, page.node.uuid)
+        audit = await asyncio.to_thread(last_audit, site.runs, page.node.uuid)
+        return site.page(request, template, **shown, result=result, audit=audit)
 
     async def node_file(request: Request) -> Response:
         name = request.path_params['name']
