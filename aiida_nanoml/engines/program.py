@@ -19,7 +19,13 @@ import psutil
 from pydantic import Field
 
 from aiida_nanoml.engines.base import Engine, EngineParameters, EngineRuntime, Label
-from aiida_nanoml.engines.pseudopotentials import bundled, check_pseudopotentials, digest
+from aiida_nanoml.engines.pseudopotentials import (
+    PseudopotentialHeader,
+    bundled,
+    check_pseudopotentials,
+    digest,
+    read_header,
+)
 from aiida_nanoml.errors import EngineError, EvaluationError, FailureCode, StructureError
 from aiida_nanoml.structures import StructureSet
 from aiida_nanoml.structures.elements import SYMBOLS
@@ -138,6 +144,7 @@ class ProgramEngine(Engine):
         self._programs: dict[Path, psutil.Popen] = {}
         self._taken: dict[Path, object] = {}
         self._checked: set[str] = set()
+        self._headers: dict[str, PseudopotentialHeader] = {}
         self._stopped = False
         self._version = ''
 
@@ -327,6 +334,23 @@ class ProgramEngine(Engine):
         self._stopped = True
         for program in list(self._programs.values()):
             _end(program.pid)
+
+    def header(self, element: str) -> PseudopotentialHeader:
+        """Return the header of the pseudopotential of an element, which says how many electrons it leaves.
+
+        It is read once.
+
+        :raises EvaluationError: ``'wrong_pseudopotential'``: it does not say so.
+        """
+        if element not in self._headers:
+            path = self._pseudopotential_files[element]
+            header = read_header(path.read_text(encoding='utf-8', errors='replace'))
+            if header is None or header.valence_charge is None:
+                raise EvaluationError(
+                    FailureCode.WRONG_PSEUDOPOTENTIAL, f'{path.name} does not say how many valence electrons it leaves'
+                )
+            self._headers[element] = header
+        return self._headers[element]
 
     @property
     def _pseudopotential_files(self) -> dict[str, Path]:

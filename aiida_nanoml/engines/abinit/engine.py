@@ -31,10 +31,9 @@ from aiida_nanoml.engines.program import (
     bundled_files,
     read_file,
 )
-from aiida_nanoml.engines.pseudopotentials import read_header
 from aiida_nanoml.engines.run_text import RunText
 from aiida_nanoml.errors import EvaluationError, FailureCode
-from aiida_nanoml.structures.elements import ATOMIC_NUMBERS, SYMBOLS
+from aiida_nanoml.structures.elements import SYMBOLS
 
 if TYPE_CHECKING:
     from aiida_nanoml.structures import Structure
@@ -130,15 +129,9 @@ class AbinitEngine(ProgramEngine):
 
     def files(self, structure: Structure) -> dict[str, str]:
         """Return the input."""
-        charges = {}
-        for number in set(structure.numbers.tolist()):
-            file = self._pseudopotential_files[SYMBOLS[number]]
-            header = read_header(file.read_text(encoding='utf-8', errors='replace'))
-            if header is None or header.valence_charge is None:
-                raise EvaluationError(
-                    FailureCode.WRONG_PSEUDOPOTENTIAL, f'{file.name} does not tell how many electrons it brings'
-                )
-            charges[ATOMIC_NUMBERS[header.element]] = header.valence_charge
+        charges = {
+            number: self.header(SYMBOLS[number]).valence_charge or 0.0 for number in set(structure.numbers.tolist())
+        }
         return {INPUT: write_input(structure, self.settings, charges)}
 
     def files_alone(

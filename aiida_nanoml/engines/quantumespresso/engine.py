@@ -18,7 +18,6 @@ from aiida_nanoml.engines.program import (
     bundled_files,
     read_file,
 )
-from aiida_nanoml.engines.pseudopotentials import PseudopotentialHeader, read_header
 from aiida_nanoml.engines.quantumespresso.input_writing import PREFIX, Species, input_namelists, write_input
 from aiida_nanoml.engines.quantumespresso.label import check_agreement, label_of_run
 from aiida_nanoml.engines.quantumespresso.output import Output, read_scf_errors, read_version
@@ -105,7 +104,7 @@ class QuantumEspressoEngine(ProgramEngine):
                 f'the parameters are those of an imported run: {" and ".join(foreign)} in extra cannot be written',
             )
         super().check(structure)
-        headers = {element: self._header(element) for element in dict.fromkeys(structure.symbols)}
+        headers = {element: self.header(element) for element in dict.fromkeys(structure.symbols)}
         density_cutoff = self.settings.density_cutoff_ry(fine=any(one.fine_density for one in headers.values()))
         for element, header in headers.items():
             for what, asked, given, parameter in (
@@ -168,19 +167,9 @@ class QuantumEspressoEngine(ProgramEngine):
     def _species(self, structure: Structure) -> dict[str, Species]:
         species = {}
         for element in dict.fromkeys(structure.symbols):
-            header, suffix = self._header(element), self._pseudopotential_files[element].suffix
+            header, suffix = self.header(element), self._pseudopotential_files[element].suffix
             species[element] = Species(f'{element}{suffix}', header.valence_charge or 0.0, header.fine_density)
         return species
-
-    def _header(self, element: str) -> PseudopotentialHeader:
-        """Return the header of a pseudopotential that was checked."""
-        path = self._pseudopotential_files[element]
-        header = read_header(path.read_text(encoding='utf-8', errors='replace'))
-        if header is None or header.valence_charge is None:
-            raise EvaluationError(
-                FailureCode.WRONG_PSEUDOPOTENTIAL, f'{path.name} does not say how many valence electrons it leaves'
-            )
-        return header
 
     def _check_run(self, run: XmlRun, structure: Structure) -> None:
         """Check that the program did what it was asked for."""

@@ -117,6 +117,18 @@ def test_cutoff_below_the_hint_of_a_file_is_refused(tmp_path: Path) -> None:
     make('fast', {'cutoff_ry': 60.0}, pseudopotentials={'H': str(tmp_path / 'H.upf')}).check(HYDROGEN)
 
 
+def test_the_header_of_a_file_is_read_once(tmp_path: Path) -> None:
+    file = tmp_path / 'H.upf'
+    file.write_text(bundled('upf')['H'].read_text())
+    engine = make(pseudopotentials={'H': str(file)})
+    header = engine.header('H')
+    assert header.valence_charge == 1.0
+    file.write_text('')
+    assert engine.header('H') is header
+    with pytest.raises(EvaluationError, match=r'H\.upf does not say how many valence electrons it leaves'):
+        make(pseudopotentials={'H': str(file)}).header('H')
+
+
 def test_another_functional_is_refused() -> None:
     with pytest.raises(EvaluationError, match='made with LDA-CA, the parameters say GGA-PBE'):
         make('fast', {'functional': 'GGA-PBE'}).check(HYDROGEN)
