@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aiida import orm
+from aiida.manage.caching import enable_caching
 
 from aiida_nanoml.calculations.functions.base import INPUT_REFUSED
 from aiida_nanoml.calculations.functions.datasets import (
@@ -124,6 +125,14 @@ def test_what_no_generator_can_do_is_refused(
     refused(
         generate_structures, 'StructureError', message, generator=orm.Str(generator), parameters=orm.Dict(parameters)
     )
+
+
+def test_what_was_refused_is_tried_again_and_the_rest_comes_from_the_cache(aiida_profile) -> None:
+    with enable_caching(identifier='aiida.calculations:nanoml.generate_flake_set'):
+        for count, status in ((4, 0), (0, INPUT_REFUSED)):
+            first, second = (generate_flake_set.run_get_node(orm.Dict(FLAKES | {'count': count}))[1] for _ in range(2))
+            assert first.exit_status == second.exit_status == status
+            assert second.base.caching.is_created_from_cache == (status == 0)
 
 
 def test_no_unseen_flakes_are_refused(aiida_profile) -> None:

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 from aiida import orm
-from aiida.engine import calcfunction
 from numpy.typing import NDArray
 
-from aiida_nanoml.calculations.functions.base import refusing
+from aiida_nanoml.calculations.functions.base import calculation_function
 from aiida_nanoml.data.dataset import DatasetData
 from aiida_nanoml.data.prediction import PredictionData
 from aiida_nanoml.data.structures import StructureSetData
@@ -30,8 +29,7 @@ ROUNDS_FIGURE = 'active_learning.png'
 ROUNDS_TABLE = 'rounds.csv'
 
 
-@calcfunction
-@refusing
+@calculation_function
 def hold_out(pool: StructureSetData, parameters: orm.Dict) -> dict[str, StructureSetData]:
     """Draw structures at random to evaluate models on; repeated structures are dropped.
 
@@ -53,8 +51,7 @@ def hold_out(pool: StructureSetData, parameters: orm.Dict) -> dict[str, Structur
     }
 
 
-@calcfunction
-@refusing
+@calculation_function
 def choose_structures(
     pool: StructureSetData,
     parameters: orm.Dict,
@@ -105,8 +102,7 @@ def choose_structures(
     return StructureSetData(everything.select(rows[chosen]))
 
 
-@calcfunction
-@refusing
+@calculation_function
 def tabulate_rounds(
     parameters: orm.Dict, pool: StructureSetData, random: orm.ArrayData | None = None, **nodes: Any
 ) -> dict[str, orm.ArrayData | orm.FolderData | orm.Dict]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from aiida import orm
-from aiida.engine import calcfunction
 from numpy.typing import NDArray
 
 from aiida_nanoml.alloys.curves import (
@@ -21,7 +20,7 @@ from aiida_nanoml.alloys.curves import (
     refinement,
 )
 from aiida_nanoml.alloys.phases import Phases, compare_phases, equilibrium_phases
-from aiida_nanoml.calculations.functions.base import refusing
+from aiida_nanoml.calculations.functions.base import calculation_function
 from aiida_nanoml.data.dataset import DatasetData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.prediction import PredictionData
@@ -49,8 +48,7 @@ SIGNS = {'energy_per_atom': 1.0, 'cohesive_energy': -1.0}
 """Targets of models with curves E(a), and their sign as an energy."""
 
 
-@calcfunction
-@refusing
+@calculation_function
 def generate_alloy_set(parameters: orm.Dict) -> StructureSetData:
     """Generate cells of alloys, one for each alloy and phase.
 
@@ -60,8 +58,7 @@ def generate_alloy_set(parameters: orm.Dict) -> StructureSetData:
     return StructureSetData(generate_alloys(AlloyParameters.from_dict(parameters.get_dict())))
 
 
-@calcfunction
-@refusing
+@calculation_function
 def generate_alloy_section(parameters: orm.Dict) -> StructureSetData:
     """Generate cells over a section of composition space, for a phase map.
 
@@ -80,8 +77,7 @@ def generate_alloy_section(parameters: orm.Dict) -> StructureSetData:
     return StructureSetData(composition_section(**given))
 
 
-@calcfunction
-@refusing
+@calculation_function
 def name_alloy_set(structures: StructureSetData) -> StructureSetData:
     """Recognise the phases of cells from elsewhere, and name the alloys.
 
@@ -90,8 +86,7 @@ def name_alloy_set(structures: StructureSetData) -> StructureSetData:
     return StructureSetData(name_alloys(structures.structures))
 
 
-@calcfunction
-@refusing
+@calculation_function
 def scan_alloys(structures: StructureSetData, scan: orm.Dict) -> StructureSetData:
     """Return each cell at several lattice constants.
 
@@ -102,8 +97,7 @@ def scan_alloys(structures: StructureSetData, scan: orm.Dict) -> StructureSetDat
     return StructureSetData(scanned(structures.structures, scan.get_dict()))
 
 
-@calcfunction
-@refusing
+@calculation_function
 def extend_scan(structures: StructureSetData, labels: LabelSetData, points: orm.Int) -> dict[str, StructureSetData]:
     """Add lattice constants beyond the end at which the energy of a curve still falls.
 
@@ -122,8 +116,7 @@ def extend_scan(structures: StructureSetData, labels: LabelSetData, points: orm.
     return {'structures': StructureSetData(with_lattice_constants(scan.select(rows), constants))}
 
 
-@calcfunction
-@refusing
+@calculation_function
 def isolated_atom_set(elements: orm.List) -> StructureSetData:
     """Return the isolated atoms that cohesive energies refer to.
 
@@ -133,8 +126,7 @@ def isolated_atom_set(elements: orm.List) -> StructureSetData:
     return StructureSetData(isolated_atoms(elements.get_list()))
 
 
-@calcfunction
-@refusing
+@calculation_function
 def analyse_scan(
     structures: StructureSetData, labels: LabelSetData, settings: orm.Dict, atoms: LabelSetData | None = None
 ) -> dict[str, orm.Data]:
@@ -188,8 +180,7 @@ def analyse_scan(
     }
 
 
-@calcfunction
-@refusing
+@calculation_function
 def refine_scan(structures: StructureSetData, points: orm.Int, dataset: DatasetData | None = None) -> StructureSetData:
     """Divide the range of each curve evenly, for the curves that a model predicts.
 
@@ -211,8 +202,7 @@ def refine_scan(structures: StructureSetData, points: orm.Int, dataset: DatasetD
     return StructureSetData(with_lattice_constants(scan.select(rows), constants))
 
 
-@calcfunction
-@refusing
+@calculation_function
 def predict_phases(predictions: PredictionData, structures: StructureSetData) -> dict[str, orm.Data]:
     """Find the equilibrium phases by the curves E(a) that a model predicts.
 
@@ -244,8 +234,7 @@ def predict_phases(predictions: PredictionData, structures: StructureSetData) ->
     }
 
 
-@calcfunction
-@refusing
+@calculation_function
 def compare_scans(curves: orm.ArrayData, predicted: orm.ArrayData) -> orm.Dict:
     """Compare the curves of a model with those of the engine that it learnt from.
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec
 
 from aiida import orm
-from aiida.engine import ExitCode
+from aiida.engine import ExitCode, calcfunction
+from aiida.engine.processes.functions import ProcessFunctionType
 
 from aiida_nanoml.errors import NanomlError, ProvenanceError
 
@@ -29,8 +30,14 @@ def csv_text(lines: Iterable[Sequence[Any]]) -> str:
     return buffer.getvalue()
 
 
-def refusing(function: Callable[Parameters, Any]) -> Callable[Parameters, Any]:
-    """Decorate a calculation function so that a :class:`NanomlError` becomes an exit code with a message."""
+def calculation_function(
+    function: Callable[Parameters, Any],
+) -> ProcessFunctionType[Parameters, Any, orm.CalcFunctionNode]:
+    """Decorate a function so that it is a process of AiiDA, which refuses its input with an exit code.
+
+    A :class:`NanomlError` becomes the code :data:`INPUT_REFUSED` with a message. Such an end is never taken from the
+    cache: the next version may read what this one refuses.
+    """
 
     @functools.wraps(function)
     def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Any:
@@ -39,7 +46,13 @@ def refusing(function: Callable[Parameters, Any]) -> Callable[Parameters, Any]:
         except NanomlError as error:
             return ExitCode(INPUT_REFUSED, f'{type(error).__name__}: {error}')
 
-    return guarded
+    made = calcfunction(guarded)
+    vars(made)['is_valid_cache'] = _is_not_refused  # asked for by AiiDA when it looks for a process to take it from
+    return made
+
+
+def _is_not_refused(node: orm.ProcessNode) -> bool:
+    return node.exit_status != INPUT_REFUSED
 
 
 def merge_nodes(

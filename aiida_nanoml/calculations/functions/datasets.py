@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 from aiida import orm
-from aiida.engine import calcfunction
 from numpy.typing import NDArray
 
-from aiida_nanoml.calculations.functions.base import refusing
+from aiida_nanoml.calculations.functions.base import calculation_function
 from aiida_nanoml.data.dataset import DatasetData
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
@@ -32,8 +31,7 @@ from aiida_nanoml.learning.targets import check_target_values, choose_targets, e
 from aiida_nanoml.structures import StructureSet
 
 
-@calcfunction
-@refusing
+@calculation_function
 def assemble_dataset(
     structures: StructureSetData,
     labels: LabelSetData,
@@ -175,8 +173,7 @@ def _usable_rows(
     return kept, {reason: count for reason, count in excluded.items() if count}
 
 
-@calcfunction
-@refusing
+@calculation_function
 def split_dataset(dataset: DatasetData, parameters: orm.Dict) -> DatasetData:
     """Divide a data set into training, validation and test rows; equal structures, or alloys, stay together.
 
@@ -212,8 +209,7 @@ def split_dataset(dataset: DatasetData, parameters: orm.Dict) -> DatasetData:
     )
 
 
-@calcfunction
-@refusing
+@calculation_function
 def merge_datasets(**sets: DatasetData) -> DatasetData:
     """Join data sets in the order of their link labels; the split is dropped, split the result again.
 
@@ -319,8 +315,7 @@ def _joined_source(nodes: list[DatasetData], key: str, what: str) -> dict[str, A
     return source.to_dict()
 
 
-@calcfunction
-@refusing
+@calculation_function
 def select_features(dataset: DatasetData, selection: orm.Dict) -> DatasetData:
     """Keep the columns that a selector chooses on the training rows.
 
@@ -354,8 +349,7 @@ def select_features(dataset: DatasetData, selection: orm.Dict) -> DatasetData:
     )
 
 
-@calcfunction
-@refusing
+@calculation_function
 def import_dataset(x: orm.SinglefileData, y: orm.SinglefileData, parameters: orm.Dict) -> DatasetData:
     """Read the plain-text exchange files ``x.dat`` and ``y.dat``.
 

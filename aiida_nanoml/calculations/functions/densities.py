@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from aiida import orm
-from aiida.engine import calcfunction
 
-from aiida_nanoml.calculations.functions.base import refusing
+from aiida_nanoml.calculations.functions.base import calculation_function
 from aiida_nanoml.calculations.functions.siesta import PSEUDO
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.densities import Density
@@ -21,8 +20,7 @@ from aiida_nanoml.errors import DatasetError, DensityError, EvaluationError
 from aiida_nanoml.structures import StructureSet
 
 
-@calcfunction
-@refusing
+@calculation_function
 def merge_densities(**sets: DensitySetData) -> DensitySetData:
     """Join densities in the order of their link labels; of densities of one structure, the first counts.
 
@@ -31,8 +29,7 @@ def merge_densities(**sets: DensitySetData) -> DensitySetData:
     return DensitySetData.joined([sets[key] for key in sorted(sets)])
 
 
-@calcfunction
-@refusing
+@calculation_function
 def divide_densities(densities: DensitySetData, n_test: orm.Int, seed: orm.Int) -> dict[str, DensitySetData]:
     """Divide densities at random into training and test densities.
 
@@ -49,8 +46,7 @@ def divide_densities(densities: DensitySetData, n_test: orm.Int, seed: orm.Int) 
     return {part: densities.select(chosen) for part, chosen in rows.items()}
 
 
-@calcfunction
-@refusing
+@calculation_function
 def import_siesta_densities(
     remote_folder: orm.RemoteData, runs: orm.Dict, **pseudos: orm.SinglefileData
 ) -> DensitySetData:

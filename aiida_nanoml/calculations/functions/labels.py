@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from aiida.engine import calcfunction
-
-from aiida_nanoml.calculations.functions.base import refusing
+from aiida_nanoml.calculations.functions.base import calculation_function
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.engines.label_set import LabelSet
 
 
-@calcfunction
-@refusing
+@calculation_function
 def merge_labels(**sets: LabelSetData) -> LabelSetData:
     """Join label sets in the order of their link labels; of rows with one structure, a finished one wins.
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 from aiida import orm
-from aiida.engine import calcfunction
 
-from aiida_nanoml.calculations.functions.base import csv_text, refusing
+from aiida_nanoml.calculations.functions.base import calculation_function, csv_text
 from aiida_nanoml.data.potentials import PotentialSetData
 from aiida_nanoml.errors import TransportError
 from aiida_nanoml.learning.plot_style import Width, save_figure
@@ -22,8 +21,7 @@ from aiida_nanoml.transport.presets import UNITS, make_potential, vary_potential
 SCAN_FIGURE = 'transmission.png'
 
 
-@calcfunction
-@refusing
+@calculation_function
 def generate_potential(preset: orm.Str, parameters: orm.Dict) -> PotentialSetData:
     """Make a potential by name.
 
@@ -34,8 +32,7 @@ def generate_potential(preset: orm.Str, parameters: orm.Dict) -> PotentialSetDat
     return PotentialSetData(PotentialSet([make_potential(preset.value, parameters.get_dict())]))
 
 
-@calcfunction
-@refusing
+@calculation_function
 def import_potential(file: orm.SinglefileData) -> dict[str, orm.Data]:
     """Read an input file of a transmission.
 
@@ -48,8 +45,7 @@ def import_potential(file: orm.SinglefileData) -> dict[str, orm.Data]:
     return {'potentials': PotentialSetData(PotentialSet([found.potential])), 'settings': orm.Dict(found.settings)}
 
 
-@calcfunction
-@refusing
+@calculation_function
 def import_profile(file: orm.SinglefileData, settings: orm.Dict) -> PotentialSetData:
     """Read a table of x and V.
 
@@ -63,8 +59,7 @@ def import_profile(file: orm.SinglefileData, settings: orm.Dict) -> PotentialSet
     return PotentialSetData(PotentialSet([potential]))
 
 
-@calcfunction
-@refusing
+@calculation_function
 def average_potential(grid: orm.SinglefileData | orm.FolderData, settings: orm.Dict) -> PotentialSetData:
     """Make a potential of a mesh that SIESTA wrote, by its mean over planes.
 
@@ -84,8 +79,7 @@ def average_potential(grid: orm.SinglefileData | orm.FolderData, settings: orm.D
     return PotentialSetData(PotentialSet([make_average_potential(content, name, given)]))
 
 
-@calcfunction
-@refusing
+@calculation_function
 def vary_generated_potential(preset: orm.Str, parameters: orm.Dict, scan: orm.Dict) -> PotentialSetData:
     """Make a potential by name with several values of one parameter.
 
@@ -97,8 +91,7 @@ def vary_generated_potential(preset: orm.Str, parameters: orm.Dict, scan: orm.Di
     return PotentialSetData(scanned_potentials(scan.get_dict(), preset.value, parameters.get_dict()))
 
 
-@calcfunction
-@refusing
+@calculation_function
 def vary_given_potential(potential: PotentialSetData, scan: orm.Dict) -> PotentialSetData:
     """Change one parameter of a given potential to several values.
 
@@ -109,8 +102,7 @@ def vary_given_potential(potential: PotentialSetData, scan: orm.Dict) -> Potenti
     return PotentialSetData(scanned_potentials(scan.get_dict(), only_potential(potential)))
 
 
-@calcfunction
-@refusing
+@calculation_function
 def tabulate_transmissions(
     scan: orm.Dict,
     potentials: PotentialSetData,

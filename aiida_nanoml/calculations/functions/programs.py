@@ -6,9 +6,8 @@ import tempfile
 from pathlib import Path
 
 from aiida import orm
-from aiida.engine import calcfunction
 
-from aiida_nanoml.calculations.functions.base import refusing
+from aiida_nanoml.calculations.functions.base import calculation_function
 from aiida_nanoml.calculations.functions.siesta import PSEUDO, node_of_structure, structure_of_node
 from aiida_nanoml.calculations.program import engine_of_inputs, label_of_run, read_run
 from aiida_nanoml.data.labels import LabelSetData
@@ -17,8 +16,7 @@ from aiida_nanoml.engines.cp2k.input_writing import to_box
 from aiida_nanoml.errors import EngineError
 
 
-@calcfunction
-@refusing
+@calculation_function
 def box_for_cp2k(structure: orm.StructureData, parameters: orm.Dict) -> orm.StructureData:
     """Return a structure in the box that the engine ``cp2k`` computes it in, which its solver may want to be a cube.
 
@@ -29,8 +27,7 @@ def box_for_cp2k(structure: orm.StructureData, parameters: orm.Dict) -> orm.Stru
     return node_of_structure(to_box(structure_of_node(structure), settings), structure.label)
 
 
-@calcfunction
-@refusing
+@calculation_function
 def read_program_run(
     retrieved: orm.FolderData, structure: orm.StructureData, run: orm.Dict, **pseudos: orm.SinglefileData
 ) -> LabelSetData:

@@ -6,9 +6,8 @@ import functools
 from pathlib import Path
 
 from aiida import orm
-from aiida.engine import calcfunction
 
-from aiida_nanoml.calculations.functions.base import refusing
+from aiida_nanoml.calculations.functions.base import calculation_function
 from aiida_nanoml.calculations.functions.siesta import LABELS, STRUCTURES
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
@@ -19,8 +18,7 @@ from aiida_nanoml.structures import StructureSet
 from aiida_nanoml.worker.labelled_rows import LabelledRow, tabulate
 
 
-@calcfunction
-@refusing
+@calculation_function
 def import_runs(remote_folder: orm.RemoteData, runs: orm.Dict, **pseudos: orm.SinglefileData) -> dict[str, orm.Data]:
     """Read the structures and labels of finished runs of one program from their folders.
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 from aiida import orm
-from aiida.engine import calcfunction
 
 from aiida_nanoml.calculations.base import validate_rows
-from aiida_nanoml.calculations.functions.base import refusing
+from aiida_nanoml.calculations.functions.base import calculation_function
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSet, LabelSource
@@ -32,8 +31,7 @@ LABELS = 'labels'
 PSEUDO = 'pseudo_'
 
 
-@calcfunction
-@refusing
+@calculation_function
 def place_structures(
     structures: StructureSetData, rows: orm.List, vacuum_ang: orm.Float
 ) -> dict[str, orm.StructureData]:
@@ -59,8 +57,7 @@ def place_structures(
     }
 
 
-@calcfunction
-@refusing
+@calculation_function
 def import_siesta_runs(
     remote_folder: orm.RemoteData, runs: orm.Dict, **pseudos: orm.SinglefileData
 ) -> dict[str, orm.Data]:
@@ -102,8 +99,7 @@ def import_siesta_runs(
     return {STRUCTURES: StructureSetData(imported), LABELS: LabelSetData(labels)}
 
 
-@calcfunction
-@refusing
+@calculation_function
 def collect_runs(rows: orm.Dict, **parts: orm.Data) -> dict[str, orm.Data]:
     """Join the structures and labels of runs into one set each.
 

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 from aiida import orm
-from aiida.engine import calcfunction
 from numpy.typing import ArrayLike
 
 from aiida_nanoml.calculations.base import validate_rows
-from aiida_nanoml.calculations.functions.base import refusing
+from aiida_nanoml.calculations.functions.base import calculation_function
 from aiida_nanoml.calculations.functions.siesta import node_of_structure
 from aiida_nanoml.data.densities import DensitySetData
 from aiida_nanoml.engines.siesta.output import Run, read_run
@@ -21,8 +20,7 @@ STARTS = ('atoms', 'density')
 """Starts of a self-consistency: free atoms, or a given density."""
 
 
-@calcfunction
-@refusing
+@calculation_function
 def box_structures(densities: DensitySetData, rows: orm.List) -> dict[str, orm.StructureData]:
     """Return structures of a set of densities, each in the box of its density.
 
@@ -38,8 +36,7 @@ def box_structures(densities: DensitySetData, rows: orm.List) -> dict[str, orm.S
     return {row_name(row): node_of_structure(structures[row], str(structures.names[row])) for row in rows}
 
 
-@calcfunction
-@refusing
+@calculation_function
 def compare_starts(densities: DensitySetData, **runs: orm.FolderData) -> dict[str, orm.ArrayData | orm.Dict]:
     """Compare runs that began with free atoms with runs that began with a density.
 

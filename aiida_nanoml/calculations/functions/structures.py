@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from aiida import orm
-from aiida.engine import calcfunction
 
-from aiida_nanoml.calculations.functions.base import refusing
+from aiida_nanoml.calculations.functions.base import calculation_function
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.errors import EngineError, StructureError
 from aiida_nanoml.structures import (
@@ -24,8 +23,7 @@ from aiida_nanoml.structures.file_checks import check_neutral
 from aiida_nanoml.units import BOHR_ANG
 
 
-@calcfunction
-@refusing
+@calculation_function
 def generate_flake_set(parameters: orm.Dict) -> StructureSetData:
     """Generate C-BN flakes.
 
@@ -35,8 +33,7 @@ def generate_flake_set(parameters: orm.Dict) -> StructureSetData:
     return StructureSetData(generate_flakes(FlakeParameters.from_dict(parameters.get_dict())))
 
 
-@calcfunction
-@refusing
+@calculation_function
 def generate_flake_sets(parameters: orm.Dict, n_unseen: orm.Int) -> dict[str, StructureSetData]:
     """Generate flakes to learn from and flakes to predict, all distinct up to the symmetry of the bare flake.
 
@@ -57,8 +54,7 @@ def generate_flake_sets(parameters: orm.Dict, n_unseen: orm.Int) -> dict[str, St
     }
 
 
-@calcfunction
-@refusing
+@calculation_function
 def generate_structures(generator: orm.Str, parameters: orm.Dict) -> StructureSetData:
     """Generate structures with any registered generator, also of another package.
 
@@ -69,8 +65,7 @@ def generate_structures(generator: orm.Str, parameters: orm.Dict) -> StructureSe
     return StructureSetData(make_generator(generator.value, parameters.get_dict()).generate())
 
 
-@calcfunction
-@refusing
+@calculation_function
 def import_structures(
     file: orm.SinglefileData,
     family: orm.Str | None = None,
@@ -116,8 +111,7 @@ def _read_input(path: Path) -> StructureSet:
     return StructureSet.from_structures([structure], np.array([path.stem]))
 
 
-@calcfunction
-@refusing
+@calculation_function
 def merge_structures(**sets: StructureSetData) -> StructureSetData:
     """Join sets of structures in the order of their link labels."""
     return StructureSetData(StructureSet.concatenate([sets[key].structures for key in sorted(sets)]))

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 from aiida import orm
-from aiida.engine import calcfunction
 
-from aiida_nanoml.calculations.functions.base import csv_text, refusing
+from aiida_nanoml.calculations.functions.base import calculation_function, csv_text
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import LabelSource
 from aiida_nanoml.errors import DatasetError, StructureError
@@ -22,8 +21,7 @@ from aiida_nanoml.learning.plot_style import save_figure
 from aiida_nanoml.learning.studies.base import Study, Table, rows_of, tabulate
 
 
-@calcfunction
-@refusing
+@calculation_function
 def family_structures(structures: StructureSetData, family: orm.Str) -> StructureSetData:
     """Return the structures of one family in a set.
 
@@ -36,8 +34,7 @@ def family_structures(structures: StructureSetData, family: orm.Str) -> Structur
     return StructureSetData(found.select(members))
 
 
-@calcfunction
-@refusing
+@calculation_function
 def tabulate_study(study: orm.Dict, **rows: orm.ArrayData) -> dict[str, orm.Data]:
     """Join the rows of all jobs of a study into one table, and draw its figure.
 

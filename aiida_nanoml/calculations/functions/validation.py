@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 from aiida import orm
-from aiida.engine import calcfunction
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from aiida_nanoml.calculations.functions.base import refusing
+from aiida_nanoml.calculations.functions.base import calculation_function
 from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.prediction import BASELINE, PredictionData
 from aiida_nanoml.data.structures import StructureSetData
@@ -21,8 +20,7 @@ from aiida_nanoml.learning.targets import find_target, find_values
 from aiida_nanoml.worker.schemas import REPORT_FILE, Report
 
 
-@calcfunction
-@refusing
+@calculation_function
 def compare_with_labels(
     predictions: PredictionData,
     labels: LabelSetData,
