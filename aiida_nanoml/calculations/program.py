@@ -182,14 +182,7 @@ def label_of_run(
     else:
         tried = f' (after: {recovery})' if recovery else ''
         row = LabelledRow.from_error(EvaluationError(found.code, found.message + tried))
-    source = LabelSource(
-        engine=engine.name,
-        version=version,
-        title=engine.method,
-        protocol=protocol,
-        parameters=engine.settings.model_dump(),
-        pseudopotentials=engine.pseudopotentials(),
-    )
+    source = LabelSource.of_engine(engine, protocol, version)
     return tabulate(source, StructureSet.from_structures([structure]), {0: row})
 
 

@@ -17,6 +17,8 @@ from aiida_nanoml.text import ROWS_SHOWN, html_table
 if TYPE_CHECKING:
     import pandas as pd
 
+    from aiida_nanoml.engines.base import Engine
+
 FINISHED = 'ok'
 IMPORTED = 'imported'
 """Engine of labels that were computed elsewhere: they are never taken for those that an engine gave here."""
@@ -60,6 +62,22 @@ class LabelSource:
     protocol: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     pseudopotentials: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_engine(cls, engine: Engine, protocol: str, version: str) -> LabelSource:
+        """Return the source of labels that an engine makes.
+
+        :param protocol: name of the protocol that its parameters were derived from.
+        :param version: of the code that computes.
+        """
+        return cls(
+            engine=engine.name,
+            version=version,
+            title=engine.method,
+            protocol=protocol,
+            parameters=engine.settings.model_dump(),
+            pseudopotentials=engine.pseudopotentials(),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able copy."""

@@ -56,7 +56,7 @@ def label(folder: Path, processes: int, progress: Progress) -> Report:
     densities = folder.absolute() / DENSITIES_FOLDER if job.densities else None
     if densities is not None:
         densities.mkdir(exist_ok=True)
-    source = _source_of(engine, job.protocol)
+    source = LabelSource.of_engine(engine, job.protocol, engine.version_in_use())
     evaluate = _evaluate_by_programs if engine.runs_program else _evaluate
     with Journal(folder / JOURNAL_FILE, source.to_dict()) as journal, termination() as terminated:
         done = {
@@ -119,18 +119,8 @@ def label_structures(
         entries[entry[ROW]] = entry
         if progress is not None:
             progress(len(entries), len(structures))
-    return tabulate(_source_of(made, job.protocol), structures, read_rows(entries))
-
-
-def _source_of(engine: Engine, protocol: str) -> LabelSource:
-    return LabelSource(
-        engine=engine.name,
-        version=engine.version_in_use(),
-        title=engine.method,
-        protocol=protocol,
-        parameters=engine.settings.model_dump(),
-        pseudopotentials=engine.pseudopotentials(),
-    )
+    source = LabelSource.of_engine(made, job.protocol, made.version_in_use())
+    return tabulate(source, structures, read_rows(entries))
 
 
 def _make_engine(job: LabelJob, folder: Path) -> Engine:
