@@ -95,6 +95,26 @@ class TrainingDomain:
         allowed = _BEYOND_RANGE * (high - low) + _ROUNDING
         return np.asarray(far | ((rows < low - allowed) | (rows > high + allowed)).any(axis=1))
 
+    def nearest(self, row: npt.ArrayLike, training: npt.ArrayLike, number: int) -> tuple[npt.NDArray[np.int64], Floats]:
+        """Return which training rows are nearest to a row.
+
+        :param row: (n_features,) its features.
+        :param training: (n, n_features) features of the training rows, repeated ones included.
+        :param number: of rows to return at most.
+        :returns: indices (m,) into ``training``, the nearest first, and their distances (m,) in the unit of
+            :meth:`distance`.
+        :raises ModelError: not fitted, or features of another length.
+        :raises DatasetError: shapes, NaN or infinity.
+        """
+        if not hasattr(self, 'rows_'):
+            raise ModelError('the training domain is not fitted')
+        known, here = as_features(training, 'training'), as_features(np.atleast_2d(row))
+        require_width(known, self.n_features_in_)
+        require_width(here, self.n_features_in_)
+        distances = np.linalg.norm((known - here) / self.scale_, axis=1) / self.typical_distance_
+        order = np.argsort(distances, kind='stable')[:number]
+        return order, distances[order]
+
     def save(self, path: Path | str) -> None:
         """Write to an NPZ file.
 

@@ -77,7 +77,7 @@ def describe_structure(uuid: str, row: int) -> StructurePage:
     """
     node = load(uuid, 'nanoml.structures')
     structures = node.structures
-    _require_row(row, len(structures))
+    require_row(row, len(structures))
     structure, [formula] = structures[row], structures[[row]].formulas
     [digest] = structures[[row]].hashes
     labels, n_more = labels_of(str(digest))
@@ -111,7 +111,7 @@ def find_structure(uuid: str, row: int) -> tuple[str, int]:
     """
     node = load(uuid)
     digests = row_hashes(node)
-    _require_row(row, len(digests))
+    require_row(row, len(digests))
     for structures in structure_sets(node):
         [found] = np.nonzero(structures.structures.hashes == digests[row])
         if found.size:
@@ -202,7 +202,11 @@ def _kind(node: Any) -> str:
     return type_name(node)
 
 
-def _require_row(row: int, number: int) -> None:
+def require_row(row: int, number: int) -> None:
+    """Check that there is a row.
+
+    :raises PageError: there is none.
+    """
     if row >= number:
         raise PageError(404, f'there is no row {row}: there are {number}, counted from 0')
 

@@ -15,6 +15,7 @@ from aiida_nanoml.data.model import ModelData
 from aiida_nanoml.data.prediction import PredictionData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.learning.dataset import Dataset
+from aiida_nanoml.structures import StructureSet
 from aiida_nanoml.web.figures import MOST_LINKS, loss_plot, parity_plot
 from tests.provenance.conftest import store_process
 from tests.web.conftest import Browser, elements, text_of
@@ -42,8 +43,8 @@ def labelled(empty_profile, code, structures_node, flake_labels) -> list[orm.Cal
     ]
 
 
-def fitted_columns(rows: Dataset, values: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the columns of predictions of a data set."""
+def fitted_columns(rows: Dataset | StructureSet, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the columns of predictions of a data set, or of structures."""
     n = len(rows)
     columns = {'hashes': rows.hashes, 'names': rows.names, 'families': rows.families, 'value': values}
     return columns | {
@@ -204,3 +205,52 @@ def test_curves_fall_on_a_logarithmic_axis() -> None:
     assert chart.last == {'loss': '0.01', 'val_loss': '0'}
     assert loss_plot({'loss': [0.5]}).curves['loss'].count(',') == 1
     assert loss_plot({'loss': [0.0], 'val_loss': []}) is None
+
+
+@pytest.fixture
+def predictions(model: ModelData, code, structures_node, flakes) -> PredictionData:
+    """Predictions of the flakes with the model, whose last row is outside of the domain."""
+    n = len(flakes)
+    columns = {'hashes': flakes.hashes, 'names': flakes.names, 'families': flakes.families, 'value': np.full(n, 1.5)}
+    columns |= {'std': np.full(n, 0.25), 'spread': np.full(n, np.nan), 'distance': np.full(n, 0.5)}
+    columns['outside'] = np.arange(n) == n - 1
+    node = PredictionData(columns, model.base.attributes.all)
+    store_process(code, 'nanoml.predict', {'model': model, 'structures': structures_node}, {'predictions': node})
+    return node
+
+
+def test_a_prediction_shows_the_nearest_training_rows(
+    browser: Browser, predictions: PredictionData, model: ModelData, flakes
+) -> None:
+    dataset = model.creator.inputs.dataset.dataset
+    row = int(np.flatnonzero(flakes.hashes == dataset.hashes[dataset.split == 'train'][0])[0])
+    page = browser.get(f'/nodes/{predictions.uuid}?row={row}')
+    check_page(page)
+    words = text_of(page)
+    assert f'{flakes.names[row]}: 1.500 ± 0.250 eV' in words
+    known = dataset.y[dataset.hashes == flakes.hashes[row]][0]
+    assert f'{flakes.names[row]}: known {known:.3f} eV, distance 0.00' in words, 'it is a training row itself'
+    distances = [float(text) for text in re.findall(r'known \S+ eV, distance (\S+)', words)]
+    assert len(distances) == 4
+    assert distances == sorted(distances)
+    assert len([one for one in elements(page, 'svg') if one.get('role') == 'img']) == 5
+    assert page.count('<span class="badge error">outside') == 1
+    for wrong in ('12', '-1', 'x'):
+        browser.get(f'/nodes/{predictions.uuid}?row={wrong}', status=404)
+
+
+def test_the_lineage_is_a_tree(browser: Browser, predictions: PredictionData, model: ModelData, labelled) -> None:
+    page = browser.get(f'/nodes/{predictions.uuid}')
+    tree = page[page.index('What they rest on') :]
+    places = [tree.index(text) for text in ('Models', 'Trained by', 'Data sets', 'Labels of GFN1-xTB')]
+    assert places == sorted(places)
+    for node in (model.creator, *labelled):
+        assert f'href="/processes/{node.uuid}"' in tree
+    assert '12 structures were labelled in 2 jobs.' in text_of(tree)
+
+
+def test_predictions_without_a_job_have_a_page(browser: Browser, model_node: ModelData, flakes) -> None:
+    columns = fitted_columns(flakes, np.ones(12))
+    page = browser.get(f'/nodes/{PredictionData(columns, model_node.base.attributes.all).store().uuid}')
+    check_page(page)
+    assert 'its nearest rows are not known' in page

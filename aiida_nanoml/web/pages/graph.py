@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -26,10 +26,14 @@ from aiida_nanoml.web.graph import (
 )
 from aiida_nanoml.web.pages.actions import find_action
 from aiida_nanoml.web.pages.files import media_type
-from aiida_nanoml.web.results import describe_model
+from aiida_nanoml.web.pages.rows import row_number
+from aiida_nanoml.web.results import describe_model, describe_prediction
 from aiida_nanoml.web.site import Site, attachment
 
-RESULTS = {'nanoml.model': ('model', describe_model)}
+RESULTS: dict[str, tuple[str, Callable[..., Any]]] = {
+    'nanoml.model': ('model', describe_model),
+    'nanoml.prediction': ('prediction', describe_prediction),
+}
 """Kinds of nodes that show more than others: their template, and what asks for it."""
 
 Offer = tuple[str, str, list[tuple[str, str]]]
@@ -48,7 +52,12 @@ def routes(site: Site) -> list[BaseRoute]:
         if page.node.kind not in RESULTS:
             return site.page(request, 'node', **shown)
         template, describe = RESULTS[page.node.kind]
-        result = await site.orm.run(describe, page.node.uuid)
+        chosen = (
+            [row_number(request.query_params['row'])]
+            if template == 'prediction' and 'row' in request.query_params
+            else []
+        )
+        result = await site.orm.run(describe, page.node.uuid, *chosen)
         audit = await asyncio.to_thread(last_audit, site.runs, page.node.uuid)
         return site.page(request, template, **shown, result=result, audit=audit)
 

@@ -17,22 +17,25 @@ def routes(site: Site) -> list[BaseRoute]:
     """Return the routes."""
 
     async def structure(request: Request) -> Response:
-        page = await site.orm.run(describe_structure, str(request.path_params['uuid']), row_in(request))
+        page = await site.orm.run(
+            describe_structure, str(request.path_params['uuid']), row_number(request.path_params['row'])
+        )
         return site.page(request, 'structure', page=page)
 
     async def row(request: Request) -> Response:
-        found = await site.orm.run(find_structure, str(request.path_params['uuid']), row_in(request))
+        found = await site.orm.run(
+            find_structure, str(request.path_params['uuid']), row_number(request.path_params['row'])
+        )
         return RedirectResponse(structure_url(*found), status_code=303)
 
     return [Route('/structures/{uuid:uuid}/{row}', structure), Route('/nodes/{uuid:uuid}/rows/{row}', row)]
 
 
-def row_in(request: Request) -> int:
+def row_number(text: str) -> int:
     """Return the row that an address names.
 
     :raises PageError: it is no number of a row.
     """
-    text = request.path_params['row']
     if not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
         raise PageError(404, f'{text[:20]!r} is no number of a row')
     return int(text)
