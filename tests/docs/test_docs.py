@@ -80,7 +80,7 @@ CHAINS = (
         'docs/howto/own_model.md',
     ),
     ('docs/topics/engines.md', *(str(page.relative_to(ROOT)) for page in sorted(DOCS.glob('topics/engine_*.md')))),
-    ('docs/howto/import_runs.md', 'docs/howto/web.md'),
+    ('docs/howto/import_runs.md', 'docs/howto/web.md', 'docs/howto/portal.md'),
 )
 CLUSTER_CHAIN = ('docs/howto/cluster.md',)
 RECORDED_FILES = {'docs/howto/siesta_potential.md': (ROOT / 'tests' / 'recorded' / 'siesta_potential' / 'slab.VT.xz',)}
@@ -108,6 +108,11 @@ NOT_RUN = {
     ('docs/tutorials/quickstart.md', 'make quickstart'): 'takes minutes; tests/cli runs the command behind it',
     ('docs/tutorials/quickstart.md', 'source quickstart/activate'): 'stands on the results of the quickstart',
     ('docs/howto/web.md', 'pip install'): 'needs the network, and serves until it is stopped',
+    ('docs/howto/portal.md', 'aiida-nanoml portal serve'): 'serves until it is stopped; tests/portal does so',
+    ('docs/howto/portal.md', 'apt-get'): 'changes the machine',
+    ('docs/howto/portal.md', 'PATH='): 'needs the configuration of a machine; tests/portal runs such commands',
+    ('docs/howto/portal.md', 'systemctl'): 'changes the machine',
+    ('docs/howto/portal.md', 'ln'): 'changes the machine',
     ('docs/howto/cluster.md', 'ssh cluster'): 'needs the network',
     ('docs/howto/resume.md', 'aiida-nanoml campaign resume'): 'needs a broker that was killed',
     ('docs/howto/cluster.md', 'aiida-nanoml flakes generate'): 'takes days on a cluster',

@@ -24,16 +24,18 @@ from starlette.testclient import TestClient
 
 from aiida_nanoml.portal.accounts import Accounts, Actor
 from aiida_nanoml.portal.backends import Backends
-from aiida_nanoml.portal.config import PortalConfig
+from aiida_nanoml.portal.config import PortalConfig, read_config
 from aiida_nanoml.portal.database import open_database
 from aiida_nanoml.portal.front import Front, create_front
 from aiida_nanoml.portal.limits import Limit
+from aiida_nanoml.portal.opened import open_accounts
 from aiida_nanoml.portal.passwords import Hasher
 from tests.web.conftest import settings  # noqa: F401
 
 ROOT = Actor('unix:root')
 QUICK = Hasher(memory_kib=64, passes=1, lanes=1)
 START_S = 60
+DEPLOYMENT = Path(__file__).parents[2] / 'docs' / 'deployment'
 PROGRAM = Path(sys.executable).with_name('aiida-nanoml')
 
 # Python may lie where only root can look: others see the same folder in the mounts of this program alone.
@@ -167,45 +169,36 @@ class Client:
 
 
 class Portal:
-    """The command `portal serve`, and the commands of its administrators.
+    """The command `portal serve`.
 
     :param more: lines of the configuration, beside those that every test needs.
-    :param user: unix account that starts it; None: this one.
+    :param name: of its files.
     """
 
-    def __init__(self, folder: Path, more: str = '', user: str | None = None) -> None:
+    def __init__(self, folder: Path, more: str = '', name: str = 'portal') -> None:
         self.port = free_port()
         self.origin = f'http://127.0.0.1:{self.port}'
-        self.config = folder / 'portal.toml'
+        self.config = folder / f'{name}.toml'
         self.config.write_text(
             f'origin = "{self.origin}"\nlisten = "127.0.0.1:{self.port}"\n'
-            f'database = "sqlite:///{folder}/database/portal.sqlite"\nruntime = "{folder}/run"\n{more}'
+            f'database = "sqlite:///{folder}/database/portal.sqlite"\nruntime = "{folder}/{name}-run"\n{more}'
         )
         self._folder = folder
-        self._user = user
         self.process: subprocess.Popen[str] | None = None
 
-    def words(self, *words: str) -> list[str]:
-        return [*_reaching(self._folder), str(PROGRAM), 'portal', *words, '--config', str(self.config)]
-
-    def environment(self) -> dict[str, str]:
-        return os.environ | {'AIIDA_PATH': str(self._folder)}
-
-    def run(self, *words: str) -> dict[str, object]:
-        """Run a command, and return its result."""
-        done = subprocess.run(
-            self.words(*words, '--json'),
-            check=True,
-            capture_output=True,
-            text=True,
-            env=self.environment(),
-            user=self._user,
-        )
-        return json.loads(done.stdout)
+    @property
+    def accounts(self) -> Accounts:
+        """Return what the commands of administrators work on."""
+        return open_accounts(read_config(self.config))
 
     def start(self) -> None:
+        limits = ['setpriv', f'--bounding-set={bounding_set()}', '--no-new-privs']
+        words = [*_reaching(self._folder), *limits, PROGRAM, 'portal', 'serve', '--json', '--config', self.config]
         self.process = subprocess.Popen(
-            self.words('serve', '--json'), stdout=subprocess.PIPE, text=True, env=self.environment(), user=self._user
+            list(map(str, words)),
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {'AIIDA_PATH': str(self._folder)},
         )
         assert json.loads(self.process.stdout.readline()) == {'url': self.origin}
 
@@ -226,6 +219,12 @@ class Portal:
             owner = pwd.getpwuid(os.stat(f'/proc/{pid}').st_uid).pw_name
             found[f'{module} {owner}'] = pid
         return found
+
+
+def bounding_set() -> str:
+    """Return what the service of the documentation may do, as setpriv reads it."""
+    [kept] = re.findall(r'^CapabilityBoundingSet=(.+)$', (DEPLOYMENT / 'aiida-nanoml-portal.service').read_text(), re.M)
+    return ','.join(['-all', *(f'+{name.removeprefix("CAP_").lower()}' for name in kept.split())])
 
 
 def _children(pid: int) -> list[int]:

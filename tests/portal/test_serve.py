@@ -13,7 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.portal.conftest import START_S, Client, Portal
+from aiida_nanoml.portal.accounts import Grant
+from aiida_nanoml.portal.config import read_config
+from aiida_nanoml.portal.errors import PortalError
+from aiida_nanoml.portal.spawner import Spawner
+from tests.portal.conftest import ROOT, START_S, Client, Portal
 from tests.web.conftest import elements, text_of
 
 
@@ -21,11 +25,10 @@ from tests.web.conftest import elements, text_of
 def portal(people: dict[str, str]) -> Iterator[Portal]:
     """A portal with alice, who may make flakes, and bob, who may not."""
     made = Portal(Path(people['folder']), f'account = "{people["front"]}"\ngroup = "{people["group"]}"\n')
-    made.passwords = {
-        name: made.run('user', 'add', name, '--account', people[name])['password'] for name in ('alice', 'bob')
-    }
-    made.run('grant', 'cbn_ann', '--user', 'alice')
-    made.run('grant', 'provenance', '--group', 'everybody')
+    accounts = made.accounts
+    made.passwords = {name: accounts.add_user(ROOT, name, people[name]) for name in ('alice', 'bob')}
+    accounts.grant(ROOT, Grant('cbn_ann', 'user', 'alice'))
+    accounts.grant(ROOT, Grant('provenance', 'group', 'everybody'))
     made.start()
     yield made
     assert made.stop() == 0
@@ -92,7 +95,7 @@ def test_each_has_files_nodes_and_runs_of_their_own(
 
 def test_nobody_but_the_front_reaches_a_server(portal: Portal, people: dict[str, str], alice: Client) -> None:
     assert alice.get('/files').status_code == 200
-    path = Path(people['folder']) / 'run' / f'{people["alice"]}.sock'
+    path = Path(people['folder']) / 'portal-run' / f'{people["alice"]}.sock'
     program = f'import socket; socket.socket(socket.AF_UNIX).connect({str(path)!r})'
     for account in (people['alice'], people['bob']):
         found = as_account(account, '/usr/bin/python3', '-c', program)
@@ -146,9 +149,8 @@ def test_a_killed_server_is_started_again_and_its_run_goes_on(
     assert 'Your server had ended (killed by signal 9), and is being started again' in text_of(page)
     assert alice.get('/files').status_code == 200
     assert 'number 60' in text_of(alice.ended(run))
-    events = portal.run('log', '--count', '20')['entries']
     assert ('alice', 'server ended', 'killed by signal 9') in {
-        (entry['actor'], entry['event'], entry['detail']) for entry in events
+        (entry.actor, entry.event, entry.detail) for entry in portal.accounts.log(20)
     }
 
 
@@ -168,3 +170,48 @@ def wait_for(look):
         assert time.monotonic() < end
         time.sleep(0.1)
     return found
+
+
+def test_the_spawner_starts_servers_of_people_in_the_group_alone(people: dict[str, str]) -> None:
+    folder = Path(people['folder'])
+    portal = Portal(folder, f'account = "{people["front"]}"\ngroup = "{people["group"]}"\n', name='spawner')
+    with socket.socket() as listener:
+        spawner = Spawner(read_config(portal.config), portal.config, listener)
+        assert spawner.check_account(people['bob']).pw_name == people['bob']
+        for account, reason in (
+            ('root', 'is an account of the system'),
+            ('daemon', 'is an account of the system'),
+            (people['front'], 'is an account of the system'),
+            ('nobody', 'is an account of the system'),
+            ('no-such-account', 'there is no unix account'),
+            ('../x', 'is no name of a unix account'),
+            ('', 'is no name of a unix account'),
+        ):
+            with pytest.raises(PortalError, match=reason):
+                spawner.check_account(account)
+        subprocess.run(['gpasswd', '--delete', people['bob'], people['group']], check=True, capture_output=True)
+        try:
+            with pytest.raises(PortalError, match=f'{people["bob"]} is not in the unix group {people["group"]}'):
+                spawner.check_account(people['bob'])
+        finally:
+            subprocess.run(['gpasswd', '--add', people['bob'], people['group']], check=True, capture_output=True)
+
+
+def test_without_root_only_the_own_account_can_have_a_server(
+    people: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portal = Portal(tmp_path)
+    number = pwd.getpwnam(people['alice']).pw_uid
+    monkeypatch.setattr(os, 'geteuid', lambda: number)
+    with socket.socket() as listener:
+        spawner = Spawner(read_config(portal.config), portal.config, listener)
+    assert spawner.check_account(people['alice']).pw_uid == number
+    for account in (people['bob'], 'root'):
+        with pytest.raises(PortalError, match=f'not started as root: it can start the server of {people["alice"]}'):
+            spawner.check_account(account)
+
+
+def test_the_front_never_runs_as_root(people: dict[str, str]) -> None:
+    portal = Portal(Path(people['folder']), 'account = "root"\n', name='root')
+    with socket.socket() as listener, pytest.raises(PortalError, match='account is root'):
+        Spawner(read_config(portal.config), portal.config, listener)
