@@ -80,7 +80,8 @@ CHAINS = (
         'docs/howto/own_model.md',
     ),
     ('docs/topics/engines.md', *(str(page.relative_to(ROOT)) for page in sorted(DOCS.glob('topics/engine_*.md')))),
-    ('docs/howto/import_runs.md', 'docs/howto/web.md', 'docs/howto/portal.md'),
+    ('docs/howto/import_runs.md', 'docs/howto/web.md'),
+    ('docs/howto/portal.md',),
 )
 CLUSTER_CHAIN = ('docs/howto/cluster.md',)
 RECORDED_FILES = {'docs/howto/siesta_potential.md': (ROOT / 'tests' / 'recorded' / 'siesta_potential' / 'slab.VT.xz',)}
