@@ -26,7 +26,7 @@ from aiida_nanoml.data.labels import LabelSetData
 from aiida_nanoml.data.structures import StructureSetData
 from aiida_nanoml.engines.label_set import FINISHED, LabelSet
 from aiida_nanoml.engines.registry import engine_names, get_engine
-from aiida_nanoml.errors import MACHINE, REFUSED, DatasetError, DensityError, FailureCode
+from aiida_nanoml.errors import MACHINE, REFUSED, DatasetError, DensityError, EngineError, FailureCode
 from aiida_nanoml.workflows.base import validate_options, validate_positive
 from aiida_nanoml.workflows.builders import label_inputs_with_codes
 from aiida_nanoml.workflows.rolling import RollingWorkChain
@@ -318,15 +318,20 @@ class LabelWorkChain(RollingWorkChain):
         self.ctx.single_rows = self.ctx.single_rows[1:]
         engine = self.inputs.engine.value
         workflow = WorkflowFactory(optional_value(self.inputs, 'single_run') or get_engine(engine).single_run)
-        builder = workflow.get_builder_from_protocol(
-            self.inputs.engine_code,
-            orm.load_node(self.ctx.placed[row]),
-            engine=engine,
-            pseudos=dict(self.inputs.get('pseudos', {})),
-            protocol=self.inputs.protocol.value,
-            overrides=optional_value(self.inputs, 'parameters', {}),
-            options=self._single_options(),
-        )
+        try:
+            builder = workflow.get_builder_from_protocol(
+                self.inputs.engine_code,
+                orm.load_node(self.ctx.placed[row]),
+                engine=engine,
+                pseudos=dict(self.inputs.get('pseudos', {})),
+                protocol=self.inputs.protocol.value,
+                overrides=optional_value(self.inputs, 'parameters', {}),
+                options=self._single_options(),
+            )
+        except EngineError as error:
+            self.ctx.failure = f'the single run of structure {row} was refused: {error}'
+            self.report(self.ctx.failure)
+            return None
         builder.metadata.label = f'label structure {row}'
         self._add_running(self.submit(builder), [row], batch=False)
         return None

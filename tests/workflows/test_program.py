@@ -353,6 +353,25 @@ def test_what_cannot_be_recovered_leaves_the_other_rows(stand_in) -> None:
     )
 
 
+def test_a_single_run_that_is_refused_ends_no_campaign_with_an_exception(stand_in) -> None:
+    good = recordings('abinit')['hydrogen-cyanide']
+    node = run_get_node(
+        LabelWorkChain,
+        engine_code=stand_in('abinit', 'hydrogen-cyanide'),
+        pseudos=pseudos_of('abinit', good.structure),
+        structures=StructureSetData(StructureSet.from_structures([good.structure])),
+        engine='abinit',
+        protocol='fast',
+        mode='single',
+        single_run='nanoml.siesta',
+    ).node
+    assert node.exit_status == LabelWorkChain.exit_codes.ERROR_BATCHES_FAILED.status
+    assert node.exit_message == (
+        'Batches failed and gave no labels: the single run of structure 0 was refused: the workflow nanoml.siesta runs '
+        'the engine siesta, not abinit'
+    )
+
+
 def test_refusals_come_before_anything_is_stored(start, stand_in) -> None:
     code = stand_in('abinit', 'hydrogen-cyanide')
     builder = start('abinit', code=code)
