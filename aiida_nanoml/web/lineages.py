@@ -39,16 +39,17 @@ class Branch:
     n_more: int = 0
 
 
-def lineage_tree(lineage: Lineage) -> list[Branch]:
-    """Return the branches of a lineage, from the node back to its sources; each stands in the one before."""
-    branches = [
-        _branch('Computed by', [_process(job) for job in (*lineage.prediction_jobs, *lineage.transmission_jobs)]),
+def lineage_tree(lineage: Lineage) -> list[list[Branch]]:
+    """Return the levels of a lineage, from the node back to its sources; each stands below the one before."""
+    computed = [_process(job) for job in (*lineage.prediction_jobs, *lineage.transmission_jobs)]
+    single = [
+        _branch('Computed by', computed),
         _branch('Models', _others(lineage.models, lineage)),
         _branch('Trained by', [_process(job) for job in lineage.training_jobs]),
         _branch('Data sets', _others(lineage.datasets, lineage)),
         _branch('Densities', _others(lineage.densities, lineage)),
     ]
-    branches += [
+    labels = [
         _branch(
             f'{origin.role.capitalize()} of {origin.name}: {counted(origin.n_structures, "structure")} in '
             f'{counted(origin.n_jobs, "job")}',
@@ -59,18 +60,20 @@ def lineage_tree(lineage: Lineage) -> list[Branch]:
         )
         for origin in lineage.labelling
     ]
-    branches += [
+    labels += [
         _branch(f'{claim.role.capitalize()} said to come from {claim.source}, {claim.way}', [_data(claim.node)])
         for claim in lineage.claims
     ]
-    branches += [
+    structures = [
         _branch(
             f'{counted(origin.n_structures, "structure")} {origin.way}',
             [*([_process(origin.process)] if origin.process else []), *map(_data, origin.nodes)],
         )
         for origin in lineage.structures
     ]
-    return [branch for branch in branches if branch.leaves]
+    levels = [*([branch] for branch in single), labels, structures]
+    filled = ([branch for branch in level if branch.leaves] for level in levels)
+    return [level for level in filled if level]
 
 
 def _others(steps: Iterable[DataStep], lineage: Lineage) -> list[Leaf]:

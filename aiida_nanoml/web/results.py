@@ -142,7 +142,7 @@ class PredictionPage:
     n_rows: int
     looked_at: LookedAt
     statements: tuple[str, ...]
-    lineage: list[Branch]
+    lineage: list[list[Branch]]
 
 
 def describe_model(uuid: str) -> ModelPage:

@@ -17,6 +17,17 @@ def test_known_answers_on_a_line():
     assert domain.distance([[0.0], [50.0], [400.0], [900.0]]) == pytest.approx([0.0, 0.5, 0.0, 5.0])
 
 
+def test_the_nearest_rows_come_first():
+    rows = 100.0 * np.arange(5.0)[:, None]
+    domain = TrainingDomain().fit(rows)
+    found, distances = domain.nearest([190.0], np.concatenate([rows, rows[[2]]]), 4)
+    assert found.tolist() == [2, 5, 1, 3], 'a repeated row is there twice'
+    assert distances == pytest.approx([0.1, 0.1, 0.9, 1.1])
+    assert domain.nearest([190.0], rows, 99)[0].tolist() == [2, 1, 3, 0, 4]
+    with pytest.raises(ModelError, match='features'):
+        domain.nearest([1.0, 2.0], rows, 1)
+
+
 @settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_training_rows_are_at_distance_zero_and_their_spacing_is_one(seed):
