@@ -63,6 +63,12 @@ def all_applications() -> list[Application]:
     return found
 
 
+def _cbn_ann_routes(site: Site) -> Sequence[BaseRoute]:
+    from aiida_nanoml.web.pages import cbn_ann  # its page lists the actions of this module
+
+    return cbn_ann.routes(site)
+
+
 def _rmatrix_routes(site: Site) -> Sequence[BaseRoute]:
     from aiida_nanoml.web.pages import rmatrix  # its pages list the actions of this module
 
@@ -79,6 +85,7 @@ CBN_ANN = Application(
         *('select_features', 'export_dataset', 'train', 'show_model', 'export_model', 'predict', 'validate', 'plot'),
         *('active', 'study', 'show_study'),
     ),
+    _cbn_ann_routes,
 )
 ENGINES = Application(
     'engines',

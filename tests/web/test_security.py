@@ -22,6 +22,7 @@ READS = {
     '/': '/',
     '/actions': '/actions',
     '/actions/{name}': '/actions/list_nodes',
+    '/applications/cbn_ann/': '/applications/cbn_ann/',
     '/applications/rmatrix/': '/applications/rmatrix/',
     '/applications/rmatrix/results/{name}': f'/applications/rmatrix/results/{RUN}',
     '/applications/rmatrix/results/{name}/transmission.csv': f'/applications/rmatrix/results/{RUN}/transmission.csv',
