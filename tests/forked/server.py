@@ -46,10 +46,11 @@ WITH_AIIDA = (
 
 
 def import_modules(package: str) -> None:
-    """Import a package of ours with all its modules."""
+    """Import a package of ours with all its modules, those aside whose extra is not installed."""
     path = importlib.import_module(package).__path__
     for module in pkgutil.walk_packages(path, f'{package}.'):
-        importlib.import_module(module.name)
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(module.name)
 
 
 def find_plugins() -> None:
@@ -85,6 +86,7 @@ def prepare_aiida() -> None:
     for name in (*WITH_AIIDA, *LIBRARIES):
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(name)
+    from aiida.common.exceptions import LoadingEntryPointError
     from aiida.manage import get_manager
     from aiida.manage.configuration import get_config, reset_config
     from aiida.plugins import CalculationFactory, WorkflowFactory
@@ -100,7 +102,8 @@ def prepare_aiida() -> None:
     for group, factory in (('aiida.calculations', CalculationFactory), ('aiida.workflows', WorkflowFactory)):
         for name in get_entry_point_names(group):
             if name.startswith('nanoml.'):
-                factory(name).spec()  # is kept by the class
+                with contextlib.suppress(LoadingEntryPointError):  # an extra
+                    factory(name).spec()  # is kept by the class
 
 
 def serve(address: str, log: str) -> None:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +21,7 @@ from aiida_nanoml.portal.database import open_database
 from aiida_nanoml.portal.errors import PortalError
 from aiida_nanoml.portal.limits import Limit, address_key
 from aiida_nanoml.portal.passwords import Hasher
-from tests.portal.conftest import ROOT, Clock
+from tests.portal.conftest import QUICK, ROOT, Clock
 
 ALICE = Actor('alice', '192.0.2.1')
 
@@ -270,3 +275,51 @@ def test_a_cookie_that_only_this_host_can_set_comes_with_tls() -> None:
     assert PortalConfig(origin='https://nanoml.example.org').cookie == '__Host-nanoml'
     local = PortalConfig(origin='http://127.0.0.1:8000')
     assert (local.cookie, local.host, local.secure) == ('nanoml-8000', '127.0.0.1:8000', False)
+
+
+@pytest.fixture(scope='module')
+def postgresql() -> Iterator[str]:
+    """The URL of a PostgreSQL that runs for these tests alone."""
+    programs = sorted(Path('/usr/lib/postgresql').glob('*/bin/initdb'))
+    if not programs or os.geteuid() != 0:
+        pytest.skip('PostgreSQL is not installed, or its account cannot be taken')
+    folder = Path(tempfile.mkdtemp(prefix='nanoml-pg-', dir='/tmp'))
+    account = pwd.getpwnam('postgres')
+    os.chown(folder, account.pw_uid, account.pw_gid)
+
+    def run(program: str, *words: str) -> None:
+        found = [programs[-1].with_name(program), *words]
+        subprocess.run(found, check=True, stdout=subprocess.DEVNULL, user='postgres', cwd=folder)
+
+    run('initdb', '--pgdata', f'{folder}/data', '--auth', 'trust', '--no-sync')
+    options = f"-k {folder} -c listen_addresses='' -c fsync=off"
+    run('pg_ctl', '--pgdata', f'{folder}/data', '--log', f'{folder}/log', '--wait', '--options', options, 'start')
+    try:
+        yield f'postgresql+psycopg://postgres@/postgres?host={folder}'
+    finally:
+        run('pg_ctl', '--pgdata', f'{folder}/data', '--mode', 'immediate', 'stop')
+        shutil.rmtree(folder)
+
+
+def test_postgresql_keeps_the_same(postgresql: str, clock: Clock) -> None:
+    engine = open_database(postgresql)
+    accounts = Accounts(engine, session_s=1000.0, session_idle_s=100.0, hasher=QUICK, clock=clock)
+    password = accounts.add_user(ROOT, 'alice', 'alice')
+    with pytest.raises(PortalError, match='exists'):
+        accounts.add_user(ROOT, 'bob', 'alice')
+    accounts.grant(ROOT, Grant('rmatrix', 'user', 'alice'))
+    accounts.set_quota(ROOT, 'alice', 10**13)
+    secret = accounts.sign_in('alice', password, '192.0.2.1')
+    signed = accounts.signed(secret)
+    assert (signed.user.quota_bytes, signed.applications) == (10**13, {'rmatrix'})
+    accounts.revoke(ROOT, Grant('rmatrix', 'user', 'alice'))
+    accounts.announce(ROOT, 'away on Monday')
+    assert [one.text for one in accounts.announcements()] == ['away on Monday']
+    assert [entry.event for entry in accounts.log(9)][:3] == ['announce', 'revoke', 'sign-in']
+    for change in (update(db.log).values(actor='bob'), db.log.delete(), text('TRUNCATE log')):
+        with pytest.raises(DatabaseError, match='the log only grows'), engine.begin() as connection:
+            connection.execute(change)
+    engine.dispose()
+    again = open_database(postgresql)
+    assert len(Accounts(again, session_s=1.0, session_idle_s=1.0).log(9)) == 6
+    again.dispose()
