@@ -361,8 +361,11 @@ class Accounts:
             self._log(connection, Actor(name, address), 'sign-in', '')
         return secret
 
-    def signed(self, secret: str) -> Signed | None:
-        """Return the session of a cookie; None: there is none, or it has ended."""
+    def signed(self, secret: str, *, asks: bool = True) -> Signed | None:
+        """Return the session of a cookie; None: there is none, or it has ended.
+
+        :param asks: somebody asks for something, so that the session is not idle.
+        """
         now = self._clock()
         hashed = hash_of(secret)
         columns = db.sessions.c
@@ -374,7 +377,7 @@ class Accounts:
             applications = _granted(connection, user.name)
         if not user.active:
             return None
-        if now - row['seen'] >= SEEN_S:
+        if asks and now - row['seen'] >= SEEN_S:
             with self._engine.begin() as connection:
                 connection.execute(update(db.sessions).where(columns.hash == hashed).values(seen=now))
         token = hmac.new(secret.encode(), b'form', hashlib.sha256).hexdigest()

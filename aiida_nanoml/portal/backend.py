@@ -16,7 +16,7 @@ from typing import Any
 import uvicorn
 from starlette.requests import Request
 from starlette.routing import BaseRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from aiida_nanoml.actions.installation import make_profile
@@ -64,7 +64,7 @@ class Activity:
     :param app: what answers.
     """
 
-    def __init__(self, app: WebApp) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._open = 0
         self._last = time.monotonic()

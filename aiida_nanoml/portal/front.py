@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,9 @@ SIGN_IN = '/portal/sign-in'
 ASSETS = ('style.css', 'icon.svg')
 LARGEST_BODY = 10**13
 """Bytes of a request that is passed on: the user's server knows the quota."""
+
+LOOK_S = 30.0
+"""Seconds between two looks whether a long answer, such as that of progress, may still be read."""
 
 STRICT_TRANSPORT = (b'strict-transport-security', b'max-age=31536000')
 
@@ -149,7 +154,10 @@ class Passing:
             claim = Claim(signed.user.name, signed.token, signed.applications)
             own = [(HEADER.encode(), sign(backend.secret, claim, request.method, target).encode())]
             try:
-                await forward(backend.path, target, own, scope, receive, send)
+                passing = forward(backend.path, target, own, scope, receive, send)
+                if not await while_true(passing, partial(self._may_go_on, request)):
+                    with suppress(Exception):  # an answer with a length breaks off
+                        await send({'type': 'http.response.body', 'body': b'', 'more_body': False})
             except UnreachableError as error:
                 if last:
                     raise PageError(502, f'your server cannot be reached: {error}') from error
@@ -163,6 +171,11 @@ class Passing:
                 ) from error
             else:
                 return
+
+    def _may_go_on(self, request: Request) -> bool:
+        """Return whether the session is still there, and its applications are those of the request."""
+        signed = self._desk.accounts.signed(request.cookies[self._desk.config.cookie], asks=False)
+        return signed is not None and signed.applications >= signed_of(request).applications
 
     async def _backend(self, user: User, account: str) -> Any:
         quota = user.quota_bytes or self._desk.config.quota_bytes
@@ -247,6 +260,25 @@ class Front:
     async def _fault(self, request: Request, error: Exception) -> Response:
         message = 'this is a fault of the portal: its administrators find the details in the log of the service'
         return self.desk.page(request, 'refused', 500, message=message)
+
+
+async def while_true(work: Coroutine[Any, Any, None], holds: Callable[[], bool], look_s: float = LOOK_S) -> bool:
+    """Do something as long as a condition holds.
+
+    :param look_s: seconds between two looks.
+    :returns: whether it was done; otherwise it was broken off.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait([task], timeout=look_s))[0]:
+            if not holds():
+                return False
+        await task
+        return True
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await task
 
 
 def create_front(config: PortalConfig, accounts: Accounts, backends: Backends, tries: Limit | None = None) -> Front:
