@@ -33,6 +33,7 @@ NEEDED = {
     '/actions': EVERYBODY,
     '/actions/{name}': 'rmatrix',
     '/actions/{name}/estimate': 'cbn_ann',
+    '/applications/cbn_ann/': 'cbn_ann',
     '/applications/rmatrix/': 'rmatrix',
     '/applications/rmatrix/compute': 'rmatrix',
     '/applications/rmatrix/results/{name}': 'rmatrix',
@@ -44,6 +45,7 @@ NEEDED = {
     '/files/view/{path:path}': EVERYBODY,
     '/nodes/{uuid:uuid}': EVERYBODY,
     '/nodes/{uuid:uuid}/files/{name:path}': EVERYBODY,
+    '/nodes/{uuid:uuid}/rows/{row}': EVERYBODY,
     '/openapi.json': EVERYBODY,
     '/processes': EVERYBODY,
     '/processes/{uuid:uuid}': EVERYBODY,
@@ -54,6 +56,7 @@ NEEDED = {
     '/runs/{name}/log': EVERYBODY,
     '/runs/{name}/stop': EVERYBODY,
     '/static/{path:path}': EVERYBODY,
+    '/structures/{uuid:uuid}/{row}': EVERYBODY,
 }
 """The application that the address of a route needs; a new route needs a row."""
 
