@@ -31,12 +31,18 @@ FoldProgress = Callable[[int, int, int], None]
 """Called after every epoch with the fold (from 0), the epoch (from 1) and the number of epochs of a fold."""
 
 
-def fit_model(model: Model, dataset: Dataset, progress: EpochProgress | None = None) -> Model:
+def fit_model(
+    model: Model,
+    dataset: Dataset,
+    progress: EpochProgress | None = None,
+    watch: Callable[[Mapping[str, float]], None] | None = None,
+) -> Model:
     """Train on the rows of the part ``train``; those of ``validation`` are watched.
 
     :param model: untrained, from :func:`~aiida_nanoml.learning.registry.make_model`.
     :param dataset: with a split. With a baseline, the model learns the correction to it.
     :param progress: called after every epoch of a network.
+    :param watch: called after every epoch of a network with its losses by name.
     :returns: the same model.
     :raises DatasetError: no training rows, or all of them have the same value of a target.
     :raises ModelError: hyperparameters that do not fit each other or the data.
@@ -54,11 +60,18 @@ def fit_model(model: Model, dataset: Dataset, progress: EpochProgress | None = N
                 'nothing to learn; check the labels, or take structures that differ'
             )
     X_validation, y_validation = dataset.part('validation')
+
+    def after_epoch(epoch: int, epochs: int, losses: Mapping[str, float]) -> None:
+        if watch is not None:
+            watch(losses)
+        if progress is not None:
+            progress(epoch, epochs)
+
     model.fit(
         X_train,
         y_train,
         (X_validation, y_validation) if len(X_validation) else None,
-        progress=None if progress is None else lambda epoch, epochs, _: progress(epoch, epochs),
+        progress=after_epoch,
     )
     return model
 

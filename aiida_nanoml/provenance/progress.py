@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from aiida.orm import ProcessNode, QueryBuilder
 
-from aiida_nanoml.worker.schemas import OUTPUT_FILE
+from aiida_nanoml.worker.schemas import LOSSES_FILE, OUTPUT_FILE
 
 LABELLING, TRAINING, PREDICTING, ROUNDS = 'labelling', 'training', 'predicting', 'learning'
 
@@ -188,6 +189,24 @@ def _job_progress(node: ProcessNode, size: int) -> tuple[int, int]:
     lines = output.read_text().splitlines() if folder and output.is_file() else []
     done, _, of = lines[-1].partition('/') if lines else ('0', '', str(size))
     return (int(done), int(of)) if done.isdigit() and of.isdigit() else (0, size)
+
+
+def losses_of(training: ProcessNode) -> dict[str, list[float]]:
+    """Return the losses of every epoch of a training by name, of a running one as far as it is.
+
+    Nothing is known of what trains without epochs, and of a job that runs on another machine.
+    """
+    if training.is_terminated:
+        history = training.outputs.history.get_y() if 'history' in training.outputs else []
+        return {name: values.tolist() for name, values, _ in history}
+    folder = training.get_remote_workdir()
+    path = Path(folder or '') / LOSSES_FILE
+    losses: dict[str, list[float]] = {}
+    # What follows the last line end is still being written.
+    for line in path.read_text().split('\n')[:-1] if folder and path.is_file() else []:
+        for name, value in json.loads(line).items():
+            losses.setdefault(name, []).append(value)
+    return losses
 
 
 def _study_jobs(node: ProcessNode) -> int:

@@ -11,6 +11,7 @@ from aiida_nanoml.actions.base import step
 from aiida_nanoml.actions.fields import FieldSpec
 from aiida_nanoml.actions.registry import action_class
 from aiida_nanoml.web.errors import PageError
+from aiida_nanoml.web.figures import LossPlot, loss_plot
 from aiida_nanoml.web.forms import Form, write_form
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class ProcessPage:
     :param standstill: why it does not move although it has not ended; empty if it moves.
     :param mending: action and form that make it move.
     :param progress: what is done and what there is to do, by step.
+    :param losses: of a training, as far as it is; None: they are not known.
     """
 
     node: NodeLink
@@ -92,6 +94,7 @@ class ProcessPage:
     called: list[NodeLink]
     inputs: list[NodeLink]
     outputs: list[NodeLink]
+    losses: LossPlot | None
 
 
 @dataclass(frozen=True)
@@ -239,7 +242,7 @@ def describe_process(uuid: str) -> ProcessPage:
 
     from aiida_nanoml.actions.session import failure_of
     from aiida_nanoml.provenance.carriers import Carriers
-    from aiida_nanoml.provenance.progress import JobProgress
+    from aiida_nanoml.provenance.progress import JobProgress, losses_of
 
     node = _load_process(uuid)
     reason = '' if node.is_terminated else Carriers().stands_still(node)
@@ -258,6 +261,7 @@ def describe_process(uuid: str) -> ProcessPage:
         called=[link_to(one) for one in node.called[:LINKS_SHOWN]],
         inputs=[link_to(link.node, link.link_label) for link in inputs[:LINKS_SHOWN]],
         outputs=[link_to(link.node, link.link_label) for link in outputs[:LINKS_SHOWN]],
+        losses=loss_plot(losses_of(node)) if node.process_label == 'TrainCalculation' else None,
     )
 
 

@@ -154,6 +154,7 @@ def describe_model(uuid: str) -> ModelPage:
     from aiida_nanoml.actions.show_model import ShowModelResult
     from aiida_nanoml.learning.targets import find_target
     from aiida_nanoml.learning.verdict import judge_model
+    from aiida_nanoml.provenance.progress import losses_of
     from aiida_nanoml.provenance.taint import taint
 
     node = load(uuid, 'nanoml.model')
@@ -172,7 +173,7 @@ def describe_model(uuid: str) -> ModelPage:
         linked=dataset is not None and next(structure_sets(dataset), None) is not None,
         parity=parity,
         worst=worst,
-        losses=_losses(training) if trained else None,
+        losses=loss_plot(losses_of(training)) if trained else None,
         resting=[link_to(load(found.uuid)) for found in resting.predictions[:LINKS_SHOWN]],
         n_resting=resting.n_nodes,
     )
@@ -311,9 +312,3 @@ def _parity(dataset: Any, fitted: Any, target: Any) -> tuple[ParityPlot, list[Ro
         for row in np.argsort(-np.abs(error), kind='stable')[:WORST_SHOWN].tolist()
     ]
     return parity_plot(known, predicted, parts, names, target.unit, target.digits), worst
-
-
-def _losses(training: Any) -> LossPlot | None:
-    if 'history' not in training.outputs:
-        return None
-    return loss_plot({name: values.tolist() for name, values, _ in training.outputs.history.get_y()})

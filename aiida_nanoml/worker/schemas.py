@@ -19,6 +19,9 @@ RESULTS_FILE = 'results.npz'
 OUTPUT_FILE = 'nanoml.out'
 ERROR_FILE = 'nanoml.err'
 JOURNAL_FILE = 'journal.jsonl'
+LOSSES_FILE = 'losses.jsonl'
+"""Losses of a running training, one JSON object for each epoch."""
+
 STRUCTURES_FILE = 'structures.npz'
 DATASET_FILE = 'dataset.npz'
 POTENTIALS_FILE = 'potentials.npz'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from aiida_nanoml.worker.schemas import (
     CALIBRATION_FILE,
     DATASET_FILE,
     LEARNING_CURVE_FILE,
+    LOSSES_FILE,
     MODEL_FOLDER,
     RESULTS_FILE,
     Report,
@@ -59,9 +61,13 @@ def train(folder: Path, progress: Callable[[int, int], None]) -> Report:
     if not job.allow_leakage:
         check_leakage(dataset.hashes, dataset.split, dataset.names)
     trainings = 1 + (job.folds or 0)
-    model = fit_model(
-        make_model(job.kind, **job.hyperparameters), dataset, lambda epoch, epochs: progress(epoch, epochs * trainings)
-    )
+    with (folder / LOSSES_FILE).open('w', encoding='utf-8') as losses:
+        model = fit_model(
+            make_model(job.kind, **job.hyperparameters),
+            dataset,
+            lambda epoch, epochs: progress(epoch, epochs * trainings),
+            lambda found: print(json.dumps(dict(found)), file=losses, flush=True),
+        )
     domain = training_domain(dataset)
     raw = predict_columns(model, domain, None, dataset.X, dataset.baseline, tuple(dataset.others))
     held_out: dict[str, Any] = {}

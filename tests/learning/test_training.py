@@ -41,9 +41,10 @@ def test_a_model_learns_from_the_training_rows_alone(dataset):
 
 
 def test_progress_is_that_of_the_epochs(dataset):
-    seen = []
-    fit_model(make_model('fast', epochs=2, members=1), dataset, lambda *told: seen.append(told))
+    seen, losses = [], []
+    model = fit_model(make_model('fast', epochs=2, members=1), dataset, lambda *told: seen.append(told), losses.append)
     assert seen == [(1, 2), (2, 2)]
+    assert {name: [one[name] for one in losses] for name in losses[0]} == model.history_
 
 
 def test_data_without_anything_to_learn_are_refused(dataset):

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from aiida import orm
+from plumpy import ProcessState
 
 from aiida_nanoml.calculations.functions.datasets import assemble_dataset, import_dataset, split_dataset
 from aiida_nanoml.calculations.functions.labels import merge_labels
@@ -254,3 +255,24 @@ def test_predictions_without_a_job_have_a_page(browser: Browser, model_node: Mod
     page = browser.get(f'/nodes/{PredictionData(columns, model_node.base.attributes.all).store().uuid}')
     check_page(page)
     assert 'its nearest rows are not known' in page
+
+
+def test_a_running_training_shows_its_losses(browser: Browser, model: ModelData, tmp_path) -> None:
+    finished = browser.get(f'/processes/{model.creator.uuid}')
+    check_page(finished)
+    assert 'val loss 0.2' in text_of(finished)
+
+    training = orm.CalcJobNode()
+    training.set_process_label('TrainCalculation')
+    training.set_process_state(ProcessState.RUNNING)
+    training.set_remote_workdir(str(tmp_path))
+    training.store()
+    page = browser.get(f'/processes/{training.uuid}')
+    check_page(page)
+    assert 'epoch' not in text_of(page), 'nothing is written yet'
+    (tmp_path / 'losses.jsonl').write_text('{"loss": 1.0, "val_loss": 2.0}\n{"loss": 0.5, "val_loss": 1.5}\n{"loss"')
+    page = browser.get(f'/processes/{training.uuid}')
+    check_page(page)
+    assert 'loss 0.5 val loss 1.5' in text_of(page)
+    [curve, _] = elements(page, 'polyline')
+    assert len(curve['points'].split()) == 2

@@ -29,6 +29,7 @@ from aiida_nanoml.worker.schemas import (
     DATASET_FILE,
     JOB_FILE,
     LEARNING_CURVE_FILE,
+    LOSSES_FILE,
     MODEL_FOLDER,
     RESULTS_FILE,
     STRUCTURES_FILE,
@@ -141,6 +142,9 @@ def test_a_network_leaves_its_losses_and_a_spread(train_job) -> None:
     losses = {name: column for name, column in arrays.items() if name.startswith('history_')}
     assert {'history_loss', 'history_val_loss'} <= set(losses)
     assert all(np.isfinite(column).all() and 1 <= len(column) <= 3 for column in losses.values())
+    told = [json.loads(line) for line in (folder / LOSSES_FILE).read_text().splitlines()]
+    for name, column in losses.items():
+        assert [one[name.removeprefix('history_')] for one in told] == column.tolist()
     assert (arrays['spread'] >= 0).all()
     assert arrays['spread'].max() > 0
     assert (folder / LEARNING_CURVE_FILE).read_bytes().startswith(b'\x89PNG')

@@ -27,6 +27,16 @@ function showProgress(place, steps) {
   }
 }
 
+async function renewLive() {
+  const answer = await fetch(location.href);
+  if (!answer.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
+  for (const place of document.querySelectorAll('[data-live]')) {
+    const fresh = page.getElementById(place.id);
+    if (fresh) place.replaceChildren(...fresh.childNodes);
+  }
+}
+
 for (const region of document.querySelectorAll('[data-events]')) {
   const place = region.querySelector('#progress');
   place.replaceChildren();
@@ -43,6 +53,7 @@ for (const region of document.querySelectorAll('[data-events]')) {
       item.append(pre);
       notes.append(item);
     }
+    if (!look.ended && document.querySelector('[data-live]')) renewLive();
     if (look.ended) {
       source.close();
       location.reload();
