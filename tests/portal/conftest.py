@@ -264,6 +264,8 @@ def people() -> Iterator[dict[str, str]]:
     finally:
         for role in ('alice', 'bob', 'front'):
             if role in names:
-                subprocess.run(['userdel', names[role]], check=False, capture_output=True)
+                subprocess.run(
+                    ['userdel', '--force', names[role]], check=False, capture_output=True
+                )  # a run may end yet
         subprocess.run(['groupdel', names['group']], check=False, capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)
