@@ -17,6 +17,7 @@ from aiida_nanoml.actions.common import (
     BatchFields,
     EngineFields,
     descriptor_choice,
+    descriptor_names,
     protocol_default,
     settings_option,
 )
@@ -94,7 +95,7 @@ class Active(EngineFields, BatchFields, JobAction, FigureAction):
     compare: bool = option(False, 'Afterwards learn from as many structures drawn at random.')
     known: tuple[Labels, ...] = option((), 'Labels that exist; repeatable.')
     baseline: Labels | None = option(None, 'Labels of all structures that the model corrects.', group=LEARNING)
-    descriptor: str = option('quadruplets', DESCRIPTOR_HELP, group=FEATURES)
+    descriptor: str = option('quadruplets', DESCRIPTOR_HELP, group=FEATURES, suggestions=descriptor_names)
     kind: str | None = option(
         None,
         'Kind of model.',

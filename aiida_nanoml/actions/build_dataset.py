@@ -12,6 +12,7 @@ from aiida_nanoml.actions.common import (
     SplitFields,
     TargetFields,
     descriptor_choice,
+    descriptor_names,
     settings_option,
 )
 from aiida_nanoml.actions.dataset import DatasetResult
@@ -41,7 +42,7 @@ class BuildDataset(TargetFields, SplitFields, NamedAction):
     structures: tuple[Structures, ...] = argument('Labelled structures.', min_length=1)
     labels: tuple[Labels, ...] = option(..., 'Labels; repeatable.', min_length=1)
     baseline: tuple[Labels, ...] = option((), 'Labels from a cheaper engine that models are to correct; repeatable.')
-    descriptor: str = option('quadruplets', DESCRIPTOR_HELP, group=FEATURES)
+    descriptor: str = option('quadruplets', DESCRIPTOR_HELP, group=FEATURES, suggestions=descriptor_names)
     descriptor_settings: dict[str, Any] = settings_option(DESCRIPTOR_SETTINGS_HELP, group=FEATURES)
 
     def perform(self, session: Session) -> Result:

@@ -17,6 +17,21 @@ TARGETS = ('gap', 'energy_per_atom', 'cohesive_energy', 'dos_fermi', 'pressure',
 Target = Literal['gap', 'energy_per_atom', 'cohesive_energy', 'dos_fermi', 'pressure', 'magnetic_moment']
 Group = Literal['structure', 'alloy', 'composition']
 
+
+def engine_names() -> list[str]:
+    """Return the registered engines."""
+    from aiida_nanoml.engines.registry import ENGINES
+
+    return list(ENGINES.names())
+
+
+def descriptor_names() -> list[str]:
+    """Return the registered descriptors."""
+    from aiida_nanoml.features.registry import DESCRIPTORS
+
+    return list(DESCRIPTORS.names())
+
+
 DESCRIPTOR_HELP = 'Registered name of the descriptor, or several joined by +.'
 DESCRIPTOR_SETTINGS_HELP = 'Parameter of the descriptor; of one of several, PART.KEY=VALUE; repeatable.'
 
@@ -62,7 +77,7 @@ def protocol_default(workflow: str, key: str) -> Any:
 class EngineFields(BaseModel):
     """Which engine labels, with which settings."""
 
-    engine: str = option('xtb', 'Registered name of the engine.', group=ENGINE)
+    engine: str = option('xtb', 'Registered name of the engine.', group=ENGINE, suggestions=engine_names)
     protocol: str = option('balanced', 'fast, balanced, stringent, or another one of the engine.', group=ENGINE)
     engine_code: Code | None = ENGINE_CODE
     pseudo_family: str | None = PSEUDO_FAMILY

@@ -48,6 +48,7 @@ class Display:
     :param group: key of :data:`GROUPS`.
     :param metavar: what the help shows in place of a value.
     :param choices: returns the values allowed, where they are known only when they are asked for.
+    :param suggestions: returns values that a form offers, where others are possible, too.
     :param parse: reads the value, or each of several, from a text; raises ValueError.
     :param format: writes a value as the text that ``parse`` reads.
     :param repeatable: with ``parse``: there are several texts, each of which is one value.
@@ -62,6 +63,7 @@ class Display:
     group: str = ''
     metavar: str | None = None
     choices: Callable[[], Sequence[str]] | None = None
+    suggestions: Callable[[], Sequence[str]] | None = None
     parse: Callable[[str], Any] | None = None
     format: Callable[[Any], str] = str
     repeatable: bool = False

@@ -15,6 +15,7 @@ from aiida_nanoml.actions.common import (
     DESCRIPTOR_SETTINGS_HELP,
     TargetFields,
     descriptor_choice,
+    descriptor_names,
     settings_option,
 )
 from aiida_nanoml.actions.errors import InputError
@@ -65,7 +66,9 @@ class Study(TargetFields, StudyFiles, JobAction):
     labels: tuple[Labels, ...] = option(..., 'Labels; repeatable.', min_length=1)
     baseline: tuple[Labels, ...] = option((), 'Labels from a cheaper engine that models are to correct; repeatable.')
     settings: dict[str, Any] = settings_option('Setting of the study; repeatable.')
-    descriptor: str | None = option(None, DESCRIPTOR_HELP, group=FEATURES, shown='the one that the study is meant for')
+    descriptor: str | None = option(
+        None, DESCRIPTOR_HELP, group=FEATURES, suggestions=descriptor_names, shown='the one that the study is meant for'
+    )
     descriptor_settings: dict[str, Any] = settings_option(DESCRIPTOR_SETTINGS_HELP, '--descriptor-set', group=FEATURES)
     kind: str | None = option(
         None,

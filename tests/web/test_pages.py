@@ -85,6 +85,14 @@ def test_every_action_has_a_page(browser: Browser, third_party_path: str) -> Non
     browser.get('/actions/nonsense', status=404)
 
 
+def test_fields_offer_registered_names(browser: Browser, third_party_path: str) -> None:
+    page = browser.get('/actions/label')
+    [field] = [one for one in elements(page, 'input') if one.get('name') == 'engine']
+    names = page[page.index(f'<datalist id="{field["list"]}">') :].partition('</datalist>')[0]
+    assert {'siesta', 'xtb', 'paced'} <= {one['value'] for one in elements(names, 'option')}
+    assert 'value="quadruplets"' in browser.get('/actions/build_dataset')
+
+
 def test_an_action_of_another_package_runs(browser: Browser, finish, chains, third_party_path: str) -> None:
     page = browser.get('/actions/largest')
     assert '>chains · 3 structures' in page
