@@ -43,7 +43,7 @@ SMALLEST_VARIANCE = 1e-5
 """Share of the largest variance that is added to each: directions that hardly vary are not blown up to noise."""
 
 STEPS_WORTH_XLA = 200
-"""Steps from which XLA earns its compilation: that takes 2 s, and then a step 32 ms in place of 47 (C24H12, defaults)."""
+"""Steps from which XLA earns its compilation: that takes 2 s, then a step 32 ms in place of 47 (C24H12, defaults)."""
 
 
 @dataclass(frozen=True)
