@@ -31,7 +31,7 @@ from aiida_nanoml.portal.proxy import BrokenError, UnreachableError, forward
 from aiida_nanoml.web.errors import PageError
 from aiida_nanoml.web.guard import Guard
 from aiida_nanoml.web.identity import Visitor
-from aiida_nanoml.web.site import moment
+from aiida_nanoml.web.site import moment, templates_of
 
 STATIC = Path(aiida_nanoml.web.__file__).with_name('static')
 SIGN_IN = '/portal/sign-in'
@@ -291,13 +291,5 @@ def create_front(config: PortalConfig, accounts: Accounts, backends: Backends, t
 
 @cache
 def templates() -> jinja2.Environment:
-    """Return the templates: every text is escaped, and a name that is not there is an error."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader('aiida_nanoml.portal'),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals['moment'] = moment
-    return environment
+    """Return the templates of the front."""
+    return templates_of('aiida_nanoml.portal', moment=moment)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
 
 from aiida_nanoml.errors import TransportError
-from aiida_nanoml.learning.plot_style import BLUE, GREY, RED, SMALL, Canvas, Width, drawing
+from aiida_nanoml.learning.plot_style import BLUE, GREY, RED, SMALL, Canvas, Width, drawing, thin_out
 from aiida_nanoml.transport.potential import Floats, Potential
 
 if TYPE_CHECKING:
@@ -250,34 +250,15 @@ def _energy_limits(potential: Potential, grid: Floats) -> tuple[float, float]:
 
 def _curve(places: Floats, probabilities: Floats, logarithmic: bool) -> tuple[Floats, Floats]:
     """Return the part of a curve that can be drawn, with gaps for the rest."""
-    kept, shown = _thin_out(places, probabilities)
+    kept, shown = thin_out(places, probabilities, INTERVALS)
     return kept, np.where(shown >= LEAST, shown, np.nan) if logarithmic else shown
-
-
-def _thin_out(places: Floats, values: Floats) -> tuple[Floats, Floats]:
-    """Leave out points of a long curve that make no difference to the eye.
-
-    The first, last, lowest and highest point in each interval remain (U. Jugel, Z. Jerzak, G. Hackenbroich, V. Markl,
-    Proc. VLDB Endow. 7, 797 (2014)).
-
-    :param places: (n,) ascending.
-    :param values: (n,).
-    """
-    if len(places) <= 4 * INTERVALS:
-        return places, values
-    intervals = np.floor((places - places[0]) * (INTERVALS / (places[-1] - places[0])))
-    first = np.flatnonzero(np.diff(intervals, prepend=-1))
-    last = np.append(first[1:], len(places)) - 1
-    by_value = np.lexsort([values, intervals])
-    kept = np.unique(np.concatenate([first, last, by_value[first], by_value[last]]))
-    return places[kept], values[kept]
 
 
 def _draw_potential(axes: Any, potential: Potential, resonances: Floats) -> None:
     low, high = axes.get_ylim()
     length, pad = potential.length, 0.15 * potential.length
     first = np.concatenate([[True], np.diff(potential.values) != 0])
-    begins, cells = _thin_out(potential.edges[:-1][first], potential.values[first])
+    begins, cells = thin_out(potential.edges[:-1][first], potential.values[first], INTERVALS)
     places = np.concatenate([[-pad], begins, [length, length + pad]])
     values = np.concatenate([[potential.left], cells, [potential.right, potential.right]])
     axes.plot(places, values, drawstyle='steps-post', color='black', linewidth=1.3, label='V(x)', zorder=3)

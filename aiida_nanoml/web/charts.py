@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from aiida_nanoml.learning.plot_style import thin_out
+
 Floats = NDArray[np.float64]
 
 WIDTH, HEIGHT = 640, 360
@@ -106,8 +108,8 @@ def line_chart(
         raise ValueError(f'there is nothing to draw of {title}: no values, or some that are not finite')
     horizontal = Axis(x[0], *limits(across, 0.0), LEFT, WIDTH - RIGHT)
     vertical = Axis(y[0], *limits(up, 0.04, logarithmic=logarithmic), HEIGHT - BOTTOM, TOP, logarithmic)
-    kept = _kept(across, up)
-    places = np.stack([horizontal.places(across[kept]), vertical.places(up[kept])], axis=1).round(1)
+    across, up = thin_out(across, up, COLUMNS)
+    places = np.stack([horizontal.places(across), vertical.places(up)], axis=1).round(1)
     inside = [(value, text) for value, text in marks if horizontal.low <= value <= horizontal.high]
     return LineChart(
         title,
@@ -142,14 +144,3 @@ def _step(width: float) -> float:
     raw = width / MOST_TICKS
     power = 10.0 ** math.floor(math.log10(raw))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
-
-
-def _kept(across: Floats, up: Floats) -> NDArray[np.int64]:
-    """Return which points make a difference to the eye: first, last, lowest and highest of each column."""
-    if len(across) <= 4 * COLUMNS:
-        return np.arange(len(across))
-    columns = np.floor((across - across[0]) * (COLUMNS / (across[-1] - across[0])))
-    first = np.flatnonzero(np.diff(columns, prepend=-1))
-    last = np.append(first[1:], len(across)) - 1
-    by_value = np.lexsort([up, columns])
-    return np.unique(np.concatenate([first, last, by_value[first], by_value[last]]))

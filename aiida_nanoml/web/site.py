@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -149,14 +149,21 @@ def template_of(source: str) -> jinja2.Template:
 
 @cache
 def templates() -> jinja2.Environment:
-    """Return the templates: every text is escaped, and a name that is not there is an error."""
+    """Return the templates of pages."""
+    return templates_of('aiida_nanoml.web', action_url=action_url, file_size=file_size, moment=moment, quote=quote)
+
+
+def templates_of(package: str, **helpers: Any) -> jinja2.Environment:
+    """Return the templates of a package: every text is escaped, and a name that is not there is an error.
+
+    :param helpers: what all templates can call.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader('aiida_nanoml.web'),
+        loader=jinja2.PackageLoader(package),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    helpers: Mapping[str, Any] = {'action_url': action_url, 'file_size': file_size, 'moment': moment, 'quote': quote}
     environment.globals.update(helpers)
     return environment

@@ -123,6 +123,16 @@ def model_inputs(
     return nodes | ({'hyperparameters': orm.Dict(hyperparameters)} if hyperparameters else {})
 
 
+def single_run_options(code: orm.AbstractCode, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the options of the run of one structure: one process and one hour where nothing else is asked for."""
+    usual = {
+        'resources': {'num_machines': 1, 'num_mpiprocs_per_machine': 1},
+        'max_wallclock_seconds': 3600,
+        'withmpi': bool(code.with_mpi),
+    }
+    return usual | dict(options or {})
+
+
 def elements_of(*nodes: orm.Data | None) -> set[str]:
     """Return the chemical symbols in all of the sets of structures; those of flakes if there is no set."""
     given = [node for node in nodes if node is not None]

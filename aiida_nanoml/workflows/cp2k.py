@@ -16,6 +16,7 @@ from aiida_nanoml.engines.cp2k.input_writing import PROJECT, Section, input_tree
 from aiida_nanoml.engines.cp2k.output import read_iterations
 from aiida_nanoml.engines.program import OUTPUT_FILE
 from aiida_nanoml.errors import EvaluationError
+from aiida_nanoml.workflows.builders import single_run_options
 from aiida_nanoml.workflows.label_reading import LabelReadingWorkChain
 from aiida_nanoml.workflows.recovery import GROWTH, LARGEST_GROWTH
 
@@ -69,11 +70,7 @@ class Cp2kWorkChain(LabelReadingWorkChain, Cp2kBaseWorkChain):  # type: ignore[m
         :param options: options of each run; without any, one process and one hour.
         :raises EngineError: another engine, an unknown protocol or parameter, or a structure that the engine refuses.
         """
-        usual = {
-            'resources': {'num_machines': 1, 'num_mpiprocs_per_machine': 1},
-            'max_wallclock_seconds': 3600,
-            'withmpi': bool(code.with_mpi),
-        } | dict(options or {})
+        usual = single_run_options(code, options)
         found = structure_of_node(structure)
         with cls.requested_engine(engine, found, pseudos, pseudo_family, protocol, overrides) as requested:
             tree = input_tree(found, requested.engine.settings, usual['max_wallclock_seconds'], keeps_orbitals=True)

@@ -17,6 +17,7 @@ from aiida_nanoml.calculations.pseudopotentials import family_pseudos
 from aiida_nanoml.engines.program import THREAD_VARIABLES
 from aiida_nanoml.engines.registry import get_engine
 from aiida_nanoml.workflows.base import validate_options
+from aiida_nanoml.workflows.builders import single_run_options
 from aiida_nanoml.workflows.recovery import CAREFUL_TEMPERATURE_K, GROWTH, LARGEST_GROWTH, RecoveringWorkChain
 
 _CODES = ProgramCalculation.exit_codes
@@ -82,12 +83,7 @@ class ProgramWorkChain(RecoveringWorkChain):
         symbols = set(structure_of_node(structure).symbols)
         if kind.pseudopotential_formats and pseudos is None:
             pseudos = family_pseudos(pseudo_family, symbols, kind.pseudopotential_formats)
-        usual = {
-            'resources': {'num_machines': 1, 'num_mpiprocs_per_machine': 1},
-            'max_wallclock_seconds': 3600,
-            'withmpi': bool(code.with_mpi),
-            'environment_variables': dict.fromkeys(THREAD_VARIABLES, '1'),
-        }
+        one_thread = {'environment_variables': dict.fromkeys(THREAD_VARIABLES, '1')}
         builder = cls.get_builder()
         builder.code = code
         builder.structure = structure
@@ -97,7 +93,7 @@ class ProgramWorkChain(RecoveringWorkChain):
             builder.parameters = dict(overrides)
         if pseudos:
             builder.pseudos = {element: node for element, node in pseudos.items() if element in symbols}
-        builder.options = usual | dict(options or {})
+        builder.options = one_thread | single_run_options(code, options)
         return builder
 
     def setup(self) -> None:

@@ -16,6 +16,7 @@ from aiida_nanoml.engines.quantumespresso.engine import CRASH_FILE, XML_FILE, Qu
 from aiida_nanoml.engines.quantumespresso.parameters import CARDS
 from aiida_nanoml.errors import EngineError
 from aiida_nanoml.structures import place
+from aiida_nanoml.workflows.builders import single_run_options
 from aiida_nanoml.workflows.label_reading import LabelReadingWorkChain
 
 try:
@@ -92,12 +93,7 @@ class QuantumEspressoWorkChain(LabelReadingWorkChain, PwBaseWorkChain):  # type:
         builder.pw.parameters = orm.Dict(pw_parameters(namelists, [kind.name for kind in structure.kinds]))
         if sampling is None:
             builder.pw.settings = orm.Dict({'GAMMA_ONLY': True})
-        usual = {
-            'resources': {'num_machines': 1, 'num_mpiprocs_per_machine': 1},
-            'max_wallclock_seconds': 3600,
-            'withmpi': bool(code.with_mpi),
-        }
-        builder.pw.metadata.options = usual | dict(options or {})
+        builder.pw.metadata.options = single_run_options(code, options)
         builder.kpoints = kpoints
         builder.source = orm.Dict(requested.source)
         return builder

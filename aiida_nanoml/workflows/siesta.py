@@ -22,6 +22,7 @@ from aiida_nanoml.engines.siesta.engine import SiestaEngine
 from aiida_nanoml.engines.siesta.fdf import Fdf
 from aiida_nanoml.engines.siesta.parameters import SIESTA_DEFAULTS
 from aiida_nanoml.errors import EngineError, NanomlError
+from aiida_nanoml.workflows.builders import single_run_options
 from aiida_nanoml.workflows.recovery import CAREFUL_TEMPERATURE_K, GROWTH, LARGEST_GROWTH, RecoveringWorkChain
 
 CAREFUL_WEIGHT = 0.05
@@ -107,12 +108,7 @@ class SiestaWorkChain(RecoveringWorkChain, SiestaBaseWorkChain):  # type: ignore
         if pseudos is None:
             pseudos = family_pseudos(pseudo_family, found.symbols, SiestaEngine.pseudopotential_formats)
         builder.pseudos = {kind.name: pseudos[kind.symbol] for kind in structure.kinds if kind.symbol in pseudos}
-        usual = {
-            'resources': {'num_machines': 1, 'num_mpiprocs_per_machine': 1},
-            'max_wallclock_seconds': 3600,
-            'withmpi': bool(code.with_mpi),
-        }
-        builder.options = shared(orm.Dict(usual | dict(options or {})))
+        builder.options = shared(orm.Dict(single_run_options(code, options)))
         builder.max_iterations = shared(orm.Int(10))
         builder.clean_workdir = shared(orm.Bool(False))
         if start is not None:

@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.text import Annotation, Text
 
 from aiida_nanoml.errors import TransportError
-from aiida_nanoml.learning.plot_style import RED, save_figure
+from aiida_nanoml.learning.plot_style import RED, save_figure, thin_out
 from aiida_nanoml.transport import plots
 from aiida_nanoml.transport.plots import plot_scan, plot_transmission
 from aiida_nanoml.transport.potential import Potential, PotentialSet
@@ -329,7 +329,7 @@ def test_long_curves_keep_what_is_seen(tmp_path):
     n = 50_000
     places, values = np.sort(rng.random(n)), rng.random(n)
     values[30_000] = 7.0
-    kept, shown = plots._thin_out(places, values)
+    kept, shown = thin_out(places, values, plots.INTERVALS)
     assert len(kept) <= 4 * plots.INTERVALS + 4
     assert (np.diff(kept) > 0).all()
     np.testing.assert_array_equal(np.interp(kept, places, values), shown)
